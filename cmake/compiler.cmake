@@ -1,0 +1,29 @@
+# How every target is compiled: warnings, sanitizers, ccache, mold.
+
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+if(PROJECT_IS_TOP_LEVEL)
+  # -ffp-contract=off: a*b+c must not become a fused multiply-add on one machine and not on another.
+  add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -ffp-contract=off)
+  find_program(ccache ccache)
+  if(ccache)
+    set(CMAKE_CXX_COMPILER_LAUNCHER
+        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${ccache})
+  endif()
+  find_program(mold mold)
+  if(mold)
+    add_link_options(-fuse-ld=mold)
+  endif()
+endif()
+# g++ reports false positives of these two through inlined libtorch headers.
+add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
+
+if(TRIREME_SANITIZE)
+  add_compile_options(-fsanitize=${TRIREME_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${TRIREME_SANITIZE})
+endif()

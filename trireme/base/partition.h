@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+
+namespace trireme {
+
+/// Items [begin, end).
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+
+  std::int64_t size() const { return end - begin; }
+  bool contains(std::int64_t i) const { return begin <= i && i < end; }
+  bool operator==(const Range&) const = default;
+};
+
+/// Part `part` of `count` items cut into `parts` contiguous pieces whose sizes differ by at most
+/// one, the larger ones first. The one rule by which trireme shares out samples, virtual workers
+/// and elements.
+inline Range partition(std::int64_t count, std::int64_t parts, std::int64_t part) {
+  const std::int64_t base = count / parts;
+  const std::int64_t larger = count % parts;
+  const std::int64_t begin = part * base + (part < larger ? part : larger);
+  return {begin, begin + base + (part < larger ? 1 : 0)};
+}
+
+/// The same with every cut on a multiple of `grain` items (the last piece takes the rest).
+inline Range partition_aligned(std::int64_t count, std::int64_t parts, std::int64_t part,
+                               std::int64_t grain) {
+  const std::int64_t grains = (count + grain - 1) / grain;
+  const Range r = partition(grains, parts, part);
+  const auto clip = [&](std::int64_t g) { return g * grain < count ? g * grain : count; };
+  return {clip(r.begin), clip(r.end)};
+}
+
+}  // namespace trireme

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "trireme/base/buffer.h"
+#include "trireme/comm/memory.h"
+#include "trireme/comm/work.h"
+#include "trireme/kernels/reduce.h"
+#include "trireme/kernels/reduction_tree.h"
+
+namespace trireme {
+
+struct Operation;
+
+/// A communicator connects size() ranks that call the same operations in the same order.
+///
+///     auto world = connect();
+///     world->all_reduce(gradients).wait();
+///
+/// Counts, types, roots and order must agree between the ranks; where they do not, every rank gets
+/// the same UsageError and this communicator is over. One thread per rank may use a communicator at
+/// a time; different communicators are independent. With size() == 1 every operation works and
+/// moves nothing. Buffers need no alignment; those that lie in memory of allocate() are not copied
+/// on the way.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+
+  /// Collective; the ranks may ask for different amounts, zero included.
+  Memory allocate(std::size_t bytes);
+
+  /// x becomes `op` over all ranks' x, in the order of ReductionTree(size(), size()).
+  Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum);
+
+  /// The sum over `tree.leaves()` virtual workers. x: [k, n], one row of n elements for each of the
+  /// k = tree.nodes_of(rank()) nodes that this rank has summed. The result is left in row 0; the
+  /// other rows are lost. `tree` must have size() ranks and outlive the operation.
+  Work all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree);
+
+  /// Sums each rank's `in` and leaves the r-th piece of the sum on rank r.
+  /// `in`: [size() * n], `out`: [n]; they must not overlap, unless out is the r-th piece of in.
+  Work reduce_scatter(Buffer out, Buffer in, ReduceOp op = ReduceOp::kSum);
+
+  /// `in`: [n], `out`: [size() * n], rank r's `in` at its r-th piece; `in` may be that piece.
+  Work all_gather(Buffer out, Buffer in);
+
+  /// Piece r of `in` goes to rank r; piece r of `out` comes from rank r. Both [size() * n], apart.
+  Work all_to_all(Buffer out, Buffer in);
+
+  Work broadcast(Buffer x, int root);
+
+  /// As all_reduce, with the result on `root` alone; on the other ranks x is left undefined.
+  Work reduce(Buffer x, int root, ReduceOp op = ReduceOp::kSum);
+
+  /// `out`: [size() * n] on root, ignored elsewhere. `in`: [n].
+  Work gather(Buffer out, Buffer in, int root);
+
+  /// `in`: [size() * n] on root, ignored elsewhere. `out`: [n].
+  Work scatter(Buffer out, Buffer in, int root);
+
+  /// Messages between two ranks are matched by tag and, within a tag, in order. Count and type must
+  /// agree. A rank may send to itself.
+  Work send(Buffer x, int to, int tag = 0);
+  Work recv(Buffer x, int from, int tag = 0);
+
+  /// Returns once every rank has called it.
+  void barrier();
+
+  /// Moves the operations under way on as far as possible without blocking.
+  virtual void progress() {}
+
+  /// Collective. The ranks that gave the same `color` form a communicator, ordered by (key, rank);
+  /// a negative color gives null.
+  std::unique_ptr<Communicator> split(int color, int key = 0);
+
+ protected:
+  Communicator(int rank, int size) : rank_(rank), size_(size) {}
+
+ private:
+  // Checks the arguments, then starts.
+  Work checked(const Operation& operation);
+
+  virtual Work start(const Operation& operation) = 0;
+  virtual Memory do_allocate(std::size_t bytes) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
+
+  int rank_;
+  int size_;
+};
+
+}  // namespace trireme

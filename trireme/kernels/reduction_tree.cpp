@@ -1,0 +1,64 @@
+#include "trireme/kernels/reduction_tree.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+namespace {
+
+void append_nodes(Range leaves, std::vector<ReductionTree::Node>& nodes) {
+  std::int64_t at = leaves.begin;
+  while (at < leaves.end) {
+    int level = 0;
+    while ((at & ((std::int64_t{2} << level) - 1)) == 0 &&
+           at + (std::int64_t{2} << level) <= leaves.end) {
+      ++level;
+    }
+    nodes.push_back({level, at >> level});
+    at += std::int64_t{1} << level;
+  }
+}
+
+}  // namespace
+
+ReductionTree::ReductionTree(int leaves, int ranks) : leaves_(leaves) {
+  if (ranks < 1 || leaves < ranks) {
+    throw UsageError(fmt::format(
+        "reduction tree: every rank needs at least one virtual worker, got {} for {} ranks", leaves,
+        ranks));
+  }
+  first_term_.push_back(0);
+  for (int rank = 0; rank < ranks; ++rank) {
+    append_nodes(partition(leaves, ranks, rank), terms_);
+    first_term_.push_back(static_cast<int>(terms_.size()));
+  }
+  std::vector<Node> stack;
+  for (const Node& term : terms_) {
+    stack.push_back(term);
+    depth_ = std::max(depth_, static_cast<int>(stack.size()));
+    int merges = 0;
+    while (stack.size() > 1) {
+      const Node& right = stack.back();
+      const Node& left = stack[stack.size() - 2];
+      if (left.level != right.level || (right.index & 1) == 0) break;
+      const Node parent{left.level + 1, left.index >> 1};
+      stack.pop_back();
+      stack.back() = parent;
+      ++merges;
+    }
+    merges_.push_back(merges);
+  }
+  merges_.back() += static_cast<int>(stack.size()) - 1;
+}
+
+Range ReductionTree::leaves_of(int rank) const { return partition(leaves_, ranks(), rank); }
+
+std::span<const ReductionTree::Node> ReductionTree::nodes_of(int rank) const {
+  return std::span(terms_).subspan(first_term_[rank], first_term_[rank + 1] - first_term_[rank]);
+}
+
+}  // namespace trireme
