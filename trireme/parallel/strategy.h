@@ -2,18 +2,13 @@
 
 #include <memory>
 #include <span>
-#include <string_view>
-#include <vector>
 
+#include "trireme/base/partition.h"
+#include "trireme/comm/communicator.h"
+#include "trireme/tensor/named_tensors.h"
 #include "trireme/tensor/shard.h"
 
-namespace torch::nn {
-class Module;
-}
-
 namespace trireme {
-
-class Communicator;
 
 /// How gradients and parameters are kept in step between ranks: the four moments of a step.
 ///
@@ -27,28 +22,72 @@ class Communicator;
 ///       strategy->publish_parameters();
 ///     }
 ///
-/// The gradient of a step is the mean over its virtual workers: one backward pass each, unless the
-/// step has fewer. Used by the thread that runs backward.
+/// The gradient of a step is the mean over the step's virtual workers, each of which is one
+/// backward pass. Used by the one thread that runs backward.
 class Strategy {
  public:
   virtual ~Strategy() = default;
 
   /// Once, collective: makes every rank's parameters and buffers equal to rank 0's, moves the
-  /// parameters into the strategy's memory and hooks their gradients. The shards returned are what
-  /// this rank's optimizer updates; they live as long as the strategy, which must not outlive the
-  /// module or the communicator.
-  virtual std::span<Shard> attach(torch::nn::Module& model) = 0;
+  /// parameters into the strategy's memory and hooks their gradients. Parameters that do not
+  /// require a gradient stay where they are. The shards returned are what this rank's optimizer
+  /// updates; they live as long as the strategy, which must outlive neither the model nor the
+  /// communicator.
+  std::span<Shard> attach(const torch::nn::Module& model) { return attach(tensors_of(model)); }
+  virtual std::span<Shard> attach(const NamedTensors& model) = 0;
 
-  /// Before the first forward of a step in which this rank runs `backward_passes`, one for each of
-  /// its virtual workers; fewer (or none) where the last ones have no samples.
+  /// Before the first forward of a step in which this rank runs `backward_passes`: one for each of
+  /// its virtual workers, or fewer where the last ones have no samples.
   virtual void begin(int backward_passes) = 0;
-  void begin();  ///< one for each virtual worker of this rank
+  /// One for each virtual worker of this rank.
+  void begin() { begin(static_cast<int>(virtual_workers().size())); }
+
+  /// The virtual workers of this rank: [begin, end) of those of the whole step.
+  virtual Range virtual_workers() const = 0;
+
+  /// The loss of the virtual worker whose backward comes next; optional.
+  virtual void add_loss(double loss) = 0;
 
   /// After the last backward: the gradients of the shards are ready once this returns.
   virtual void reduce_gradients() = 0;
 
-  /// After the optimizer: the next forward, on any rank, sees the new parameters.
+  /// The mean over the step's virtual workers of what add_loss() was told, on every rank.
+  virtual double loss() const = 0;
+
+  /// After reduce_gradients(): makes the gradient of each shard one array, for those who want to
+  /// look at it before the optimizer does, and returns the L2 norm of the whole model's gradient,
+  /// with the same bits at every world size. Collective.
+  virtual double gradient_norm() = 0;
+
+  /// After the optimizer: the next forward, on any rank, sees the new parameters. Collective.
   virtual void publish_parameters() = 0;
+
+  /// True if every rank holds all shards, false if each holds its own part.
+  virtual bool shards_are_whole() const = 0;
 };
+
+struct StrategyOptions {
+  /// Virtual workers of a step over all ranks, at least one a rank; 0: one a rank. The sum of their
+  /// gradients is taken in the order of ReductionTree, so that the same number gives the same bits
+  /// on any number of ranks.
+  int virtual_workers = 0;
+  /// Gradients are communicated in pieces of about this size, while backward goes on.
+  std::int64_t bucket_bytes = std::int64_t{1} << 20;
+};
+
+/// Every rank holds all parameters and all optimizer state; gradients are all-reduced (data
+/// parallelism: Li et al. 2020, "PyTorch Distributed"). After reduce_gradients() each parameter's
+/// grad() is the mean, so that any optimizer will do, torch::optim's included.
+std::unique_ptr<Strategy> replicated(Communicator& world, StrategyOptions options = {});
+
+/// One copy of the parameters for all ranks of this host. Each rank sums its slice of the
+/// gradients, updates its slice of the parameters and holds its slice of the optimizer state; the
+/// sum is taken inside the optimizer's pass and nothing is gathered. Needs trireme's optimizers.
+/// attach() throws UsageError if the ranks do not share memory.
+std::unique_ptr<Strategy> shared(Communicator& world, StrategyOptions options = {});
+
+/// By name: "replicated" or "shared". Throws UsageError for others.
+std::unique_ptr<Strategy> make_strategy(std::string_view name, Communicator& world,
+                                        StrategyOptions options = {});
 
 }  // namespace trireme

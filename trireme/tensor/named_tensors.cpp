@@ -1,0 +1,77 @@
+#include "trireme/tensor/named_tensors.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+NamedTensors tensors_of(const torch::nn::Module& module) {
+  NamedTensors tensors;
+  for (const auto& item : module.named_parameters()) {
+    tensors.parameters.emplace_back(item.key(), item.value());
+  }
+  for (const auto& item : module.named_buffers()) {
+    tensors.buffers.emplace_back(item.key(), item.value());
+  }
+  return tensors;
+}
+
+DType dtype_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return DType::kF32;
+    case at::kDouble:
+      return DType::kF64;
+    case at::kHalf:
+      return DType::kF16;
+    case at::kBFloat16:
+      return DType::kBF16;
+    case at::kInt:
+      return DType::kI32;
+    case at::kLong:
+      return DType::kI64;
+    case at::kByte:
+      return DType::kU8;
+    default:
+      throw UsageError(fmt::format(
+          "tensor type {} cannot be communicated; use f32, f64, f16, bf16, i32, i64 or u8",
+          at::toString(type)));
+  }
+}
+
+at::ScalarType scalar_type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kI32:
+      return at::kInt;
+    case DType::kI64:
+      return at::kLong;
+    case DType::kU8:
+      return at::kByte;
+  }
+  return at::kFloat;
+}
+
+Buffer buffer_of(const at::Tensor& tensor) {
+  if (!tensor.device().is_cpu() || !tensor.is_contiguous()) {
+    throw UsageError(fmt::format("tensor must be contiguous in CPU memory, got {} with strides [{}]",
+                                 tensor.device().str(), fmt::join(tensor.strides(), ", ")));
+  }
+  return {tensor.data_ptr(), tensor.numel(), dtype_of(tensor.scalar_type())};
+}
+
+at::Tensor tensor_over(Buffer buffer, at::IntArrayRef shape) {
+  return at::from_blob(buffer.data, shape, at::TensorOptions().dtype(scalar_type_of(buffer.dtype)));
+}
+
+}  // namespace trireme

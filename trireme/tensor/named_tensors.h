@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "trireme/base/buffer.h"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace trireme {
+
+using NamedTensor = std::pair<std::string, at::Tensor>;
+
+/// What a model learns (parameters) and what it merely remembers (buffers, such as the running
+/// statistics of batch normalisation), under the names the model gives them, in its order.
+struct NamedTensors {
+  std::vector<NamedTensor> parameters;
+  std::vector<NamedTensor> buffers;
+};
+
+/// The tensors of an ordinary module, "0.weight" and so on, submodules included.
+NamedTensors tensors_of(const torch::nn::Module& module);
+
+/// Throws UsageError for types that trireme does not move (complex, quantised, ...).
+DType dtype_of(at::ScalarType type);
+at::ScalarType scalar_type_of(DType dtype);
+
+/// The memory of a contiguous CPU tensor, which must outlive the Buffer. Throws UsageError for
+/// others.
+Buffer buffer_of(const at::Tensor& tensor);
+
+/// A tensor over memory that somebody else owns and keeps alive. `shape` has buffer.count elements.
+at::Tensor tensor_over(Buffer buffer, at::IntArrayRef shape);
+
+}  // namespace trireme
