@@ -1,0 +1,62 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "trireme/comm/communicator.h"
+
+namespace trireme::shm {
+
+class Segment;
+
+struct Options {
+  /// How long a rank waits for a peer that is alive before its call ends in CommError.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// Address space of the segment; pages cost memory once they are touched. 0: twice the memory
+  /// of this machine.
+  std::size_t bytes = 0;
+};
+
+/// The memory that the ranks of one host share: a sealed memfd without a name, which goes away with
+/// the last process that holds it.
+///
+///     World world = World::create(4);                  // the launcher; its children inherit fd()
+///     auto ranks = World::open(fd).join(2);            // each rank
+///
+/// Ranks may as well be threads of one process that join one World. Thread-safe. A communicator
+/// that was joined keeps the memory mapped and may outlive its World.
+class World {
+ public:
+  /// Throws UsageError for a number of ranks that is not in [1, 1024] and CommError if the system
+  /// has no memory to give.
+  static World create(int ranks, Options options = {});
+
+  /// Takes over the descriptor `fd`. Throws UsageError if it is not open, DataError if it is not
+  /// the segment of a World of this version.
+  static World open(int fd);
+
+  World(World&&) noexcept;
+  World& operator=(World&&) noexcept;
+  ~World();
+
+  /// Close-on-exec: the launcher clears that flag in the children that it starts.
+  int fd() const;
+  int size() const;
+
+  /// Rank `rank`'s end of the world communicator. Throws UsageError the second time. When it is
+  /// destroyed the rank has left, and a peer's call that needs it ends in CommError.
+  std::unique_ptr<Communicator> join(int rank);
+
+  /// The process of `rank` is gone: every call that waits, now or later, ends in CommError
+  /// "rank 2 is lost: killed by signal 9" for why = "killed by signal 9".
+  void mark_lost(int rank, std::string_view why);
+
+ private:
+  explicit World(std::shared_ptr<Segment> segment);
+
+  std::shared_ptr<Segment> segment_;
+};
+
+}  // namespace trireme::shm
