@@ -48,6 +48,11 @@ class Strategy {
   /// The loss of the virtual worker whose backward comes next; optional.
   virtual void add_loss(double loss) = 0;
 
+  /// Before its last backward of a step any rank may raise the flag, which after reduce_gradients()
+  /// every rank sees: how all agree to stop after the same step.
+  virtual void raise_flag() = 0;
+  virtual bool flag_raised() const = 0;
+
   /// After the last backward: the gradients of the shards are ready once this returns.
   virtual void reduce_gradients() = 0;
 

@@ -17,8 +17,8 @@ GradientHook::GradientHook(const at::Tensor& parameter, std::function<void()> re
     : registration_(std::make_unique<Registration>()) {
   using torch::autograd::variable_list;
   registration_->accumulator = torch::autograd::impl::grad_accumulator(parameter);
-  registration_->key =
-      registration_->accumulator->add_post_hook(std::make_unique<torch::autograd::utils::LambdaPostHook>(
+  registration_->key = registration_->accumulator->add_post_hook(
+      std::make_unique<torch::autograd::utils::LambdaPostHook>(
           [ready = std::move(ready)](const variable_list& outputs, const variable_list&) {
             ready();
             return outputs;

@@ -64,8 +64,9 @@ at::ScalarType scalar_type_of(DType dtype) {
 
 Buffer buffer_of(const at::Tensor& tensor) {
   if (!tensor.device().is_cpu() || !tensor.is_contiguous()) {
-    throw UsageError(fmt::format("tensor must be contiguous in CPU memory, got {} with strides [{}]",
-                                 tensor.device().str(), fmt::join(tensor.strides(), ", ")));
+    throw UsageError(
+        fmt::format("tensor must be contiguous in CPU memory, got {} with strides [{}]",
+                    tensor.device().str(), fmt::join(tensor.strides(), ", ")));
   }
   return {tensor.data_ptr(), tensor.numel(), dtype_of(tensor.scalar_type())};
 }

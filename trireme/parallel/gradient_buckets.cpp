@@ -1,0 +1,253 @@
+#include "trireme/parallel/gradient_buckets.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "trireme/base/error.h"
+#include "trireme/kernels/reduce.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr std::int64_t kAlignment = 16;  // elements: 64 bytes of f32
+
+std::int64_t aligned(std::int64_t count) {
+  return (count + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+ReductionTree tree_for(int virtual_workers, int ranks) {
+  return ReductionTree(virtual_workers == 0 ? ranks : virtual_workers, ranks);
+}
+
+// The places of a row of notes behind the parameters' flags.
+constexpr std::int64_t kLoss = 0;
+constexpr std::int64_t kPasses = 1;
+constexpr std::int64_t kFlag = 2;
+constexpr std::int64_t kChanges = 3;
+
+}  // namespace
+
+GradientBuckets::GradientBuckets(Communicator& world, const NamedTensors& model,
+                                 const StrategyOptions& options, Mode mode)
+    : world_(world), mode_(mode), tree_(tree_for(options.virtual_workers, world.size())) {
+  for (int rank = 0; rank < world.size(); ++rank) programs_.emplace_back(tree_, rank);
+  for (const auto& [name, tensor] : model.parameters) {
+    if (tensor.requires_grad()) slots_.push_back({name, tensor});
+  }
+  seen_.resize(slots_.size());
+  lay_out(options.bucket_bytes);
+  note_count_ = static_cast<std::int64_t>(slots_.size()) + kChanges;
+  for (const auto& [name, tensor] : model.buffers) {
+    model_buffers_.push_back(tensor);
+    buffers_before_.push_back(tensor.clone());
+    note_count_ += tensor.numel();
+  }
+  notes_ = world_.allocate(static_cast<std::size_t>(programs_[world_.rank()].rows * note_count_) *
+                           sizeof(double));
+  for (std::size_t p = 0; p < slots_.size(); ++p) {
+    hooks_.emplace_back(slots_[p].tensor, [this, p] { on_gradient(p); });
+  }
+}
+
+void GradientBuckets::lay_out(std::int64_t bucket_bytes) {
+  for (std::size_t p = slots_.size(); p-- > 0;) {
+    Slot& slot = slots_[p];
+    const DType dtype = dtype_of(slot.tensor.scalar_type());
+    const auto bytes = slot.tensor.numel() * static_cast<std::int64_t>(size_of(dtype));
+    const bool fits =
+        !buckets_.empty() && buckets_.back().dtype == dtype &&
+        buckets_.back().count * static_cast<std::int64_t>(size_of(dtype)) + bytes <= bucket_bytes;
+    if (!fits) buckets_.push_back({.dtype = dtype});
+    Bucket& bucket = buckets_.back();
+    slot.bucket = buckets_.size() - 1;
+    slot.offset = bucket.count;
+    bucket.count += aligned(slot.tensor.numel());
+    bucket.slots.push_back(p);
+  }
+  std::vector<std::size_t> bytes(world_.size(), 0);
+  for (Bucket& bucket : buckets_) {
+    bucket.bytes_before = bytes;
+    for (int rank = 0; rank < world_.size(); ++rank) {
+      bytes[rank] +=
+          static_cast<std::size_t>(programs_[rank].rows * bucket.count) * size_of(bucket.dtype);
+    }
+  }
+  gradients_ = world_.allocate(bytes[world_.rank()]);
+}
+
+Buffer GradientBuckets::row(int rank, std::size_t parameter, int row) const {
+  const Slot& slot = slots_[parameter];
+  const Bucket& bucket = buckets_[slot.bucket];
+  char* block = static_cast<char*>(gradients_.peer(rank));
+  if (block == nullptr) return {nullptr, slot.tensor.numel(), bucket.dtype};
+  const Buffer all{block + bucket.bytes_before[rank], programs_[rank].rows * bucket.count,
+                   bucket.dtype};
+  return all.slice(row * bucket.count + slot.offset, slot.tensor.numel());
+}
+
+void GradientBuckets::begin(int backward_passes) {
+  const auto most = static_cast<int>(virtual_workers().size());
+  if (begun_) {
+    throw UsageError("strategy: begin() was called twice without reduce_gradients() between");
+  }
+  if (backward_passes < 0 || backward_passes > most) {
+    throw UsageError(fmt::format(
+        "strategy: begin({}) announces more backward passes than this rank's {} virtual workers "
+        "(rank {} of {})",
+        backward_passes, most, world_.rank(), world_.size()));
+  }
+  begun_ = true;
+  announced_ = backward_passes;
+  pass_ = 0;
+  in_pass_ = false;
+  started_ = 0;
+  loss_of_pass_ = 0;
+  for (Slot& slot : slots_) slot.tensor.mutable_grad().reset();
+  for (Bucket& bucket : buckets_) bucket.missing = static_cast<int>(bucket.slots.size());
+  for (std::size_t i = 0; i < model_buffers_.size(); ++i) {
+    buffers_before_[i].copy_(model_buffers_[i]);
+  }
+}
+
+void GradientBuckets::on_gradient(std::size_t parameter) {
+  if (!begun_ || pass_ >= announced_) {
+    throw UsageError(fmt::format(
+        "strategy: a backward pass came for which begin() was not called (begin({}) and {} passes "
+        "so far); call begin(passes) before the step's first forward",
+        announced_, pass_));
+  }
+  if (!in_pass_) {
+    in_pass_ = true;
+    std::fill(seen_.begin(), seen_.end(), char{0});
+    after_this_backward([this] { end_pass(); });
+  }
+  Slot& slot = slots_[parameter];
+  at::Tensor& gradient = slot.tensor.mutable_grad();
+  if (gradient.is_sparse()) {
+    throw UsageError(fmt::format(
+        "strategy: {} has a sparse gradient; all-reduce needs dense ones (sparse=false)",
+        slot.name));
+  }
+  add(parameter, gradient.contiguous().data_ptr());
+  // Autograd hands over a fresh gradient next time, which is cheaper than adding to this one.
+  gradient.reset();
+  seen_[parameter] = 1;
+  if (pass_ + 1 == virtual_workers().size() && --buckets_[slot.bucket].missing == 0) {
+    start_complete_buckets();
+  }
+}
+
+void GradientBuckets::add(std::size_t parameter, const void* gradient) {
+  const int rank = world_.rank();
+  auto [top, merges] = leaf();
+  if (gradient != nullptr && merges > 0) {
+    accumulate(row(rank, parameter, top - 1), gradient);
+    --top;
+    --merges;
+  } else {
+    const Buffer to = row(rank, parameter, top);
+    gradient ? std::memcpy(to.data, gradient, to.bytes()) : std::memset(to.data, 0, to.bytes());
+  }
+  for (; merges > 0; --merges, --top) {
+    accumulate(row(rank, parameter, top - 1), row(rank, parameter, top).data);
+  }
+}
+
+void GradientBuckets::end_pass() {
+  in_pass_ = false;
+  for (std::size_t p = 0; p < slots_.size(); ++p) {
+    if (!seen_[p]) add(p, nullptr);
+  }
+  add_notes();
+  ++pass_;
+  if (pass_ == virtual_workers().size()) {
+    for (Bucket& bucket : buckets_) bucket.missing = 0;
+    start_complete_buckets();
+  }
+}
+
+void GradientBuckets::add_notes() {
+  const at::NoGradGuard no_grad;
+  auto [top, merges] = leaf();
+  double* notes = notes_row(top);
+  std::copy(seen_.begin(), seen_.end(), notes);
+  notes += seen_.size();
+  notes[kLoss] = loss_of_pass_;
+  notes[kPasses] = pass_ < announced_ ? 1 : 0;
+  notes[kFlag] = flag_ ? 1 : 0;
+  loss_of_pass_ = 0;
+  flag_ = false;
+  double* change = notes + kChanges;
+  for (std::size_t i = 0; i < model_buffers_.size(); ++i) {
+    const std::int64_t count = model_buffers_[i].numel();
+    at::Tensor out = tensor_over({change, count, DType::kF64}, model_buffers_[i].sizes());
+    out.copy_(model_buffers_[i]).sub_(buffers_before_[i]);
+    model_buffers_[i].copy_(buffers_before_[i]);
+    change += count;
+  }
+  for (; merges > 0; --merges, --top) {
+    accumulate({notes_row(top - 1), note_count_, DType::kF64}, notes_row(top));
+  }
+}
+
+void GradientBuckets::start_complete_buckets() {
+  if (mode_ != Mode::kReduce) return;
+  // In one fixed order on every rank, whatever order backward finished them in here.
+  while (started_ < buckets_.size() && buckets_[started_].missing == 0) {
+    start(buckets_[started_++]);
+  }
+}
+
+void GradientBuckets::start(const Bucket& bucket) {
+  const int rank = world_.rank();
+  const Buffer rows{static_cast<char*>(gradients_.data()) + bucket.bytes_before[rank],
+                    programs_[rank].nodes * bucket.count, bucket.dtype};
+  works_.push_back(world_.all_reduce(rows, ReduceOp::kMean, tree_));
+}
+
+void GradientBuckets::finish() {
+  if (!begun_) throw UsageError("strategy: reduce_gradients() was called without begin()");
+  std::fill(seen_.begin(), seen_.end(), char{0});
+  // Virtual workers without samples, or whose loss reached no parameter, add zero.
+  while (pass_ < virtual_workers().size()) end_pass();
+  works_.push_back(
+      world_.all_reduce({notes_.data(), programs_[world_.rank()].nodes * note_count_, DType::kF64},
+                        ReduceOp::kSum, tree_));
+  for (Work& work : works_) work.wait();
+  works_.clear();
+  begun_ = false;
+  apply_buffer_changes();
+}
+
+bool GradientBuckets::has_gradient(std::size_t parameter) const {
+  return notes_row(0)[parameter] > 0;
+}
+
+double GradientBuckets::loss() const {
+  return notes_row(0)[slots_.size() + kLoss] / tree_.leaves();
+}
+
+bool GradientBuckets::flag_raised() const {
+  return notes_row(0)[slots_.size() + kFlag] > 0;
+}
+
+void GradientBuckets::apply_buffer_changes() {
+  const at::NoGradGuard no_grad;
+  double* notes = notes_row(0) + slots_.size();
+  if (notes[kPasses] == 0) return;
+  double* change = notes + kChanges;
+  for (std::size_t i = 0; i < model_buffers_.size(); ++i) {
+    const std::int64_t count = model_buffers_[i].numel();
+    const at::Tensor sum = tensor_over({change, count, DType::kF64}, model_buffers_[i].sizes());
+    at::Tensor now = sum.div(notes[kPasses]).add_(buffers_before_[i]);
+    if (!model_buffers_[i].is_floating_point()) now.round_();
+    model_buffers_[i].copy_(now);
+    change += count;
+  }
+}
+
+}  // namespace trireme

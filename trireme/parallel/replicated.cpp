@@ -1,0 +1,76 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "trireme/base/error.h"
+#include "trireme/parallel/gradient_buckets.h"
+#include "trireme/parallel/gradient_norm.h"
+#include "trireme/parallel/strategy.h"
+#include "trireme/parallel/synchronise.h"
+
+namespace trireme {
+
+namespace {
+
+class Replicated final : public Strategy {
+ public:
+  Replicated(Communicator& world, const StrategyOptions& options)
+      : world_(world), options_(options) {}
+
+  std::span<Shard> attach(const NamedTensors& model) override {
+    make_contiguous(model);
+    broadcast_from_first_rank(world_, model);
+    buckets_.emplace(world_, model, options_, GradientBuckets::Mode::kReduce);
+    for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
+      const at::Tensor& parameter = buckets_->parameter(p);
+      const Buffer gradient = buckets_->row(world_.rank(), p, 0);
+      gradients_.push_back(tensor_over(gradient, parameter.sizes()));
+      shards_.push_back({.name = buckets_->name(p),
+                         .full_shape = parameter.sizes().vec(),
+                         .values = buffer_of(parameter),
+                         .gradient = {gradient.data}});
+    }
+    return shards_;
+  }
+
+  void begin(int backward_passes) override { buckets_->begin(backward_passes); }
+  Range virtual_workers() const override { return buckets_->virtual_workers(); }
+  void add_loss(double loss) override { buckets_->add_loss(loss); }
+  double loss() const override { return buckets_->loss(); }
+  void raise_flag() override { buckets_->raise_flag(); }
+  bool flag_raised() const override { return buckets_->flag_raised(); }
+
+  void reduce_gradients() override {
+    buckets_->finish();
+    for (std::size_t p = 0; p < shards_.size(); ++p) {
+      shards_[p].has_gradient = buckets_->has_gradient(p);
+      if (shards_[p].has_gradient) buckets_->parameter(p).mutable_grad() = gradients_[p];
+    }
+  }
+
+  double gradient_norm() override {
+    squares_.clear();
+    append_block_squares(shards_, squares_);
+    return norm_of(squares_);
+  }
+
+  void publish_parameters() override {}
+  bool shards_are_whole() const override { return true; }
+
+ private:
+  Communicator& world_;
+  StrategyOptions options_;
+  std::optional<GradientBuckets> buckets_;
+  std::vector<at::Tensor> gradients_;  // what grad() becomes
+  std::vector<Shard> shards_;
+  std::vector<double> squares_;
+};
+
+}  // namespace
+
+std::unique_ptr<Strategy> replicated(Communicator& world, StrategyOptions options) {
+  return std::make_unique<Replicated>(world, options);
+}
+
+}  // namespace trireme
