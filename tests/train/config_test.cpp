@@ -1,0 +1,82 @@
+#include "trireme/train/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string error_of(const std::string& toml, std::vector<std::string> overrides = {}) {
+  try {
+    parse_config(toml, "run.toml", overrides);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Config, ReadsEverySectionAndOverridesComeLast) {
+  const std::vector<std::string> overrides = {"optimizer.lr=3e-4", "model.hidden=[8, 4]",
+                                              "run.directory=out"};
+  const Config config = parse_config("[optimizer]\nname = 'adam'\nlr = 1\n[training]\nsteps = 7\n",
+                                     "run.toml", overrides);
+  EXPECT_EQ(config.optimizer.name, "adam");
+  EXPECT_EQ(config.optimizer.lr, 3e-4);
+  EXPECT_EQ(config.training.steps, 7);
+  EXPECT_EQ(config.model.hidden, (std::vector<std::int64_t>{8, 4}));
+  EXPECT_EQ(config.run.directory, "out");
+}
+
+TEST(Config, NamesFileLineColumnAndWhatWasWanted) {
+  EXPECT_EQ(error_of("[optimizer]\nlr = \"fast\"\n"),
+            "run.toml:2:6: optimizer.lr must be a number, got 'fast'");
+  EXPECT_EQ(error_of("[optimizer]\n\n  lr = -1.5"),
+            "run.toml:3:8: optimizer.lr must be a positive number, got -1.5");
+  EXPECT_EQ(error_of("[training]\nsteps = 1.5"),
+            "run.toml:2:9: training.steps must be an integer, got 1.5");
+  EXPECT_THAT(error_of("[data]\nsampler = 'shuffled'"),
+              HasSubstr("data.sampler must be one of \"random\", \"block\", \"sequential\""));
+}
+
+TEST(Config, NamesTheKeyThatWasMeant) {
+  EXPECT_EQ(error_of("[optimiser]\nlr = 1\n"),
+            "run.toml:1:1: unknown key optimiser; `trireme keys` lists them");
+  EXPECT_EQ(error_of("[optimizer]\nlearning_rate = 1\nmomentun = 0.5"),
+            "run.toml:2:17: unknown key optimizer.learning_rate; `trireme keys` lists them");
+  EXPECT_THAT(error_of("[optimizer]\nmomentun = 0.5"),
+              HasSubstr("did you mean optimizer.momentum?"));
+  EXPECT_THAT(error_of("", {"training.step=5"}),
+              HasSubstr("command line: unknown key training.step; did you mean training.steps?"));
+}
+
+TEST(Config, RefusesWhatIsNoToml) {
+  EXPECT_THAT(error_of("[optimizer\nlr = 1"), HasSubstr("run.toml:1:"));
+  EXPECT_THAT(error_of("", {"verbose"}), HasSubstr("section.key=value, got \"verbose\""));
+}
+
+TEST(Config, WritesWhatItReads) {
+  const std::vector<std::string> overrides = {"data.path=a\"b\\c.csv", "optimizer.lr=1e-5",
+                                              "data.features=['a', 'b']", "communication.timeout=5"};
+  const Config config = parse_config("", "defaults", overrides);
+  const std::string toml = to_toml(config);
+  const Config again = parse_config(toml, "again", {});
+  EXPECT_EQ(to_toml(again), toml);
+  EXPECT_EQ(again.data.path, "a\"b\\c.csv");
+  EXPECT_EQ(again.optimizer.lr, 1e-5);
+  EXPECT_EQ(again.data.features, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Config, DescribesEveryKeyOnce) {
+  std::vector<std::string> names;
+  for (const KeyDescription& key : config_keys()) names.push_back(key.name);
+  EXPECT_GT(names.size(), 50u);
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(std::adjacent_find(names.begin(), names.end()), names.end());
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,226 @@
+#include "trireme/train/config_schema.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace trireme {
+
+namespace {
+
+using Rule = ConfigKey::Rule;
+using Target = ConfigKey::Target;
+
+double number(const Target& value) {
+  if (const auto* integer = std::get_if<std::int64_t*>(&value)) {
+    return static_cast<double>(**integer);
+  }
+  return *std::get<double*>(value);
+}
+
+Rule number_rule(std::string wanted, std::function<bool(double)> allowed) {
+  return [=](const Target& value) -> std::optional<std::string> {
+    if (allowed(number(value))) return std::nullopt;
+    return wanted;
+  };
+}
+
+Rule anything() {
+  return [](const Target&) { return std::optional<std::string>(); };
+}
+
+Rule positive() {
+  return number_rule("a positive number", [](double x) { return x > 0 && std::isfinite(x); });
+}
+
+Rule not_negative() {
+  return number_rule("zero or a positive number",
+                     [](double x) { return x >= 0 && std::isfinite(x); });
+}
+
+Rule fraction() {
+  return number_rule("a number from 0 up to but without 1",
+                     [](double x) { return x >= 0 && x < 1; });
+}
+
+Rule one_of(std::vector<std::string> allowed) {
+  return [=](const Target& value) -> std::optional<std::string> {
+    const std::string& text = *std::get<std::string*>(value);
+    if (std::find(allowed.begin(), allowed.end(), text) != allowed.end()) return std::nullopt;
+    return fmt::format("one of \"{}\"", fmt::join(allowed, "\", \""));
+  };
+}
+
+Rule positive_integers() {
+  return [](const Target& value) -> std::optional<std::string> {
+    const auto& list = *std::get<std::vector<std::int64_t>*>(value);
+    const bool good = std::all_of(list.begin(), list.end(), [](std::int64_t x) { return x > 0; });
+    if (good) return std::nullopt;
+    return "a list of positive integers";
+  };
+}
+
+Rule betas() {
+  return [](const Target& value) -> std::optional<std::string> {
+    const auto& list = *std::get<std::vector<double>*>(value);
+    const bool good = list.size() == 2 && std::all_of(list.begin(), list.end(),
+                                                      [](double b) { return b >= 0 && b < 1; });
+    if (good) return std::nullopt;
+    return "two numbers from 0 up to but without 1";
+  };
+}
+
+struct Section {
+  std::vector<ConfigKey>& keys;
+  std::string prefix;
+
+  void operator()(const char* name, Target value, const char* meaning, Rule rule) const {
+    keys.push_back({prefix + name, value, meaning, std::move(rule)});
+  }
+};
+
+void add_data(std::vector<ConfigKey>& keys, Config::Data& c) {
+  const Section add{keys, "data."};
+  add("format", &c.format, "linear_model is generated from the seed and needs no file",
+      one_of({"csv", "idx", "linear_model"}));
+  add("path", &c.path, "csv: the training file, .gz too", anything());
+  add("target", &c.target, "csv: the column to predict", anything());
+  add("features", &c.features, "csv: the columns to predict from; empty: all the others",
+      anything());
+  add("task", &c.task, "csv: whether the target is a number or a class; auto: from model.name",
+      one_of({"auto", "regression", "classification"}));
+  add("missing", &c.missing, "csv: what an empty field does", one_of({"error", "drop", "mean"}));
+  add("delimiter", &c.delimiter, "csv: the separator; auto: found in the header",
+      one_of({"auto", ",", ";", "\t", " ", "|"}));
+  add("standardize", &c.standardize,
+      "features to mean 0 and variance 1, computed over the training samples of all ranks",
+      anything());
+  add("standardize_target", &c.standardize_target, "the same for a regression target", anything());
+  add("images", &c.images, "idx: the images, .gz too", anything());
+  add("labels", &c.labels, "idx: their labels", anything());
+  add("test_path", &c.test_path, "csv: a file to evaluate on", anything());
+  add("test_images", &c.test_images, "idx: images to evaluate on", anything());
+  add("test_labels", &c.test_labels, "idx: their labels", anything());
+  add("samples", &c.samples, "linear_model: how many samples", positive());
+  add("features_count", &c.features_count, "linear_model: inputs of a sample", positive());
+  add("noise", &c.noise, "linear_model: standard deviation of the noise", not_negative());
+  add("holdout", &c.holdout, "share of the samples held back for evaluation, chosen by the seed",
+      fraction());
+  add("sampler", &c.sampler,
+      "random: a new permutation each epoch; block: each virtual worker its own piece; sequential: "
+      "in order, dealt out in turn",
+      one_of({"random", "block", "sequential"}));
+  add("drop_last", &c.drop_last, "leave out the last, smaller batch of an epoch", anything());
+  add("prefetch_steps", &c.prefetch_steps, "steps that a thread reads ahead; 0: no thread",
+      not_negative());
+}
+
+void add_model(std::vector<ConfigKey>& keys, Config::Model& c) {
+  const Section add{keys, "model."};
+  add("name", &c.name,
+      "linear and logistic regression, multi-layer perceptron, small CNN, or a TorchScript file",
+      one_of({"linear", "logistic", "mlp", "cnn", "torchscript"}));
+  add("hidden", &c.hidden, "mlp, cnn: widths of the hidden layers; empty: 512, 512 and 128", positive_integers());
+  add("channels", &c.channels, "cnn: channels of each convolution", positive_integers());
+  add("kernel", &c.kernel, "cnn: side of the kernels, in pixels", positive());
+  add("activation", &c.activation, "mlp, cnn", one_of({"relu", "tanh", "gelu", "sigmoid"}));
+  add("batch_norm", &c.batch_norm, "cnn: normalise after each convolution", anything());
+  add("dropout", &c.dropout, "mlp, cnn: share of the hidden values set to zero", fraction());
+  add("init", &c.init, "how weights start; default: as libtorch does",
+      one_of({"default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
+              "orthogonal", "zero"}));
+  add("path", &c.path, "torchscript: the file; it may run code, so use only files you trust",
+      anything());
+}
+
+void add_training(std::vector<ConfigKey>& keys, Config::Training& c) {
+  const Section add{keys, "training."};
+  add("epochs", &c.epochs, "passes over the data, if steps is 0", positive());
+  add("steps", &c.steps, "optimizer updates; 0: as many as epochs ask for", not_negative());
+  add("global_batch", &c.global_batch, "samples of one step over all ranks", positive());
+  add("virtual_workers", &c.virtual_workers,
+      "fixed slices of the global batch: the same number gives the same bits on any number of "
+      "ranks, and more than the ranks accumulate gradients; 0: one a rank",
+      not_negative());
+  add("dtype", &c.dtype, "of data and parameters", one_of({"f32", "f64"}));
+  add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
+      one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));
+  add("seed", &c.seed, "of initial weights, shuffling, dropout and generated data", not_negative());
+  add("threads", &c.threads, "libtorch threads of a rank; 0: cores / ranks", not_negative());
+  add("clip_norm", &c.clip_norm, "largest L2 norm of the gradient; 0: no limit", not_negative());
+  add("clip_value", &c.clip_value, "largest absolute value in the gradient; 0: no limit",
+      not_negative());
+}
+
+void add_optimizer(std::vector<ConfigKey>& keys, Config::Optimizer& c) {
+  const Section add{keys, "optimizer."};
+  add("name", &c.name, "", one_of({"sgd", "adam", "adamw", "rmsprop", "adagrad"}));
+  add("lr", &c.lr, "learning rate", positive());
+  add("momentum", &c.momentum, "sgd, rmsprop", fraction());
+  add("dampening", &c.dampening, "sgd: of the momentum", fraction());
+  add("nesterov", &c.nesterov, "sgd: look ahead along the momentum", anything());
+  add("weight_decay", &c.weight_decay, "L2 penalty; adamw: decoupled", not_negative());
+  add("betas", &c.betas, "adam, adamw: decay of the first and the second moment", betas());
+  add("eps", &c.eps, "adam, adamw, rmsprop, adagrad; 0: the optimizer's own default",
+      not_negative());
+  add("alpha", &c.alpha, "rmsprop: decay of the mean square", fraction());
+  add("centered", &c.centered, "rmsprop: divide by the variance", anything());
+  add("lr_decay", &c.lr_decay, "adagrad: of the learning rate", not_negative());
+  add("initial_accumulator", &c.initial_accumulator, "adagrad: where the sum starts",
+      not_negative());
+}
+
+void add_lr_scheduler(std::vector<ConfigKey>& keys, Config::LrScheduler& c) {
+  const Section add{keys, "lr_scheduler."};
+  add("name", &c.name, "", one_of({"constant", "step", "cosine", "linear", "one_cycle"}));
+  add("warmup_steps", &c.warmup_steps, "steps in which the rate rises from 0, before any schedule",
+      not_negative());
+  add("step_size", &c.step_size, "step: steps between two decays", positive());
+  add("gamma", &c.gamma, "step: factor of a decay", positive());
+  add("min_lr_ratio", &c.min_lr_ratio, "cosine, linear: last rate / optimizer.lr", not_negative());
+  add("max_lr", &c.max_lr, "one_cycle: the peak; 0: optimizer.lr", not_negative());
+}
+
+void add_rest(std::vector<ConfigKey>& keys, Config& c) {
+  const Section add{keys, ""};
+  add("parallelism.strategy", &c.parallelism.strategy,
+      "replicated: all parameters on every rank; shared: one copy a host, state cut over its ranks",
+      one_of({"replicated", "shared"}));
+  add("parallelism.bucket_bytes", &c.parallelism.bucket_bytes,
+      "gradients that are all-reduced at once, in bytes", positive());
+  add("parallelism.pin", &c.parallelism.pin, "bind each rank to its own cores", anything());
+  add("communication.mode", &c.communication.mode, "all ranks wait for each other at each step",
+      one_of({"synchronous"}));
+  add("communication.timeout", &c.communication.timeout,
+      "seconds after which a rank that does not come is an error", positive());
+  add("evaluation.every_epochs", &c.evaluation.every_epochs,
+      "epochs between two evaluations; 0: only at the end", not_negative());
+  add("evaluation.every_steps", &c.evaluation.every_steps, "the same in steps; 0: off",
+      not_negative());
+  add("evaluation.batch", &c.evaluation.batch, "samples of one forward pass", positive());
+  add("metrics.every_steps", &c.metrics.every_steps, "steps between two lines of metrics.jsonl",
+      positive());
+  add("checkpoint.every_steps", &c.checkpoint.every_steps,
+      "steps between two checkpoints; 0: only at the end or on Ctrl-C", not_negative());
+  add("checkpoint.keep", &c.checkpoint.keep, "how many checkpoints are kept", positive());
+}
+
+}  // namespace
+
+std::vector<ConfigKey> schema_of(Config& config) {
+  std::vector<ConfigKey> keys;
+  keys.push_back({"run.directory", &config.run.directory,
+                  "where model, metrics, logs and checkpoints are written", anything()});
+  add_data(keys, config.data);
+  add_model(keys, config.model);
+  add_training(keys, config.training);
+  add_optimizer(keys, config.optimizer);
+  add_lr_scheduler(keys, config.lr_scheduler);
+  add_rest(keys, config);
+  return keys;
+}
+
+}  // namespace trireme

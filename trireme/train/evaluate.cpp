@@ -1,0 +1,49 @@
+#include "trireme/train/evaluate.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "trireme/base/partition.h"
+#include "trireme/kernels/tree_fold.h"
+
+namespace trireme {
+
+namespace {
+
+EvaluationSums sums_of(Model& model, const Loss& loss, const Dataset& dataset, Range samples,
+                       std::int64_t batch) {
+  EvaluationSums sums;
+  std::vector<std::int64_t> indices;
+  for (std::int64_t at = samples.begin; at < samples.end; at += batch) {
+    indices.resize(static_cast<std::size_t>(std::min(batch, samples.end - at)));
+    std::iota(indices.begin(), indices.end(), at);
+    const Batch part = dataset.batch(indices);
+    sums += loss.evaluate(model.forward(part.input), part.target);
+  }
+  return sums;
+}
+
+}  // namespace
+
+EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset,
+                        Communicator& world, const ReductionTree& tree, std::int64_t batch) {
+  const at::NoGradGuard no_grad;
+  model.train(false);
+  TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
+  const Range mine = tree.leaves_of(world.rank());
+  for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+    const Range samples = partition(dataset.size(), tree.leaves(), worker);
+    fold.add(sums_of(model, loss, dataset, samples, batch).flat());
+  }
+  model.train(true);
+  world.all_reduce(fold.nodes(), ReduceOp::kSum, tree).wait();
+  EvaluationSums::Flat total{};
+  std::copy_n(fold.nodes().as<double>(), total.size(), total.begin());
+  return EvaluationSums::of(total);
+}
+
+}  // namespace trireme

@@ -1,0 +1,68 @@
+#include "trireme/train/metrics_log.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "trireme/base/error.h"
+#include "trireme/base/files.h"
+
+namespace trireme {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_step) {
+  std::istringstream in(read_file(path));
+  std::string kept;
+  for (std::string line; std::getline(in, line);) {
+    const auto object = nlohmann::json::parse(line, nullptr, false);
+    if (object.is_discarded() || !object.contains("step")) continue;  // torn by a crash
+    if (object["step"].get<std::int64_t>() <= last_step) kept += line + "\n";
+  }
+  return kept;
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {
+  const bool exists = std::filesystem::exists(path);
+  write_file_atomically(path, exists ? lines_up_to(path, last_step) : std::string());
+  out_.open(path, std::ios::app);
+  if (!out_) {
+    throw DataError(fmt::format("{}: cannot write: {}", path.string(), std::strerror(errno)));
+  }
+}
+
+void MetricsLog::write(const StepReport& report) {
+  Json object = {{"step", report.step},
+                 {"epoch", report.epoch},
+                 {"loss", report.loss},
+                 {"lr", report.lr},
+                 {"samples_per_second", report.samples_per_second},
+                 {"data_seconds", report.data_seconds},
+                 {"compute_seconds", report.compute_seconds},
+                 {"communication_seconds", report.communication_seconds}};
+  if (report.gradient_norm) object["gradient_norm"] = *report.gradient_norm;
+  line(object.dump());
+}
+
+void MetricsLog::write(const EvaluationReport& report) {
+  Json metrics = {{"samples", report.samples}, {"loss", report.loss}};
+  if (report.accuracy) metrics["accuracy"] = *report.accuracy;
+  if (report.r2) metrics["r2"] = *report.r2;
+  line(Json({{"step", report.step}, {"evaluation", metrics}}).dump());
+}
+
+void MetricsLog::line(const std::string& text) {
+  out_ << text << '\n' << std::flush;
+  if (!out_) {
+    throw DataError(fmt::format("{}: cannot write: {}", path_.string(), std::strerror(errno)));
+  }
+}
+
+}  // namespace trireme

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace trireme {
+
+/// What a run is about to do.
+struct RunDescription {
+  std::string model;  ///< "cnn, 421,642 parameters"
+  std::string data;   ///< "54,000 samples to train on, 6,000 to evaluate on"
+  int ranks = 1;
+  int threads = 1;    ///< of libtorch, per rank
+  int virtual_workers = 1;
+  std::int64_t parameters = 0;
+  std::int64_t first_step = 0;
+  std::int64_t steps = 0;  ///< where the run ends
+  std::int64_t steps_per_epoch = 0;
+  std::int64_t global_batch = 0;
+};
+
+/// One step, the same on every rank but for the times and the memory, which are this rank's.
+struct StepReport {
+  std::int64_t step = 0;  ///< how many are done
+  double epoch = 0;
+  double loss = 0;        ///< mean over the step's samples
+  double lr = 0;
+  std::optional<double> gradient_norm;  ///< known in steps that are written to metrics.jsonl
+  double samples_per_second = 0;        ///< over all ranks, since the last such step
+  // Seconds since the last such step.
+  double data_seconds = 0;
+  double compute_seconds = 0;
+  double communication_seconds = 0;
+};
+
+/// Metrics of the whole evaluation set.
+struct EvaluationReport {
+  std::int64_t step = 0;
+  std::int64_t samples = 0;
+  double loss = 0;
+  std::optional<double> accuracy;  ///< for classes
+  std::optional<double> r2;        ///< for numbers
+};
+
+/// How a run went.
+struct RunSummary {
+  std::int64_t steps = 0;
+  bool interrupted = false;
+  double seconds = 0;             ///< of training, evaluations included
+  double samples_per_second = 0;  ///< over all ranks, evaluations not included
+  double loss = 0;                ///< of the last step
+  std::optional<EvaluationReport> evaluation;  ///< the last
+  std::filesystem::path directory;
+};
+
+/// Is told of what happens in a run, on every rank, and may ask it to stop.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void on_start(const RunDescription&) {}
+  virtual void on_step(const StepReport&) {}
+  virtual void on_evaluation(const EvaluationReport&) {}
+  virtual void on_checkpoint(const std::filesystem::path&) {}
+  /// True once the run should end after the step under way; any rank may say so.
+  virtual bool stop_requested() { return false; }
+};
+
+}  // namespace trireme

@@ -1,0 +1,31 @@
+#pragma once
+
+#include "trireme/base/error.h"
+#include "trireme/comm/communicator.h"
+#include "trireme/train/config.h"
+#include "trireme/train/report.h"
+
+namespace trireme {
+
+/// The loss or the gradient is no longer finite. The message names the step and the first parameter
+/// with a bad gradient.
+class DivergedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Trains what `config` describes on the ranks of `world`. Collective.
+///
+/// Writes into config.run.directory: config.toml (resolved), metrics.jsonl, checkpoints/step-N/
+/// and, at the end, model.safetensors. With `resume` the newest checkpoint there is loaded first
+/// and the run goes on with the same bits as if it had never stopped.
+/// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
+/// written that was not there.
+RunSummary train(const Config& config, Communicator& world, Observer& observer,
+                 bool resume = false);
+
+/// Checks what can be checked without reading the data or starting ranks: keys that contradict each
+/// other or the number of ranks, missing files. Throws UsageError or DataError.
+void check(const Config& config, int ranks);
+
+}  // namespace trireme
