@@ -1,0 +1,33 @@
+# The short way in. What each target does is in scripts/ and CMakePresets.json.
+
+.PHONY: help build run test format clean
+.DEFAULT_GOAL := help
+
+program := build/release/trireme
+configured := build/release/build.ninja
+
+help:
+	@echo "make build    install what is missing and build $(program)"
+	@echo "make run      build, fetch Fashion-MNIST and train a small network on all cores"
+	@echo "make test     build and run every test: release, sanitizers, fuzz targets, format"
+	@echo "make format   format the sources"
+	@echo "make clean    remove build/ (fetched data stays in .cache/)"
+
+build:
+	@scripts/install-dependencies.sh
+	@test -f $(configured) || cmake --preset release -DTRIREME_TESTS=OFF -DTRIREME_EXAMPLES=OFF
+	@cmake --build --preset release --parallel "$$(scripts/jobs.sh)" --target trireme_program
+
+run: build
+	@scripts/fetch-data.sh fashion-mnist
+	@$(program) train examples/fashion-mnist.toml
+
+test:
+	@scripts/install-dependencies.sh --test
+	@scripts/test.sh
+
+format:
+	@git ls-files -z '*.h' '*.cpp' | xargs -0 -r clang-format -i
+
+clean:
+	rm -rf build
