@@ -1,0 +1,86 @@
+// Included once per instruction set by Highway's foreach_target, hence no #pragma once.
+#if defined(TRIREME_KERNELS_HALF_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef TRIREME_KERNELS_HALF_INL_H_
+#undef TRIREME_KERNELS_HALF_INL_H_
+#else
+#define TRIREME_KERNELS_HALF_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// f16 and bf16 to f32 and back in integer arithmetic: the same bits on every instruction set,
+// whether or not it can convert by itself and whether or not denormals are flushed. Rounds to
+// nearest, ties to even; a NaN stays a NaN and becomes quiet.
+
+template <class D>
+using Bits = hn::RebindToUnsigned<D>;
+
+template <class D>
+hn::Vec<D> f32_of_bf16(D d, hn::Vec<Bits<D>> half) {
+  return hn::BitCast(d, hn::ShiftLeft<16>(half));
+}
+
+template <class D>
+hn::Vec<Bits<D>> bf16_of_f32(D, hn::Vec<D> value) {
+  const Bits<D> du;
+  const auto bits = hn::BitCast(du, value);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1u));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7FFFu))));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du, 0x0040u));
+  return hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), quiet, rounded);
+}
+
+template <class D>
+hn::Vec<D> f32_of_f16(D d, hn::Vec<Bits<D>> half) {
+  const Bits<D> du;
+  const auto sign = hn::ShiftLeft<16>(hn::And(half, hn::Set(du, 0x8000u)));
+  const auto magnitude = hn::And(half, hn::Set(du, 0x7FFFu));
+  // Exponents are biased by 15 in f16 and by 127 in f32; infinity and NaN go on to the top.
+  const auto special = hn::Gt(magnitude, hn::Set(du, 0x7BFFu));
+  const auto bias = hn::IfThenElse(special, hn::Set(du, 224u << 23), hn::Set(du, 112u << 23));
+  const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), bias);
+  // A denormal is magnitude * 2^-24: as the low bits of 0.5, less 0.5.
+  const auto half_one = hn::Set(d, 0.5f);
+  const auto denormal =
+      hn::Sub(hn::BitCast(d, hn::Or(hn::BitCast(du, half_one), magnitude)), half_one);
+  const auto is_denormal = hn::Lt(magnitude, hn::Set(du, 0x0400u));
+  // 0.5's last bit is 2^-24, so the difference above is exact.
+  const auto result = hn::IfThenElse(is_denormal, hn::BitCast(du, denormal), normal);
+  return hn::BitCast(d, hn::Or(result, sign));
+}
+
+template <class D>
+hn::Vec<Bits<D>> f16_of_f32(D d, hn::Vec<D> value) {
+  const Bits<D> du;
+  const auto bits = hn::BitCast(du, value);
+  const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFu));
+  const auto sign = hn::ShiftRight<16>(hn::Xor(bits, magnitude));
+  // Normal: rebias the exponent, round at bit 13; a carry rightly goes on into the exponent.
+  const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
+  const auto rebias = hn::Set(du, 0x0FFFu - (112u << 23));
+  const auto normal = hn::ShiftRight<13>(hn::Add(magnitude, hn::Add(odd, rebias)));
+  // Below 2^-14: adding 0.5 makes the adder round at 2^-24, the last bit of a denormal.
+  const auto half_one = hn::Set(d, 0.5f);
+  const auto denormal = hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), half_one)),
+                                hn::BitCast(du, half_one));
+  const auto quiet =
+      hn::Or(hn::Set(du, 0x7E00u), hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 0x03FFu)));
+  auto result = hn::IfThenElse(hn::Lt(magnitude, hn::Set(du, 113u << 23)), denormal, normal);
+  // From 65520 on the nearest is infinity.
+  result =
+      hn::IfThenElse(hn::Gt(magnitude, hn::Set(du, 0x477FEFFFu)), hn::Set(du, 0x7C00u), result);
+  result = hn::IfThenElse(hn::Gt(magnitude, hn::Set(du, 0x7F800000u)), quiet, result);
+  return hn::Or(result, sign);
+}
+
+}  // namespace trireme::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // TRIREME_KERNELS_HALF_INL_H_
