@@ -1,0 +1,120 @@
+#include "trireme/model/loss.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+namespace {
+
+at::Tensor numbers(std::vector<double> values, at::IntArrayRef shape) {
+  return at::tensor(values, at::kDouble).reshape(shape);
+}
+
+at::Tensor classes(std::vector<std::int64_t> values) {
+  return at::tensor(values, at::kLong);
+}
+
+Target of_numbers(std::int64_t width) {
+  return Target{.classes = 0, .width = width};
+}
+Target of_classes(std::int64_t count) {
+  return Target{.classes = count, .width = 1};
+}
+
+TEST(Loss, MseIsTheMeanOverBatchAndWidth) {
+  const Loss loss = make_loss(of_numbers(2));
+  EXPECT_EQ(loss.outputs(), 2);
+  const at::Tensor output = numbers({1, 2, 3, 4}, {2, 2});
+  EXPECT_DOUBLE_EQ(loss(output, numbers({0, 0, 0, 0}, {2, 2})).item<double>(), 30.0 / 4);
+}
+
+TEST(Loss, BceIsTheNegativeLogLikelihood) {
+  const Loss loss = make_loss(of_classes(2));
+  EXPECT_EQ(loss.outputs(), 1);
+  const double expected =
+      -(std::log(1 / (1 + std::exp(-0.5))) + std::log(1 - 1 / (1 + std::exp(2)))) / 2;
+  const at::Tensor output = numbers({0.5, -2}, {2, 1});
+  EXPECT_NEAR(loss(output, classes({1, 0})).item<double>(), expected, 1e-12);
+}
+
+TEST(Loss, CrossEntropyIsTheNegativeLogLikelihood) {
+  const Loss loss = make_loss(of_classes(3));
+  EXPECT_EQ(loss.outputs(), 3);
+  const double normaliser = std::exp(1) + std::exp(2) + std::exp(0.5);
+  const double expected = -(std::log(std::exp(2) / normaliser) + std::log(1.0 / 3)) / 2;
+  const at::Tensor output = numbers({1, 2, 0.5, 4, 4, 4}, {2, 3});
+  EXPECT_NEAR(loss(output, classes({1, 2})).item<double>(), expected, 1e-12);
+}
+
+TEST(Loss, TakesTargetsAndOutputsWithOrWithoutAColumn) {
+  const Loss loss = make_loss(of_numbers(1));
+  const at::Tensor output = numbers({1, 2, 3}, {3, 1});
+  const at::Tensor target = numbers({1, 2, 5}, {3});
+  for (const at::Tensor& o : {output, output.flatten()}) {
+    for (const at::Tensor& t : {target, target.unsqueeze(1), target.to(at::kFloat)}) {
+      EXPECT_DOUBLE_EQ(loss(o, t).item<double>(), 4.0 / 3);
+    }
+  }
+}
+
+TEST(Loss, RefusesOutputsOfAnotherWidth) {
+  try {
+    make_loss(of_classes(3))(at::zeros({4, 2}), classes({0, 0, 0, 0}));
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(), "the model must give [batch, 3], got [4, 2]");
+  }
+}
+
+TEST(Loss, RefusesNamesThatDoNotSuitTheTarget) {
+  EXPECT_THROW(make_loss(of_classes(3), "mse"), UsageError);
+  EXPECT_THROW(make_loss(of_classes(3), "bce_with_logits"), UsageError);
+  EXPECT_THROW(make_loss(of_numbers(1), "cross_entropy"), UsageError);
+  EXPECT_THROW(make_loss(of_numbers(1), "hinge"), UsageError);
+  EXPECT_EQ(make_loss(of_classes(2), "cross_entropy").outputs(), 2);
+}
+
+TEST(Evaluation, OfPartsAddsUpToTheWhole) {
+  at::manual_seed(3);
+  const at::Tensor output = at::randn({50, 2}), target = at::randn({50, 2}) + output;
+  const Loss loss = make_loss(of_numbers(2));
+  EvaluationSums parts;
+  for (const auto& [first, last] : {std::pair{0, 1}, {1, 30}, {30, 50}}) {
+    const EvaluationSums part =
+        loss.evaluate(output.slice(0, first, last), target.slice(0, first, last));
+    parts += EvaluationSums::of(part.flat());
+  }
+  EXPECT_EQ(parts.samples, 50);
+  EXPECT_NEAR(parts.mean_loss(), loss(output, target).item<double>(), 1e-6);
+
+  const at::Tensor y = target.to(at::kDouble);
+  const double residual = (output.to(at::kDouble) - y).square().sum().item<double>();
+  const double total = (y - y.mean()).square().sum().item<double>();
+  EXPECT_NEAR(parts.r2(), 1 - residual / total, 1e-12);
+}
+
+TEST(Evaluation, R2IsOneForPerfectAndZeroForTheMean) {
+  const Loss loss = make_loss(of_numbers(1));
+  const at::Tensor y = numbers({1, 2, 3, 6}, {4});
+  EXPECT_DOUBLE_EQ(loss.evaluate(y, y).r2(), 1);
+  EXPECT_DOUBLE_EQ(loss.evaluate(at::full_like(y, 3), y).r2(), 0);
+}
+
+TEST(Evaluation, AccuracyCountsTheNamedClass) {
+  const at::Tensor output = numbers({1, 2, 0, 5, 1, 0, 0, 0, 9, 3, 2, 1}, {4, 3});
+  const EvaluationSums sums = make_loss(of_classes(3)).evaluate(output, classes({1, 0, 0, 0}));
+  EXPECT_DOUBLE_EQ(sums.accuracy(), 0.75);
+  EXPECT_NEAR(sums.mean_loss(),
+              make_loss(of_classes(3))(output, classes({1, 0, 0, 0})).item<double>(), 1e-12);
+
+  const at::Tensor odds = numbers({0.1, -3, 2, -0.2}, {4, 1});
+  EXPECT_DOUBLE_EQ(make_loss(of_classes(2)).evaluate(odds, classes({1, 0, 0, 1})).accuracy(), 0.5);
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,172 @@
+#include "trireme/model/script_model.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "trireme/base/error.h"
+#include "trireme/model/loss.h"
+
+namespace trireme {
+namespace {
+
+using testing::HasSubstr;
+
+class ScriptFile : public testing::Test {
+ protected:
+  ScriptFile()
+      : path_(std::filesystem::temp_directory_path() /
+              ("script_model_test-" + std::to_string(::getpid()) + ".pt")) {}
+  ~ScriptFile() override { std::filesystem::remove(path_); }
+
+  // y = fc(x) in a submodule with a scale that is not trained and a counter; [n, 3] to [n, 2].
+  void write_linear(const std::string& forward =
+                        "def forward(self, x):\n  return self.fc.forward(x) * self.scale\n") {
+    torch::jit::Module fc("fc"), model("model");
+    fc.register_parameter("weight", at::ones({2, 3}).requires_grad_(true), false);
+    fc.register_parameter("bias", at::zeros({2}).requires_grad_(true), false);
+    fc.define("def forward(self, x):\n  return torch.matmul(x, self.weight.t()) + self.bias\n");
+    model.register_module("fc", fc);
+    model.register_buffer("scale", at::ones({1}));
+    model.register_buffer("count", at::zeros({1}, at::kLong));
+    model.register_attribute("training", c10::BoolType::get(), true);
+    model.define(forward);
+    model.save(path_.string());
+  }
+
+  void write_bytes(const std::string& bytes) { std::ofstream(path_, std::ios::binary) << bytes; }
+
+  std::string complaint() {
+    try {
+      ScriptModel model(path_);
+    } catch (const DataError& error) {
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  std::filesystem::path path_;
+};
+
+TEST_F(ScriptFile, NamesItsTensorsWithDots) {
+  write_linear();
+  const NamedTensors tensors = ScriptModel(path_).tensors();
+  ASSERT_EQ(tensors.parameters.size(), 2u);
+  EXPECT_EQ(tensors.parameters[0].first, "fc.weight");
+  EXPECT_EQ(tensors.parameters[1].first, "fc.bias");
+  ASSERT_EQ(tensors.buffers.size(), 2u);
+  EXPECT_EQ(tensors.buffers[0].first, "scale");
+}
+
+TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
+  write_linear();
+  ScriptModel model(path_);
+  std::vector<at::Tensor> memory;
+  for (auto& [name, parameter] : model.tensors().parameters) {
+    memory.push_back(at::zeros_like(parameter).detach());
+    at::Tensor moved = parameter;
+    moved.set_data(memory.back());
+  }
+  at::manual_seed(2);
+  const at::Tensor x = at::randn({20, 3});
+  EXPECT_EQ(model.forward(x).count_nonzero().item<int>(), 0);
+
+  const at::Tensor weight = at::randn({2, 3});
+  const at::Tensor y = x.mm(weight.t()) + 0.5;
+  const Loss loss = make_loss(Target{.classes = 0, .width = 2});
+  for (int step = 0; step < 300; ++step) {
+    loss(model.forward(x), y).backward();
+    for (std::size_t i = 0; i < memory.size(); ++i) {
+      const at::NoGradGuard no_grad;
+      at::Tensor parameter = model.tensors().parameters[i].second;
+      memory[i].sub_(parameter.grad(), 0.5);
+      parameter.mutable_grad().reset();
+    }
+  }
+  EXPECT_TRUE(at::allclose(memory[0], weight, 1e-3, 1e-4));
+  EXPECT_TRUE(at::allclose(memory[1], at::full({2}, 0.5), 1e-3, 1e-4));
+}
+
+TEST_F(ScriptFile, KnowsTrainingFromEvaluation) {
+  write_linear(
+      "def forward(self, x):\n"
+      "  if self.training:\n    return self.fc.forward(x)\n"
+      "  return self.fc.forward(x) * 0\n");
+  ScriptModel model(path_);
+  model.train(true);
+  EXPECT_EQ(model.forward(at::ones({1, 3})).count_nonzero().item<int>(), 2);
+  model.train(false);
+  EXPECT_EQ(model.forward(at::ones({1, 3})).count_nonzero().item<int>(), 0);
+}
+
+TEST_F(ScriptFile, IsMadeFromOptionsInTheTypeAskedFor) {
+  write_linear();
+  ModelOptions options;
+  options.name = "torchscript";
+  options.path = path_;
+  options.dtype = "f64";
+  const std::vector<std::int64_t> input = {3};
+  const auto model = make_model(options, input, Target{.classes = 0, .width = 2});
+  const NamedTensors tensors = model->tensors();
+  EXPECT_TRUE(tensors.parameters[0].second.equal(at::ones({2, 3}, at::kDouble)));
+  EXPECT_EQ(tensors.buffers[1].second.scalar_type(), at::kLong);
+  EXPECT_EQ(model->forward(at::ones({4, 3}, at::kDouble)).scalar_type(), at::kDouble);
+
+  options.init = "zero";
+  const auto zeroed = make_model(options, input, Target{.classes = 0, .width = 2});
+  EXPECT_EQ(zeroed->tensors().parameters[0].second.count_nonzero().item<int>(), 0);
+}
+
+TEST_F(ScriptFile, ThatDoesNotSuitTheDataIsRefusedAtOnce) {
+  write_linear();
+  ModelOptions options;
+  options.name = "torchscript";
+  options.path = path_;
+  const auto refusal = [&](std::vector<std::int64_t> input, Target target) -> std::string {
+    try {
+      make_model(options, input, target);
+    } catch (const DataError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_THAT(refusal({3}, Target{.classes = 5, .width = 1}), HasSubstr("must give [2, 5]"));
+  const std::string wrong_input = refusal({4}, Target{.classes = 0, .width = 2});
+  EXPECT_THAT(wrong_input, HasSubstr("forward of a tensor [2, 4] failed: RuntimeError: mat1"));
+  EXPECT_THAT(wrong_input, testing::Not(HasSubstr("\n")));
+}
+
+TEST_F(ScriptFile, ThatIsNoModuleSaysHowToWriteOne) {
+  EXPECT_THROW(ScriptModel("/nowhere/model.pt"), UsageError);
+  write_bytes("");
+  EXPECT_THAT(complaint(), HasSubstr("torch.jit.script(model).save(path)"));
+  write_bytes("a,b\n1,2\n");
+  EXPECT_THAT(complaint(), HasSubstr("not a TorchScript module"));
+  write_linear();
+  std::filesystem::resize_file(path_, std::filesystem::file_size(path_) / 2);
+  EXPECT_THAT(complaint(), HasSubstr("not a TorchScript module"));
+}
+
+TEST_F(ScriptFile, WithoutParametersOrForwardIsRefused) {
+  torch::jit::Module empty("empty");
+  empty.define("def forward(self, x):\n  return x\n");
+  empty.save(path_.string());
+  EXPECT_THAT(complaint(), HasSubstr("no parameters"));
+  torch::jit::Module silent("silent");
+  silent.register_parameter("weight", at::ones({2}).requires_grad_(true), false);
+  silent.define("def run(self, x):\n  return x\n");
+  silent.save(path_.string());
+  EXPECT_THAT(complaint(), HasSubstr("no forward method"));
+}
+
+TEST_F(ScriptFile, MustReturnOneTensor) {
+  write_linear("def forward(self, x):\n  return (x, self.fc.forward(x))\n");
+  ScriptModel model(path_);
+  EXPECT_THROW(model.forward(at::ones({1, 3})), DataError);
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,32 @@
+#include "trireme/model/evaluation.h"
+
+namespace trireme {
+
+EvaluationSums& EvaluationSums::operator+=(const EvaluationSums& other) {
+  Flat sums = flat();
+  const Flat more = other.flat();
+  for (std::size_t i = 0; i < kCount; ++i) sums[i] += more[i];
+  return *this = of(sums);
+}
+
+EvaluationSums::Flat EvaluationSums::flat() const {
+  return {samples, loss, correct, values, y, y_squared, squared_error};
+}
+
+EvaluationSums EvaluationSums::of(const Flat& sums) {
+  return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+}
+
+double EvaluationSums::mean_loss() const {
+  return loss / samples;
+}
+
+double EvaluationSums::accuracy() const {
+  return correct / samples;
+}
+
+double EvaluationSums::r2() const {
+  return 1 - squared_error / (y_squared - y * y / values);
+}
+
+}  // namespace trireme

@@ -1,0 +1,85 @@
+#include "trireme/model/script_model.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <string_view>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+namespace {
+
+// What a user can act on: the last line of the interpreter's report.
+std::string_view reason_of(const std::exception& error) {
+  const std::string_view report = error.what();
+  const std::size_t last = report.rfind("RuntimeError: ");
+  const std::string_view reason = last == std::string_view::npos ? report : report.substr(last);
+  return reason.substr(0, reason.find('\n'));
+}
+
+torch::jit::Module load(const std::filesystem::path& path) {
+  if (path.empty()) throw UsageError("model torchscript needs the path of a TorchScript file");
+  if (!std::filesystem::is_regular_file(path)) {
+    throw UsageError(fmt::format("{}: there is no such TorchScript file", path.string()));
+  }
+  try {
+    return torch::jit::load(path.string(), at::kCPU);
+  } catch (const std::exception& error) {
+    const std::string_view reason = error.what();
+    throw DataError(fmt::format(
+        "{}: not a TorchScript module ({}); write one with torch.jit.script(model).save(path)",
+        path.string(), reason.substr(0, reason.find('\n'))));
+  }
+}
+
+}  // namespace
+
+ScriptModel::ScriptModel(const std::filesystem::path& path) : path_(path), module_(load(path)) {
+  if (!module_.find_method("forward")) {
+    throw DataError(fmt::format("{}: the module has no forward method", path.string()));
+  }
+  if (module_.parameters().size() == 0) {
+    throw DataError(
+        fmt::format("{}: the module has no parameters to train; save it with torch.jit.script or "
+                    "torch.jit.trace, without torch.jit.freeze",
+                    path.string()));
+  }
+}
+
+at::Tensor ScriptModel::forward(const at::Tensor& input) {
+  c10::IValue output;
+  try {
+    output = module_.forward({input});
+  } catch (const std::exception& error) {
+    throw DataError(fmt::format("{}: forward of a tensor [{}] failed: {}", path_.string(),
+                                fmt::join(input.sizes(), ", "), reason_of(error)));
+  }
+  if (!output.isTensor()) {
+    throw DataError(fmt::format("{}: forward must return one tensor, got {}", path_.string(),
+                                output.tagKind()));
+  }
+  return std::move(output).toTensor();
+}
+
+NamedTensors ScriptModel::tensors() const {
+  NamedTensors tensors;
+  for (const auto& item : module_.named_parameters()) {
+    tensors.parameters.emplace_back(item.name, item.value);
+  }
+  for (const auto& item : module_.named_buffers()) {
+    tensors.buffers.emplace_back(item.name, item.value);
+  }
+  return tensors;
+}
+
+void ScriptModel::train(bool on) {
+  // Module::train() asserts that every submodule has the attribute.
+  for (torch::jit::Module module : module_.modules()) {
+    if (module.hasattr("training")) module.setattr("training", on);
+  }
+}
+
+}  // namespace trireme
