@@ -1,0 +1,48 @@
+# What `cmake --install` lays out, for find_package(trireme CONFIG) and pkg-config alike.
+#
+#   trireme::core      communicators, launcher, formats; no libtorch
+#   trireme::trireme   all of it, on libtorch
+#
+# Without COMPONENTS a consumer gets whatever is installed; COMPONENTS core asks for no libtorch.
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/trireme)
+
+function(trireme_install_component component target)
+  install(TARGETS ${target} EXPORT trireme_${component} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(EXPORT trireme_${component} NAMESPACE trireme:: DESTINATION ${package_dir}
+    FILE trireme-${component}-targets.cmake)
+endfunction()
+
+# Installs name.pc from cmake/name.pc.in, usable wherever the prefix is moved to.
+function(trireme_install_pkg_config name)
+  file(RELATIVE_PATH pc_to_prefix
+    ${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endfunction()
+
+set(installed_folders base kernels cost formats comm launch plan server)
+trireme_install_component(core trireme_core)
+trireme_install_pkg_config(trireme_core)
+if(TRIREME_TORCH)
+  list(APPEND installed_folders tensor world data optim checkpoint parallel model train)
+  trireme_install_component(trireme trireme_torch)
+  list(GET TORCH_INCLUDE_DIRS 0 torch_include_dir)
+  get_filename_component(torch_library_dir ${TORCH_LIBRARY} DIRECTORY)
+  trireme_install_pkg_config(trireme)
+  install(TARGETS trireme_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(FILES trireme/trireme.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/trireme OPTIONAL)
+endif()
+foreach(folder IN LISTS installed_folders)
+  install(DIRECTORY trireme/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/trireme
+    FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+endforeach()
+
+configure_package_config_file(cmake/triremeConfig.cmake.in ${PROJECT_BINARY_DIR}/triremeConfig.cmake
+  INSTALL_DESTINATION ${package_dir})
+# Before 1.0 every minor version may break its users.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/triremeConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/triremeConfig.cmake ${PROJECT_BINARY_DIR}/triremeConfigVersion.cmake
+  DESTINATION ${package_dir})

@@ -1,0 +1,4 @@
+#pragma once
+
+#if TORCH_VERSION_MAJOR >= 2
+#endif

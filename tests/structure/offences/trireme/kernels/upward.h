@@ -1,0 +1,4 @@
+#pragma once
+
+#include "trireme/base/fine.h"
+#include "trireme/comm/above.h"
