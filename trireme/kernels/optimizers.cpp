@@ -1,0 +1,327 @@
+#include "trireme/kernels/optimizers.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "trireme/base/error.h"
+
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "trireme/kernels/optimizers.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// a + b * c in two roundings on every machine.
+template <class D>
+hn::Vec<D> add_product(D, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D> c) {
+  return hn::Add(a, hn::Mul(b, c));
+}
+
+// Reads the gradient as the update shall see it.
+template <class T>
+class Gradient {
+ public:
+  Gradient(const Update& update, double joined_decay)
+      : gradient_(static_cast<const T*>(update.gradient)),
+        scale_(static_cast<T>(update.scale)),
+        bound_(update.clip_value > 0 ? static_cast<T>(update.clip_value)
+                                     : std::numeric_limits<T>::infinity()),
+        decay_(static_cast<T>(joined_decay)) {}
+
+  template <class D>
+  hn::Vec<D> at(D d, std::size_t i, hn::Vec<D> value) const {
+    auto g = hn::Mul(hn::LoadU(d, gradient_ + i), hn::Set(d, scale_));
+    // By comparison: Min and Max may drop a NaN.
+    const auto bound = hn::Set(d, bound_);
+    const auto lower = hn::Neg(bound);
+    g = hn::IfThenElse(hn::Gt(g, bound), bound, g);
+    g = hn::IfThenElse(hn::Lt(g, lower), lower, g);
+    return decay_ != 0 ? add_product(d, g, value, hn::Set(d, decay_)) : g;
+  }
+
+ private:
+  const T* gradient_;
+  T scale_;
+  T bound_;
+  T decay_;
+};
+
+template <class T>
+class Sgd {
+ public:
+  Sgd(const Update& update, const SgdRule& rule, void* momentum_buffer)
+      : gradient_(update, rule.weight_decay),
+        values_(update.values.as<T>()),
+        buffer_(static_cast<T*>(momentum_buffer)),
+        minus_lr_(static_cast<T>(-rule.lr)),
+        momentum_(static_cast<T>(rule.momentum)),
+        share_(static_cast<T>(1 - rule.dampening)),
+        nesterov_(rule.nesterov),
+        first_step_(rule.first_step) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    auto direction = gradient_.at(d, i, value);
+    if (momentum_ != 0) direction = with_momentum(d, i, direction);
+    hn::StoreU(add_product(d, value, direction, hn::Set(d, minus_lr_)), d, values_ + i);
+  }
+
+ private:
+  template <class D>
+  hn::Vec<D> with_momentum(D d, std::size_t i, hn::Vec<D> g) const {
+    const auto momentum = hn::Set(d, momentum_);
+    auto buffer = g;
+    if (!first_step_) {
+      buffer = add_product(d, hn::Mul(hn::LoadU(d, buffer_ + i), momentum), g, hn::Set(d, share_));
+    }
+    hn::StoreU(buffer, d, buffer_ + i);
+    return nesterov_ ? add_product(d, g, buffer, momentum) : buffer;
+  }
+
+  Gradient<T> gradient_;
+  T* values_;
+  T* buffer_;
+  T minus_lr_;
+  T momentum_;
+  T share_;
+  bool nesterov_;
+  bool first_step_;
+};
+
+template <class T>
+class Adam {
+ public:
+  Adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
+      : gradient_(update, rule.decoupled ? 0 : rule.weight_decay),
+        values_(update.values.as<T>()),
+        exp_avg_(static_cast<T*>(exp_avg)),
+        exp_avg_sq_(static_cast<T*>(exp_avg_sq)),
+        shrink_(static_cast<T>(rule.decoupled ? 1 - rule.lr * rule.weight_decay : 1)),
+        beta1_(static_cast<T>(rule.beta1)),
+        share1_(static_cast<T>(1 - rule.beta1)),
+        beta2_(static_cast<T>(rule.beta2)),
+        share2_(static_cast<T>(1 - rule.beta2)),
+        root_correction2_(static_cast<T>(std::sqrt(correction(rule.beta2, rule.step)))),
+        eps_(static_cast<T>(rule.eps)),
+        minus_step_size_(static_cast<T>(-rule.lr / correction(rule.beta1, rule.step))) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    auto value = hn::LoadU(d, values_ + i);
+    const auto g = gradient_.at(d, i, value);
+    value = hn::Mul(value, hn::Set(d, shrink_));
+    const auto m = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_ + i), hn::Set(d, beta1_)), g,
+                               hn::Set(d, share1_));
+    const auto v = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_sq_ + i), hn::Set(d, beta2_)),
+                               hn::Mul(g, hn::Set(d, share2_)), g);
+    hn::StoreU(m, d, exp_avg_ + i);
+    hn::StoreU(v, d, exp_avg_sq_ + i);
+    const auto root = hn::Div(hn::Sqrt(v), hn::Set(d, root_correction2_));
+    const auto denominator = hn::Add(root, hn::Set(d, eps_));
+    const auto change = hn::Div(hn::Mul(m, hn::Set(d, minus_step_size_)), denominator);
+    hn::StoreU(hn::Add(value, change), d, values_ + i);
+  }
+
+ private:
+  static double correction(double beta, std::int64_t step) {
+    return 1 - std::pow(beta, static_cast<double>(step));
+  }
+
+  Gradient<T> gradient_;
+  T* values_;
+  T* exp_avg_;
+  T* exp_avg_sq_;
+  T shrink_;
+  T beta1_;
+  T share1_;
+  T beta2_;
+  T share2_;
+  T root_correction2_;
+  T eps_;
+  T minus_step_size_;
+};
+
+template <class T>
+class Rmsprop {
+ public:
+  Rmsprop(const Update& update, const RmspropRule& rule, void* square_avg, void* grad_avg,
+          void* momentum_buffer)
+      : gradient_(update, rule.weight_decay),
+        values_(update.values.as<T>()),
+        square_avg_(static_cast<T*>(square_avg)),
+        grad_avg_(static_cast<T*>(grad_avg)),
+        buffer_(static_cast<T*>(momentum_buffer)),
+        minus_lr_(static_cast<T>(-rule.lr)),
+        alpha_(static_cast<T>(rule.alpha)),
+        share_(static_cast<T>(1 - rule.alpha)),
+        eps_(static_cast<T>(rule.eps)),
+        momentum_(static_cast<T>(rule.momentum)) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    const auto g = gradient_.at(d, i, value);
+    const auto denominator = hn::Add(hn::Sqrt(variance(d, i, g)), hn::Set(d, eps_));
+    const auto minus_lr = hn::Set(d, minus_lr_);
+    auto change = hn::Zero(d);
+    if (momentum_ != 0) {
+      const auto old = hn::Mul(hn::LoadU(d, buffer_ + i), hn::Set(d, momentum_));
+      const auto buffer = hn::Add(old, hn::Div(g, denominator));
+      hn::StoreU(buffer, d, buffer_ + i);
+      change = hn::Mul(buffer, minus_lr);
+    } else {
+      change = hn::Div(hn::Mul(g, minus_lr), denominator);
+    }
+    hn::StoreU(hn::Add(value, change), d, values_ + i);
+  }
+
+ private:
+  // The running mean of the squares, less the square of the running mean if centered.
+  template <class D>
+  hn::Vec<D> variance(D d, std::size_t i, hn::Vec<D> g) const {
+    const auto alpha = hn::Set(d, alpha_);
+    const auto share = hn::Set(d, share_);
+    const auto square =
+        add_product(d, hn::Mul(hn::LoadU(d, square_avg_ + i), alpha), hn::Mul(g, share), g);
+    hn::StoreU(square, d, square_avg_ + i);
+    if (grad_avg_ == nullptr) return square;
+    const auto mean = add_product(d, hn::Mul(hn::LoadU(d, grad_avg_ + i), alpha), g, share);
+    hn::StoreU(mean, d, grad_avg_ + i);
+    return hn::Sub(square, hn::Mul(mean, mean));
+  }
+
+  Gradient<T> gradient_;
+  T* values_;
+  T* square_avg_;
+  T* grad_avg_;
+  T* buffer_;
+  T minus_lr_;
+  T alpha_;
+  T share_;
+  T eps_;
+  T momentum_;
+};
+
+template <class T>
+class Adagrad {
+ public:
+  Adagrad(const Update& update, const AdagradRule& rule, void* sum)
+      : gradient_(update, rule.weight_decay),
+        values_(update.values.as<T>()),
+        sum_(static_cast<T*>(sum)),
+        minus_lr_(static_cast<T>(-rule.lr)),
+        eps_(static_cast<T>(rule.eps)) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    const auto g = gradient_.at(d, i, value);
+    const auto sum = add_product(d, hn::LoadU(d, sum_ + i), g, g);
+    hn::StoreU(sum, d, sum_ + i);
+    const auto denominator = hn::Add(hn::Sqrt(sum), hn::Set(d, eps_));
+    const auto change = hn::Div(hn::Mul(g, hn::Set(d, minus_lr_)), denominator);
+    hn::StoreU(hn::Add(value, change), d, values_ + i);
+  }
+
+ private:
+  Gradient<T> gradient_;
+  T* values_;
+  T* sum_;
+  T minus_lr_;
+  T eps_;
+};
+
+// Whole vectors, then the rest lane by lane: the bits are the same either way. `rule` by value, so
+// that the compiler sees that no store changes it.
+template <class T, class Rule>
+void run(const Rule rule, std::int64_t count) {
+  const hn::ScalableTag<T> d;
+  const auto end = static_cast<std::size_t>(count);
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= end; i += hn::Lanes(d)) rule.at(d, i);
+  for (; i < end; ++i) rule.at(hn::CappedTag<T, 1>(), i);
+}
+
+// One entry for each type of values: Rule<float> or Rule<double>.
+template <template <class> class Rule, class... Arguments>
+void apply(const Update& update, const Arguments&... arguments) {
+  if (update.values.dtype == DType::kF32) {
+    run<float>(Rule<float>(update, arguments...), update.values.count);
+  } else {
+    run<double>(Rule<double>(update, arguments...), update.values.count);
+  }
+}
+
+void sgd(const Update& update, const SgdRule& rule, void* momentum_buffer) {
+  apply<Sgd>(update, rule, momentum_buffer);
+}
+
+void adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq) {
+  apply<Adam>(update, rule, exp_avg, exp_avg_sq);
+}
+
+void rmsprop(const Update& update, const RmspropRule& rule, void* square_avg, void* grad_avg,
+             void* momentum_buffer) {
+  apply<Rmsprop>(update, rule, square_avg, grad_avg, momentum_buffer);
+}
+
+void adagrad(const Update& update, const AdagradRule& rule, void* sum) {
+  apply<Adagrad>(update, rule, sum);
+}
+
+}  // namespace
+}  // namespace trireme::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace trireme {
+namespace {
+
+HWY_EXPORT(sgd);
+HWY_EXPORT(adam);
+HWY_EXPORT(rmsprop);
+HWY_EXPORT(adagrad);
+
+void require_f32_or_f64(const Update& update) {
+  const DType dtype = update.values.dtype;
+  if (dtype != DType::kF32 && dtype != DType::kF64) {
+    throw UsageError(
+        fmt::format("optimizer update: values must be f32 or f64, got {}", name_of(dtype)));
+  }
+}
+
+}  // namespace
+
+void update_sgd(const Update& update, const SgdRule& rule, void* momentum_buffer) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(sgd)(update, rule, momentum_buffer);
+}
+
+void update_adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(adam)(update, rule, exp_avg, exp_avg_sq);
+}
+
+void update_rmsprop(const Update& update, const RmspropRule& rule, void* square_avg, void* grad_avg,
+                    void* momentum_buffer) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(rmsprop)(update, rule, square_avg, grad_avg, momentum_buffer);
+}
+
+void update_adagrad(const Update& update, const AdagradRule& rule, void* sum) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(adagrad)(update, rule, sum);
+}
+
+}  // namespace trireme
+#endif  // HWY_ONCE
