@@ -1,0 +1,291 @@
+#include "trireme/launch/launcher.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+#include "trireme/base/error.h"
+#include "trireme/base/partition.h"
+#include "trireme/comm/shm/world.h"
+#include "trireme/launch/rank_output.h"
+#include "trireme/launch/rank_process.h"
+
+namespace trireme {
+namespace {
+
+// Turns the signals that the launcher answers into reads of a file descriptor, and back at the end.
+class SignalQueue {
+ public:
+  SignalQueue() {
+    sigset_t ours;
+    sigemptyset(&ours);
+    // SIGPIPE is read and dropped: that nobody reads our output any more is no reason to stop.
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE}) sigaddset(&ours, signal);
+    ::pthread_sigmask(SIG_BLOCK, &ours, &mask_before_);
+    queue_ = FileDescriptor(::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
+  }
+  ~SignalQueue() {
+    while (next() != 0) {
+    }
+    ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
+  }
+  SignalQueue(const SignalQueue&) = delete;
+  SignalQueue& operator=(const SignalQueue&) = delete;
+
+  int fd() const { return queue_.fd(); }
+  const sigset_t& mask_before() const { return mask_before_; }
+
+  // The next signal that came, or 0.
+  int next() const {
+    signalfd_siginfo info;
+    const bool came = ::read(queue_.fd(), &info, sizeof info) == sizeof info;
+    return came ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  sigset_t mask_before_;
+  FileDescriptor queue_;
+};
+
+// A port that nobody listens on now, for programs that set up connections of their own.
+int free_port() {
+  constexpr int kUsualPort = 29500;
+  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  if (!socket.is_open() || ::bind(socket.fd(), generic, size) != 0 ||
+      ::getsockname(socket.fd(), generic, &size) != 0) {
+    return kUsualPort;
+  }
+  return ntohs(address.sin_port);
+}
+
+std::map<std::string, std::string> environment_of(int rank, int ranks, int port, int world_fd) {
+  std::map<std::string, std::string> set = {{"RANK", std::to_string(rank)},
+                                            {"WORLD_SIZE", std::to_string(ranks)},
+                                            {"LOCAL_RANK", std::to_string(rank)},
+                                            {"LOCAL_WORLD_SIZE", std::to_string(ranks)},
+                                            {"MASTER_ADDR", "127.0.0.1"},
+                                            {"MASTER_PORT", std::to_string(port)},
+                                            {"TRIREME_WORLD_FD", std::to_string(world_fd)}};
+  if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+    set["OMP_NUM_THREADS"] = std::to_string(std::max(1, usable_cores() / ranks));
+  }
+  return set;
+}
+
+std::vector<int> cores_of_rank(const LaunchOptions& options, int rank) {
+  const std::vector<int> cores = cores_of_affinity();
+  const auto count = static_cast<std::int64_t>(cores.size());
+  if (!options.pin_to_cores || options.ranks > count) return {};
+  const Range share = partition(count, options.ranks, rank);
+  return {cores.begin() + share.begin, cores.begin() + share.end};
+}
+
+std::filesystem::path log_path(const LaunchOptions& options, int rank) {
+  return options.log_directory / ("rank-" + std::to_string(rank) + ".log");
+}
+
+std::unique_ptr<Outlet> open_log(const std::filesystem::path& path, Outlet& fallback) {
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (!file.is_open()) throw DataError(path.string() + ": " + std::strerror(errno));
+  return std::make_unique<Outlet>(std::move(file), path.string(), fallback);
+}
+
+// Carries out what the supervisor decides: the one place where its state machine meets the system.
+class Launch {
+ public:
+  Launch(const LaunchOptions& options, const RankMain& main, std::vector<std::string> command)
+      : options_(options),
+        supervisor_(options.ranks, options.ending),
+        world_(shm::World::create(options.ranks)),
+        out_(options.stdout_fd),
+        err_(options.stderr_fd) {
+    open_logs();
+    const int port = free_port();
+    for (int rank = 0; rank < options.ranks; ++rank) start(rank, port, main, command);
+  }
+
+  Verdict run() {
+    while (!supervisor_.finished()) wait_for_events();
+    for (Outlet* outlet : outlets()) outlet->write_all();
+    Verdict verdict = supervisor_.verdict();
+    if (const int rank = verdict.rank_at_fault; rank >= 0) {
+      verdict.last_lines = ranks_[rank].err.last_lines();
+      if (!logs_.empty() && rank > 0) verdict.log = log_path(options_, rank).string();
+    }
+    return verdict;
+  }
+
+ private:
+  struct Rank {
+    RankProcess process;
+    std::optional<RankOutput> out;
+    RankOutput err;
+    bool ended = false;
+  };
+
+  // log_directory/rank-1.log and on, before any process is started.
+  void open_logs() {
+    if (options_.log_directory.empty()) return;
+    for (int rank = 1; rank < options_.ranks; ++rank) {
+      logs_.push_back(open_log(log_path(options_, rank), err_));
+    }
+  }
+
+  void start(int rank, int port, const RankMain& main, const std::vector<std::string>& command) {
+    RankSpec spec;
+    const int world_fd = world_.fd();
+    if (main) spec.main = [&main, rank, world_fd] { return main(rank, world_fd); };
+    spec.command = command;
+    spec.environment = environment_of(rank, options_.ranks, port, world_fd);
+    spec.cores = cores_of_rank(options_, rank);
+    spec.inherited_fd = world_fd;
+    spec.closed_fds = own_fds();
+    spec.stdout_fd = rank == 0 ? options_.stdout_fd : -1;
+    spec.signal_mask = signals_.mask_before();
+
+    RankProcess process(spec);
+    const auto passing = rank == 0 ? RankOutput::Passing::kBytes : RankOutput::Passing::kLines;
+    const std::string prefix = logs_.empty() ? "[rank " + std::to_string(rank) + "] " : "";
+    const auto reader = [&](FileDescriptor& pipe, Outlet& unlogged) {
+      Outlet& outlet = rank == 0 || logs_.empty() ? unlogged : *logs_[rank - 1];
+      return RankOutput(std::move(pipe), outlet, passing, prefix);
+    };
+    std::optional<RankOutput> out;
+    if (process.stdout_pipe().is_open()) out = reader(process.stdout_pipe(), out_);
+    RankOutput err = reader(process.stderr_pipe(), err_);
+    ranks_.push_back({std::move(process), std::move(out), std::move(err)});
+  }
+
+  std::vector<int> own_fds() {
+    std::vector<int> fds = {signals_.fd()};
+    for (Rank& rank : ranks_) {
+      fds.insert(fds.end(), {rank.process.ended().fd(), rank.err.fd()});
+      if (rank.out) fds.push_back(rank.out->fd());
+    }
+    for (const auto& log : logs_) fds.push_back(log->fd());
+    return fds;
+  }
+
+  std::vector<Outlet*> outlets() {
+    std::vector<Outlet*> all;
+    for (const auto& log : logs_) all.push_back(log.get());
+    all.insert(all.end(), {&out_, &err_});  // last: a log that is full falls back on them
+    return all;
+  }
+
+  std::vector<RankOutput*> outputs() {
+    std::vector<RankOutput*> all;
+    for (Rank& rank : ranks_) {
+      if (rank.out) all.push_back(&*rank.out);
+      all.push_back(&rank.err);
+    }
+    return all;
+  }
+
+  void wait_for_events() {
+    std::vector<pollfd> polled;
+    std::vector<std::function<void()>> answers;
+    const auto watch = [&](int fd, short events, std::function<void()> answer) {
+      polled.push_back({fd, events, 0});
+      answers.push_back(std::move(answer));
+    };
+    // In this order: what a rank wrote is read before its end is judged.
+    for (RankOutput* output : outputs()) {
+      if (output->wants_to_read()) watch(output->fd(), POLLIN, [=] { output->read_some(); });
+    }
+    for (Outlet* outlet : outlets()) {
+      if (outlet->is_waiting()) watch(outlet->fd(), POLLOUT, [=] { outlet->write_some(); });
+    }
+    watch(signals_.fd(), POLLIN, [this] { take_signals(); });
+    for (int rank = 0; rank < options_.ranks; ++rank) {
+      if (ranks_[rank].ended) continue;
+      watch(ranks_[rank].process.ended().fd(), POLLIN, [this, rank] { end(rank); });
+    }
+
+    if (::poll(polled.data(), polled.size(), milliseconds_to_timer()) > 0) {
+      for (std::size_t i = 0; i < polled.size(); ++i) {
+        if (polled[i].revents != 0) answers[i]();
+      }
+    }
+    if (timer_ && now() >= *timer_) {
+      timer_.reset();
+      carry_out(supervisor_.time_passed(now()));
+    }
+  }
+
+  void take_signals() {
+    while (const int signal = signals_.next()) {
+      if (signal != SIGPIPE) carry_out(supervisor_.interrupted(signal, now()));
+    }
+  }
+
+  void end(int index) {
+    Rank& rank = ranks_[index];
+    const ExitStatus status = rank.process.reap();
+    rank.ended = true;
+    if (rank.out) rank.out->finish();
+    rank.err.finish();
+    carry_out(supervisor_.exited(index, status, now()));
+  }
+
+  void carry_out(const Supervisor::Actions& actions) {
+    for (const Supervisor::Action& action : actions) {
+      if (const auto* send = std::get_if<Supervisor::SendSignal>(&action)) {
+        ranks_[send->rank].process.signal(send->signal);
+      } else if (const auto* lost = std::get_if<Supervisor::MarkLost>(&action)) {
+        world_.mark_lost(lost->rank, lost->why);
+      } else {
+        timer_ = std::get<Supervisor::ArmTimer>(action).when;
+      }
+    }
+  }
+
+  static Supervisor::Time now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
+  int milliseconds_to_timer() const {
+    if (!timer_) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*timer_ - now());
+    return static_cast<int>(std::max<std::int64_t>(0, left.count()));
+  }
+
+  const LaunchOptions& options_;
+  Supervisor supervisor_;
+  shm::World world_;
+  SignalQueue signals_;
+  Outlet out_;
+  Outlet err_;
+  std::vector<std::unique_ptr<Outlet>> logs_;  // of rank 1 and on; empty without a log directory
+  std::vector<Rank> ranks_;
+  std::optional<Supervisor::Time> timer_;
+};
+
+}  // namespace
+
+Verdict launch(const LaunchOptions& options, const RankMain& main) {
+  return Launch(options, main, {}).run();
+}
+
+Verdict launch(const LaunchOptions& options, const std::vector<std::string>& command) {
+  if (command.empty()) throw UsageError("run: a program to start is missing");
+  return Launch(options, nullptr, command).run();
+}
+
+}  // namespace trireme

@@ -1,0 +1,118 @@
+#include "trireme/launch/supervisor.h"
+
+#include <csignal>
+
+#include "trireme/base/error.h"
+#include "trireme/launch/exit_codes.h"
+
+namespace trireme {
+Supervisor::Supervisor(int ranks, Options options)
+    : options_(options), ranks_(ranks > 0 ? ranks : 0), running_(ranks) {
+  if (ranks < 1) {
+    throw UsageError("launch: the number of ranks must be at least 1, got " +
+                     std::to_string(ranks));
+  }
+}
+
+Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
+  Rank& gone = ranks_[rank];
+  if (gone.status) return {};
+  gone.status = status;
+  --running_;
+
+  const bool ours = is_our_doing(gone, status);
+  // Whoever has ended in good order has left its communicators by itself, and its peers may go on.
+  const bool in_good_order = status.ok() || (ours && status.signal == 0);
+  Actions actions;
+  if (running_ > 0 && !in_good_order) actions.push_back(MarkLost{rank, explain(status)});
+  if (status.ok() || ours) return actions;
+
+  int& first =
+      status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost)) ? victim_ : cause_;
+  if (first < 0) first = rank;
+  if (phase_ == Phase::kRunning && running_ > 0) {
+    for (Action& action : enter_grace(now)) actions.push_back(std::move(action));
+  }
+  return actions;
+}
+
+Supervisor::Actions Supervisor::interrupted(int signal, Time now) {
+  if (finished()) return {};
+  if (interrupted_by_ == 0) {
+    interrupted_by_ = signal;
+    // The ranks are ending already: a polite request would only delay them.
+    if (phase_ != Phase::kRunning) return {};
+    for (Rank& rank : ranks_) rank.asked_to_stop = rank.asked_to_stop || !rank.status;
+    return signal_running(signal);
+  }
+  return phase_ == Phase::kTerminating || phase_ == Phase::kKilling ? kill_all() : terminate(now);
+}
+
+Supervisor::Actions Supervisor::time_passed(Time now) {
+  if (finished() || now < deadline_) return {};
+  if (phase_ == Phase::kGrace) return terminate(now);
+  if (phase_ == Phase::kTerminating) return kill_all();
+  return {};
+}
+
+Verdict Supervisor::verdict() const {
+  Verdict verdict;
+  verdict.interrupted_by = interrupted_by_;
+  bool all_ok = true;
+  for (const Rank& rank : ranks_) {
+    verdict.ranks.push_back(rank.status.value_or(ExitStatus{}));
+    all_ok = all_ok && verdict.ranks.back().ok();
+  }
+  if (all_ok) return verdict;
+
+  // After a request to stop, losing a peer that stopped earlier is part of stopping.
+  const int at_fault = cause_ >= 0 || interrupted_by_ != 0 ? cause_ : victim_;
+  if (at_fault >= 0) {
+    verdict.rank_at_fault = at_fault;
+    verdict.status = verdict.ranks[at_fault];
+    verdict.exit_code = verdict.status.shell_code();
+    verdict.explanation = explain(verdict.status);
+  } else {
+    verdict.exit_code = exit_code_of_signal(interrupted_by_);
+    verdict.explanation = "interrupted by " + name_of_signal(interrupted_by_);
+  }
+  return verdict;
+}
+
+Supervisor::Actions Supervisor::enter_grace(Time now) {
+  phase_ = Phase::kGrace;
+  deadline_ = now + options_.grace;
+  return {ArmTimer{deadline_}};
+}
+
+Supervisor::Actions Supervisor::terminate(Time now) {
+  phase_ = Phase::kTerminating;
+  deadline_ = now + options_.kill_after;
+  for (Rank& rank : ranks_) rank.ended_by_us = rank.ended_by_us || !rank.status;
+  Actions actions = signal_running(SIGTERM);
+  actions.push_back(ArmTimer{deadline_});
+  return actions;
+}
+
+Supervisor::Actions Supervisor::kill_all() {
+  phase_ = Phase::kKilling;
+  for (Rank& rank : ranks_) rank.ended_by_us = rank.ended_by_us || !rank.status;
+  return signal_running(SIGKILL);
+}
+
+Supervisor::Actions Supervisor::signal_running(int signal) {
+  Actions actions;
+  for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
+    if (!ranks_[rank].status) actions.push_back(SendSignal{rank, signal});
+  }
+  return actions;
+}
+
+bool Supervisor::is_our_doing(const Rank& rank, ExitStatus status) const {
+  if (rank.ended_by_us) return true;
+  if (!rank.asked_to_stop) return false;
+  return status.shell_code() == exit_code_of_signal(interrupted_by_) ||
+         status == ExitStatus::exited(static_cast<int>(ExitCode::kInterrupted));
+}
+
+}  // namespace trireme
