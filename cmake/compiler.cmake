@@ -1,11 +1,14 @@
 # How every target is compiled: warnings, sanitizers, ccache, mold.
 
 set(CMAKE_CXX_EXTENSIONS OFF)
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
+
+# Libraries and programs alike, where CMake would give programs -fPIE: a precompiled header serves
+# only those that were compiled with its own flags.
+add_compile_options(-fPIC)
 
 if(PROJECT_IS_TOP_LEVEL)
   # -ffp-contract=off: a*b+c must not become a fused multiply-add on one machine and not on another.
