@@ -80,18 +80,25 @@ class Communicator {
   std::unique_ptr<Communicator> split(int color, int key = 0);
 
  protected:
-  Communicator(int rank, int size) : rank_(rank), size_(size) {}
+  Communicator(int rank, int size) : rank_(rank), size_(size), tree_(size, size) {}
 
  private:
-  // Checks the arguments, then starts.
-  Work checked(const Operation& operation);
+  void check_rank(const char* call, const char* what, int rank) const;
+  void check_buffer(const char* call, const char* what, const Buffer& x) const;
+  void check_count(const char* call, const char* what, const Buffer& x, std::int64_t count) const;
+  void check_types(const char* call, const Buffer& out, const Buffer& in) const;
+  void check_op(const char* call, const Buffer& x, ReduceOp op) const;
+  void check_apart(const char* call, const Buffer& out, const Buffer& in,
+                   std::int64_t allowed) const;
 
+  // The arguments are checked: what a backend does. `operation` is copied.
   virtual Work start(const Operation& operation) = 0;
   virtual Memory do_allocate(std::size_t bytes) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
 
   int rank_;
   int size_;
+  ReductionTree tree_;
 };
 
 }  // namespace trireme

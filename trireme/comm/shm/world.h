@@ -29,7 +29,7 @@ struct Options {
 /// that was joined keeps the memory mapped and may outlive its World.
 class World {
  public:
-  /// Throws UsageError for a number of ranks that is not in [1, 1024] and CommError if the system
+  /// Throws UsageError for a number of ranks that is not in [1, 256] and CommError if the system
   /// has no memory to give.
   static World create(int ranks, Options options = {});
 

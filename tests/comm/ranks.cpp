@@ -1,0 +1,121 @@
+#include "tests/comm/ranks.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <exception>
+#include <thread>
+
+#include "trireme/base/error.h"
+
+namespace trireme::test {
+
+namespace {
+
+bool is_of_a_victim(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CommError&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+void rethrow_root_cause(const std::vector<std::exception_ptr>& errors) {
+  std::exception_ptr cause;
+  for (const std::exception_ptr& error : errors) {
+    if (error && (!cause || (is_of_a_victim(cause) && !is_of_a_victim(error)))) cause = error;
+  }
+  if (cause) std::rethrow_exception(cause);
+}
+
+[[noreturn]] void be_rank(shm::World& world, int rank, const RankFunction& body, int report) {
+  std::string error;
+  try {
+    body(*world.join(rank));
+  } catch (const std::exception& caught) {
+    error = caught.what();
+  }
+  if (error.empty() && testing::Test::HasFailure()) {
+    const auto& result = *testing::UnitTest::GetInstance()->current_test_info()->result();
+    for (int i = 0; i < result.total_part_count(); ++i) {
+      if (result.GetTestPartResult(i).failed()) error += result.GetTestPartResult(i).message();
+    }
+  }
+  // At most a pipe's capacity: nobody reads before this process has ended.
+  error.resize(std::min<std::size_t>(error.size(), 4096));
+  const bool written = write(report, error.data(), error.size()) >= 0;
+  _exit(error.empty() && written ? 0 : 1);
+}
+
+std::string read_all(int fd) {
+  std::string text;
+  char bytes[4096];
+  for (ssize_t n = 0; (n = read(fd, bytes, sizeof(bytes))) > 0;) text.append(bytes, n);
+  return text;
+}
+
+std::string reason_of(int status) {
+  return WIFSIGNALED(status) ? fmt::format("killed by signal {}", WTERMSIG(status))
+                             : fmt::format("ended with status {}", WEXITSTATUS(status));
+}
+
+}  // namespace
+
+void run_ranks(int ranks, const RankFunction& body, shm::Options options) {
+  shm::World world = shm::World::create(ranks, options);
+  std::vector<std::exception_ptr> errors(ranks);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        body(*world.join(rank));
+      } catch (...) {
+        errors[rank] = std::current_exception();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  rethrow_root_cause(errors);
+}
+
+std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm::Options options) {
+  shm::World world = shm::World::create(ranks, options);
+  std::vector<pid_t> processes(ranks);
+  std::vector<int> reports(ranks);
+  for (int rank = 0; rank < ranks; ++rank) {
+    int report[2];
+    if (pipe(report) != 0) throw std::runtime_error("pipe failed");
+    processes[rank] = fork();
+    if (processes[rank] == 0) be_rank(world, rank, body, report[1]);
+    close(report[1]);
+    reports[rank] = report[0];
+  }
+  std::vector<RankEnd> ends(ranks);
+  for (int left = ranks; left > 0; --left) {
+    int status = 0;
+    const pid_t process = waitpid(-1, &status, 0);
+    for (int rank = 0; rank < ranks; ++rank) {
+      if (processes[rank] != process) continue;
+      ends[rank].status = status;
+      // Errors have left of their own accord; being marked as well does not change that.
+      if (WIFSIGNALED(status)) world.mark_lost(rank, reason_of(status));
+      ends[rank].error = read_all(reports[rank]);
+      close(reports[rank]);
+    }
+  }
+  return ends;
+}
+
+void expect_all_well(const std::vector<RankEnd>& ends) {
+  for (std::size_t rank = 0; rank < ends.size(); ++rank) {
+    EXPECT_EQ(ends[rank].status, 0)
+        << "rank " << rank << " " << reason_of(ends[rank].status) << ": " << ends[rank].error;
+  }
+}
+
+}  // namespace trireme::test

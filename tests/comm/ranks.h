@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/comm/shm/world.h"
+
+namespace trireme::test {
+
+using RankFunction = std::function<void(Communicator&)>;
+
+/// Runs `body` on `ranks` threads, each a rank of one world, and rethrows the root cause of a
+/// failure: the first exception that is not the CommError of a victim, or else the first one.
+void run_ranks(int ranks, const RankFunction& body, shm::Options options = {});
+
+/// How one rank process ended.
+struct RankEnd {
+  int status = 0;     ///< as of waitpid
+  std::string error;  ///< what() of the exception that ended it, and failed expectations
+};
+
+/// The same with forked processes. A process that dies is marked lost, as a launcher does.
+std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body,
+                                        shm::Options options = {});
+
+/// Fails the running test for each rank that did not end well.
+void expect_all_well(const std::vector<RankEnd>& ends);
+
+}  // namespace trireme::test

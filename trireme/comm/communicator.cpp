@@ -1,0 +1,206 @@
+#include "trireme/comm/communicator.h"
+
+#include <fmt/format.h>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/operation.h"
+
+namespace trireme {
+
+namespace {
+
+Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count) {
+  Operation operation;
+  operation.kind = kind;
+  operation.dtype = in.dtype;
+  operation.count = count;
+  operation.in = in;
+  operation.out = out;
+  return operation;
+}
+
+Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
+                    ReduceOp op, const ReductionTree& tree) {
+  Operation operation = make(kind, out, in, count);
+  operation.op = op;
+  operation.tree = &tree;
+  operation.leaves = tree.leaves() == tree.ranks() ? 0 : tree.leaves();
+  return operation;
+}
+
+Operation rooted(Operation operation, int root) {
+  operation.root = root;
+  return operation;
+}
+
+}  // namespace
+
+void Communicator::check_rank(const char* call, const char* what, int rank) const {
+  if (rank >= 0 && rank < size_) return;
+  throw UsageError(fmt::format("{}: {} must be a rank in [0, {}), got {} (rank {} of {})", call,
+                               what, size_, rank, rank_, size_));
+}
+
+void Communicator::check_buffer(const char* call, const char* what, const Buffer& x) const {
+  if (x.count < 0) {
+    throw UsageError(fmt::format("{}: {} must hold 0 or more elements, got {} (rank {} of {})",
+                                 call, what, x.count, rank_, size_));
+  }
+  if (x.count > 0 && x.data == nullptr) {
+    throw UsageError(fmt::format("{}: {} must point to {} elements, got null (rank {} of {})", call,
+                                 what, x.count, rank_, size_));
+  }
+}
+
+void Communicator::check_count(const char* call, const char* what, const Buffer& x,
+                               std::int64_t count) const {
+  check_buffer(call, what, x);
+  if (x.count == count) return;
+  throw UsageError(fmt::format("{}: {} must hold {} elements, got {} (rank {} of {})", call, what,
+                               count, x.count, rank_, size_));
+}
+
+void Communicator::check_types(const char* call, const Buffer& out, const Buffer& in) const {
+  if (out.dtype == in.dtype) return;
+  throw UsageError(fmt::format("{}: out and in must have one type, got {} and {} (rank {} of {})",
+                               call, name_of(out.dtype), name_of(in.dtype), rank_, size_));
+}
+
+void Communicator::check_op(const char* call, const Buffer& x, ReduceOp op) const {
+  if (op != ReduceOp::kMean || is_floating(x.dtype)) return;
+  throw UsageError(fmt::format("{}: a mean must be of floating point, got {} (rank {} of {})", call,
+                               name_of(x.dtype), rank_, size_));
+}
+
+// `allowed`: the element of the longer buffer at which the shorter one may begin, or -1.
+void Communicator::check_apart(const char* call, const Buffer& out, const Buffer& in,
+                               std::int64_t allowed) const {
+  if (out.count == 0 || in.count == 0) return;
+  const Buffer& longer = out.count > in.count ? out : in;
+  const Buffer& shorter = out.count > in.count ? in : out;
+  const char* begin = longer.as<char>();
+  const char* other = shorter.as<char>();
+  if (allowed >= 0 && other == longer.slice(allowed, 0).as<char>()) return;
+  if (other >= begin + longer.bytes() || begin >= other + shorter.bytes()) return;
+  throw UsageError(fmt::format("{}: out and in must not overlap{} (rank {} of {})", call,
+                               allowed < 0 ? "" : ", unless one is this rank's piece of the other",
+                               rank_, size_));
+}
+
+Memory Communicator::allocate(std::size_t bytes) {
+  return do_allocate(bytes);
+}
+
+Work Communicator::all_reduce(Buffer x, ReduceOp op) {
+  check_buffer("all_reduce", "x", x);
+  check_op("all_reduce", x, op);
+  return start(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_));
+}
+
+Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree) {
+  check_buffer("all_reduce", "x", x);
+  check_op("all_reduce", x, op);
+  if (tree.ranks() != size_) {
+    throw UsageError(
+        fmt::format("all_reduce: the tree must be over {} ranks, got {} (rank {} of {})", size_,
+                    tree.ranks(), rank_, size_));
+  }
+  const auto rows = static_cast<std::int64_t>(tree.nodes_of(rank_).size());
+  if (x.count % rows != 0) {
+    throw UsageError(fmt::format("all_reduce: x must hold {} rows, got {} elements (rank {} of {})",
+                                 rows, x.count, rank_, size_));
+  }
+  return start(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree));
+}
+
+Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op) {
+  check_buffer("reduce_scatter", "out", out);
+  check_types("reduce_scatter", out, in);
+  check_count("reduce_scatter", "in", in, size_ * out.count);
+  check_op("reduce_scatter", in, op);
+  check_apart("reduce_scatter", out, in, rank_ * out.count);
+  return start(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_));
+}
+
+Work Communicator::all_gather(Buffer out, Buffer in) {
+  check_buffer("all_gather", "in", in);
+  check_types("all_gather", out, in);
+  check_count("all_gather", "out", out, size_ * in.count);
+  check_apart("all_gather", out, in, rank_ * in.count);
+  return start(make(OpKind::kAllGather, out, in, in.count));
+}
+
+Work Communicator::all_to_all(Buffer out, Buffer in) {
+  check_buffer("all_to_all", "in", in);
+  check_types("all_to_all", out, in);
+  check_count("all_to_all", "out", out, in.count);
+  if (in.count % size_ != 0) {
+    throw UsageError(fmt::format(
+        "all_to_all: in must hold one piece for each of {} ranks, got {} elements (rank {} of {})",
+        size_, in.count, rank_, size_));
+  }
+  check_apart("all_to_all", out, in, -1);
+  return start(make(OpKind::kAllToAll, out, in, in.count / size_));
+}
+
+Work Communicator::broadcast(Buffer x, int root) {
+  check_rank("broadcast", "root", root);
+  check_buffer("broadcast", "x", x);
+  return start(rooted(make(OpKind::kBroadcast, x, x, x.count), root));
+}
+
+Work Communicator::reduce(Buffer x, int root, ReduceOp op) {
+  check_rank("reduce", "root", root);
+  check_buffer("reduce", "x", x);
+  check_op("reduce", x, op);
+  return start(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_), root));
+}
+
+Work Communicator::gather(Buffer out, Buffer in, int root) {
+  check_rank("gather", "root", root);
+  check_buffer("gather", "in", in);
+  if (rank_ == root) {
+    check_types("gather", out, in);
+    check_count("gather", "out", out, size_ * in.count);
+    check_apart("gather", out, in, rank_ * in.count);
+  }
+  return start(rooted(make(OpKind::kGather, out, in, in.count), root));
+}
+
+Work Communicator::scatter(Buffer out, Buffer in, int root) {
+  check_rank("scatter", "root", root);
+  check_buffer("scatter", "out", out);
+  if (rank_ == root) {
+    check_types("scatter", out, in);
+    check_count("scatter", "in", in, size_ * out.count);
+    check_apart("scatter", out, in, rank_ * out.count);
+  }
+  in.dtype = out.dtype;
+  return start(rooted(make(OpKind::kScatter, out, in, out.count), root));
+}
+
+Work Communicator::send(Buffer x, int to, int tag) {
+  check_rank("send", "the receiver", to);
+  check_buffer("send", "x", x);
+  Operation operation = rooted(make(OpKind::kSend, x, x, x.count), to);
+  operation.tag = tag;
+  return start(operation);
+}
+
+Work Communicator::recv(Buffer x, int from, int tag) {
+  check_rank("recv", "the sender", from);
+  check_buffer("recv", "x", x);
+  Operation operation = rooted(make(OpKind::kRecv, x, x, x.count), from);
+  operation.tag = tag;
+  return start(operation);
+}
+
+void Communicator::barrier() {
+  start(Operation{}).wait();
+}
+
+std::unique_ptr<Communicator> Communicator::split(int color, int key) {
+  return do_split(color, key);
+}
+
+}  // namespace trireme

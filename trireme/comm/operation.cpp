@@ -1,0 +1,73 @@
+#include "trireme/comm/operation.h"
+
+#include <fmt/format.h>
+
+namespace trireme {
+
+std::string_view name_of(OpKind kind) {
+  switch (kind) {
+    case OpKind::kAllReduce:
+      return "all_reduce";
+    case OpKind::kReduceScatter:
+      return "reduce_scatter";
+    case OpKind::kAllGather:
+      return "all_gather";
+    case OpKind::kAllToAll:
+      return "all_to_all";
+    case OpKind::kBroadcast:
+      return "broadcast";
+    case OpKind::kReduce:
+      return "reduce";
+    case OpKind::kGather:
+      return "gather";
+    case OpKind::kScatter:
+      return "scatter";
+    case OpKind::kSend:
+      return "send";
+    case OpKind::kRecv:
+      return "recv";
+    case OpKind::kBarrier:
+      return "barrier";
+    case OpKind::kAllocate:
+      return "allocate";
+    case OpKind::kSplit:
+      return "split";
+  }
+  return "?";
+}
+
+std::string describe(const Call& call) {
+  std::string arguments = fmt::format("{}[{}]", name_of(call.dtype), call.count);
+  switch (call.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduceScatter:
+      arguments += fmt::format(", {}", name_of(call.op));
+      break;
+    case OpKind::kReduce:
+      arguments += fmt::format(", {}, root {}", name_of(call.op), call.root);
+      break;
+    case OpKind::kBroadcast:
+    case OpKind::kGather:
+    case OpKind::kScatter:
+      arguments += fmt::format(", root {}", call.root);
+      break;
+    case OpKind::kSend:
+      arguments += fmt::format(", to {}, tag {}", call.root, call.tag);
+      break;
+    case OpKind::kRecv:
+      arguments += fmt::format(", from {}, tag {}", call.root, call.tag);
+      break;
+    case OpKind::kAllGather:
+    case OpKind::kAllToAll:
+      break;
+    case OpKind::kBarrier:
+    case OpKind::kAllocate:
+    case OpKind::kSplit:
+      arguments.clear();
+      break;
+  }
+  if (call.leaves > 0) arguments += fmt::format(", {} virtual workers", call.leaves);
+  return fmt::format("{}({})", name_of(call.kind), arguments);
+}
+
+}  // namespace trireme

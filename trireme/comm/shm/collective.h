@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "trireme/comm/operation.h"
+#include "trireme/comm/shm/peers.h"
+
+namespace trireme::shm {
+
+/// The pointers that a reduction is called with: kept from one operation to the next.
+struct Scratch {
+  std::vector<void*> outs;
+  std::vector<const void*> terms;
+};
+
+/// One collective operation on one rank: a state machine that is moved on by whoever waits.
+///
+/// Every rank publishes a descriptor (what it calls, where its data lies) and compares all ranks'
+/// before it touches data. What then happens depends on how large the data is and where it lies:
+///
+/// - inline: the data is in the descriptors; every rank takes what it needs, nobody waits again;
+/// - direct: each rank reads its peers' buffers where they lie, and waits until all are done;
+/// - staged: ranks whose buffer is out of the others' sight copy it through their two stages, piece
+///   by piece; the address of a piece is all that differs from `direct`.
+///
+/// In the reductions that leave the whole sum somewhere, rank r reduces slice r of every piece and
+/// writes it into every buffer that wants it. In all others each rank writes its own buffer only.
+/// docs/algorithms.md has steps and bytes.
+class Collective {
+ public:
+  /// `number`: counted from 1 in the order of the calls.
+  Collective(const Operation& operation, std::uint64_t number, Peers& peers, Scratch& scratch);
+
+  /// Publishes the descriptor. Its place in the ring must be free.
+  void post();
+
+  /// Moves on as far as possible; true if anything moved. `base`: phases behind this operation.
+  /// Throws UsageError if the ranks' calls differ.
+  bool advance(std::uint64_t base);
+
+  bool done() const { return done_; }
+  /// The rank that it waits for; valid after advance() returned with done() false.
+  int awaited() const { return awaited_; }
+  /// The phases that it has added to all ranks' progress; valid once done.
+  std::uint64_t phases() const { return 2 * pieces_ + 1; }
+
+  std::uint64_t number() const { return number_; }
+  const Operation& operation() const { return operation_; }
+
+ private:
+  struct Piece {
+    std::int64_t index = 0;
+    Range elements;
+  };
+  enum class Next : std::uint8_t { kMatch, kFill, kUse, kDrain };
+
+  bool step(std::uint64_t base);
+  bool all_posted();
+  void compare_calls() const;
+  void plan();
+  bool filled(std::uint64_t base);
+  bool used(std::uint64_t base);
+
+  void fill(const Piece& piece);
+  void use(const Piece& piece);
+  void drain(const Piece& piece);
+  void reduce(const Piece& piece, Range elements, int unit);
+  void copy(const Piece& piece, int from, int unit, int to);
+
+  // What the kind of the operation means. A rank's buffer holds `units` rows or pieces.
+  bool sums_slices() const;
+  bool is_read(int peer) const;
+  bool wants(int peer) const;
+  int units_of(int peer) const;
+  int most_units() const;
+
+  bool is_staged(int peer) const;
+  Piece piece(std::int64_t index) const;
+  Range slice_of(const Piece& piece, int peer) const;
+  char* address(const Piece& piece, int peer, int unit, std::int64_t element) const;
+
+  Operation operation_;
+  std::uint64_t number_;
+  Peers* peers_;
+  Scratch* scratch_;
+  std::size_t element_;
+  bool inline_;
+  bool any_staged_ = false;
+  std::int64_t pieces_ = 0;       // none if inline
+  std::int64_t piece_count_ = 0;  // elements of a full piece
+  std::int64_t at_ = 0;           // index of the piece under way
+  Next next_ = Next::kMatch;
+  int awaited_ = 0;
+  bool done_ = false;
+};
+
+}  // namespace trireme::shm

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <array>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/comm/shm/collective.h"
+#include "trireme/comm/shm/mailbox.h"
+#include "trireme/comm/shm/peers.h"
+
+namespace trireme::shm {
+
+/// A communicator over a segment: keeps the order of the operations under way, moves them on while
+/// somebody waits, and turns a wait without hope into an error.
+class Group final : public Communicator {
+ public:
+  /// `own_area`: the group area lies in this rank's arena and is its to free.
+  Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank,
+        std::vector<int> world_ranks, bool own_area);
+  ~Group() override;
+
+  void progress() override;
+
+ private:
+  class CollectiveWork;
+  class TransferWork;
+
+  Work start(const Operation& operation) override;
+  Memory do_allocate(std::size_t bytes) override;
+  std::unique_ptr<Communicator> do_split(int color, int key) override;
+
+  // One piece from each rank, in rank order.
+  template <class T>
+  std::vector<T> exchange(OpKind kind, T piece);
+
+  bool advance();
+  bool advance_collectives();
+  bool may_post(std::uint64_t number);
+  template <class Done>
+  void poll(Done done);
+  template <class Done>
+  void wait_until(Done done);
+  std::int32_t awaited() const;
+  void check_peers();
+  void check_deadline(std::chrono::steady_clock::time_point since);
+  template <class Throw>
+  void end_because(Throw raise);
+  void throw_if_over() const;
+
+  Peers peers_;
+  std::shared_ptr<Member> member_;
+  std::uint64_t area_offset_;
+  bool own_area_;
+  int spins_;
+
+  std::deque<Collective> pending_;           // started and not done, in order
+  std::uint64_t started_ = 0;                // number of the last operation started
+  std::uint64_t posted_ = 0;                 // .. published
+  std::uint64_t finished_ = 0;               // .. done
+  std::uint64_t phases_ = 0;                 // behind this rank
+  std::array<std::uint64_t, kRing> ends_{};  // phases at the end of the last operations
+  std::uint64_t cleared_ = 0;                // a progress that every rank has reached
+  int slowest_ = 0;                          // the rank whose progress the next publication needs
+  Scratch scratch_;
+  Mailbox mailbox_;
+  std::exception_ptr error_;  // once this communicator is over
+  int blamed_;
+};
+
+}  // namespace trireme::shm

@@ -1,0 +1,222 @@
+#include "trireme/comm/shm/mailbox.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "trireme/base/error.h"
+
+namespace trireme::shm {
+
+namespace {
+
+// `length` bytes of the stream from position `at` on, which may run over the ring's end.
+void copy_to_ring(Channel& channel, std::uint64_t at, const char* from, std::size_t length) {
+  const std::size_t begin = at % kChannelBytes;
+  const std::size_t first = std::min(length, kChannelBytes - begin);
+  std::memcpy(channel.ring + begin, from, first);
+  std::memcpy(channel.ring, from + first, length - first);
+}
+
+void copy_from_ring(const Channel& channel, std::uint64_t at, char* to, std::size_t length) {
+  const std::size_t begin = at % kChannelBytes;
+  const std::size_t first = std::min(length, kChannelBytes - begin);
+  std::memcpy(to, channel.ring + begin, first);
+  std::memcpy(to + first, channel.ring, length - first);
+}
+
+// How many of the next `chunk` padded bytes carry data, if `done` of `bytes` went before.
+std::size_t data_in(std::size_t chunk, std::size_t done, std::size_t bytes) {
+  return done >= bytes ? 0 : std::min(chunk, bytes - done);
+}
+
+}  // namespace
+
+Mailbox::Mailbox(Peers& peers) : peers_(&peers), outboxes_(peers.size()), inboxes_(peers.size()) {}
+
+std::size_t Mailbox::padded(std::size_t bytes) {
+  return (bytes + sizeof(Header) - 1) / sizeof(Header) * sizeof(Header);
+}
+
+bool Mailbox::fits(const Message& message) {
+  return message.header.count == message.transfer->operation.count &&
+         message.header.dtype == message.transfer->operation.dtype;
+}
+
+std::shared_ptr<Transfer> Mailbox::send(const Operation& operation) {
+  auto transfer = std::make_shared<Transfer>(operation);
+  if (operation.root != peers_->rank()) {
+    outboxes_[operation.root].queue.push_back(transfer);
+    ++active_;
+    return transfer;
+  }
+  // To itself: the message arrives as a whole, so that no recv has to come first.
+  Inbox& inbox = inboxes_[operation.root];
+  begin_message(inbox, {operation.count, operation.tag, operation.dtype});
+  const auto message = std::prev(inbox.messages.end());
+  message->kept.resize(operation.in.bytes());
+  if (operation.count > 0) {
+    std::memcpy(message->kept.data(), operation.in.data, operation.in.bytes());
+  }
+  inbox.arriving = false;
+  if (message->transfer) settle(operation.root, message);
+  transfer->done = true;
+  return transfer;
+}
+
+std::shared_ptr<Transfer> Mailbox::recv(const Operation& operation) {
+  auto transfer = std::make_shared<Transfer>(operation);
+  Inbox& inbox = inboxes_[operation.root];
+  ++inbox.open;
+  ++active_;
+  const auto message =
+      std::find_if(inbox.messages.begin(), inbox.messages.end(), [&](const Message& candidate) {
+        return !candidate.transfer && candidate.header.tag == operation.tag;
+      });
+  if (message == inbox.messages.end()) {
+    inbox.wanted.push_back(transfer);
+    return transfer;
+  }
+  message->transfer = transfer;
+  const bool arriving = inbox.arriving && message == std::prev(inbox.messages.end());
+  if (!arriving) settle(operation.root, message);
+  return transfer;
+}
+
+bool Mailbox::advance() {
+  bool moved = false;
+  for (int peer = 0; active_ > 0 && peer < peers_->size(); ++peer) {
+    while (push(peer)) moved = true;
+    while (pull(peer)) moved = true;
+  }
+  return moved;
+}
+
+std::vector<int> Mailbox::awaited() const {
+  std::vector<int> ranks;
+  for (int peer = 0; peer < peers_->size(); ++peer) {
+    if (!outboxes_[peer].queue.empty() || inboxes_[peer].open > 0) ranks.push_back(peer);
+  }
+  return ranks;
+}
+
+void Mailbox::time_out() const {
+  const int peer = awaited().front();
+  const Inbox& inbox = inboxes_[peer];
+  const Operation* operation = nullptr;
+  if (!inbox.wanted.empty()) {
+    operation = &inbox.wanted.front()->operation;
+  } else if (inbox.open > 0) {
+    operation = &inbox.messages.back().transfer->operation;
+  } else {
+    operation = &outboxes_[peer].queue.front()->operation;
+  }
+  peers_->time_out(peer, 0, *operation);
+}
+
+bool Mailbox::push(int to) {
+  Outbox& outbox = outboxes_[to];
+  if (outbox.queue.empty()) return false;
+  const Operation& operation = outbox.queue.front()->operation;
+  Channel& channel = peers_->area().channel(peers_->rank(), to);
+  const std::uint64_t written = channel.written.load();
+  std::size_t space = kChannelBytes - (written - channel.read.load());
+  std::uint64_t at = written;
+  if (outbox.sent == 0) {
+    if (space < sizeof(Header)) return false;
+    const Header header{operation.count, operation.tag, operation.dtype};
+    copy_to_ring(channel, at, reinterpret_cast<const char*>(&header), sizeof(Header));
+    outbox.sent = sizeof(Header);
+    space -= sizeof(Header);
+    at += sizeof(Header);
+  }
+  const std::size_t bytes = operation.in.bytes();
+  const std::size_t done = outbox.sent - sizeof(Header);
+  const std::size_t chunk = std::min(space, padded(bytes) - done);
+  const std::size_t data = data_in(chunk, done, bytes);
+  if (data > 0) copy_to_ring(channel, at, operation.in.as<char>() + done, data);
+  outbox.sent += chunk;
+  at += chunk;
+  const bool complete = outbox.sent == sizeof(Header) + padded(bytes);
+  if (at != written) {
+    channel.written.store(at);
+    peers_->nudge(to);
+  }
+  if (complete) {
+    outbox.queue.front()->done = true;
+    outbox.queue.pop_front();
+    outbox.sent = 0;
+    --active_;
+  }
+  return at != written;
+}
+
+void Mailbox::begin_message(Inbox& inbox, const Header& header) {
+  Message& message = inbox.messages.emplace_back();
+  message.header = header;
+  inbox.arriving = true;
+  const auto wanted =
+      std::find_if(inbox.wanted.begin(), inbox.wanted.end(),
+                   [&](const auto& transfer) { return transfer->operation.tag == header.tag; });
+  if (wanted == inbox.wanted.end()) return;
+  message.transfer = *wanted;
+  inbox.wanted.erase(wanted);
+}
+
+bool Mailbox::pull(int from) {
+  Inbox& inbox = inboxes_[from];
+  if (inbox.open == 0 || from == peers_->rank()) return false;
+  Channel& channel = peers_->area().channel(from, peers_->rank());
+  const std::uint64_t read = channel.read.load();
+  std::size_t ready = channel.written.load() - read;
+  if (ready == 0) return false;
+  std::uint64_t at = read;
+  if (!inbox.arriving) {
+    Header header;
+    copy_from_ring(channel, at, reinterpret_cast<char*>(&header), sizeof(Header));
+    at += sizeof(Header);
+    ready -= sizeof(Header);
+    begin_message(inbox, header);
+    Message& message = inbox.messages.back();
+    if (!message.transfer || !fits(message)) message.kept.resize(header.bytes());
+  }
+  const auto message = std::prev(inbox.messages.end());
+  const std::size_t bytes = message->header.bytes();
+  const std::size_t chunk = std::min(ready, padded(bytes) - message->arrived);
+  const std::size_t data = data_in(chunk, message->arrived, bytes);
+  if (data > 0) {
+    char* target =
+        message->kept.empty() ? message->transfer->operation.out.as<char>() : message->kept.data();
+    copy_from_ring(channel, at, target + message->arrived, data);
+  }
+  message->arrived += chunk;
+  channel.read.store(at + chunk);
+  peers_->nudge(from);
+  if (message->arrived == padded(bytes)) {
+    inbox.arriving = false;
+    if (message->transfer) settle(from, message);
+  }
+  return true;
+}
+
+// The message is there and its recv as well.
+void Mailbox::settle(int from, std::list<Message>::iterator message) {
+  Transfer& transfer = *message->transfer;
+  const Operation& operation = transfer.operation;
+  if (!fits(*message)) {
+    transfer.error = std::make_exception_ptr(UsageError(
+        fmt::format("recv: rank {} sent {}[{}] with tag {}, wanted {}[{}] (rank {} of {})", from,
+                    name_of(message->header.dtype), message->header.count, message->header.tag,
+                    name_of(operation.dtype), operation.count, peers_->rank(), peers_->size())));
+  } else if (!message->kept.empty()) {
+    std::memcpy(operation.out.data, message->kept.data(), message->kept.size());
+  }
+  transfer.done = true;
+  Inbox& inbox = inboxes_[from];
+  inbox.messages.erase(message);
+  --inbox.open;
+  --active_;
+}
+
+}  // namespace trireme::shm

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "trireme/comm/operation.h"
+#include "trireme/comm/shm/peers.h"
+
+namespace trireme::shm {
+
+/// One send or recv under way; shared by the mailbox and the Work.
+struct Transfer {
+  explicit Transfer(const Operation& the_operation) : operation(the_operation) {}
+
+  Operation operation;
+  bool done = false;
+  std::exception_ptr error;  ///< of this message alone: the communicator goes on
+};
+
+/// The messages between one rank and its peers. Each ordered pair has a ring of bytes, through
+/// which messages stream one behind the other; whatever arrives before its recv is kept aside.
+/// Sends and recvs of different peers, and of different directions, move on independently.
+class Mailbox {
+ public:
+  explicit Mailbox(Peers& peers);
+
+  std::shared_ptr<Transfer> send(const Operation& operation);
+  std::shared_ptr<Transfer> recv(const Operation& operation);
+
+  /// Moves bytes as far as possible; true if anything moved.
+  bool advance();
+
+  bool idle() const { return active_ == 0; }
+  /// The ranks that a transfer under way needs.
+  std::vector<int> awaited() const;
+  /// Throws CommError naming the peer and the message. Requires !idle().
+  [[noreturn]] void time_out() const;
+
+ private:
+  /// Messages and their headers begin on multiples of its size, so that no header is cut.
+  struct alignas(16) Header {
+    std::int64_t count = 0;
+    std::int32_t tag = 0;
+    DType dtype = DType::kF32;
+
+    std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
+  };
+  /// A message that is arriving or has arrived.
+  struct Message {
+    Header header;
+    std::vector<char> kept;              ///< its bytes, unless they go straight to a recv
+    std::shared_ptr<Transfer> transfer;  ///< the recv that it is for, once there is one
+    std::size_t arrived = 0;             ///< padding included
+  };
+  struct Outbox {
+    std::deque<std::shared_ptr<Transfer>> queue;
+    std::size_t sent = 0;  ///< bytes of the first one, header and padding included
+  };
+  struct Inbox {
+    std::list<std::shared_ptr<Transfer>> wanted;  ///< recvs without a message, in order
+    std::list<Message> messages;                  ///< in order of arrival
+    bool arriving = false;                        ///< the last one, that is
+    int open = 0;                                 ///< recvs under way
+  };
+
+  bool push(int to);
+  bool pull(int from);
+  void begin_message(Inbox& inbox, const Header& header);
+  void settle(int from, std::list<Message>::iterator message);
+  static bool fits(const Message& message);
+  static std::size_t padded(std::size_t bytes);
+
+  Peers* peers_;
+  std::vector<Outbox> outboxes_;
+  std::vector<Inbox> inboxes_;
+  int active_ = 0;
+};
+
+}  // namespace trireme::shm

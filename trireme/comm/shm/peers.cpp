@@ -1,0 +1,103 @@
+#include "trireme/comm/shm/peers.h"
+
+#include <fmt/format.h>
+
+#include "trireme/base/error.h"
+
+namespace trireme::shm {
+
+namespace {
+
+std::string in_seconds(std::chrono::milliseconds time) {
+  return fmt::format("{:g} s", std::chrono::duration<double>(time).count());
+}
+
+}  // namespace
+
+Peers::Peers(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank,
+             std::vector<int> world_ranks)
+    : member_(std::move(member)),
+      area_(member_->segment().base() + area_offset, static_cast<int>(world_ranks.size())),
+      rank_(rank),
+      world_ranks_(std::move(world_ranks)),
+      timeout_(member_->segment().header().timeout_ms) {}
+
+void Peers::post(std::uint64_t number) {
+  area_.slot(rank_).ring[number % kRing].number.store(number);
+  wake_those_awaiting();
+}
+
+void Peers::publish_progress(std::uint64_t progress) {
+  area_.slot(rank_).progress.store(progress);
+  wake_those_awaiting();
+}
+
+void Peers::wake_those_awaiting() {
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank_) nudge(peer);
+  }
+}
+
+void Peers::nudge(int rank) {
+  std::atomic<std::int32_t>& awaiting = area_.slot(rank).awaiting;
+  std::int32_t awaited = awaiting.load();
+  if (awaited != kAnybody && awaited != rank_ + 1) return;
+  // Of several that come at once one makes the system call.
+  if (awaiting.compare_exchange_strong(awaited, kAwake)) {
+    ring(member_->segment().control(world_ranks_[rank]).doorbell);
+  }
+}
+
+std::string Peers::name(int rank) const {
+  const int world_rank = world_ranks_[rank];
+  return world_rank == rank ? fmt::format("rank {}", rank)
+                            : fmt::format("rank {} (rank {} of the world)", rank, world_rank);
+}
+
+bool Peers::is_lost(int rank) const {
+  return member_->segment().control(world_ranks_[rank]).life.load() == Life::kLost;
+}
+
+bool Peers::anybody_lost() const {
+  for (int peer = 0; peer < size(); ++peer) {
+    if (is_lost(peer)) return true;
+  }
+  return false;
+}
+
+void Peers::throw_lost() const {
+  int peer = 0;
+  while (!is_lost(peer)) ++peer;
+  const RankControl& control = member_->segment().control(world_ranks_[peer]);
+  throw CommError(fmt::format("{} is lost: {}", name(peer), control.why), peer);
+}
+
+void Peers::throw_left(int rank) const {
+  // Whoever left because of another rank names that one: the error names the cause.
+  const int cause = area_.slot(rank).left.load() - 1;
+  if (is_lost(cause)) throw_lost();
+  throw CommError(fmt::format("{} has left", name(cause)), cause);
+}
+
+void Peers::time_out(int awaited, std::uint64_t number, const Call& call) const {
+  std::uint64_t last = 0;
+  for (std::uint64_t i = 0; i < kRing; ++i) {
+    const std::uint64_t posted = area_.slot(awaited).ring[i].number.load();
+    if (posted > last) last = posted;
+  }
+  const std::string did = number > 0 && last >= number ? "did not go on with" : "did not come to";
+  const std::string history = last == 0
+                                  ? "it has made no call"
+                                  : fmt::format("its last call was {} (operation {})",
+                                                describe(descriptor(awaited, last).call), last);
+  throw CommError(fmt::format("{} {} {} within {}; {}", name(awaited), did, describe(call),
+                              in_seconds(timeout_), history),
+                  awaited);
+}
+
+void Peers::leave(int blamed) {
+  area_.slot(rank_).left.store(blamed + 1);
+  wake_those_awaiting();
+}
+
+}  // namespace trireme::shm

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "trireme/comm/shm/layout.h"
+#include "trireme/comm/shm/member.h"
+
+namespace trireme::shm {
+
+/// The ranks of one communicator as one of them sees them: what they publish, how to wake them and
+/// whether they are still there.
+class Peers {
+ public:
+  /// `world_ranks[r]` is rank r's rank in the World; the group area lies at `area_offset`.
+  Peers(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank,
+        std::vector<int> world_ranks);
+
+  int rank() const { return rank_; }
+  int size() const { return static_cast<int>(world_ranks_.size()); }
+  const GroupArea& area() const { return area_; }
+  Member& member() const { return *member_; }
+  const std::vector<int>& world_ranks() const { return world_ranks_; }
+
+  const Descriptor& descriptor(int rank, std::uint64_t number) const {
+    return area_.slot(rank).ring[number % kRing];
+  }
+  bool has_posted(int rank, std::uint64_t number) const {
+    return descriptor(rank, number).number.load() == number;
+  }
+  std::uint64_t progress_of(int rank) const { return area_.slot(rank).progress.load(); }
+
+  /// Publishes what the caller has written into descriptor `number` of its own ring.
+  void post(std::uint64_t number);
+  void publish_progress(std::uint64_t progress);
+  /// Wakes `rank` if it awaits this rank.
+  void nudge(int rank);
+
+  /// Sleeps until woken or for 100 ms. `awaited`: a rank or kAnybody. `poll` is called once more
+  /// when peers can already see that this rank sleeps: true keeps it awake.
+  template <class Poll>
+  void sleep(std::int32_t awaited, Poll poll);
+
+  /// The loss of any rank ends a communicator; that a rank has left matters to whoever needs it.
+  bool is_lost(int rank) const;
+  bool anybody_lost() const;
+  bool has_left(int rank) const { return area_.slot(rank).left.load() != 0; }
+  [[noreturn]] void throw_lost() const;
+  [[noreturn]] void throw_left(int rank) const;
+
+  /// "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation 17)".
+  /// `number`: of the operation, or 0 for a message.
+  [[noreturn]] void time_out(int awaited, std::uint64_t number, const Call& call) const;
+
+  /// This rank has left, because of the rank at fault or of its own accord.
+  void leave(int blamed);
+
+  std::chrono::milliseconds timeout() const { return timeout_; }
+
+ private:
+  void wake_those_awaiting();
+  std::string name(int rank) const;
+
+  std::shared_ptr<Member> member_;
+  GroupArea area_;
+  int rank_;
+  std::vector<int> world_ranks_;
+  std::chrono::milliseconds timeout_;
+};
+
+template <class Poll>
+void Peers::sleep(std::int32_t awaited, Poll poll) {
+  std::atomic<std::int32_t>& awaiting = area_.slot(rank_).awaiting;
+  std::atomic<std::uint32_t>& doorbell = member_->segment().control(member_->world_rank()).doorbell;
+  const std::uint32_t heard = doorbell.load();
+  // Sequentially consistent, as are publications: either the peer sees this, or the poll sees
+  // what the peer has published.
+  awaiting.store(awaited == kAnybody ? kAnybody : awaited + 1);
+  if (!poll()) futex_wait(doorbell, heard, 100);
+  awaiting.store(kAwake);
+}
+
+}  // namespace trireme::shm

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "trireme/comm/shm/layout.h"
+#include "trireme/comm/shm/world.h"
+
+namespace trireme::shm {
+
+/// The mapped memfd of one World.
+class Segment {
+ public:
+  static std::shared_ptr<Segment> create(int ranks, const Options& options);
+  static std::shared_ptr<Segment> open(int fd);
+
+  Segment(int fd, std::size_t bytes);
+  ~Segment();
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  int fd() const { return fd_; }
+  char* base() const { return base_; }
+  WorldHeader& header() const { return *reinterpret_cast<WorldHeader*>(base_); }
+  RankControl& control(int rank) const {
+    return reinterpret_cast<RankControl*>(base_ + sizeof(WorldHeader))[rank];
+  }
+
+  /// Where the world's group area begins; where the arenas do, and the bytes of each.
+  std::uint64_t world_area() const;
+  std::uint64_t arena(int rank) const;
+  std::uint64_t arena_bytes() const;
+
+  /// The offset of [data, data + bytes) if it lies in the segment, or kStaged.
+  std::uint64_t offset_of(const void* data, std::size_t bytes) const;
+
+  /// Gives the pages of a range, cut on huge pages, back to the system: they read as zeros.
+  void discard(std::uint64_t offset, std::size_t bytes);
+
+  void mark_lost(int rank, std::string_view why);
+
+ private:
+  int fd_;
+  std::size_t bytes_;
+  char* base_;
+};
+
+/// Sleeps while `word` holds `value`, until woken or for `milliseconds` at most.
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, int milliseconds);
+
+/// Changes `word` and wakes whoever sleeps on it.
+void ring(std::atomic<std::uint32_t>& word);
+
+}  // namespace trireme::shm

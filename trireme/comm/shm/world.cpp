@@ -1,0 +1,60 @@
+#include "trireme/comm/shm/world.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/shm/group.h"
+#include "trireme/comm/shm/segment.h"
+
+namespace trireme::shm {
+
+namespace {
+
+void check_rank(int rank, int size) {
+  if (rank >= 0 && rank < size) return;
+  throw UsageError(
+      fmt::format("shared memory: a rank of this world is in [0, {}), got {}", size, rank));
+}
+
+}  // namespace
+
+World World::create(int ranks, Options options) {
+  return World(Segment::create(ranks, options));
+}
+
+World World::open(int fd) {
+  return World(Segment::open(fd));
+}
+
+World::World(std::shared_ptr<Segment> segment) : segment_(std::move(segment)) {}
+World::World(World&&) noexcept = default;
+World& World::operator=(World&&) noexcept = default;
+World::~World() = default;
+
+int World::fd() const {
+  return segment_->fd();
+}
+
+int World::size() const {
+  return segment_->header().ranks;
+}
+
+std::unique_ptr<Communicator> World::join(int rank) {
+  check_rank(rank, size());
+  if (segment_->control(rank).joined.exchange(1) != 0) {
+    throw UsageError(fmt::format("shared memory: rank {} has joined already", rank));
+  }
+  std::vector<int> world_ranks(size());
+  std::iota(world_ranks.begin(), world_ranks.end(), 0);
+  return std::make_unique<Group>(std::make_shared<Member>(segment_, rank), segment_->world_area(),
+                                 rank, std::move(world_ranks), false);
+}
+
+void World::mark_lost(int rank, std::string_view why) {
+  check_rank(rank, size());
+  segment_->mark_lost(rank, why);
+}
+
+}  // namespace trireme::shm

@@ -1,0 +1,39 @@
+#include "trireme/comm/work.h"
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+namespace {
+
+// An error is not lost with its Work: the communicator is over, and its next call throws it again.
+void wait_quietly(Work& work) {
+  try {
+    work.wait();
+  } catch (const Error&) {
+  }
+}
+
+}  // namespace
+
+Work& Work::operator=(Work&& other) {
+  wait_quietly(*this);
+  state_ = std::move(other.state_);
+  return *this;
+}
+
+Work::~Work() {
+  wait_quietly(*this);
+}
+
+bool Work::test() {
+  if (state_ && state_->test()) state_.reset();
+  return !state_;
+}
+
+void Work::wait() {
+  // Moved out first: whether it throws or not, this Work is then done.
+  if (const auto state = std::move(state_)) state->wait();
+}
+
+}  // namespace trireme
