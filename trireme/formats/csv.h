@@ -34,6 +34,8 @@ class CsvReader {
  public:
   explicit CsvReader(const std::filesystem::path& path, CsvOptions options = {});
   CsvReader(std::unique_ptr<ByteSource> source, std::string name, CsvOptions options = {});
+  CsvReader(const CsvReader&) = delete;
+  CsvReader& operator=(const CsvReader&) = delete;
 
   const std::vector<std::string>& columns() const { return columns_; }
   char delimiter() const { return delimiter_; }
