@@ -1,0 +1,20 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "trireme/tensor/named_tensors.h"
+
+namespace trireme {
+
+/// Writes parameters and buffers as one safetensors file in Hugging Face's way: under the model's
+/// names, with the metadata format = pt, so that
+///
+///     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
+///
+/// works in Python. The file appears as a whole or not at all. Throws DataError.
+void save_model(const std::filesystem::path& path, const NamedTensors& model,
+                std::map<std::string, std::string> metadata = {});
+
+}  // namespace trireme

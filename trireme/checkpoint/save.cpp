@@ -1,0 +1,115 @@
+#include <fmt/format.h>
+
+#include "trireme/base/error.h"
+#include "trireme/base/files.h"
+#include "trireme/checkpoint/agreement.h"
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/manifest.h"
+#include "trireme/checkpoint/sha256.h"
+#include "trireme/checkpoint/step_folder.h"
+#include "trireme/formats/safetensors.h"
+
+namespace trireme {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+void check(const Piece& piece) {
+  const std::int64_t count = elements_of(piece.full_shape);
+  if (piece.offset < 0 || piece.values.count < 0 || piece.offset > count - piece.values.count) {
+    throw UsageError(fmt::format(
+        "piece \"{}\" must lie in {}, which has {} elements; got offset {}, count {}", piece.name,
+        describe(piece.values.dtype, piece.full_shape), count, piece.offset, piece.values.count));
+  }
+}
+
+void check(const RunState& state, std::span<const Piece> pieces, int keep) {
+  if (state.step < 0 || keep < 0) {
+    throw UsageError(fmt::format("save_checkpoint: step and keep must not be negative, got {}, {}",
+                                 state.step, keep));
+  }
+  for (const Piece& piece : pieces) check(piece);
+}
+
+struct Contents {
+  Manifest manifest;  ///< of one file
+  std::vector<NamedBuffer> tensors;
+};
+
+Contents contents_of(const RunState& state, std::span<const Piece> pieces, std::string file) {
+  Contents contents;
+  contents.manifest.step = state.step;
+  contents.manifest.metadata = state.metadata;
+  for (const Piece& piece : pieces) {
+    Manifest::Tensor& tensor =
+        entry(contents.manifest, piece.name, piece.values.dtype, piece.full_shape);
+    if (piece.values.count == 0) continue;
+    const Manifest::Slice slice{0, piece.offset, piece.values.count};
+    const bool whole = slice.count == tensor.count();
+    tensor.slices.push_back(slice);
+    contents.tensors.push_back({stored_name(piece.name, tensor, slice),
+                                whole ? piece.full_shape : std::vector{slice.count}, piece.values});
+  }
+  if (!contents.tensors.empty()) contents.manifest.files.push_back({std::move(file), 0, ""});
+  return contents;
+}
+
+// What this rank's part of the manifest says; nothing is written where there is nothing to write.
+std::string write_part(const fs::path& folder, int rank, const RunState& state,
+                       std::span<const Piece> pieces) {
+  Contents contents = contents_of(state, pieces, fmt::format("rank-{}.safetensors", rank));
+  for (Manifest::File& file : contents.manifest.files) {
+    const fs::path path = folder / file.name;
+    write_safetensors(path, contents.tensors);
+    file.bytes = static_cast<std::int64_t>(fs::file_size(path));
+    file.sha256 = sha256_of_file(path);
+  }
+  return to_json(contents.manifest);
+}
+
+void write_manifest(const fs::path& folder, std::span<const std::string> texts) {
+  std::vector<Manifest> parts;
+  for (const std::string& text : texts) parts.push_back(parse_part(text));
+  write_file_atomically(folder / "manifest.json", to_file(merge(parts)));
+}
+
+void require_same_step(std::span<const std::string> steps) {
+  for (std::size_t rank = 1; rank < steps.size(); ++rank) {
+    if (steps[rank] == steps[0]) continue;
+    throw UsageError(fmt::format("save_checkpoint: rank 0 is at step {}, rank {} at step {}",
+                                 steps[0], rank, steps[rank]));
+  }
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& directory, Communicator& world, const RunState& state,
+                     std::span<const Piece> mine, int keep) {
+  require_same_step(agree(world, [&] {
+    check(state, mine, keep);
+    return fmt::format("{}", state.step);
+  }));
+  const StepFolder folder(directory, state.step);
+  const auto on_first_rank = [&](const auto& action) {
+    agree(world, [&] {
+      if (world.rank() == 0) action();
+      return std::string();
+    });
+  };
+  try {
+    on_first_rank([&] { folder.begin(); });
+    const auto parts =
+        agree(world, [&] { return write_part(folder.partial(), world.rank(), state, mine); });
+    on_first_rank([&] {
+      write_manifest(folder.partial(), parts);
+      folder.publish();
+      if (keep > 0) folder.prune(keep);
+    });
+  } catch (...) {
+    if (world.rank() == 0) folder.abandon();
+    throw;
+  }
+}
+
+}  // namespace trireme
