@@ -1,0 +1,460 @@
+#include "trireme/launch/launcher.h"
+
+#include <gmock/gmock.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <set>
+#include <thread>
+
+#include "tests/launch/launched.h"
+#include "trireme/base/error.h"
+#include "trireme/base/files.h"
+#include "trireme/comm/shm/world.h"
+#include "trireme/launch/environment.h"
+#include "trireme/launch/exit_codes.h"
+
+namespace trireme {
+namespace {
+
+using test::becomes_true;
+using test::Capture;
+using test::LauncherProcess;
+using test::Notes;
+using test::Orphanage;
+using test::SharedBetweenProcesses;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr int kVictim = static_cast<int>(ExitCode::kPeerLost);
+
+LaunchOptions with_ranks(int ranks) {
+  LaunchOptions options;
+  options.ranks = ranks;
+  return options;
+}
+
+// Output is captured, not shown among the test's own.
+class Launcher : public testing::Test {
+ protected:
+  LaunchOptions options(int ranks) const {
+    LaunchOptions options = with_ranks(ranks);
+    options.stdout_fd = out_.fd();
+    options.stderr_fd = err_.fd();
+    return options;
+  }
+
+  std::filesystem::path folder() {
+    if (folder_.empty()) {
+      std::string name = (std::filesystem::temp_directory_path() / "launcher_XXXXXX").string();
+      folder_ = mkdtemp(name.data());
+    }
+    return folder_;
+  }
+
+  void TearDown() override {
+    if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  }
+
+  Capture out_;
+  Capture err_;
+  SharedBetweenProcesses<Notes> notes_;
+
+ private:
+  std::filesystem::path folder_;
+};
+
+[[noreturn]] void wait_for_a_signal() {
+  while (true) pause();
+}
+
+TEST_F(Launcher, RunsEachRankAndSharesItsWorld) {
+  for (const int ranks : {1, 2, 3, 8}) {
+    SCOPED_TRACE(ranks);
+    const Verdict verdict = launch(options(ranks), [&](int rank, int fd) {
+      const auto world = shm::World::open(fd).join(rank);
+      std::int64_t sum = rank + 1;
+      for (int i = 0; i < 10; ++i) {
+        sum = rank + 1;
+        world->all_reduce({&sum, 1, DType::kI64}).wait();
+      }
+      return sum == ranks * (ranks + 1) / 2 ? 0 : 9;
+    });
+    EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+    EXPECT_EQ(verdict.rank_at_fault, -1);
+    EXPECT_EQ(static_cast<int>(verdict.ranks.size()), ranks);
+  }
+}
+
+TEST_F(Launcher, ToldByTheEnvironmentARankKnowsItself) {
+  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+    const RankEnvironment told = read_environment();
+    const bool right = told.rank == rank && told.world_size == 3 && told.local_rank == rank &&
+                       told.local_world_size == 3 && told.world_fd == fd;
+    return right ? 0 : 9;
+  });
+  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+}
+
+TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
+  const Verdict verdict = launch(options(2), [](int rank, int) -> int {
+    if (rank == 1) throw DataError("train.csv: row 7 is short");
+    return 0;
+  });
+  EXPECT_EQ(verdict.rank_at_fault, 1);
+  EXPECT_EQ(verdict.exit_code, 3);
+  EXPECT_EQ(verdict.explanation, "exit code 3 (a file is missing, torn or not what it says)");
+  EXPECT_THAT(verdict.last_lines, ElementsAre("train.csv: row 7 is short"));
+  EXPECT_EQ(err_.text(), "[rank 1] train.csv: row 7 is short\n");
+}
+
+TEST_F(Launcher, ARankKilledInABarrierEndsTheOthersInCommErrorsThatNameIt) {
+  for (const int ranks : {2, 3, 8}) {
+    SCOPED_TRACE(ranks);
+    SharedBetweenProcesses<Notes> notes;
+    const int doomed = ranks / 2;
+    const Verdict verdict = launch(options(ranks), [&](int rank, int fd) {
+      const auto world = shm::World::open(fd).join(rank);
+      world->barrier();
+      notes->pid[rank] = getpid();
+      if (rank == doomed) {
+        if (!becomes_true([&] { return notes->ready(ranks); })) return 9;
+        raise(SIGKILL);
+      }
+      try {
+        world->barrier();
+      } catch (const CommError& error) {
+        notes->lost_rank[rank] = 1 + error.lost_rank();
+        throw;
+      }
+      return 0;
+    });
+    EXPECT_EQ(verdict.rank_at_fault, doomed);
+    EXPECT_EQ(verdict.status, ExitStatus::killed(SIGKILL));
+    EXPECT_EQ(verdict.exit_code, 137);
+    EXPECT_EQ(verdict.explanation, "killed by SIGKILL, often the out-of-memory killer or kill -9");
+    for (int rank = 0; rank < ranks; ++rank) {
+      if (rank == doomed) continue;
+      EXPECT_EQ(verdict.ranks[rank], ExitStatus::exited(kVictim)) << rank;
+      EXPECT_EQ(notes->lost_rank[rank], 1 + doomed) << rank;
+    }
+  }
+}
+
+TEST_F(Launcher, KillsRanksThatDoNotCareForTheLoss) {
+  const Verdict verdict = launch(options(3), [&](int rank, int) {
+    if (rank == 1) signal(SIGTERM, SIG_IGN);
+    notes_->pid[rank] = getpid();
+    if (rank != 0) wait_for_a_signal();
+    return becomes_true([&] { return notes_->ready(3); }) ? 7 : 9;
+  });
+  EXPECT_EQ(verdict.rank_at_fault, 0);
+  EXPECT_EQ(verdict.exit_code, 7);
+  EXPECT_EQ(verdict.ranks[1], ExitStatus::killed(SIGKILL));
+  EXPECT_EQ(verdict.ranks[2], ExitStatus::killed(SIGTERM));
+}
+
+TEST_F(Launcher, ARankThatIsDoneEarlyDoesNotDisturbTheOthers) {
+  const Verdict verdict = launch(options(3), [&](int rank, int fd) {
+    const auto world = shm::World::open(fd).join(rank);
+    world->barrier();
+    notes_->pid[rank] = getpid();
+    if (rank == 2) return 0;
+    // Gone, not only leaving: the launcher has reaped it.
+    const pid_t early =
+        becomes_true([&] { return notes_->pid[2] != 0; }) ? notes_->pid[2].load() : 0;
+    if (!becomes_true([&] { return kill(early, 0) != 0; })) return 9;
+    std::int64_t value = rank == 0 ? 5 : 0;
+    const Buffer x{&value, 1, DType::kI64};
+    (rank == 0 ? world->send(x, 1) : world->recv(x, 0)).wait();
+    return value == 5 ? 0 : 9;
+  });
+  EXPECT_TRUE(verdict.ok()) << verdict.explanation << '\n' << err_.text();
+}
+
+TEST_F(Launcher, WhatARankStartedEndsWithIt) {
+  Orphanage orphanage;
+  const Verdict verdict = launch(options(1), [&](int rank, int) {
+    const pid_t child = fork();
+    if (child == 0) wait_for_a_signal();
+    notes_->grandchild[rank] = child;
+    return 0;
+  });
+  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(orphanage.sees_the_end_of(notes_->grandchild[0]));
+}
+
+TEST_F(Launcher, ShowsRankZerosOutputAsItIsAndTheOthersLinesBehindTheirRank) {
+  const Verdict verdict = launch(options(3), [](int rank, int) {
+    std::cout << "out of " << rank << "\nno end of line";
+    std::cerr << "err of " << rank << '\n';
+    return 0;
+  });
+  EXPECT_TRUE(verdict.ok());
+  const std::string out = out_.text();
+  EXPECT_THAT(out, HasSubstr("out of 0\nno end of line"));
+  for (const char* rank : {"1", "2"}) {
+    EXPECT_THAT(out, HasSubstr(std::string("[rank ") + rank + "] out of " + rank + "\n"));
+    EXPECT_THAT(out, HasSubstr(std::string("[rank ") + rank + "] no end of line\n"));
+    EXPECT_THAT(err_.text(), HasSubstr(std::string("[rank ") + rank + "] err of " + rank + "\n"));
+  }
+  EXPECT_THAT(err_.text(), testing::Not(HasSubstr("[rank 0]")));
+}
+
+TEST_F(Launcher, LosesNoLineOfARankThatDies) {
+  constexpr int kLines = 20'000;
+  const Verdict verdict = launch(options(2), [&](int rank, int) {
+    if (rank == 0) return 0;
+    for (int i = 0; i < kLines; ++i) fprintf(stderr, "line %d\n", i);
+    raise(SIGSEGV);
+    return 0;
+  });
+  EXPECT_EQ(verdict.rank_at_fault, 1);
+  std::string expected;
+  for (int i = 0; i < kLines; ++i) expected += "[rank 1] line " + std::to_string(i) + "\n";
+  EXPECT_TRUE(err_.text() == expected)
+      << "the last of it:\n"
+      << err_.text().substr(err_.text().size() - std::min<std::size_t>(err_.text().size(), 500));
+  ASSERT_EQ(verdict.last_lines.size(), 20u);
+  EXPECT_EQ(verdict.last_lines.back(), "line 19999");
+}
+
+TEST_F(Launcher, WritesTheOthersOutputToLogFiles) {
+  LaunchOptions logged = options(3);
+  logged.log_directory = folder() / "run" / "logs";
+  const Verdict verdict = launch(logged, [](int rank, int) {
+    std::cout << "out of " << rank << std::endl;
+    std::cerr << "err of " << rank << '\n';
+    return rank == 2 ? 5 : 0;
+  });
+  EXPECT_EQ(out_.text(), "out of 0\n");
+  EXPECT_EQ(err_.text(), "err of 0\n");
+  EXPECT_THAT(read_file(logged.log_directory / "rank-1.log"), HasSubstr("out of 1\n"));
+  EXPECT_THAT(read_file(logged.log_directory / "rank-2.log"), HasSubstr("err of 2\n"));
+  EXPECT_EQ(verdict.log, (logged.log_directory / "rank-2.log").string());
+  EXPECT_THAT(verdict.last_lines, ElementsAre("err of 2"));
+}
+
+TEST_F(Launcher, NamesALogFileThatCannotBeOpened) {
+  LaunchOptions logged = options(2);
+  write_file_atomically(folder() / "logs", "a file, no folder");
+  logged.log_directory = folder() / "logs";
+  try {
+    launch(logged, [](int, int) { return 0; });
+    FAIL() << "no error";
+  } catch (const DataError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              (logged.log_directory / "rank-1.log").string() + ": Not a directory");
+  }
+}
+
+TEST_F(Launcher, RanksReadAnEmptyStdin) {
+  const Verdict verdict =
+      launch(options(1), [](int, int) { return std::cin.get() == EOF ? 0 : 9; });
+  EXPECT_TRUE(verdict.ok());
+}
+
+TEST_F(Launcher, PinsEachRankToItsOwnCores) {
+  const int ranks = static_cast<int>(cores_of_affinity().size());
+  if (ranks > Notes::kMaxRanks) GTEST_SKIP() << "more cores than this test has room for";
+  LaunchOptions pinned = options(ranks);
+  pinned.pin_to_cores = true;
+  const Verdict verdict = launch(pinned, [&](int rank, int) {
+    notes_->pid[rank] = 1 + cores_of_affinity().front();
+    return cores_of_affinity().size() == 1 ? 0 : 9;
+  });
+  EXPECT_TRUE(verdict.ok());
+  std::set<int> cores;
+  for (int rank = 0; rank < ranks; ++rank) cores.insert(notes_->pid[rank]);
+  EXPECT_EQ(static_cast<int>(cores.size()), ranks);
+}
+
+TEST_F(Launcher, PinsNothingWhereThereAreMoreRanksThanCores) {
+  const std::size_t cores = cores_of_affinity().size();
+  LaunchOptions pinned = options(static_cast<int>(cores) + 1);
+  pinned.pin_to_cores = true;
+  const Verdict verdict =
+      launch(pinned, [&](int, int) { return cores_of_affinity().size() == cores ? 0 : 9; });
+  EXPECT_TRUE(verdict.ok());
+}
+
+TEST_F(Launcher, RefusesNoRanks) {
+  for (const int ranks : {0, -1}) {
+    EXPECT_THROW(launch(options(ranks), [](int, int) { return 0; }), UsageError);
+  }
+}
+
+// Ranks that count SIGINT and go when told twice.
+std::atomic<int> interrupts{0};
+void count_interrupt(int) {
+  ++interrupts;
+}
+
+TEST_F(Launcher, CtrlCAsksEveryRankToStopAndLetsItSave) {
+  LauncherProcess launcher([&] {
+    const Verdict verdict = launch(options(3), [&](int rank, int) {
+      signal(SIGINT, count_interrupt);
+      notes_->pid[rank] = getpid();
+      if (!becomes_true([] { return interrupts != 0; })) return 9;
+      notes_->signals[rank] = interrupts.load();
+      // Saving takes longer than the grace after a failure.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+      return rank == 0 ? 0 : static_cast<int>(ExitCode::kInterrupted);
+    });
+    notes_->rank_at_fault = verdict.rank_at_fault;
+    notes_->exit_code = verdict.exit_code;
+  });
+  ASSERT_TRUE(becomes_true([&] { return notes_->ready(3); }));
+  launcher.signal(SIGINT);
+  ASSERT_TRUE(launcher.wait());
+  for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(notes_->signals[rank], 1);
+  EXPECT_EQ(notes_->rank_at_fault, -1);
+  EXPECT_EQ(notes_->exit_code, 130);
+}
+
+TEST_F(Launcher, ASecondCtrlCEndsRanksThatIgnoreTheFirst) {
+  LauncherProcess launcher([&] {
+    const Verdict verdict = launch(options(2), [&](int rank, int) -> int {
+      signal(SIGINT, count_interrupt);
+      notes_->pid[rank] = getpid();
+      if (!becomes_true([] { return interrupts != 0; })) return 9;
+      notes_->signals[rank] = 1;
+      wait_for_a_signal();
+    });
+    notes_->rank_at_fault = verdict.rank_at_fault;
+    notes_->exit_code = verdict.exit_code;
+  });
+  ASSERT_TRUE(becomes_true([&] { return notes_->ready(2); }));
+  launcher.signal(SIGINT);
+  ASSERT_TRUE(becomes_true([&] { return notes_->signals[0] == 1 && notes_->signals[1] == 1; }));
+  launcher.signal(SIGINT);
+  ASSERT_TRUE(launcher.wait());
+  EXPECT_EQ(notes_->rank_at_fault, -1);
+  EXPECT_EQ(notes_->exit_code, 130);
+}
+
+std::set<std::string> shared_memory_names() {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm")) {
+    if (entry.path().string().find("trireme") != std::string::npos) names.insert(entry.path());
+  }
+  return names;
+}
+
+TEST_F(Launcher, NothingIsLeftWhenTheLauncherIsKilled) {
+  Orphanage orphanage;
+  const std::set<std::string> names_before = shared_memory_names();
+  LauncherProcess launcher([&] {
+    setenv("TMPDIR", folder().c_str(), 1);
+    launch(options(3), [&](int rank, int fd) {
+      const auto world = shm::World::open(fd).join(rank);
+      const Memory memory = world->allocate(1 << 20);
+      for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
+      notes_->pid[rank] = getpid();
+      // Rank 0 never comes: the others wait for it.
+      if (rank == 0) wait_for_a_signal();
+      world->barrier();
+      return 0;
+    });
+  });
+  ASSERT_TRUE(becomes_true([&] { return notes_->ready(3); }));
+  launcher.signal(SIGKILL);
+  ASSERT_TRUE(launcher.wait());
+  for (int rank = 0; rank < 3; ++rank) {
+    EXPECT_TRUE(orphanage.sees_the_end_of(notes_->pid[rank])) << "rank " << rank;
+  }
+  EXPECT_EQ(shared_memory_names(), names_before);
+  EXPECT_TRUE(std::filesystem::is_empty(folder()));
+}
+
+// The program of rank_program.cpp.
+std::vector<std::string> program(const std::string& task) {
+  return {TRIREME_RANK_PROGRAM, task};
+}
+
+TEST_F(Launcher, StartsAProgramWithTorchrunsVariables) {
+  setenv("OF_THE_TEST", "passed on", 1);
+  unsetenv("OMP_NUM_THREADS");
+  const Verdict verdict = launch(options(2), program("variables"));
+  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+  for (const std::string prefix : {"", "[rank 1] "}) {
+    const std::string rank = prefix.empty() ? "0" : "1";
+    const int threads = std::max(1, usable_cores() / 2);
+    for (const std::string& line :
+         {"RANK=" + rank, std::string("WORLD_SIZE=2"), "LOCAL_RANK=" + rank,
+          std::string("LOCAL_WORLD_SIZE=2"), std::string("MASTER_ADDR=127.0.0.1"),
+          "OMP_NUM_THREADS=" + std::to_string(threads), std::string("OF_THE_TEST=passed on")}) {
+      EXPECT_THAT("\n" + out_.text(), HasSubstr("\n" + prefix + line + "\n"));
+    }
+  }
+  EXPECT_THAT(out_.text(), testing::Not(HasSubstr("MASTER_PORT=(not set)")));
+}
+
+TEST_F(Launcher, KeepsAChosenNumberOfThreads) {
+  setenv("OMP_NUM_THREADS", "7", 1);
+  launch(options(1), program("variables"));
+  unsetenv("OMP_NUM_THREADS");
+  EXPECT_THAT(out_.text(), HasSubstr("OMP_NUM_THREADS=7\n"));
+}
+
+TEST_F(Launcher, PassesArgumentsOnAsTheyAre) {
+  std::vector<std::string> command = program("arguments");
+  command.insert(command.end(), {"two words", "", "--n=3", "$HOME *"});
+  EXPECT_TRUE(launch(options(1), command).ok());
+  EXPECT_EQ(out_.text(), "two words\n\n--n=3\n$HOME *\n");
+}
+
+TEST_F(Launcher, HandsProgramsTheirSharedWorld) {
+  const Verdict verdict = launch(options(8), program("sum"));
+  EXPECT_TRUE(verdict.ok()) << verdict.explanation << '\n' << err_.text();
+  EXPECT_THAT(out_.text(), HasSubstr("sum 36\n"));
+  EXPECT_THAT(out_.text(), HasSubstr("[rank 7] sum 36\n"));
+}
+
+TEST_F(Launcher, NamesTheProgramThatCrashedWithItsLastLines) {
+  const Verdict verdict = launch(options(3), program("lose"));
+  EXPECT_EQ(verdict.rank_at_fault, 2) << err_.text();
+  EXPECT_EQ(verdict.exit_code, 134);
+  EXPECT_THAT(verdict.explanation, HasSubstr("killed by SIGABRT"));
+  EXPECT_THAT(verdict.last_lines, Contains("I am about to crash"));
+  EXPECT_EQ(verdict.ranks[0], ExitStatus::exited(kVictim));
+  EXPECT_EQ(verdict.ranks[1], ExitStatus::exited(kVictim));
+}
+
+std::string error_of_starting(const std::vector<std::string>& command) {
+  try {
+    launch(with_ranks(2), command);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST_F(Launcher, NamesAProgramThatCannotBeStartedAndWhy) {
+  EXPECT_EQ(error_of_starting({"./no_such_program"}),
+            "run: cannot start \"./no_such_program\": No such file or directory");
+  EXPECT_EQ(error_of_starting({"/"}), "run: cannot start \"/\": Permission denied");
+  EXPECT_EQ(error_of_starting({}), "run: a program to start is missing");
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
+}
+
+TEST_F(Launcher, AProgramInThisFolderNeedsItsDot) {
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder());
+  write_file_atomically("my_program", "");
+  EXPECT_EQ(error_of_starting({"my_program"}),
+            "run: cannot start \"my_program\": No such file or directory; to run the one in this "
+            "folder say ./my_program");
+  std::filesystem::current_path(before);
+}
+
+}  // namespace
+}  // namespace trireme
