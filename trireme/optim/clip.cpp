@@ -1,0 +1,21 @@
+#include "trireme/optim/clip.h"
+
+#include <cmath>
+
+#include "trireme/optim/requirements.h"
+
+namespace trireme {
+
+double clip_scale(double norm, double max_norm) {
+  require_positive("clip_scale", "max_norm", max_norm);
+  const double scale = max_norm / (norm + 1e-6);
+  return scale > 1 ? 1 : scale;
+}
+
+double gradient_norm(std::span<const double> block_squares) {
+  double sum = 0;
+  for (const double squares : block_squares) sum += squares;
+  return std::sqrt(sum);
+}
+
+}  // namespace trireme

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "trireme/optim/optimizer.h"
+
+namespace trireme {
+
+/// What a configuration says. An option that the optimizer of this name does not have is ignored;
+/// one that is unset has that optimizer's default, which is torch's.
+struct OptimizerOptions {
+  std::string name = "sgd";
+  std::optional<double> lr;
+  std::optional<double> eps;
+  std::optional<double> weight_decay;
+  double momentum = 0;
+  double dampening = 0;
+  bool nesterov = false;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double alpha = 0.99;
+  bool centered = false;
+  double lr_decay = 0;
+  double initial_accumulator = 0;
+};
+
+/// The names that make_optimizer() knows: sgd, adam, adamw, rmsprop, adagrad.
+std::span<const std::string> optimizer_names();
+
+/// By name. Throws UsageError for an unknown name or an impossible option.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, std::span<Shard> shards);
+
+}  // namespace trireme

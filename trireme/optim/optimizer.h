@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/kernels/optimizers.h"
+#include "trireme/optim/state_memory.h"
+#include "trireme/tensor/shard.h"
+
+namespace trireme {
+
+/// An optimizer updates the shards of a strategy in one pass over memory: gradients of several
+/// ranks are summed, cut, measured and used block by block while they lie in the cache.
+///
+///     AdamW optimizer(strategy->attach(*model), {.lr = 3e-4});
+///     optimizer.step();   // after strategy->reduce_gradients()
+///
+/// The shards must outlive it and keep their place and size; where their gradients lie is read
+/// anew in every step. An element's new value does not depend on how parameters are cut into
+/// shards. One thread at a time.
+class Optimizer {
+ public:
+  /// Elements of the pieces that are updated at a time, and of those that block_squares() counts.
+  static constexpr std::int64_t kBlock = 4096;
+
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// Updates every shard that has a gradient; the others keep values, state and step counter.
+  void step();
+
+  double lr() const { return lr_; }
+  void set_lr(double lr) { lr_ = lr; }
+
+  /// The next steps' gradients are multiplied by `scale` first: what clipping by norm asks for.
+  void set_gradient_scale(double scale) { gradient_scale_ = scale; }
+  /// Then they are cut to [-limit, limit]; 0: they are not.
+  void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
+
+  /// The sum of squares of each block of each shard in the last step's gradient, as it came, in
+  /// order; 0 for the blocks of a shard without gradient.
+  std::span<const double> block_squares() const { return block_squares_; }
+
+  /// One piece of the state, by torch's name: "step" (i64, one element), "exp_avg", ...
+  struct Slot {
+    const Shard* shard = nullptr;
+    std::string name;
+    Buffer values;  ///< as many as the shard's and of their type, "step" excepted
+  };
+
+  /// All state, for checkpoints: what is written to the values is what the next step sees.
+  std::vector<Slot> state();
+
+  /// "adamw"
+  std::string_view name() const { return name_; }
+
+ protected:
+  /// State arrays named `state_names` for each shard, zeroed. Throws UsageError for values other
+  /// than f32 and f64.
+  Optimizer(std::string_view name, std::span<Shard> shards, double lr,
+            std::vector<std::string> state_names);
+
+  /// Sets the state array `slot` of every shard to `value`.
+  void fill_state(std::size_t slot, double value);
+
+ private:
+  /// A part of one shard: `state` are the parts of its arrays in the order of their names, `step`
+  /// counts this shard's updates from 1.
+  virtual void update(const Update& part, std::span<void* const> state, std::int64_t step) = 0;
+
+  void update_shard(const Shard& shard, std::size_t index, double* squares);
+
+  struct ShardState {
+    std::int64_t step = 0;
+    std::vector<Buffer> arrays;
+  };
+
+  std::string name_;
+  std::span<Shard> shards_;
+  double lr_;
+  double gradient_scale_ = 1;
+  double gradient_clip_value_ = 0;
+  std::vector<std::string> state_names_;
+  StateMemory memory_;
+  std::vector<ShardState> states_;
+  std::vector<double> block_squares_;
+};
+
+}  // namespace trireme

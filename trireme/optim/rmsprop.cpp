@@ -1,0 +1,42 @@
+#include "trireme/optim/rmsprop.h"
+
+#include "trireme/optim/requirements.h"
+
+namespace trireme {
+
+namespace {
+
+void check(const RmspropOptions& options) {
+  require_positive("rmsprop", "lr", options.lr);
+  require_fraction("rmsprop", "alpha", options.alpha);
+  require_not_negative("rmsprop", "eps", options.eps);
+  require_not_negative("rmsprop", "weight_decay", options.weight_decay);
+  require_fraction("rmsprop", "momentum", options.momentum);
+}
+
+std::vector<std::string> state_names(const RmspropOptions& options) {
+  std::vector<std::string> names = {"square_avg"};
+  if (options.centered) names.push_back("grad_avg");
+  if (options.momentum > 0) names.push_back("momentum_buffer");
+  return names;
+}
+
+}  // namespace
+
+Rmsprop::Rmsprop(std::span<Shard> shards, RmspropOptions options)
+    : Optimizer("rmsprop", shards, options.lr, state_names(options)), options_(options) {
+  check(options);
+}
+
+void Rmsprop::update(const Update& part, std::span<void* const> state, std::int64_t) {
+  update_rmsprop(part,
+                 {.lr = lr(),
+                  .alpha = options_.alpha,
+                  .eps = options_.eps,
+                  .weight_decay = options_.weight_decay,
+                  .momentum = options_.momentum},
+                 state.front(), options_.centered ? state[1] : nullptr,
+                 options_.momentum > 0 ? state.back() : nullptr);
+}
+
+}  // namespace trireme

@@ -1,0 +1,43 @@
+#include "trireme/optim/sgd.h"
+
+#include "trireme/base/error.h"
+#include "trireme/optim/requirements.h"
+
+namespace trireme {
+
+namespace {
+
+void check(const SgdOptions& options) {
+  require_positive("sgd", "lr", options.lr);
+  require_fraction("sgd", "momentum", options.momentum);
+  require_fraction("sgd", "dampening", options.dampening);
+  require_not_negative("sgd", "weight_decay", options.weight_decay);
+  if (options.nesterov && (options.momentum == 0 || options.dampening != 0)) {
+    throw UsageError("sgd: nesterov needs a momentum above 0 and no dampening");
+  }
+}
+
+std::vector<std::string> state_names(const SgdOptions& options) {
+  if (options.momentum == 0) return {};
+  return {"momentum_buffer"};
+}
+
+}  // namespace
+
+Sgd::Sgd(std::span<Shard> shards, SgdOptions options)
+    : Optimizer("sgd", shards, options.lr, state_names(options)), options_(options) {
+  check(options);
+}
+
+void Sgd::update(const Update& part, std::span<void* const> state, std::int64_t step) {
+  update_sgd(part,
+             {.lr = lr(),
+              .momentum = options_.momentum,
+              .dampening = options_.dampening,
+              .weight_decay = options_.weight_decay,
+              .nesterov = options_.nesterov,
+              .first_step = step == 1},
+             state.empty() ? nullptr : state[0]);
+}
+
+}  // namespace trireme
