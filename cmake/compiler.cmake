@@ -29,6 +29,10 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 if(TRIREME_SANITIZE)
-  add_compile_options(-fsanitize=${TRIREME_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_compile_options(-fsanitize=${TRIREME_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${TRIREME_SANITIZE})
+endif()
+if(TRIREME_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()

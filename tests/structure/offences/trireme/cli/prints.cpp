@@ -1,1 +1,3 @@
-void say() { std::cout << "allowed"; }
+void say() {
+  std::cout << "allowed";
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Every check of the project, one stage after another; the first that fails ends it:
+#
+#   scripts/test.sh [STAGE ...]     stages: format release tsan asan fuzz
+#
+# A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=$(scripts/jobs.sh)
+stages=("$@")
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release tsan asan fuzz); fi
+
+describe() {
+  case $1 in
+    format) echo "sources are formatted" ;;
+    release) echo "release: library, program, examples, package" ;;
+    tsan) echo "core under ThreadSanitizer" ;;
+    asan) echo "all under AddressSanitizer and UndefinedBehaviorSanitizer" ;;
+    fuzz) echo "fuzz targets, a short run of each" ;;
+    *) return 1 ;;
+  esac
+}
+
+check_format() {
+  git ls-files -z '*.h' '*.cpp' | xargs -0 -r clang-format --dry-run -Werror
+}
+
+# Configures, builds and tests the preset $1. `make build` may have configured release without tests.
+check_preset() {
+  local configure=(cmake --preset "$1")
+  if [[ $1 == release ]]; then configure+=(-DTRIREME_TESTS=ON -DTRIREME_EXAMPLES=ON); fi
+  "${configure[@]}" >"build/$1.configure.log" || { cat "build/$1.configure.log"; return 1; }
+  cmake --build --preset "$1" --parallel "$jobs" || return 1
+  ctest --preset "$1" --parallel "$jobs" --no-tests=error --output-junit "$PWD/build/$1.tests.xml"
+}
+
+# The number in attribute $2 of the first element of build/$1.tests.xml.
+count_of() { grep -om1 "$2=\"[0-9]*\"" "build/$1.tests.xml" | tr -dc 0-9; }
+
+mkdir -p build
+summary=()
+tests=0
+skipped=0
+started=$SECONDS
+for i in "${!stages[@]}"; do
+  stage=${stages[i]}
+  if ! title=$(describe "$stage"); then
+    echo "$0: no stage '$stage'; there are format, release, tsan, asan and fuzz" >&2
+    exit 2
+  fi
+  echo "== stage $((i + 1)) of ${#stages[@]}: $title"
+  stage_started=$SECONDS
+  count=1
+  if [[ $stage == format ]]; then
+    check_format || failed=$stage
+  else
+    check_preset "$stage" || failed=$stage
+  fi
+  if [[ -n ${failed:-} ]]; then
+    echo "== stage $((i + 1)) of ${#stages[@]} FAILED: $title" >&2
+    echo "== again with: scripts/test.sh $stage" >&2
+    exit 1
+  fi
+  if [[ $stage != format ]]; then
+    count=$(count_of "$stage" tests)
+    skipped=$((skipped + $(count_of "$stage" skipped) + $(count_of "$stage" disabled)))
+  fi
+  tests=$((tests + count))
+  dots=................................................................
+  summary+=("$(printf '%d/%d %s %s   Passed %5d tests %5d sec' "$((i + 1))" "${#stages[@]}" \
+    "$title" "${dots:${#title}}" "$count" "$((SECONDS - stage_started))")")
+done
+
+echo
+printf '%s\n' "${summary[@]}"
+echo
+echo "100% tests passed, 0 tests failed out of $tests"
+if (( skipped > 0 )); then echo "$skipped tests did not run on this machine"; fi
+echo
+echo "Total Test time (real) = $((SECONDS - started)) sec"
