@@ -1,0 +1,173 @@
+#include "trireme/data/standardize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr std::int64_t kRowsAtATime = 256;
+
+using Sums = std::vector<double>;
+
+// One sample's inputs and, where wanted, targets, as f64, side by side: (B, width).
+at::Tensor values_of(const Batch& batch, bool targets) {
+  const at::Tensor inputs = batch.input.flatten(1).to(at::kDouble);
+  return targets ? at::cat({inputs, batch.target.to(at::kDouble)}, 1) : inputs.contiguous();
+}
+
+// Calls `use(values)` with every sample of `samples`, in order.
+void for_each_sample(const Dataset& dataset, Range samples, bool targets,
+                     const std::function<void(std::span<const double>)>& use) {
+  for (std::int64_t at = samples.begin; at < samples.end; at += kRowsAtATime) {
+    std::vector<std::int64_t> indices(
+        static_cast<std::size_t>(std::min(kRowsAtATime, samples.end - at)));
+    std::iota(indices.begin(), indices.end(), at);
+    const at::Tensor values = values_of(dataset.batch(indices), targets);
+    const std::size_t width = static_cast<std::size_t>(values.size(1));
+    const std::span all(values.data_ptr<double>(), static_cast<std::size_t>(values.numel()));
+    for (std::size_t row = 0; row < indices.size(); ++row) use(all.subspan(row * width, width));
+  }
+}
+
+// Sums over all samples, each rank summing its own leaves, in the tree's order.
+class TreeSum {
+ public:
+  TreeSum(const Dataset& dataset, Communicator& world, const ReductionTree& tree, bool targets,
+          std::size_t width)
+      : dataset_(dataset), world_(world), tree_(tree), targets_(targets), width_(width) {}
+
+  /// `add(sums, values)` adds one sample's contribution to the sums of its leaf.
+  Sums operator()(const std::function<void(Sums&, std::span<const double>)>& add) const {
+    const auto nodes = tree_.nodes_of(world_.rank());
+    Sums rows;
+    for (const ReductionTree::Node& node : nodes) {
+      const Sums sums = node_sums(node, add);
+      rows.insert(rows.end(), sums.begin(), sums.end());
+    }
+    world_.all_reduce(buffer_of<double>(rows), ReduceOp::kSum, tree_).wait();
+    rows.resize(width_);
+    return rows;
+  }
+
+ private:
+  Sums node_sums(ReductionTree::Node node,
+                 const std::function<void(Sums&, std::span<const double>)>& add) const {
+    if (node.level == 0) {
+      Sums sums(width_, 0.0);
+      const Range samples = partition(dataset_.size(), tree_.leaves(), node.index);
+      for_each_sample(dataset_, samples, targets_,
+                      [&](std::span<const double> values) { add(sums, values); });
+      return sums;
+    }
+    Sums left = node_sums({node.level - 1, node.index * 2}, add);
+    const Sums right = node_sums({node.level - 1, node.index * 2 + 1}, add);
+    for (std::size_t j = 0; j < width_; ++j) left[j] += right[j];
+    return left;
+  }
+
+  const Dataset& dataset_;
+  Communicator& world_;
+  const ReductionTree& tree_;
+  bool targets_;
+  std::size_t width_;
+};
+
+// Sample 0 on every rank. Sums are taken of distances from it, so that a constant has the mean that
+// it has and the deviation zero, to the last bit.
+Sums first_sample(const Dataset& dataset, Communicator& world, bool targets, std::size_t width) {
+  Sums first(width, 0.0);
+  if (world.rank() == 0) {
+    for_each_sample(dataset, {0, 1}, targets, [&](std::span<const double> values) {
+      first.assign(values.begin(), values.end());
+    });
+  }
+  world.broadcast(buffer_of<double>(first), 0).wait();
+  return first;
+}
+
+void check(const Dataset& dataset, bool targets) {
+  if (dataset.size() < 1) throw UsageError("standardize: the dataset must have samples, has none");
+  if (targets && dataset.target().classes > 0) {
+    throw UsageError("standardize: targets must be numbers, are classes");
+  }
+}
+
+template <class T>
+void apply_to(at::Tensor& x, const std::vector<double>& mean,
+              const std::vector<double>& deviation) {
+  T* value = x.data_ptr<T>();
+  const std::size_t width = mean.size();
+  for (std::int64_t row = 0; row < x.size(0); ++row, value += width) {
+    for (std::size_t j = 0; j < width; ++j) {
+      value[j] = static_cast<T>((static_cast<double>(value[j]) - mean[j]) / deviation[j]);
+    }
+  }
+}
+
+void apply(at::Tensor& x, const std::vector<double>& mean, const std::vector<double>& deviation,
+           const char* what) {
+  const std::int64_t rows = x.size(0);
+  if (rows == 0) return;
+  if (x.numel() / rows != static_cast<std::int64_t>(mean.size())) {
+    throw UsageError(fmt::format("standardize: {} must have {} values, has {}", what, mean.size(),
+                                 x.numel() / rows));
+  }
+  x = x.contiguous();
+  if (x.scalar_type() == at::kFloat) return apply_to<float>(x, mean, deviation);
+  if (x.scalar_type() == at::kDouble) return apply_to<double>(x, mean, deviation);
+  throw UsageError(
+      fmt::format("standardize: {} must be f32 or f64, is {}", what, x.dtype().name()));
+}
+
+}  // namespace
+
+void Standardization::apply(Batch& batch) const {
+  trireme::apply(batch.input, mean, deviation, "an input");
+  if (!target_mean.empty()) {
+    trireme::apply(batch.target, target_mean, target_deviation, "a target");
+  }
+}
+
+Standardization standardization_of(const Dataset& dataset, Communicator& world,
+                                   const ReductionTree& tree, bool targets) {
+  check(dataset, targets);
+  const auto shape = dataset.input_shape();
+  const auto inputs = static_cast<std::size_t>(
+      std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
+  const std::size_t width =
+      inputs + (targets ? static_cast<std::size_t>(dataset.target().width) : 0);
+  const TreeSum sum(dataset, world, tree, targets, width);
+  const auto samples = static_cast<double>(dataset.size());
+
+  Sums mean = first_sample(dataset, world, targets, width);
+  const Sums distances = sum([&](Sums& sums, std::span<const double> x) {
+    for (std::size_t j = 0; j < width; ++j) sums[j] += x[j] - mean[j];
+  });
+  for (std::size_t j = 0; j < width; ++j) mean[j] += distances[j] / samples;
+  Sums deviation = sum([&](Sums& sums, std::span<const double> x) {
+    for (std::size_t j = 0; j < width; ++j) sums[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
+  });
+  for (double& d : deviation) d = d > 0 ? std::sqrt(d / samples) : 1.0;
+
+  const auto cut = static_cast<std::ptrdiff_t>(inputs);
+  return {{mean.begin(), mean.begin() + cut},
+          {deviation.begin(), deviation.begin() + cut},
+          {mean.begin() + cut, mean.end()},
+          {deviation.begin() + cut, deviation.end()}};
+}
+
+Batch StandardizedDataset::batch(std::span<const std::int64_t> indices) const {
+  Batch batch = inner_.batch(indices);
+  by_.apply(batch);
+  return batch;
+}
+
+}  // namespace trireme

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/data/dataset.h"
+
+namespace trireme {
+
+/// Mean and standard deviation of every value of an input, in row-major order, and of the target
+/// where that is to be standardised too. Computed from the training samples, kept beside the model,
+/// and applied to whatever the model sees afterwards.
+struct Standardization {
+  std::vector<double> mean;
+  std::vector<double> deviation;    ///< 1 where all samples have the same value
+  std::vector<double> target_mean;  ///< empty: targets are left as they are
+  std::vector<double> target_deviation;
+
+  /// x becomes (x - mean) / deviation, computed in f64, in place. Throws UsageError if the widths
+  /// differ or the type is neither f32 nor f64.
+  void apply(Batch& batch) const;
+};
+
+/// The statistics of `dataset` over all ranks, with the same bits on every number of them: leaf w
+/// of `tree` sums the samples partition(size, leaves, w) in f64, in order, and the leaves are added
+/// in the tree's order. Two passes: the mean, then the squared distances from it (population
+/// variance). A rank must hold the samples of its own leaves, no others.
+///
+/// Collective over `world`, which must have tree.ranks() ranks. Throws UsageError if targets are
+/// asked for that are classes, or if there are no samples.
+Standardization standardization_of(const Dataset& dataset, Communicator& world,
+                                   const ReductionTree& tree, bool targets = false);
+
+/// `inner`, which must outlive it, with every batch standardised.
+class StandardizedDataset final : public Dataset {
+ public:
+  StandardizedDataset(const Dataset& inner, Standardization by)
+      : inner_(inner), by_(std::move(by)) {}
+
+  std::int64_t size() const override { return inner_.size(); }
+  std::vector<std::int64_t> input_shape() const override { return inner_.input_shape(); }
+  Target target() const override { return inner_.target(); }
+  Range held() const override { return inner_.held(); }
+  Batch batch(std::span<const std::int64_t> indices) const override;
+
+ private:
+  const Dataset& inner_;
+  Standardization by_;
+};
+
+}  // namespace trireme

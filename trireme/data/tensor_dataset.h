@@ -1,0 +1,49 @@
+#pragma once
+
+#include "trireme/data/dataset.h"
+
+namespace trireme {
+
+struct Standardization;
+
+/// Samples in memory: row i of `inputs` and of `targets` is sample i.
+///
+///     const TensorDataset train(x, y);              // y: (N) or (N, width) of a floating type
+///     const TensorDataset images(x, labels, 10);    // labels: (N) of i64 in [0, 10)
+///
+/// The tensors are shared, not copied, if they are contiguous. A batch copies each row once.
+class TensorDataset : public Dataset {
+ public:
+  /// Throws UsageError if the tensors do not fit together, are not on the CPU, or hold a label that
+  /// is no class.
+  TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes = 0);
+
+  /// Rows `held` of `size` samples: row 0 of the tensors is sample held.begin.
+  TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes,
+                Range held, std::int64_t size);
+
+  std::int64_t size() const override { return size_; }
+  std::vector<std::int64_t> input_shape() const override;
+  Target target() const override { return target_; }
+  Batch batch(std::span<const std::int64_t> indices) const override;
+  Range held() const override { return held_; }
+
+  const at::Tensor& inputs() const { return inputs_; }
+  const at::Tensor& targets() const { return targets_; }
+
+  /// Applies `by` to all samples in place, in tensors of its own.
+  void standardize(const Standardization& by);
+
+ private:
+  at::Tensor inputs_;
+  at::Tensor targets_;
+  Target target_;
+  Range held_;
+  std::int64_t size_;
+};
+
+/// All that `dataset` holds, computed or converted once: what is expensive to make sample by sample
+/// and fits in memory.
+TensorDataset in_memory(const Dataset& dataset);
+
+}  // namespace trireme
