@@ -1,0 +1,49 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tuple>
+
+#include "tests/comm/ranks.h"
+#include "trireme/comm/self/self.h"
+
+namespace trireme::test {
+
+enum class Backend { kSelf, kThreads, kProcesses };
+
+/// The suites that every communicator must pass, over backends and numbers of ranks.
+class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
+ protected:
+  static int ranks() { return std::get<1>(GetParam()); }
+
+  static void run(const RankFunction& body) {
+    switch (std::get<0>(GetParam())) {
+      case Backend::kSelf:
+        body(*self_communicator());
+        return;
+      case Backend::kThreads:
+        run_ranks(ranks(), body);
+        return;
+      case Backend::kProcesses:
+        expect_all_well(run_rank_processes(ranks(), body));
+        return;
+    }
+  }
+};
+
+inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend, int>>& info) {
+  const char* const names[] = {"Self", "Threads", "Processes"};
+  return names[static_cast<int>(std::get<0>(info.param))] + std::to_string(std::get<1>(info.param));
+}
+
+#define TRIREME_ON_EVERY_BACKEND(Suite)                                                  \
+  INSTANTIATE_TEST_SUITE_P(Alone, Suite, testing::Values(std::tuple(Backend::kSelf, 1)), \
+                           backend_name);                                                \
+  INSTANTIATE_TEST_SUITE_P(                                                              \
+      Shm, Suite,                                                                        \
+      testing::Combine(testing::Values(Backend::kThreads, Backend::kProcesses),          \
+                       testing::Values(1, 2, 3, 4)),                                     \
+      backend_name)
+
+}  // namespace trireme::test

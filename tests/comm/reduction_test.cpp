@@ -1,0 +1,191 @@
+#include <algorithm>
+#include <functional>
+
+#include "tests/comm/backends.h"
+#include "tests/comm/values.h"
+#include "trireme/base/random.h"
+
+namespace trireme::test {
+namespace {
+
+class Reduction : public OnEveryBackend {};
+
+/// Of any magnitude, so that every order of summation gives other bits.
+template <class T>
+T leaf_value(std::int64_t leaf, std::int64_t i) {
+  const CounterRandom random(7, leaf);
+  return static_cast<T>(random.normal(i) * std::exp2(static_cast<double>(i % 9) - 4));
+}
+
+/// The oracle: the sum over leaves [first, first + count), a power of two of them.
+template <class T>
+T complete_sum(std::int64_t first, std::int64_t count, std::int64_t i) {
+  if (count == 1) return leaf_value<T>(first, i);
+  return complete_sum<T>(first, count / 2, i) + complete_sum<T>(first + count / 2, count / 2, i);
+}
+
+/// .. and over [first, leaves): the largest complete tree, then the rest.
+template <class T>
+T canonical_sum(std::int64_t first, std::int64_t leaves, std::int64_t i) {
+  std::int64_t size = 1;
+  while (size * 2 <= leaves - first) size *= 2;
+  const T sum = complete_sum<T>(first, size, i);
+  return first + size == leaves ? sum : sum + canonical_sum<T>(first + size, leaves, i);
+}
+
+template <class T>
+void expect_canonical(const T* x, std::int64_t count, int leaves, bool mean) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    T expected = canonical_sum<T>(0, leaves, i);
+    if (mean) expected /= static_cast<T>(leaves);
+    ASSERT_EQ(x[i], expected) << "element " << i << " of " << count;
+  }
+}
+
+template <class T>
+void sums_in_tree_order(Communicator& world, std::int64_t count, Place place, ReduceOp op) {
+  Space space(world, place, dtype_of<T>(), count);
+  const Buffer x = space.buffer();
+  for (std::int64_t i = 0; i < count; ++i) x.as<T>()[i] = leaf_value<T>(world.rank(), i);
+  world.all_reduce(x, op).wait();
+  expect_canonical(x.as<T>(), count, world.size(), op == ReduceOp::kMean);
+}
+
+TEST_P(Reduction, SumsInTheOrderOfTheTreeToTheLastBit) {
+  run([](Communicator& world) {
+    for (const Place place : kAllPlaces) {
+      for (const std::int64_t count : {0, 1, 3, 1000, 100'003}) {
+        sums_in_tree_order<float>(world, count, place, ReduceOp::kSum);
+        sums_in_tree_order<double>(world, count, place, ReduceOp::kMean);
+      }
+    }
+  });
+}
+
+TEST_P(Reduction, SumsMillionsInPieces) {
+  run([](Communicator& world) {
+    for (const Place place : kAllPlaces) {
+      constexpr std::int64_t kCount = 3'000'017;
+      Space space(world, place, DType::kF32, kCount);
+      auto* x = space.buffer().as<float>();
+      for (std::int64_t i = 0; i < kCount; ++i) x[i] = static_cast<float>(i % 997 + world.rank());
+      world.all_reduce(space.buffer()).wait();
+      const int n = world.size();
+      for (std::int64_t i = 0; i < kCount; ++i) {
+        ASSERT_EQ(x[i], static_cast<float>(i % 997 * n + n * (n - 1) / 2)) << "element " << i;
+      }
+    }
+  });
+}
+
+TEST_P(Reduction, OverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
+  run([](Communicator& world) {
+    for (const int leaves : {4, 7, 12, 13}) {
+      const ReductionTree tree(leaves, world.size());
+      const auto nodes = tree.nodes_of(world.rank());
+      for (const Place place : kAllPlaces) {
+        for (const std::int64_t count : {1, 61, 1000, 60'001}) {
+          Space space(world, place, DType::kF64, count * static_cast<std::int64_t>(nodes.size()));
+          const Buffer x = space.buffer();
+          for (std::size_t row = 0; row < nodes.size(); ++row) {
+            const std::int64_t width = std::int64_t{1} << nodes[row].level;
+            for (std::int64_t i = 0; i < count; ++i) {
+              x.as<double>()[row * count + i] =
+                  complete_sum<double>(nodes[row].index * width, width, i);
+            }
+          }
+          world.all_reduce(x, ReduceOp::kMean, tree).wait();
+          expect_canonical(x.as<double>(), count, leaves, true);
+        }
+      }
+    }
+  });
+}
+
+int operand(int rank, std::int64_t i) {
+  return static_cast<int>((i * 7 + rank * 5) % 13);
+}
+
+int expected_result(ReduceOp op, int ranks, std::int64_t i) {
+  int result = operand(0, i);
+  for (int rank = 1; rank < ranks; ++rank) {
+    const int next = operand(rank, i);
+    if (op == ReduceOp::kMin) result = std::min(result, next);
+    if (op == ReduceOp::kMax) result = std::max(result, next);
+    if (op == ReduceOp::kSum) result += next;
+  }
+  return result;
+}
+
+void for_each_case(const std::function<void(Place, DType, std::int64_t, ReduceOp)>& body) {
+  for (const Place place : kAllPlaces) {
+    for (const DType dtype : kAllTypes) {
+      for (const std::int64_t count : {0, 5, 1000, 70'001}) {
+        for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
+          body(place, dtype, count, op);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Reduction, WorksForEveryTypeAndOperator) {
+  run([](Communicator& world) {
+    for_each_case([&](Place place, DType dtype, std::int64_t count, ReduceOp op) {
+      Space space(world, place, dtype, count);
+      const Buffer x = space.buffer();
+      for (std::int64_t i = 0; i < count; ++i) put(x, i, operand(world.rank(), i));
+      world.all_reduce(x, op).wait();
+      for (std::int64_t i = 0; i < count; ++i) {
+        ASSERT_TRUE(holds(x, i, expected_result(op, world.size(), i)))
+            << name_of(dtype) << " " << name_of(op) << " " << i;
+      }
+    });
+  });
+}
+
+TEST_P(Reduction, ReduceLeavesTheResultOnTheRoot) {
+  run([](Communicator& world) {
+    for_each_case([&](Place place, DType dtype, std::int64_t count, ReduceOp op) {
+      Space space(world, place, dtype, count);
+      const Buffer x = space.buffer();
+      for (std::int64_t i = 0; i < count; ++i) put(x, i, operand(world.rank(), i));
+      const int root = static_cast<int>(count) % world.size();
+      world.reduce(x, root, op).wait();
+      for (std::int64_t i = 0; world.rank() == root && i < count; ++i) {
+        ASSERT_TRUE(holds(x, i, expected_result(op, world.size(), i)))
+            << name_of(dtype) << " " << name_of(op) << " " << i;
+      }
+    });
+  });
+}
+
+void reduce_scatters(Communicator& world, Place place, DType dtype, std::int64_t count, ReduceOp op,
+                     bool in_place) {
+  const int n = world.size();
+  Space whole(world, place, dtype, count * n);
+  Space piece(world, place, dtype, count);
+  const Buffer in = whole.buffer();
+  for (std::int64_t i = 0; i < count * n; ++i) put(in, i, operand(world.rank(), i));
+  const std::int64_t first = world.rank() * count;
+  const Buffer out = in_place ? in.slice(first, count) : piece.buffer();
+  world.reduce_scatter(out, in, op).wait();
+  for (std::int64_t i = 0; i < count; ++i) {
+    ASSERT_TRUE(holds(out, i, expected_result(op, n, first + i)))
+        << name_of(dtype) << " " << name_of(op) << " " << i;
+  }
+}
+
+TEST_P(Reduction, ReduceScatterLeavesEachRankItsPiece) {
+  run([](Communicator& world) {
+    for_each_case([&](Place place, DType dtype, std::int64_t count, ReduceOp op) {
+      reduce_scatters(world, place, dtype, count, op, false);
+      reduce_scatters(world, place, dtype, count, op, true);
+    });
+  });
+}
+
+TRIREME_ON_EVERY_BACKEND(Reduction);
+
+}  // namespace
+}  // namespace trireme::test

@@ -1,0 +1,71 @@
+#include "tests/comm/backends.h"
+
+namespace trireme::test {
+namespace {
+
+class Split : public OnEveryBackend {};
+
+int sum_of(Communicator& comm, int value) {
+  comm.all_reduce({&value, 1, DType::kI32}).wait();
+  return value;
+}
+
+TEST_P(Split, GroupsRanksByColorOrderedByKey) {
+  run([](Communicator& world) {
+    const int n = world.size();
+    // Uneven: rank 0 alone, all others together in reverse order.
+    const auto part = world.split(world.rank() == 0 ? 7 : 2, -world.rank());
+    ASSERT_EQ(part->size(), world.rank() == 0 ? 1 : n - 1);
+    ASSERT_EQ(part->rank(), world.rank() == 0 ? 0 : n - 1 - world.rank());
+    EXPECT_EQ(sum_of(*part, world.rank()), world.rank() == 0 ? 0 : n * (n - 1) / 2);
+  });
+}
+
+TEST_P(Split, ANegativeColorGivesNull) {
+  run([](Communicator& world) {
+    const auto part = world.split(world.rank() == 0 ? -1 : 0);
+    ASSERT_EQ(part == nullptr, world.rank() == 0);
+    if (part) {
+      EXPECT_EQ(sum_of(*part, 1), world.size() - 1);
+    }
+  });
+}
+
+TEST_P(Split, PartsAreIndependentAndMayBeSplitAgain) {
+  run([](Communicator& world) {
+    const auto half = world.split(world.rank() % 2);
+    for (int i = 0; i < 20 * (1 + world.rank() % 2); ++i) sum_of(*half, 1);
+    const auto pair = half->split(half->rank() / 2);
+    EXPECT_LE(pair->size(), 2);
+    EXPECT_EQ(sum_of(*pair, 1), pair->size());
+    EXPECT_EQ(sum_of(world, 1), world.size());
+    std::vector<float> x(100'000, 1);
+    half->all_reduce(buffer_of<float>(x)).wait();
+    EXPECT_EQ(x, std::vector<float>(100'000, static_cast<float>(half->size())));
+  });
+}
+
+TEST_P(Split, MayBeRepeatedForEver) {
+  run([](Communicator& world) {
+    for (int i = 0; i < 50; ++i) {
+      const auto part = world.split(world.rank() / 2);
+      const Memory memory = part->allocate(3 << 20);
+      static_cast<char*>(memory.data())[i] = 1;
+      ASSERT_EQ(sum_of(*part, 1), part->size());
+    }
+  });
+}
+
+TEST_P(Split, OutlivesTheCommunicatorThatItCameFrom) {
+  run([](Communicator& world) {
+    auto inner = world.split(0);
+    auto innermost = inner->split(0);
+    inner.reset();
+    EXPECT_EQ(sum_of(*innermost, 1), world.size());
+  });
+}
+
+TRIREME_ON_EVERY_BACKEND(Split);
+
+}  // namespace
+}  // namespace trireme::test

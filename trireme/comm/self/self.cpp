@@ -1,0 +1,173 @@
+#include "trireme/comm/self/self.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <list>
+#include <new>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/operation.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+class HeapBlock final : public Memory::Block {
+ public:
+  explicit HeapBlock(std::size_t bytes)
+      : data_(bytes > 0 ? ::operator new(bytes, kAlignment) : nullptr), bytes_(bytes) {
+    if (bytes > 0) std::memset(data_, 0, bytes);
+  }
+  ~HeapBlock() override { ::operator delete(data_, kAlignment); }
+
+  void* data() const override { return data_; }
+  std::size_t bytes() const override { return bytes_; }
+  void* peer(int rank) const override { return rank == 0 ? data_ : nullptr; }
+
+ private:
+  void* data_;
+  std::size_t bytes_;
+};
+
+struct Message {
+  Call sent;
+  std::vector<char> bytes;
+};
+
+/// A recv that may have to wait for its send.
+struct Receipt {
+  Operation operation;
+  std::unique_ptr<Message> message;  ///< null until it has come
+};
+
+class ReceiptState final : public Work::State {
+ public:
+  explicit ReceiptState(std::shared_ptr<Receipt> receipt) : receipt_(std::move(receipt)) {}
+
+  bool test() override {
+    if (!receipt_->message) return false;
+    const Operation& wanted = receipt_->operation;
+    const auto& [sent, bytes] = *receipt_->message;
+    if (sent.count != wanted.count || sent.dtype != wanted.dtype) {
+      throw UsageError(fmt::format(
+          "recv: rank 0 sent {}[{}] with tag {}, wanted {}[{}] (rank 0 of 1)", name_of(sent.dtype),
+          sent.count, sent.tag, name_of(wanted.dtype), wanted.count));
+    }
+    if (!bytes.empty()) std::memcpy(wanted.out.data, bytes.data(), bytes.size());
+    return true;
+  }
+  void wait() override {
+    if (test()) return;
+    throw UsageError(
+        fmt::format("recv: a message with tag {} must be sent first, none was (rank 0 of 1)",
+                    receipt_->operation.tag));
+  }
+
+ private:
+  std::shared_ptr<Receipt> receipt_;
+};
+
+class SelfCommunicator final : public Communicator {
+ public:
+  SelfCommunicator() : Communicator(0, 1) {}
+
+ private:
+  Work start(const Operation& operation) override;
+  Memory do_allocate(std::size_t bytes) override {
+    return Memory(std::make_unique<HeapBlock>(bytes));
+  }
+  std::unique_ptr<Communicator> do_split(int color, int) override {
+    return color < 0 ? nullptr : self_communicator();
+  }
+
+  void send(const Operation& operation);
+  Work recv(const Operation& operation);
+
+  std::list<Message> unread_;
+  std::list<std::shared_ptr<Receipt>> wanted_;
+};
+
+void sum_rows(const Operation& operation) {
+  const std::size_t rows = operation.tree->nodes_of(0).size();
+  if (operation.tree->leaves() == 1 || operation.count == 0) return;
+  void* const sum = operation.out.data;
+  std::vector<const void*> terms;
+  for (std::size_t row = 0; row < rows; ++row) {
+    terms.push_back(operation.in.slice(row * operation.count, operation.count).data);
+  }
+  tree_reduce({&sum, 1}, terms, *operation.tree, operation.count, operation.dtype, operation.op);
+}
+
+void copy(const Operation& operation) {
+  if (operation.count == 0 || operation.in.data == operation.out.data) return;
+  std::memcpy(operation.out.data, operation.in.data, operation.in.bytes());
+}
+
+Work SelfCommunicator::start(const Operation& operation) {
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+      sum_rows(operation);
+      break;
+    case OpKind::kReduceScatter:
+    case OpKind::kAllGather:
+    case OpKind::kAllToAll:
+    case OpKind::kGather:
+    case OpKind::kScatter:
+      copy(operation);
+      break;
+    case OpKind::kSend:
+      send(operation);
+      break;
+    case OpKind::kRecv:
+      return recv(operation);
+    case OpKind::kReduce:
+    case OpKind::kBroadcast:
+    case OpKind::kBarrier:
+    case OpKind::kAllocate:
+    case OpKind::kSplit:
+      break;
+  }
+  return Work();
+}
+
+void SelfCommunicator::send(const Operation& operation) {
+  const char* data = operation.in.as<char>();
+  Message message{operation, {data, data + operation.in.bytes()}};
+  const auto receipt = std::find_if(wanted_.begin(), wanted_.end(), [&](const auto& wanted) {
+    return wanted->operation.tag == operation.tag;
+  });
+  if (receipt == wanted_.end()) {
+    unread_.push_back(std::move(message));
+    return;
+  }
+  (*receipt)->message = std::make_unique<Message>(std::move(message));
+  wanted_.erase(receipt);
+}
+
+Work SelfCommunicator::recv(const Operation& operation) {
+  auto receipt = std::make_shared<Receipt>();
+  receipt->operation = operation;
+  const auto message = std::find_if(unread_.begin(), unread_.end(), [&](const Message& unread) {
+    return unread.sent.tag == operation.tag;
+  });
+  if (message == unread_.end()) {
+    wanted_.push_back(receipt);
+  } else {
+    receipt->message = std::make_unique<Message>(std::move(*message));
+    unread_.erase(message);
+  }
+  return Work(std::make_unique<ReceiptState>(std::move(receipt)));
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> self_communicator() {
+  return std::make_unique<SelfCommunicator>();
+}
+
+}  // namespace trireme
