@@ -1,0 +1,234 @@
+#include "trireme/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/checkpoint/tensors.h"
+#include "tests/comm/ranks.h"
+#include "tests/formats/error_of.h"
+#include "tests/formats/temporary_folder.h"
+#include "trireme/base/error.h"
+#include "trireme/base/partition.h"
+#include "trireme/formats/safetensors.h"
+
+namespace trireme {
+namespace {
+
+namespace fs = std::filesystem;
+using test::counted;
+using test::OwnedPiece;
+using testing::HasSubstr;
+
+OwnedPiece<> slice_of_rank(const std::string& name, const std::vector<std::int64_t>& shape,
+                           std::int64_t count, int ranks, int rank) {
+  const Range range = partition(count, ranks, rank);
+  return {name, shape, range.begin, range.size()};
+}
+
+// A matrix [7, 11] of 0, 1, 2, ... in slices, a whole vector on rank 0 and a counter on all ranks.
+void save_matrix(const fs::path& directory, int ranks, const RunState& state) {
+  test::run_ranks(ranks, [&](Communicator& world) {
+    OwnedPiece<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, world.rank());
+    test::count_from(slice.values, static_cast<float>(slice.piece.offset));
+    OwnedPiece<std::int64_t> counter("counter", {}, 0, 1, 42);
+    OwnedPiece<double> vector("vector", {3}, 0, 3, 0.25);
+    std::vector<Piece> mine = {slice.piece, counter.piece};
+    if (world.rank() == 0) mine.push_back(vector.piece);
+    save_checkpoint(directory, world, state, mine, 2);
+  });
+}
+
+void expect_matrix(const fs::path& step_directory, int ranks) {
+  for (int rank = 0; rank < ranks; ++rank) {
+    const OwnedPiece<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, rank);
+    const OwnedPiece<std::int64_t> counter("counter", {}, 0, 1);
+    const OwnedPiece<double> vector("vector", {3}, 0, 3);
+    load_checkpoint(step_directory, std::vector{slice.piece, counter.piece, vector.piece});
+    EXPECT_EQ(slice.values, counted(slice.values.size(), static_cast<float>(slice.piece.offset)));
+    EXPECT_EQ(counter.values[0], 42);
+    EXPECT_THAT(vector.values, testing::Each(0.25));
+  }
+}
+
+TEST(Checkpoint, WrittenByFourRanksLoadsOnThree) {
+  const TemporaryFolder folder;
+  save_matrix(folder.path(), 4, {});
+  expect_matrix(folder.path() / "step-0", 3);
+}
+
+TEST(Checkpoint, WrittenByAnyNumberOfRanksLoadsOnAnyOther) {
+  for (const int writers : {1, 2, 3, 4, 6}) {
+    const TemporaryFolder folder;
+    save_matrix(folder.path(), writers, {});
+    for (const int readers : {1, 2, 3, 5}) expect_matrix(folder.path() / "step-0", readers);
+  }
+}
+
+TEST(Checkpoint, KeepsTheStateOfTheRun) {
+  const TemporaryFolder folder;
+  save_matrix(folder.path(), 2, {12, {{"seed", "7"}, {"note", "\"quoted\"\nünïcode"}}});
+  const RunState state = load_checkpoint(folder.path() / "step-12", {});
+  EXPECT_EQ(state.step, 12);
+  EXPECT_THAT(state.metadata, testing::ElementsAre(testing::Pair("note", "\"quoted\"\nünïcode"),
+                                                   testing::Pair("seed", "7")));
+}
+
+TEST(Checkpoint, IsOrdinarySafetensorsFiles) {
+  const TemporaryFolder folder;
+  save_matrix(folder.path(), 2, {});
+  const SafetensorsFile first(folder.path() / "step-0" / "rank-0.safetensors");
+  EXPECT_THAT(first.names(), testing::UnorderedElementsAre("matrix[0:39]", "counter", "vector"));
+  EXPECT_EQ(first.info("matrix[0:39]").shape, std::vector<std::int64_t>{39});
+  save_matrix(folder.path(), 1, {1, {}});
+  const SafetensorsFile whole(folder.path() / "step-1" / "rank-0.safetensors");
+  EXPECT_EQ(whole.info("matrix").shape, (std::vector<std::int64_t>{7, 11}));
+}
+
+TEST(Checkpoint, OfReplicasIsWrittenByOneRankAlone) {
+  const TemporaryFolder folder;
+  test::run_ranks(3, [&](Communicator& world) {
+    const OwnedPiece<> tensor("weight", {5}, 0, 5, 3);
+    const auto mine = std::span(&tensor.piece, world.rank() == 0 ? 1 : 0);
+    save_checkpoint(folder.path(), world, {1, {}}, mine, 1);
+  });
+  EXPECT_FALSE(fs::exists(folder.path() / "step-1" / "rank-1.safetensors"));
+  const OwnedPiece<> tensor("weight", {5}, 0, 5);
+  load_checkpoint(folder.path() / "step-1", std::span(&tensor.piece, 1));
+  EXPECT_THAT(tensor.values, testing::Each(3));
+}
+
+TEST(Checkpoint, TakesEmptySlicesAndEmptyTensors) {
+  const TemporaryFolder folder;
+  test::run_ranks(3, [&](Communicator& world) {
+    const OwnedPiece<> tensor("weight", {1}, world.rank() == 0 ? 0 : 1, world.rank() == 0 ? 1 : 0);
+    const OwnedPiece<> none("none", {4, 0}, 0, 0);
+    save_checkpoint(folder.path(), world, {}, std::vector{tensor.piece, none.piece}, 1);
+  });
+  const OwnedPiece<> tensor("weight", {1}, 0, 1, 5);
+  const OwnedPiece<> none("none", {4, 0}, 0, 0);
+  load_checkpoint(folder.path() / "step-0", std::vector{tensor.piece, none.piece});
+  EXPECT_EQ(tensor.values[0], -1);
+}
+
+TEST(Checkpoint, KeepsTheNewestAndLeavesOtherFilesAlone) {
+  const TemporaryFolder folder;
+  for (const char* other : {"step-1.txt", "step-01", "step-", "notes"}) folder.write(other, "mine");
+  fs::create_directory(folder.path() / "step-7");  // without a manifest: not a checkpoint
+  EXPECT_FALSE(latest_checkpoint(folder.path()));
+  for (const std::int64_t step : {5, 100, 20, 30}) save_matrix(folder.path(), 1, {step, {}});
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder.path())) {
+    names.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(names, testing::UnorderedElementsAre("step-1.txt", "step-01", "step-", "notes",
+                                                   "step-7", "step-30", "step-100"));
+  EXPECT_EQ(latest_checkpoint(folder.path()), folder.path() / "step-100");
+  EXPECT_FALSE(latest_checkpoint(folder.path() / "nowhere"));
+}
+
+TEST(Checkpoint, ClearsAwayWhatAKilledWriterLeft) {
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path() / "step-3.partial" / "rubbish");
+  save_matrix(folder.path(), 2, {4, {}});
+  EXPECT_FALSE(fs::exists(folder.path() / "step-3.partial"));
+}
+
+TEST(Checkpoint, RefusesPiecesThatDoNotCoverTheirTensorOnEveryRank) {
+  const TemporaryFolder folder;
+  const auto refusal = [&](std::int64_t offset_of_rank_1, std::int64_t size) {
+    std::vector<std::string> errors(2);
+    test::run_ranks(2, [&](Communicator& world) {
+      const OwnedPiece<> half("weight", {size}, world.rank() * offset_of_rank_1, 5);
+      errors[static_cast<std::size_t>(world.rank())] = error_of<UsageError>(
+          [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.piece, 1), 1); });
+    });
+    EXPECT_EQ(errors[0], errors[1]);
+    EXPECT_TRUE(fs::is_empty(folder.path()));
+    return errors[0];
+  };
+  EXPECT_THAT(refusal(4, 10), HasSubstr("must begin at element 5 of 10"));
+  EXPECT_THAT(refusal(6, 11), HasSubstr("must begin at element 5 of 11"));
+  EXPECT_THAT(refusal(5, 12), HasSubstr("no slice has elements 10 to 12 of 12"));
+  EXPECT_THAT(refusal(6, 10), HasSubstr("which has 10 elements; got offset 6, count 5 (rank 1"));
+}
+
+TEST(Checkpoint, RefusesRanksThatDisagree) {
+  const TemporaryFolder folder;
+  test::run_ranks(2, [&](Communicator& world) {
+    const std::string steps = error_of<UsageError>([&] {
+      save_checkpoint(folder.path(), world, {world.rank(), {}}, {}, 1);
+    });
+    EXPECT_THAT(steps, HasSubstr("rank 0 is at step 0, rank 1 at step 1"));
+    const OwnedPiece<> half("weight", {10, 1 + world.rank()}, world.rank() * 5, 5);
+    const std::string shapes = error_of<UsageError>(
+        [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.piece, 1), 1); });
+    EXPECT_THAT(shapes, HasSubstr("\"weight\" is given as f32[10, 1] and as f32[10, 2]"));
+    EXPECT_THROW(save_checkpoint(folder.path(), world, {-1, {}}, {}, 1), UsageError);
+  });
+}
+
+class SavedCheckpoint : public testing::Test {
+ protected:
+  SavedCheckpoint() { save_matrix(folder_.path(), 2, {9, {}}); }
+
+  fs::path step() const { return folder_.path() / "step-9"; }
+
+  template <class Expected = DataError, class T>
+  std::string refusal(const OwnedPiece<T>& wanted) const {
+    const OwnedPiece<> good("matrix", {7, 11}, 0, 77);
+    const std::string error = error_of<Expected>([&] {
+      load_checkpoint(step(), std::vector{good.piece, wanted.piece});
+    });
+    EXPECT_THAT(good.values, testing::Each(-1)) << "a piece was changed";
+    return error;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(SavedCheckpoint, SaysWhichTensorIsMissingOrDiffers) {
+  EXPECT_THAT(refusal(OwnedPiece<>("bias", {3}, 0, 3)),
+              HasSubstr("no tensor \"bias\" among the 3 of this checkpoint"));
+  EXPECT_THAT(refusal(OwnedPiece<>("vector", {3}, 0, 3)),
+              HasSubstr("\"vector\" must be f32[3], got f64[3]"));
+  EXPECT_THAT(refusal(OwnedPiece<double>("vector", {4}, 0, 4)),
+              HasSubstr("must be f64[4], got f64[3]"));
+  EXPECT_THAT(refusal<UsageError>(OwnedPiece<double>("vector", {3}, 1, 3)),
+              HasSubstr("got offset 1, count 3"));
+}
+
+TEST_F(SavedCheckpoint, NoticesDamageOfEveryByte) {
+  const fs::path path = step() / "rank-1.safetensors";
+  const auto size = static_cast<std::streamoff>(fs::file_size(path));
+  for (std::streamoff at = 0; at < size; ++at) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const auto flip = [&] {
+      file.seekg(at);
+      const char byte = static_cast<char>(file.get());
+      file.seekp(at);
+      file.put(static_cast<char>(byte ^ 1)).flush();
+    };
+    flip();
+    const std::string error = refusal(OwnedPiece<>("matrix", {7, 11}, 40, 1));
+    ASSERT_THAT(error, HasSubstr("rank-1.safetensors: the file is damaged: its SHA-256")) << at;
+    flip();
+  }
+  expect_matrix(step(), 1);
+}
+
+TEST_F(SavedCheckpoint, NamesTheFileThatIsMissingOrShort) {
+  const OwnedPiece<> wanted("matrix", {7, 11}, 0, 77);
+  fs::resize_file(step() / "rank-1.safetensors", 50);
+  EXPECT_THAT(refusal(wanted), HasSubstr("bytes, got 50"));
+  fs::remove(step() / "rank-1.safetensors");
+  EXPECT_THAT(refusal(wanted), HasSubstr("rank-1.safetensors: cannot open"));
+  const OwnedPiece<> first("matrix", {7, 11}, 0, 39);
+  load_checkpoint(step(), std::span(&first.piece, 1));  // lies in the other file
+  fs::remove(step() / "manifest.json");
+  EXPECT_THAT(refusal(wanted), HasSubstr("manifest.json: cannot open"));
+}
+
+}  // namespace
+}  // namespace trireme
