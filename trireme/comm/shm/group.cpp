@@ -210,12 +210,14 @@ void Group::wait_until(Done done) {
       continue;
     }
     if (rounds == spins_ + 1) since = Clock::now();
+    const std::uint32_t heard = peers_.rings();
     check_peers();
     check_deadline(since);
-    peers_.sleep(awaited(), [&] {
-      const bool moved = advance();
-      if (moved) rounds = 0;
-      return moved;
+    if (error_) continue;
+    const std::int32_t peer = awaited();
+    peers_.sleep(peer, heard, [&] {
+      if (advance()) rounds = 0;
+      return rounds == 0 || awaited() != peer;
     });
   }
 }

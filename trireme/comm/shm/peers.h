@@ -38,10 +38,14 @@ class Peers {
   /// Wakes `rank` if it awaits this rank.
   void nudge(int rank);
 
-  /// Sleeps until woken or for 100 ms. `awaited`: a rank or kAnybody. `poll` is called once more
-  /// when peers can already see that this rank sleeps: true keeps it awake.
+  /// How often this rank's doorbell has rung.
+  std::uint32_t rings() const { return doorbell().load(); }
+
+  /// Sleeps until the doorbell rings, unless it has since `heard`, or for 100 ms. `awaited`: a
+  /// rank or kAnybody. `poll` is called once more when peers can already see that this rank
+  /// sleeps: true keeps it awake.
   template <class Poll>
-  void sleep(std::int32_t awaited, Poll poll);
+  void sleep(std::int32_t awaited, std::uint32_t heard, Poll poll);
 
   /// The loss of any rank ends a communicator; that a rank has left matters to whoever needs it.
   bool is_lost(int rank) const;
@@ -60,6 +64,9 @@ class Peers {
   std::chrono::milliseconds timeout() const { return timeout_; }
 
  private:
+  std::atomic<std::uint32_t>& doorbell() const {
+    return member_->segment().control(member_->world_rank()).doorbell;
+  }
   void wake_those_awaiting();
   std::string name(int rank) const;
 
@@ -71,14 +78,12 @@ class Peers {
 };
 
 template <class Poll>
-void Peers::sleep(std::int32_t awaited, Poll poll) {
+void Peers::sleep(std::int32_t awaited, std::uint32_t heard, Poll poll) {
   std::atomic<std::int32_t>& awaiting = area_.slot(rank_).awaiting;
-  std::atomic<std::uint32_t>& doorbell = member_->segment().control(member_->world_rank()).doorbell;
-  const std::uint32_t heard = doorbell.load();
   // Sequentially consistent, as are publications: either the peer sees this, or the poll sees
   // what the peer has published.
   awaiting.store(awaited == kAnybody ? kAnybody : awaited + 1);
-  if (!poll()) futex_wait(doorbell, heard, 100);
+  if (!poll()) futex_wait(doorbell(), heard, 100);
   awaiting.store(kAwake);
 }
 
