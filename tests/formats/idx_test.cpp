@@ -91,6 +91,14 @@ TEST(Idx, RefusesASizeThatTheFileCannotHoldBeforeItAllocates) {
   EXPECT_THAT(error_of<DataError>([&] { read_idx(packed); }), HasSubstr("truncated"));
 }
 
+// Found by fuzzing: the product of the other dimensions is beyond 64 bits.
+TEST(Idx, HoldsNothingWhereOneDimensionIsZero) {
+  const std::uint32_t most = 0xffffffff;
+  const IdxArray array = parse(header(0x0E, {most, most, most, 0}));
+  EXPECT_EQ(array.count(), 0);
+  EXPECT_TRUE(array.bytes.empty());
+}
+
 TEST(Idx, NamesAMissingFile) {
   EXPECT_THAT(error_of<DataError>([] { read_idx("/nowhere/x"); }),
               HasSubstr("/nowhere/x: cannot open: No such file"));

@@ -18,7 +18,7 @@ namespace trireme {
 
 namespace {
 
-constexpr std::size_t kReadBytes = std::size_t{1} << 18;
+constexpr std::size_t kReadBytes = std::size_t{1} << 16;
 constexpr std::size_t kMaxRowBytes = std::size_t{16} << 20;
 
 std::string_view trimmed(std::string_view text) {

@@ -55,13 +55,13 @@ std::vector<std::int64_t> read_shape(ByteSource& source, int dimensions, std::st
 
 // The bytes of the elements, held against what the source can still give.
 std::size_t checked_bytes(const IdxArray& array, const ByteSource& source, std::string_view name) {
+  if (std::ranges::count(array.shape, 0) > 0) return 0;
   std::int64_t bytes = static_cast<std::int64_t>(size_of(array.type));
   bool fits = true;
   for (const std::int64_t d : array.shape) {
-    if (d != 0 && bytes > std::numeric_limits<std::int64_t>::max() / d) fits = false;
+    if (bytes > std::numeric_limits<std::int64_t>::max() / d) fits = false;
     if (fits) bytes *= d;
   }
-  if (std::ranges::count(array.shape, 0) > 0) return 0;
   if (!fits || bytes > source.at_most()) {
     throw DataError(fmt::format(
         "{}: truncated: its header says {} elements of {} in shape [{}], the file holds at most {} "
@@ -116,6 +116,7 @@ std::string_view name_of(IdxType type) {
 }
 
 std::int64_t IdxArray::count() const {
+  if (std::ranges::count(shape, 0) > 0) return 0;  // the others may be of any size then
   std::int64_t n = 1;
   for (const std::int64_t d : shape) n *= d;
   return n;
