@@ -92,25 +92,26 @@ class Loader::ReadAhead {
 
  private:
   void run() {
-    try {
-      while (!reader_.done() && hand_over(fill())) {
-      }
-    } catch (...) {
-      failure_ = std::current_exception();
+    while (!failure_ && !reader_.done() && hand_over(fill())) {
     }
     const std::lock_guard lock(mutex_);
     ended_ = true;
     changed_.notify_all();
   }
 
+  // What was read before a failure is handed over too: the error comes out at its own step.
   Chunk fill() {
     Chunk chunk;
     std::size_t bytes = 0;
-    do {
-      chunk.push_back(reader_.read());
-      bytes += bytes_of(chunk.back());
-    } while (!reader_.done() && chunk.size() < chunk_steps_ && bytes < kChunkBytes && !hungry_ &&
-             !stopping_);
+    try {
+      do {
+        chunk.push_back(reader_.read());
+        bytes += bytes_of(chunk.back());
+      } while (!reader_.done() && chunk.size() < chunk_steps_ && bytes < kChunkBytes && !hungry_ &&
+               !stopping_);
+    } catch (...) {
+      failure_ = std::current_exception();
+    }
     return chunk;
   }
 

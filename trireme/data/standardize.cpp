@@ -123,8 +123,8 @@ void apply(at::Tensor& x, const std::vector<double>& mean, const std::vector<dou
   x = x.contiguous();
   if (x.scalar_type() == at::kFloat) return apply_to<float>(x, mean, deviation);
   if (x.scalar_type() == at::kDouble) return apply_to<double>(x, mean, deviation);
-  throw UsageError(
-      fmt::format("standardize: {} must be f32 or f64, is {}", what, x.dtype().name()));
+  throw UsageError(fmt::format("standardize: {} must be f32 or f64, is {}", what,
+                               at::toString(x.scalar_type())));
 }
 
 }  // namespace

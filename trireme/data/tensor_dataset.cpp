@@ -26,14 +26,14 @@ Target checked_target(const at::Tensor& inputs, const at::Tensor& targets, std::
     if (targets.dim() > 2 || !targets.is_floating_point()) {
       throw UsageError(fmt::format(
           "dataset: targets must be (N) or (N, width) of a floating type, are {} in {} dimensions",
-          targets.dtype().name(), targets.dim()));
+          at::toString(targets.scalar_type()), targets.dim()));
     }
     return {0, targets.dim() == 2 ? targets.size(1) : 1};
   }
   if (targets.dim() != 1 || targets.scalar_type() != at::kLong) {
     throw UsageError(
         fmt::format("dataset: class labels must be (N) of i64, are {} in {} dimensions",
-                    targets.dtype().name(), targets.dim()));
+                    at::toString(targets.scalar_type()), targets.dim()));
   }
   const at::Tensor labels = targets.contiguous();
   for (const std::int64_t label : std::span(labels.data_ptr<std::int64_t>(), labels.numel())) {
