@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "trireme/base/error.h"
-#include "trireme/comm/self/communicator.h"
+#include "trireme/comm/self/self.h"
 #include "trireme/comm/shm/world.h"
 
 namespace trireme {
@@ -23,7 +23,7 @@ std::unique_ptr<Communicator> connect(const RankEnvironment& environment) {
     }
     return world.join(environment.rank);
   }
-  if (environment.world_size == 1) return self::make_communicator();
+  if (environment.world_size == 1) return self_communicator();
   throw UsageError(fmt::format(
       "connect: {} say that this is rank {} of {}, started by another launcher. Its ranks are "
       "joined by the MPI and c10d backends, which this build does not have; on one host start them "

@@ -1,0 +1,75 @@
+#include "trireme/world/connect.h"
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <thread>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/shm/world.h"
+
+namespace trireme {
+namespace {
+
+std::string error_of(const RankEnvironment& environment) {
+  try {
+    connect(environment);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Connect, WithoutALauncherIsAWorldOfOne) {
+  const auto world = connect(RankEnvironment{});
+  EXPECT_EQ(world->rank(), 0);
+  EXPECT_EQ(world->size(), 1);
+  double value = 3;
+  world->all_reduce({&value, 1, DType::kF64}).wait();
+  EXPECT_EQ(value, 3);
+}
+
+TEST(Connect, JoinsTheSharedWorldThatTheLauncherHandedDown) {
+  constexpr int kRanks = 3;
+  const shm::World launcher = shm::World::create(kRanks);
+  std::vector<std::int64_t> sums(kRanks);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    ranks.emplace_back([&, rank] {
+      RankEnvironment environment;
+      environment.rank = rank;
+      environment.world_size = kRanks;
+      environment.world_fd = dup(launcher.fd());
+      // The communicator outlives the World through which it was joined.
+      const auto world = connect(environment);
+      sums[rank] = rank + 1;
+      world->all_reduce({&sums[rank], 1, DType::kI64}).wait();
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_THAT(sums, testing::Each(6));
+}
+
+TEST(Connect, RefusesASharedWorldOfAnotherSize) {
+  const shm::World launcher = shm::World::create(2);
+  RankEnvironment environment;
+  environment.world_size = 3;
+  environment.world_fd = dup(launcher.fd());
+  EXPECT_THAT(error_of(environment),
+              testing::HasSubstr("WORLD_SIZE must be 2, the ranks of the shared world, got 3"));
+}
+
+TEST(Connect, SaysHowRanksOfAnotherLauncherAreJoined) {
+  RankEnvironment environment;
+  environment.rank = 1;
+  environment.world_size = 4;
+  environment.variables = "SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID";
+  const std::string error = error_of(environment);
+  EXPECT_THAT(error, testing::HasSubstr("SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID"));
+  EXPECT_THAT(error, testing::HasSubstr("rank 1 of 4"));
+  EXPECT_THAT(error, testing::HasSubstr("trireme run -n 4 program"));
+}
+
+}  // namespace
+}  // namespace trireme
