@@ -62,7 +62,9 @@ TEST(ReductionTree, GivesEveryLeafToOneRank) {
   EXPECT_EQ(next, 12);
 }
 
-TEST(ReductionTree, RefusesARankWithoutLeaves) { EXPECT_THROW(ReductionTree(2, 3), UsageError); }
+TEST(ReductionTree, RefusesARankWithoutLeaves) {
+  EXPECT_THROW(ReductionTree(2, 3), UsageError);
+}
 
 }  // namespace
 }  // namespace trireme

@@ -60,7 +60,8 @@ TEST(Config, RefusesWhatIsNoToml) {
 
 TEST(Config, WritesWhatItReads) {
   const std::vector<std::string> overrides = {"data.path=a\"b\\c.csv", "optimizer.lr=1e-5",
-                                              "data.features=['a', 'b']", "communication.timeout=5"};
+                                              "data.features=['a', 'b']",
+                                              "communication.timeout=5"};
   const Config config = parse_config("", "defaults", overrides);
   const std::string toml = to_toml(config);
   const Config again = parse_config(toml, "again", {});

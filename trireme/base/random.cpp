@@ -36,7 +36,8 @@ double CounterRandom::uniform(std::uint64_t index) const {
 
 double CounterRandom::normal(std::uint64_t index) const {
   const auto w = words(index);
-  const double u = (static_cast<double>(((std::uint64_t{w[1]} << 32) | w[0]) >> 11) + 0.5) * 0x1.0p-53;
+  const double u =
+      (static_cast<double>(((std::uint64_t{w[1]} << 32) | w[0]) >> 11) + 0.5) * 0x1.0p-53;
   const double v = static_cast<double>(((std::uint64_t{w[3]} << 32) | w[2]) >> 11) * 0x1.0p-53;
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
 }
