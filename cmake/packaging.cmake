@@ -40,8 +40,10 @@ if(TRIREME_TORCH)
   install(FILES trireme/trireme.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/trireme OPTIONAL)
 endif()
 foreach(folder IN LISTS installed_folders)
-  install(DIRECTORY trireme/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/trireme
-    FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+  if(IS_DIRECTORY ${PROJECT_SOURCE_DIR}/trireme/${folder})
+    install(DIRECTORY trireme/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/trireme
+      FILES_MATCHING PATTERN "*.h" PATTERN "*-inl.h" EXCLUDE)
+  endif()
 endforeach()
 
 configure_package_config_file(cmake/triremeConfig.cmake.in ${PROJECT_BINARY_DIR}/triremeConfig.cmake
