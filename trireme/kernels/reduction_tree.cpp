@@ -55,7 +55,9 @@ ReductionTree::ReductionTree(int leaves, int ranks) : leaves_(leaves) {
   merges_.back() += static_cast<int>(stack.size()) - 1;
 }
 
-Range ReductionTree::leaves_of(int rank) const { return partition(leaves_, ranks(), rank); }
+Range ReductionTree::leaves_of(int rank) const {
+  return partition(leaves_, ranks(), rank);
+}
 
 std::span<const ReductionTree::Node> ReductionTree::nodes_of(int rank) const {
   return std::span(terms_).subspan(first_term_[rank], first_term_[rank + 1] - first_term_[rank]);

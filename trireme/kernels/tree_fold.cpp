@@ -7,9 +7,7 @@
 namespace trireme {
 
 TreeFold::TreeFold(const ReductionTree& tree, int rank, std::int64_t count)
-    : program_(tree, rank),
-      count_(count),
-      rows_(static_cast<std::size_t>(program_.rows * count)) {}
+    : program_(tree, rank), count_(count), rows_(static_cast<std::size_t>(program_.rows * count)) {}
 
 void TreeFold::add(std::span<const double> values) {
   auto [row, merges] = program_.leaves[next_++];
@@ -20,6 +18,8 @@ void TreeFold::add(std::span<const double> values) {
   }
 }
 
-Buffer TreeFold::nodes() { return {rows_.data(), program_.nodes * count_, DType::kF64}; }
+Buffer TreeFold::nodes() {
+  return {rows_.data(), program_.nodes * count_, DType::kF64};
+}
 
 }  // namespace trireme

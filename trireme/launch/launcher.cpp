@@ -114,7 +114,7 @@ class Launch {
   Launch(const LaunchOptions& options, const RankMain& main, std::vector<std::string> command)
       : options_(options),
         supervisor_(options.ranks, options.ending),
-        world_(shm::World::create(options.ranks)),
+        world_(shm::World::create(options.ranks, options.world)),
         out_(options.stdout_fd),
         err_(options.stderr_fd) {
     open_logs();

@@ -123,7 +123,8 @@ void add_model(std::vector<ConfigKey>& keys, Config::Model& c) {
   add("name", &c.name,
       "linear and logistic regression, multi-layer perceptron, small CNN, or a TorchScript file",
       one_of({"linear", "logistic", "mlp", "cnn", "torchscript"}));
-  add("hidden", &c.hidden, "mlp, cnn: widths of the hidden layers; empty: 512, 512 and 128", positive_integers());
+  add("hidden", &c.hidden, "mlp, cnn: widths of the hidden layers; empty: 512, 512 and 128",
+      positive_integers());
   add("channels", &c.channels, "cnn: channels of each convolution", positive_integers());
   add("kernel", &c.kernel, "cnn: side of the kernels, in pixels", positive());
   add("activation", &c.activation, "mlp, cnn", one_of({"relu", "tanh", "gelu", "sigmoid"}));

@@ -29,8 +29,8 @@ EvaluationSums sums_of(Model& model, const Loss& loss, const Dataset& dataset, R
 
 }  // namespace
 
-EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset,
-                        Communicator& world, const ReductionTree& tree, std::int64_t batch) {
+EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, Communicator& world,
+                        const ReductionTree& tree, std::int64_t batch) {
   const at::NoGradGuard no_grad;
   model.train(false);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);

@@ -9,12 +9,13 @@ namespace trireme {
 
 /// What a run is about to do.
 struct RunDescription {
-  std::string model;  ///< "cnn, 421,642 parameters"
-  std::string data;   ///< "54,000 samples to train on, 6,000 to evaluate on"
-  int ranks = 1;
-  int threads = 1;    ///< of libtorch, per rank
-  int virtual_workers = 1;
+  std::string model;
   std::int64_t parameters = 0;
+  std::int64_t samples = 0;             ///< of an epoch, over all ranks
+  std::int64_t evaluation_samples = 0;  ///< held back
+  int ranks = 1;
+  int threads = 1;  ///< of libtorch, per rank
+  int virtual_workers = 1;
   std::int64_t first_step = 0;
   std::int64_t steps = 0;  ///< where the run ends
   std::int64_t steps_per_epoch = 0;
@@ -25,7 +26,7 @@ struct RunDescription {
 struct StepReport {
   std::int64_t step = 0;  ///< how many are done
   double epoch = 0;
-  double loss = 0;        ///< mean over the step's samples
+  double loss = 0;  ///< mean over the step's samples
   double lr = 0;
   std::optional<double> gradient_norm;  ///< known in steps that are written to metrics.jsonl
   double samples_per_second = 0;        ///< over all ranks, since the last such step
@@ -48,9 +49,9 @@ struct EvaluationReport {
 struct RunSummary {
   std::int64_t steps = 0;
   bool interrupted = false;
-  double seconds = 0;             ///< of training, evaluations included
-  double samples_per_second = 0;  ///< over all ranks, evaluations not included
-  double loss = 0;                ///< of the last step
+  double seconds = 0;                          ///< of training, evaluations included
+  double samples_per_second = 0;               ///< over all ranks, evaluations not included
+  double loss = 0;                             ///< of the last step
   std::optional<EvaluationReport> evaluation;  ///< the last
   std::filesystem::path directory;
 };

@@ -1,0 +1,332 @@
+#include "trireme/parallel/strategy.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/nn/functional/loss.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/linear.h>
+
+#include <cmath>
+#include <functional>
+#include <mutex>
+
+#include "tests/comm/ranks.h"
+#include "trireme/base/error.h"
+#include "trireme/base/random.h"
+#include "trireme/kernels/reduce.h"
+
+namespace trireme {
+namespace {
+
+constexpr int kVirtualWorkers = 12;
+constexpr int kSteps = 4;
+constexpr float kLr = 0.05f;
+
+at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
+  const CounterRandom random(seed);
+  at::Tensor tensor = at::empty(shape);
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
+  }
+  return tensor;
+}
+
+// With batch normalisation, a layer that only odd virtual workers use, one that nobody uses and one
+// that is frozen.
+struct Net : torch::nn::Module {
+  Net() {
+    first = register_module("first", torch::nn::Linear(7, 70));
+    norm = register_module("norm", torch::nn::BatchNorm1d(70));
+    second = register_module("second", torch::nn::Linear(70, 1));
+    sometimes = register_module("sometimes", torch::nn::Linear(70, 1));
+    never = register_module("never", torch::nn::Linear(3, 3));
+    frozen = register_module("frozen", torch::nn::Linear(70, 1));
+    std::uint64_t seed = 1;
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& p : parameters()) p.copy_(random_tensor(p.sizes(), seed++).mul_(0.2));
+    for (at::Tensor& p : frozen->parameters()) p.set_requires_grad(false);
+  }
+
+  at::Tensor forward(const at::Tensor& x, bool odd) {
+    const at::Tensor hidden = norm(first(x)).relu();
+    at::Tensor y = second(hidden) + frozen(hidden);
+    if (odd) y = y + sometimes(hidden);
+    return y;
+  }
+
+  torch::nn::Linear first{nullptr}, second{nullptr}, sometimes{nullptr}, never{nullptr},
+      frozen{nullptr};
+  torch::nn::BatchNorm1d norm{nullptr};
+};
+
+at::Tensor loss_of(Net& net, int step, std::int64_t worker) {
+  const auto seed = static_cast<std::uint64_t>(1000 + step * 100 + worker);
+  const at::Tensor x = random_tensor({5, 7}, seed);
+  const at::Tensor y = random_tensor({5, 1}, seed + 50000);
+  return torch::mse_loss(net.forward(x, worker % 2 == 1), y);
+}
+
+// Descends by hand: values -= lr * mean gradient.
+void descend(Shard& shard) {
+  if (!shard.has_gradient) return;
+  std::vector<float> gradient(static_cast<std::size_t>(shard.values.count));
+  void* out = gradient.data();
+  if (shard.tree != nullptr) {
+    tree_reduce({&out, 1}, shard.gradient, *shard.tree, shard.values.count, DType::kF32,
+                ReduceOp::kMean);
+  } else {
+    std::copy_n(static_cast<const float*>(shard.gradient[0]), gradient.size(), gradient.begin());
+  }
+  for (std::size_t i = 0; i < gradient.size(); ++i) {
+    shard.values.as<float>()[i] -= kLr * gradient[i];
+  }
+}
+
+using State = std::vector<std::pair<std::string, at::Tensor>>;
+
+State state_of(const Net& net) {
+  State state;
+  for (const auto& [name, tensor] : tensors_of(net).parameters) {
+    state.emplace_back(name, tensor.detach().clone());
+  }
+  for (const auto& [name, tensor] : tensors_of(net).buffers) {
+    state.emplace_back(name, tensor.clone());
+  }
+  return state;
+}
+
+struct Outcome {
+  State state;
+  std::vector<double> losses;
+  std::vector<double> norms;
+};
+
+Outcome train_on(const std::string& strategy_name, int ranks) {
+  Outcome outcome;
+  test::run_ranks(ranks, [&](Communicator& world) {
+    Net net;
+    if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
+    const auto strategy = make_strategy(strategy_name, world,
+                                        {.virtual_workers = kVirtualWorkers, .bucket_bytes = 1024});
+    const std::span<Shard> shards = strategy->attach(net);
+    const Range mine = strategy->virtual_workers();
+    std::vector<double> losses, norms;
+    for (int step = 0; step < kSteps; ++step) {
+      strategy->begin();
+      for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+        const at::Tensor loss = loss_of(net, step, worker);
+        strategy->add_loss(loss.item<double>());
+        loss.backward();
+      }
+      strategy->reduce_gradients();
+      losses.push_back(strategy->loss());
+      if (step % 2 == 1) norms.push_back(strategy->gradient_norm());
+      for (Shard& shard : shards) descend(shard);
+      strategy->publish_parameters();
+    }
+    if (world.rank() == 0) outcome = {state_of(net), losses, norms};
+    world.barrier();
+  });
+  return outcome;
+}
+
+// One process, no strategy: each virtual worker's gradient alone, summed by recursion.
+Outcome reference() {
+  Net net;
+  Outcome outcome;
+  const auto parameters = net.parameters();
+  const auto buffers = net.buffers();
+  for (int step = 0; step < kSteps; ++step) {
+    std::vector<at::Tensor> before;
+    for (const at::Tensor& buffer : buffers) before.push_back(buffer.clone());
+    std::vector<std::vector<at::Tensor>> gradients(parameters.size()), changes(buffers.size());
+    std::vector<double> losses;
+    for (int worker = 0; worker < kVirtualWorkers; ++worker) {
+      net.zero_grad();
+      for (const at::Tensor& p : parameters) p.mutable_grad().reset();
+      const at::Tensor loss = loss_of(net, step, worker);
+      losses.push_back(loss.item<double>());
+      loss.backward();
+      const at::NoGradGuard no_grad;
+      for (std::size_t p = 0; p < parameters.size(); ++p) {
+        const at::Tensor& gradient = parameters[p].grad();
+        gradients[p].push_back(gradient.defined() ? gradient.clone()
+                                                  : at::zeros_like(parameters[p]));
+      }
+      for (std::size_t b = 0; b < buffers.size(); ++b) {
+        changes[b].push_back(buffers[b].to(at::kDouble) - before[b].to(at::kDouble));
+        buffers[b].copy_(before[b]);
+      }
+    }
+    // ((0..7) + (8..11)): complete trees, as the bits of 12 say.
+    const std::function<at::Tensor(const std::vector<at::Tensor>&, int, int)> sum =
+        [&](const std::vector<at::Tensor>& x, int first, int count) -> at::Tensor {
+      if (count == 1) return x[static_cast<std::size_t>(first)];
+      return sum(x, first, count / 2) + sum(x, first + count / 2, count / 2);
+    };
+    const auto total = [&](const std::vector<at::Tensor>& x) {
+      return sum(x, 0, 8) + sum(x, 8, 4);
+    };
+    const at::NoGradGuard no_grad;
+    double squares = 0;
+    for (std::size_t p = 0; p < parameters.size(); ++p) {
+      if (!parameters[p].requires_grad()) continue;
+      const at::Tensor mean = total(gradients[p]) / kVirtualWorkers;
+      squares += mean.to(at::kDouble).square().sum().item<double>();
+      parameters[p].sub_(mean * kLr);
+    }
+    for (std::size_t b = 0; b < buffers.size(); ++b) {
+      const at::Tensor now = before[b].to(at::kDouble) + total(changes[b]) / kVirtualWorkers;
+      buffers[b].copy_(buffers[b].is_floating_point() ? now : now.round());
+    }
+    std::vector<at::Tensor> loss_tensors;
+    for (const double loss : losses) loss_tensors.push_back(at::scalar_tensor(loss, at::kDouble));
+    outcome.losses.push_back((total(loss_tensors) / kVirtualWorkers).item<double>());
+    if (step % 2 == 1) outcome.norms.push_back(std::sqrt(squares));
+  }
+  outcome.state = state_of(net);
+  return outcome;
+}
+
+class StrategyConformance : public ::testing::TestWithParam<std::tuple<std::string, int>> {};
+
+TEST_P(StrategyConformance, GivesTheBitsOfOneProcessWithoutAStrategy) {
+  const auto [name, ranks] = GetParam();
+  const Outcome expected = reference();
+  const Outcome actual = train_on(name, ranks);
+  ASSERT_EQ(actual.state.size(), expected.state.size());
+  for (std::size_t i = 0; i < expected.state.size(); ++i) {
+    EXPECT_TRUE(actual.state[i].second.equal(expected.state[i].second)) << expected.state[i].first;
+  }
+  EXPECT_EQ(actual.losses, expected.losses);
+  ASSERT_EQ(actual.norms.size(), expected.norms.size());
+  for (std::size_t i = 0; i < expected.norms.size(); ++i) {
+    EXPECT_NEAR(actual.norms[i] / expected.norms[i], 1, 1e-12);
+  }
+  EXPECT_EQ(actual.norms, train_on(name, 1).norms);
+}
+
+TEST_P(StrategyConformance, VirtualWorkersWithoutSamplesAddNothing) {
+  const auto [name, ranks] = GetParam();
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    const auto strategy = make_strategy(name, world, {.virtual_workers = kVirtualWorkers});
+    const auto shards = strategy->attach(*model);
+    const Range mine = strategy->virtual_workers();
+    // Only virtual worker 0 has a sample.
+    strategy->begin(mine.contains(0) ? 1 : 0);
+    if (mine.contains(0)) {
+      const at::Tensor loss = model->forward(at::tensor({3.f, 4.f}).view({1, 2})).sum();
+      strategy->add_loss(kVirtualWorkers * 2.0);
+      loss.backward();
+    }
+    strategy->reduce_gradients();
+    EXPECT_EQ(strategy->loss(), 2.0);
+    EXPECT_FALSE(strategy->flag_raised());
+    for (Shard& shard : shards) EXPECT_TRUE(shard.has_gradient);
+    EXPECT_NEAR(strategy->gradient_norm(), std::sqrt(26.0) / kVirtualWorkers, 1e-7);
+  });
+}
+
+TEST_P(StrategyConformance, AFlagOfOneRankIsSeenByAllForOneStep) {
+  const auto [name, ranks] = GetParam();
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    const auto strategy = make_strategy(name, world);
+    strategy->attach(*model);
+    for (const bool raise : {false, true, false}) {
+      if (raise && world.rank() == world.size() - 1) strategy->raise_flag();
+      strategy->begin();
+      model->forward(at::ones({1, 2})).sum().backward();
+      strategy->reduce_gradients();
+      EXPECT_EQ(strategy->flag_raised(), raise);
+      strategy->publish_parameters();
+    }
+  });
+}
+
+TEST_P(StrategyConformance, AParameterThatNobodyUsesHasNoGradient) {
+  const auto [name, ranks] = GetParam();
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    Net net;
+    const auto strategy = make_strategy(name, world, {.virtual_workers = kVirtualWorkers});
+    const auto shards = strategy->attach(net);
+    strategy->begin();
+    const Range mine = strategy->virtual_workers();
+    for (std::int64_t w = mine.begin; w < mine.end; ++w) loss_of(net, 0, w).backward();
+    strategy->reduce_gradients();
+    for (const Shard& shard : shards) {
+      EXPECT_EQ(shard.has_gradient, !shard.name.starts_with("never")) << shard.name;
+      EXPECT_FALSE(shard.name.starts_with("frozen"));
+    }
+  });
+}
+
+TEST_P(StrategyConformance, SaysWhatWasForgotten) {
+  const auto [name, ranks] = GetParam();
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    const auto strategy = make_strategy(name, world);
+    strategy->attach(*model);
+    EXPECT_THROW(strategy->reduce_gradients(), UsageError);
+    EXPECT_THROW(strategy->begin(2), UsageError);
+    EXPECT_THROW(model->forward(at::ones({1, 2})).sum().backward(), UsageError);
+  });
+}
+
+TEST_P(StrategyConformance, RefusesModelsThatDiffer) {
+  const auto [name, ranks] = GetParam();
+  if (ranks == 1) return;  // nobody to differ from
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    torch::nn::Linear model(world.rank() == 1 ? 3 : 2, 1);
+    const auto strategy = make_strategy(name, world);
+    EXPECT_THROW(strategy->attach(*model), UsageError);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, StrategyConformance,
+                         ::testing::Combine(::testing::Values("replicated", "shared"),
+                                            ::testing::Values(1, 2, 3, 4, 6)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_on_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+TEST(Replicated, LeavesTheMeanInGradSoThatAnyOptimizerWillDo) {
+  test::run_ranks(2, [](Communicator& world) {
+    torch::nn::Linear model(1, 1);
+    const auto strategy = replicated(world);
+    strategy->attach(*model);
+    for (int step = 0; step < 2; ++step) {
+      strategy->begin();
+      model->forward(at::full({1, 1}, 1.0 + world.rank())).sum().backward();
+      strategy->reduce_gradients();
+      EXPECT_EQ(model->weight.grad().item<float>(), 1.5f);
+    }
+  });
+}
+
+TEST(Shared, HoldsTheParametersOnce) {
+  std::mutex mutex;
+  std::vector<const void*> homes;
+  std::int64_t elements = 0;
+  test::run_ranks(3, [&](Communicator& world) {
+    torch::nn::Linear model(500, 100);
+    const auto strategy = shared(world);
+    const auto shards = strategy->attach(*model);
+    const std::lock_guard lock(mutex);
+    homes.push_back(model->weight.data_ptr());
+    for (const Shard& shard : shards) elements += shard.values.count;
+  });
+  EXPECT_EQ(homes, std::vector<const void*>(3, homes[0]));
+  EXPECT_EQ(elements, 500 * 100 + 100);
+}
+
+TEST(MakeStrategy, NamesWhatThereIs) {
+  test::run_ranks(
+      1, [](Communicator& world) { EXPECT_THROW(make_strategy("sharded?", world), UsageError); });
+}
+
+}  // namespace
+}  // namespace trireme

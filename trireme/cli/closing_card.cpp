@@ -1,0 +1,58 @@
+#include "trireme/cli/closing_card.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "trireme/cli/terminal.h"
+#include "trireme/train/run_directory.h"
+
+namespace trireme::cli {
+
+std::string closing_card(const RunSummary& summary) {
+  const RunDirectory run{summary.directory};
+  std::string card;
+  const auto row = [&](std::string_view name, const std::string& value) {
+    card += fmt::format("  {:<14} {}\n", name, value);
+  };
+  card += summary.interrupted ? "\nstopped as asked\n" : "\ndone\n";
+  row("steps", fmt::format("{} in {}", with_commas(summary.steps), duration(summary.seconds)));
+  row("samples/s", with_commas(std::llround(summary.samples_per_second)));
+  row("training loss", fmt::format("{:.4g}", summary.loss));
+  if (summary.evaluation) {
+    const EvaluationReport& evaluation = *summary.evaluation;
+    row("test loss", fmt::format("{:.4g}", evaluation.loss));
+    if (evaluation.accuracy)
+      row("test accuracy", fmt::format("{:.2f} %", 100 * *evaluation.accuracy));
+    if (evaluation.r2) row("test R2", fmt::format("{:.4f}", *evaluation.r2));
+  }
+  if (!summary.interrupted) row("model", run.model().string());
+  row("metrics", run.metrics().string());
+  row("configuration", run.config().string());
+  if (summary.interrupted) {
+    row("resume with", fmt::format("trireme train --resume {}", run.root.string()));
+  }
+  return card;
+}
+
+std::string summary_json(const RunSummary& summary) {
+  const RunDirectory run{summary.directory};
+  nlohmann::ordered_json json = {{"steps", summary.steps},
+                                 {"interrupted", summary.interrupted},
+                                 {"seconds", summary.seconds},
+                                 {"samples_per_second", summary.samples_per_second},
+                                 {"loss", summary.loss}};
+  if (summary.evaluation) {
+    const EvaluationReport& report = *summary.evaluation;
+    json["evaluation"] = {{"samples", report.samples}, {"loss", report.loss}};
+    if (report.accuracy) json["evaluation"]["accuracy"] = *report.accuracy;
+    if (report.r2) json["evaluation"]["r2"] = *report.r2;
+  }
+  json["metrics"] = run.metrics().string();
+  json["configuration"] = run.config().string();
+  if (!summary.interrupted) json["model"] = run.model().string();
+  return json.dump(2) + "\n";
+}
+
+}  // namespace trireme::cli

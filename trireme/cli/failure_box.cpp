@@ -1,0 +1,32 @@
+#include "trireme/cli/failure_box.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace trireme::cli {
+
+std::string failure_box(const Verdict& verdict, const std::string& resume_command,
+                        const Terminal& terminal) {
+  constexpr std::size_t kShownLines = 8;
+  std::vector<std::string> lines;
+  lines.push_back(fmt::format("rank {} of {}: {}", verdict.rank_at_fault, verdict.ranks.size(),
+                              verdict.explanation));
+  const auto& last = verdict.last_lines;
+  if (!last.empty()) lines.push_back("its last lines:");
+  for (std::size_t i = last.size() - std::min(last.size(), kShownLines); i < last.size(); ++i) {
+    lines.push_back("  " + last[i]);
+  }
+  if (!verdict.log.empty()) lines.push_back("log: " + verdict.log);
+  if (!resume_command.empty()) lines.push_back("resume with: " + resume_command);
+
+  const int width = std::max(40, terminal.columns() - 4);
+  std::string rule;
+  for (int i = 0; i < width; ++i) rule += "─";
+  std::string box = terminal.red("┌" + rule) + "\n";
+  for (const std::string& line : lines) box += terminal.red("│ ") + line + "\n";
+  return box + terminal.red("└" + rule) + "\n";
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "trireme/cli/terminal.h"
+#include "trireme/train/report.h"
+
+namespace trireme::cli {
+
+/// Shows a run: on a terminal one live line, elsewhere a plain line now and then. Every rank writes
+/// its reports to stderr, which the launcher keeps as its log; rank 0 shows them as well.
+class Progress final : public Observer {
+ public:
+  Progress(int rank, Terminal terminal) : rank_(rank), terminal_(terminal) {}
+
+  void on_start(const RunDescription& run) override;
+  void on_step(const StepReport& report) override;
+  void on_evaluation(const EvaluationReport& report) override;
+  void on_checkpoint(const std::filesystem::path& path) override;
+  bool stop_requested() override;
+
+  /// Removes the live line.
+  void clear();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void log(const std::string& line) const;
+  void say(const std::string& line);
+  void draw(const StepReport& report, Clock::time_point now);
+  std::string numbers(const StepReport& report) const;
+
+  int rank_;
+  Terminal terminal_;
+  RunDescription run_;
+  Clock::time_point started_;
+  Clock::time_point shown_;
+  std::int64_t shown_step_ = 0;
+  double samples_per_second_ = 0;
+  double gradient_norm_ = -1;
+  double data_share_ = 0, compute_share_ = 0, communication_share_ = 0;
+  bool live_ = false;
+};
+
+/// From now on SIGINT, SIGTERM and SIGUSR1 ask every Progress of this process to stop.
+void stop_on_signals();
+
+}  // namespace trireme::cli

@@ -1,0 +1,139 @@
+#include "trireme/cli/templates.h"
+
+#include <fmt/format.h>
+
+#include "trireme/base/error.h"
+#include "trireme/base/text.h"
+
+namespace trireme::cli {
+
+namespace {
+
+constexpr const char* kLinear = R"(# Linear regression on generated data: y = w x + b + noise.
+#   trireme train run.toml -n 2
+
+[run]
+directory = "run"                 # model, metrics, logs and checkpoints go here
+
+[data]
+format = "linear_model"           # for a table of yours: format = "csv", path, target
+samples = 100000
+features_count = 100
+noise = 0.1                       # standard deviation
+holdout = 0.1                     # share of the samples to evaluate on
+sampler = "random"                # random, block or sequential
+
+[model]
+name = "linear"
+
+[training]
+epochs = 2
+global_batch = 32                 # samples of one step over all ranks
+seed = 1
+
+[optimizer]
+name = "sgd"
+lr = 0.02
+
+[lr_scheduler]
+name = "cosine"                   # from lr down to lr * min_lr_ratio
+)";
+
+constexpr const char* kFashionData = R"([data]
+format = "idx"                    # MNIST's format; .gz is read as it is
+# Debian's package: apt-get install dataset-fashion-mnist
+images = "{0}/train-images-idx3-ubyte.gz"
+labels = "{0}/train-labels-idx1-ubyte.gz"
+test_images = "{0}/t10k-images-idx3-ubyte.gz"
+test_labels = "{0}/t10k-labels-idx1-ubyte.gz"
+sampler = "random"                # random, block or sequential
+)";
+
+constexpr const char* kMlp = R"(# A multi-layer perceptron on the 70,000 images of Fashion-MNIST.
+#   trireme train run.toml
+
+[run]
+directory = "run"                 # model, metrics, logs and checkpoints go here
+
+{data}
+[model]
+name = "mlp"
+hidden = [512, 512]
+activation = "relu"
+init = "kaiming_normal"
+dropout = 0.1
+
+[training]
+epochs = 5
+global_batch = 128                # samples of one step over all ranks
+seed = 1
+
+[optimizer]
+name = "sgd"
+lr = 0.1
+momentum = 0.9
+nesterov = true
+
+[lr_scheduler]
+name = "one_cycle"                # up to lr, then down to almost nothing
+
+[parallelism]
+strategy = "shared"               # one copy of the parameters for all ranks
+)";
+
+constexpr const char* kCnn =
+    R"(# A small convolutional network on the 70,000 images of Fashion-MNIST.
+#   trireme train run.toml
+
+[run]
+directory = "run"                 # model, metrics, logs and checkpoints go here
+
+{data}
+[model]
+name = "cnn"
+channels = [16, 32]               # of each convolution
+hidden = [128]
+batch_norm = true
+init = "kaiming_normal"
+
+[training]
+epochs = 3
+global_batch = 128                # samples of one step over all ranks
+# The same number of virtual workers gives the same bits on 1, 2, 3, 4, 6 or 12 ranks (with
+# threads = 1); 0 is one a rank.
+virtual_workers = 0
+seed = 1
+
+[optimizer]
+name = "adamw"
+lr = 0.003
+weight_decay = 0.01
+
+[lr_scheduler]
+name = "one_cycle"                # up to lr, then down to almost nothing
+)";
+
+std::string with_data(std::string_view text, std::string_view folder) {
+  std::string result(text);
+  const std::string_view mark = "{data}";
+  result.replace(result.find(mark), mark.size(), fmt::format(fmt::runtime(kFashionData), folder));
+  return result;
+}
+
+}  // namespace
+
+const std::vector<std::string>& template_names() {
+  static const std::vector<std::string> names = {"linear", "mlp", "cnn"};
+  return names;
+}
+
+std::string configuration_template(std::string_view name, std::string_view fashion_mnist) {
+  if (name == "linear") return kLinear;
+  if (name == "mlp") return with_data(kMlp, fashion_mnist);
+  if (name == "cnn") return with_data(kCnn, fashion_mnist);
+  const std::string guess = nearest(name, template_names());
+  throw UsageError(fmt::format("init: wanted one of linear, mlp, cnn, got \"{}\"{}", name,
+                               guess.empty() ? "" : fmt::format("; did you mean {}?", guess)));
+}
+
+}  // namespace trireme::cli

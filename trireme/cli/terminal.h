@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace trireme::cli {
+
+/// Where people read: a terminal or a pipe.
+struct Terminal {
+  int fd = 2;
+  bool is_terminal = false;
+  bool colors = false;  ///< never with NO_COLOR, TERM=dumb or a pipe
+
+  static Terminal of(int fd);
+
+  int columns() const;  ///< of the window now, or 80
+  void write(std::string_view text) const;
+  std::string bold(std::string_view text) const;
+  std::string red(std::string_view text) const;
+};
+
+/// "1,234,567"
+std::string with_commas(std::int64_t number);
+
+/// "45 s", "2:05", "1:02:03"
+std::string duration(double seconds);
+
+/// "1.2 GiB"
+std::string memory_size(double bytes);
+
+/// The part of UTF-8 or ASCII `text` that fits in `columns`.
+std::string clipped(std::string_view text, int columns);
+
+}  // namespace trireme::cli

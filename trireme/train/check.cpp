@@ -1,0 +1,76 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <initializer_list>
+#include <string_view>
+
+#include "trireme/base/error.h"
+#include "trireme/train/components.h"
+#include "trireme/train/train.h"
+
+namespace trireme {
+
+namespace {
+
+void require_file(std::string_view key, const std::string& path) {
+  if (path.empty()) throw UsageError(fmt::format("{} must name a file, got nothing", key));
+  if (!std::filesystem::exists(path)) {
+    throw DataError(fmt::format("{}: no such file: {}{}", key, path,
+                                path.find("fashion-mnist") == std::string::npos
+                                    ? ""
+                                    : " (apt-get install dataset-fashion-mnist)"));
+  }
+}
+
+void check_data(const Config::Data& data) {
+  if (data.format == "csv") {
+    require_file("data.path", data.path);
+    if (data.target.empty()) {
+      throw UsageError("data.target must name the column to predict, got nothing");
+    }
+    if (!data.test_path.empty()) require_file("data.test_path", data.test_path);
+  } else if (data.format == "idx") {
+    require_file("data.images", data.images);
+    require_file("data.labels", data.labels);
+    if (!data.test_images.empty()) {
+      require_file("data.test_images", data.test_images);
+      require_file("data.test_labels", data.test_labels);
+    }
+  }
+  const bool has_test = !data.test_path.empty() || !data.test_images.empty();
+  if (has_test && data.holdout > 0) {
+    throw UsageError(
+        "data.holdout and a test file exclude each other: one set to evaluate on is wanted");
+  }
+}
+
+void check_batch(const Config::Training& training, std::int64_t virtual_workers, int ranks) {
+  if (virtual_workers < ranks) {
+    throw UsageError(fmt::format(
+        "training.virtual_workers must be at least the {} ranks, got {}; use more virtual workers "
+        "or -n {}",
+        ranks, virtual_workers, virtual_workers));
+  }
+  if (training.global_batch < virtual_workers) {
+    throw UsageError(fmt::format(
+        "training.global_batch must hold a sample for each of the {} virtual workers, got {}",
+        virtual_workers, training.global_batch));
+  }
+}
+
+void check_optimizer(const Config::Optimizer& optimizer) {
+  if (optimizer.nesterov && optimizer.momentum == 0) {
+    throw UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0");
+  }
+}
+
+}  // namespace
+
+void check(const Config& config, int ranks) {
+  check_data(config.data);
+  check_batch(config.training, virtual_workers_of(config, ranks), ranks);
+  check_optimizer(config.optimizer);
+  if (config.model.name == "torchscript") require_file("model.path", config.model.path);
+}
+
+}  // namespace trireme

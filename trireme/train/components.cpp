@@ -1,0 +1,77 @@
+#include "trireme/train/components.h"
+
+#include "trireme/optim/make_optimizer.h"
+
+namespace trireme {
+
+int virtual_workers_of(const Config& config, int ranks) {
+  const std::int64_t asked = config.training.virtual_workers;
+  return asked == 0 ? ranks : static_cast<int>(asked);
+}
+
+DType dtype_of_config(const Config& config) {
+  return config.training.dtype == "f64" ? DType::kF64 : DType::kF32;
+}
+
+bool classifies(const Config& config) {
+  if (config.data.task != "auto") return config.data.task == "classification";
+  return config.model.name == "logistic" || config.training.loss == "cross_entropy" ||
+         config.training.loss == "bce_with_logits";
+}
+
+std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
+  const Config::Model& model = config.model;
+  ModelOptions options{.name = model.name,
+                       .loss = config.training.loss,
+                       .dtype = config.training.dtype,
+                       .init = model.init,
+                       .seed = static_cast<std::uint64_t>(config.training.seed),
+                       .activation = model.activation,
+                       .dropout = model.dropout,
+                       .channels = model.channels,
+                       .kernel = model.kernel,
+                       .batch_norm = model.batch_norm,
+                       .path = model.path};
+  if (!model.hidden.empty()) options.hidden = model.hidden;
+  return make_model(options, train.input_shape(), train.target());
+}
+
+std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
+  return make_strategy(config.parallelism.strategy, world,
+                       {.virtual_workers = virtual_workers_of(config, world.size()),
+                        .bucket_bytes = config.parallelism.bucket_bytes});
+}
+
+std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards) {
+  const Config::Optimizer& optimizer = config.optimizer;
+  OptimizerOptions options{.name = optimizer.name,
+                           .lr = optimizer.lr,
+                           .weight_decay = optimizer.weight_decay,
+                           .momentum = optimizer.momentum,
+                           .dampening = optimizer.dampening,
+                           .nesterov = optimizer.nesterov,
+                           .beta1 = optimizer.betas[0],
+                           .beta2 = optimizer.betas[1],
+                           .alpha = optimizer.alpha,
+                           .centered = optimizer.centered,
+                           .lr_decay = optimizer.lr_decay,
+                           .initial_accumulator = optimizer.initial_accumulator};
+  if (optimizer.eps > 0) options.eps = optimizer.eps;
+  auto result = make_optimizer(options, shards);
+  result->set_gradient_clip_value(config.training.clip_value);
+  return result;
+}
+
+std::unique_ptr<Schedule> schedule_of(const Config& config, std::int64_t total_steps) {
+  const Config::LrScheduler& schedule = config.lr_scheduler;
+  return make_schedule({.name = schedule.name,
+                        .lr = config.optimizer.lr,
+                        .warmup_steps = schedule.warmup_steps,
+                        .total_steps = total_steps,
+                        .step_size = schedule.step_size,
+                        .gamma = schedule.gamma,
+                        .min_lr_ratio = schedule.min_lr_ratio,
+                        .max_lr = schedule.max_lr});
+}
+
+}  // namespace trireme

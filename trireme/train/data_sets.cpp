@@ -1,0 +1,141 @@
+#include "trireme/train/data_sets.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "trireme/base/error.h"
+#include "trireme/data/csv_dataset.h"
+#include "trireme/data/idx_dataset.h"
+#include "trireme/data/linear_model_dataset.h"
+#include "trireme/data/subset.h"
+#include "trireme/data/tensor_dataset.h"
+#include "trireme/train/components.h"
+
+namespace trireme {
+
+namespace {
+
+// Generated samples are computed once if they fit in this.
+constexpr std::int64_t kInMemoryBytes = std::int64_t{1} << 30;
+
+class Opening {
+ public:
+  Opening(const Config& config, Communicator& world, const ReductionTree& tree)
+      : config_(config), world_(world), tree_(tree) {}
+
+  DataSets open() {
+    if (config_.data.format == "csv") {
+      open_csv();
+    } else if (config_.data.format == "idx") {
+      open_idx();
+    } else {
+      open_linear_model();
+    }
+    if (config_.data.holdout > 0) hold_out_samples();
+    sets_.sampler = make_sampler(config_.data.sampler, sampler_options(sets_.train->size()));
+    if (config_.data.standardize || config_.data.standardize_target) standardize();
+    return std::move(sets_);
+  }
+
+ private:
+  template <class T>
+  const T* own(T dataset) {
+    auto owner = std::make_unique<T>(std::move(dataset));
+    const T* borrowed = owner.get();
+    sets_.owned.push_back(std::move(owner));
+    return borrowed;
+  }
+
+  SamplerOptions sampler_options(std::int64_t samples) const {
+    return {.samples = samples,
+            .global_batch = config_.training.global_batch,
+            .virtual_workers = tree_.leaves(),
+            .seed = static_cast<std::uint64_t>(config_.training.seed),
+            .drop_last = config_.data.drop_last};
+  }
+
+  void open_csv() {
+    const Config::Data& data = config_.data;
+    CsvDatasetOptions options{.path = data.path,
+                              .target = data.target,
+                              .features = data.features,
+                              .classify = classifies(config_),
+                              .missing = missing_values_of(data.missing),
+                              .dtype = dtype_of_config(config_),
+                              .delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0]};
+    if (data.sampler == "block" && data.holdout == 0) {
+      const auto sampler = block_sampler(sampler_options(count_samples(options)));
+      options.rows = sampler->rows_of(tree_.leaves_of(world_.rank()));
+    }
+    const auto* train = own(CsvDataset(options));
+    sets_.train = train;
+    if (data.test_path.empty()) return;
+    CsvDatasetOptions test = options;
+    test.path = data.test_path;
+    test.rows.reset();
+    test.features = train->features();
+    test.classes = train->classes();
+    sets_.evaluation = own(CsvDataset(test));
+  }
+
+  void open_idx() {
+    const Config::Data& data = config_.data;
+    const auto* train = own(IdxDataset({.images = data.images, .labels = data.labels}));
+    sets_.train = train;
+    if (data.test_images.empty()) return;
+    sets_.evaluation = own(IdxDataset({.images = data.test_images,
+                                       .labels = data.test_labels,
+                                       .classes = train->target().classes}));
+  }
+
+  void open_linear_model() {
+    const Config::Data& data = config_.data;
+    LinearModelDataset generated({.samples = data.samples,
+                                  .features = data.features_count,
+                                  .seed = static_cast<std::uint64_t>(config_.training.seed),
+                                  .noise = data.noise,
+                                  .dtype = dtype_of_config(config_)});
+    const auto bytes = data.samples * data.features_count *
+                       static_cast<std::int64_t>(size_of(dtype_of_config(config_)));
+    if (bytes <= kInMemoryBytes) {
+      sets_.train = own(in_memory(generated));
+    } else {
+      sets_.train = own(std::move(generated));
+    }
+  }
+
+  void hold_out_samples() {
+    Split split = hold_out(*sets_.train, config_.data.holdout,
+                           static_cast<std::uint64_t>(config_.training.seed));
+    sets_.train = own(std::move(split.train));
+    sets_.evaluation = own(std::move(split.held_out));
+  }
+
+  void standardize() {
+    Standardization statistics =
+        standardization_of(*sets_.train, world_, tree_, config_.data.standardize_target);
+    if (!config_.data.standardize) {
+      std::fill(statistics.mean.begin(), statistics.mean.end(), 0.0);
+      std::fill(statistics.deviation.begin(), statistics.deviation.end(), 1.0);
+    }
+    sets_.train = own(in_memory(StandardizedDataset(*sets_.train, statistics)));
+    if (sets_.evaluation != nullptr) {
+      sets_.evaluation = own(in_memory(StandardizedDataset(*sets_.evaluation, statistics)));
+    }
+    sets_.statistics = std::move(statistics);
+  }
+
+  const Config& config_;
+  Communicator& world_;
+  const ReductionTree& tree_;
+  DataSets sets_;
+};
+
+}  // namespace
+
+DataSets open_data(const Config& config, Communicator& world, const ReductionTree& tree) {
+  return Opening(config, world, tree).open();
+}
+
+}  // namespace trireme

@@ -1,0 +1,304 @@
+#include "trireme/train/training_run.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "trireme/base/files.h"
+#include "trireme/base/random.h"
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/model_file.h"
+#include "trireme/kernels/norm.h"
+#include "trireme/optim/clip.h"
+#include "trireme/train/components.h"
+#include "trireme/train/evaluate.h"
+#include "trireme/train/pieces.h"
+
+namespace trireme {
+
+namespace {
+
+NamedTensors tensors_of(const Standardization& statistics) {
+  NamedTensors tensors;
+  const auto add = [&](const char* name, const std::vector<double>& values) {
+    if (!values.empty()) tensors.buffers.emplace_back(name, at::tensor(values, at::kDouble));
+  };
+  add("mean", statistics.mean);
+  add("deviation", statistics.deviation);
+  add("target_mean", statistics.target_mean);
+  add("target_deviation", statistics.target_deviation);
+  return tensors;
+}
+
+double seconds_between(std::chrono::steady_clock::time_point from,
+                       std::chrono::steady_clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const Config& config, Communicator& world, Observer& observer, bool resume)
+    : config_(config),
+      world_(world),
+      observer_(observer),
+      directory_{config.run.directory},
+      tree_(virtual_workers_of(config, world.size()), world.size()),
+      data_(open_data(config, world, tree_)),
+      loss_(make_loss(data_.train->target(), config.training.loss)),
+      model_(model_of(config, *data_.train)),
+      strategy_(strategy_of(config, world)),
+      shards_(strategy_->attach(model_->tensors())),
+      optimizer_(optimizer_of(config, shards_)) {
+  last_step_ = config.training.steps > 0
+                   ? config.training.steps
+                   : config.training.epochs * data_.sampler->steps_per_epoch();
+  schedule_ = schedule_of(config, last_step_);
+  if (resume) restore();
+  loader_ = std::make_unique<Loader>(*data_.train, *data_.sampler, strategy_->virtual_workers(),
+                                     Range{first_step_, std::max(first_step_, last_step_)},
+                                     LoaderOptions{static_cast<int>(config.data.prefetch_steps)});
+}
+
+void TrainingRun::restore() {
+  const auto newest = latest_checkpoint(directory_.checkpoints());
+  if (!newest) {
+    throw DataError(
+        fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
+  }
+  const RunState state = load_checkpoint(*newest, wanted_pieces(shards_, *optimizer_, *model_));
+  require_same_order(state, *newest);
+  first_step_ = state.step;
+  // Ranks may share memory: nobody goes on before all have read.
+  world_.barrier();
+}
+
+// Another cut of the batch or another shuffle would be another run.
+void TrainingRun::require_same_order(const RunState& state,
+                                     const std::filesystem::path& checkpoint) const {
+  for (const auto& [key, mine] : order()) {
+    const auto theirs = state.metadata.find(key);
+    if (theirs != state.metadata.end() && theirs->second == mine) continue;
+    throw UsageError(fmt::format(
+        "{}: was written with {} = {}, got {}; a run that is resumed keeps it", checkpoint.string(),
+        key, theirs == state.metadata.end() ? "nothing" : theirs->second, mine));
+  }
+}
+
+std::map<std::string, std::string> TrainingRun::order() const {
+  return {{"training.virtual_workers", std::to_string(tree_.leaves())},
+          {"training.global_batch", std::to_string(config_.training.global_batch)},
+          {"training.seed", std::to_string(config_.training.seed)},
+          {"data.sampler", config_.data.sampler},
+          {"optimizer.name", config_.optimizer.name}};
+}
+
+RunSummary TrainingRun::run() {
+  if (first_rank()) {
+    std::filesystem::create_directories(directory_.root);
+    write_file_atomically(directory_.config(), to_toml(config_));
+    metrics_.emplace(directory_.metrics(), first_step_);
+  }
+  describe();
+  model_->train(true);
+  const auto began = reported_ = Clock::now();
+  std::int64_t done = first_step_;
+  while (done < last_step_ && !summary_.interrupted) {
+    const bool asked_to_stop = step(done);
+    ++done;
+    summary_.interrupted = asked_to_stop && done < last_step_;
+    const bool ends = done == last_step_ || summary_.interrupted;
+    if (!summary_.interrupted && evaluation_due(done)) evaluate_model(done);
+    const auto every = config_.checkpoint.every_steps;
+    if (ends || (every > 0 && done % every == 0)) save(done);
+  }
+  if (!summary_.interrupted) save_final_model();
+  summary_.steps = done;
+  summary_.seconds = seconds_between(began, Clock::now());
+  summary_.samples_per_second =
+      seconds_of_steps_ > 0 ? static_cast<double>(samples_of_run_) / seconds_of_steps_ : 0;
+  summary_.directory = directory_.root;
+  return summary_;
+}
+
+void TrainingRun::describe() {
+  std::int64_t parameters = 0;
+  for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
+  observer_.on_start({.model = config_.model.name,
+                      .parameters = parameters,
+                      .samples = data_.train->size(),
+                      .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
+                      .ranks = world_.size(),
+                      .threads = at::get_num_threads(),
+                      .virtual_workers = tree_.leaves(),
+                      .first_step = first_step_,
+                      .steps = last_step_,
+                      .steps_per_epoch = data_.sampler->steps_per_epoch(),
+                      .global_batch = config_.training.global_batch});
+}
+
+// One optimizer update; true if somebody asks to stop after it.
+bool TrainingRun::step(std::int64_t step) {
+  const auto start = Clock::now();
+  const auto batches = loader_->next();
+  const auto loaded = Clock::now();
+  if (observer_.stop_requested()) strategy_->raise_flag();
+  strategy_->begin(static_cast<int>(batches->batches.size()));
+  backward(*batches);
+  const auto computed = Clock::now();
+  strategy_->reduce_gradients();
+  const auto reduced = Clock::now();
+  require_finite_loss(step);
+  clip_and_update(step);
+  const auto updated = Clock::now();
+  strategy_->publish_parameters();
+  const auto published = Clock::now();
+
+  samples_ += batches->samples;
+  samples_of_run_ += batches->samples;
+  seconds_of_steps_ += seconds_between(start, published);
+  report_.data_seconds += seconds_between(start, loaded);
+  report_.compute_seconds += seconds_between(loaded, computed) + seconds_between(reduced, updated);
+  report_.communication_seconds +=
+      seconds_between(computed, reduced) + seconds_between(updated, published);
+  report(step + 1);
+  return strategy_->flag_raised();
+}
+
+void TrainingRun::backward(const StepBatches& step) {
+  for (std::size_t i = 0; i < step.batches.size(); ++i) {
+    const Batch& batch = step.batches[i];
+    // What dropout draws depends on the step and the virtual worker, not on the rank.
+    at::manual_seed(mix_seed(static_cast<std::uint64_t>(config_.training.seed),
+                             static_cast<std::uint64_t>(step.step),
+                             static_cast<std::uint64_t>(step.workers[i])));
+    const at::Tensor loss = loss_(model_->forward(batch.input), batch.target);
+    // The mean over virtual workers of these is the mean over the step's samples.
+    const double weight = static_cast<double>(batch.input.size(0)) * tree_.leaves() /
+                          static_cast<double>(step.samples);
+    strategy_->add_loss(loss.item<double>() * weight);
+    if (weight == 1) {
+      loss.backward();
+    } else {
+      loss.backward(at::full_like(loss, weight));
+    }
+  }
+}
+
+void TrainingRun::require_finite_loss(std::int64_t step) {
+  if (std::isfinite(strategy_->loss())) return;
+  throw DivergedError(fmt::format("training diverged: the loss of step {} is {}{}", step + 1,
+                                  strategy_->loss(), first_bad_gradient()));
+}
+
+// "; the first parameter with a bad gradient is fc1.weight", on every rank.
+std::string TrainingRun::first_bad_gradient() {
+  strategy_->gradient_norm();
+  const auto parameters = model_->tensors().parameters;
+  auto first = static_cast<std::int64_t>(parameters.size());
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    for (const Shard& shard : shards_) {
+      if (shard.name != parameters[p].first || !shard.has_gradient) continue;
+      const Buffer gradient{const_cast<void*>(shard.gradient.front()), shard.values.count,
+                            shard.values.dtype};
+      if (!all_finite(gradient)) first = std::min(first, static_cast<std::int64_t>(p));
+    }
+  }
+  world_.all_reduce(buffer_of(std::span(&first, 1)), ReduceOp::kMin).wait();
+  if (first == static_cast<std::int64_t>(parameters.size())) return "; every gradient is finite";
+  return fmt::format(
+      "; the first parameter with a bad gradient is {}. Try a smaller "
+      "optimizer.lr, training.clip_norm or lr_scheduler.warmup_steps",
+      parameters[static_cast<std::size_t>(first)].first);
+}
+
+void TrainingRun::clip_and_update(std::int64_t step) {
+  report_.gradient_norm.reset();
+  const bool reported = report_due(step + 1);
+  if (reported || config_.training.clip_norm > 0) {
+    const double norm = strategy_->gradient_norm();
+    if (!std::isfinite(norm)) {
+      throw DivergedError(fmt::format("training diverged: the gradient of step {} has norm {}{}",
+                                      step + 1, norm, first_bad_gradient()));
+    }
+    if (config_.training.clip_norm > 0) {
+      optimizer_->set_gradient_scale(clip_scale(norm, config_.training.clip_norm));
+    }
+    if (reported) report_.gradient_norm = norm;
+  }
+  optimizer_->set_lr(schedule_->lr_at(step));
+  optimizer_->step();
+}
+
+bool TrainingRun::report_due(std::int64_t done) const {
+  return done % config_.metrics.every_steps == 0 || done == last_step_;
+}
+
+void TrainingRun::report(std::int64_t done) {
+  report_.step = done;
+  report_.epoch = static_cast<double>(done) / static_cast<double>(data_.sampler->steps_per_epoch());
+  report_.loss = summary_.loss = strategy_->loss();
+  report_.lr = optimizer_->lr();
+  if (!report_due(done)) return observer_.on_step(report_);
+  const auto now = Clock::now();
+  report_.samples_per_second = static_cast<double>(samples_) / seconds_between(reported_, now);
+  observer_.on_step(report_);
+  if (metrics_) metrics_->write(report_);
+  reported_ = now;
+  samples_ = 0;
+  report_ = StepReport();
+}
+
+bool TrainingRun::evaluation_due(std::int64_t done) const {
+  if (!data_.evaluation) return false;
+  const auto every_steps = config_.evaluation.every_steps;
+  const auto every_epochs = config_.evaluation.every_epochs * data_.sampler->steps_per_epoch();
+  return done == last_step_ || (every_steps > 0 && done % every_steps == 0) ||
+         (every_steps == 0 && every_epochs > 0 && done % every_epochs == 0);
+}
+
+void TrainingRun::evaluate_model(std::int64_t done) {
+  const EvaluationSums sums =
+      evaluate(*model_, loss_, *data_.evaluation, world_, tree_, config_.evaluation.batch);
+  EvaluationReport report{
+      .step = done, .samples = static_cast<std::int64_t>(sums.samples), .loss = sums.mean_loss()};
+  if (data_.train->target().classes > 0) {
+    report.accuracy = sums.accuracy();
+  } else {
+    report.r2 = sums.r2();
+  }
+  summary_.evaluation = report;
+  observer_.on_evaluation(report);
+  if (metrics_) metrics_->write(report);
+  reported_ = Clock::now();
+  samples_ = 0;
+}
+
+void TrainingRun::save(std::int64_t done) {
+  const bool writes = first_rank() || !strategy_->shards_are_whole();
+  const auto pieces =
+      writes ? own_pieces(shards_, *optimizer_, *model_, first_rank()) : std::vector<Piece>();
+  save_checkpoint(directory_.checkpoints(), world_, {.step = done, .metadata = order()}, pieces,
+                  static_cast<int>(config_.checkpoint.keep));
+  observer_.on_checkpoint(directory_.checkpoints() / fmt::format("step-{}", done));
+}
+
+void TrainingRun::save_final_model() {
+  if (first_rank()) {
+    save_model(directory_.model(), model_->tensors());
+    if (data_.statistics) save_model(directory_.standardization(), tensors_of(*data_.statistics));
+  }
+  world_.barrier();
+}
+
+RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {
+  at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
+  check(config, world.size());
+  return TrainingRun(config, world, observer, resume).run();
+}
+
+}  // namespace trireme

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/data/loader.h"
+#include "trireme/kernels/reduction_tree.h"
+#include "trireme/model/loss.h"
+#include "trireme/model/model.h"
+#include "trireme/optim/optimizer.h"
+#include "trireme/optim/schedule.h"
+#include "trireme/parallel/strategy.h"
+#include "trireme/train/data_sets.h"
+#include "trireme/train/metrics_log.h"
+#include "trireme/train/run_directory.h"
+#include "trireme/train/train.h"
+
+namespace trireme {
+
+/// One run on one rank: everything that train() puts together, and its loop.
+class TrainingRun {
+ public:
+  /// Collective: builds all of it. With `resume` from the newest checkpoint in the run's directory.
+  TrainingRun(const Config& config, Communicator& world, Observer& observer, bool resume);
+
+  /// Collective: trains to the end, or until an observer asks to stop.
+  RunSummary run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void restore();
+  void require_same_order(const RunState& state, const std::filesystem::path& checkpoint) const;
+  std::map<std::string, std::string> order() const;
+  void describe();
+  bool step(std::int64_t step);
+  void backward(const StepBatches& batches);
+  void require_finite_loss(std::int64_t step);
+  std::string first_bad_gradient();
+  void clip_and_update(std::int64_t step);
+  bool report_due(std::int64_t done) const;
+  void report(std::int64_t done);
+  void evaluate_model(std::int64_t done);
+  bool evaluation_due(std::int64_t done) const;
+  void save(std::int64_t done);
+  void save_final_model();
+  bool first_rank() const { return world_.rank() == 0; }
+
+  const Config& config_;
+  Communicator& world_;
+  Observer& observer_;
+  RunDirectory directory_;
+  ReductionTree tree_;
+  DataSets data_;
+  Loss loss_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Strategy> strategy_;
+  std::span<Shard> shards_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::int64_t first_step_ = 0;
+  std::int64_t last_step_ = 0;
+  std::unique_ptr<Schedule> schedule_;
+  std::unique_ptr<Loader> loader_;
+  std::optional<MetricsLog> metrics_;  // rank 0's
+
+  RunSummary summary_;
+  StepReport report_;
+  std::int64_t samples_ = 0;  // since the last report
+  std::int64_t samples_of_run_ = 0;
+  double seconds_of_steps_ = 0;
+  Clock::time_point reported_;
+};
+
+}  // namespace trireme
