@@ -31,13 +31,15 @@ Permutation::Permutation(std::int64_t size, std::uint64_t seed, std::uint64_t ep
   low_mask_ = (std::uint64_t{1} << low_bits_) - 1;
   high_mask_ = (std::uint64_t{1} << (bits - low_bits_)) - 1;
   const CounterRandom random(mix_seed(seed, epoch));
-  for (int i = 0; i < kRounds; ++i) keys_[i] = random.bits(i);
+  // In a tiny domain eight rounds leave walks a bias of some per cent (chi-square over seeds).
+  rounds_ = bits < 8 ? kMostRounds : 8;
+  for (int i = 0; i < rounds_; ++i) keys_[i] = random.bits(static_cast<std::uint64_t>(i));
 }
 
 // Rounds change one half by the other, in turn, so that the halves need not be equally wide.
 std::uint64_t Permutation::forward(std::uint64_t x) const {
   std::uint64_t low = x & low_mask_, high = x >> low_bits_;
-  for (int i = 0; i < kRounds; i += 2) {
+  for (int i = 0; i < rounds_; i += 2) {
     low ^= scramble(high, keys_[i]) & low_mask_;
     high ^= scramble(low, keys_[i + 1]) & high_mask_;
   }
@@ -46,7 +48,7 @@ std::uint64_t Permutation::forward(std::uint64_t x) const {
 
 std::uint64_t Permutation::backward(std::uint64_t x) const {
   std::uint64_t low = x & low_mask_, high = x >> low_bits_;
-  for (int i = kRounds; i > 0; i -= 2) {
+  for (int i = rounds_; i > 0; i -= 2) {
     high ^= scramble(low, keys_[i - 1]) & high_mask_;
     low ^= scramble(high, keys_[i - 2]) & low_mask_;
   }

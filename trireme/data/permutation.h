@@ -29,7 +29,7 @@ class Permutation {
   std::int64_t position(std::int64_t index) const;
 
  private:
-  static constexpr int kRounds = 8;
+  static constexpr int kMostRounds = 32;
 
   std::uint64_t forward(std::uint64_t x) const;
   std::uint64_t backward(std::uint64_t x) const;
@@ -38,7 +38,8 @@ class Permutation {
   int low_bits_;  // the domain's bits in two halves, low_bits_ >= high_bits
   std::uint64_t low_mask_;
   std::uint64_t high_mask_;
-  std::array<std::uint64_t, kRounds> keys_;
+  int rounds_;
+  std::array<std::uint64_t, kMostRounds> keys_;
 };
 
 }  // namespace trireme
