@@ -95,11 +95,12 @@ void Optimizer::update_shard(const Shard& shard, std::size_t index, double* squa
   for (std::int64_t first = 0; first < shard.values.count; first += kBlock) {
     const std::int64_t count = std::min(kBlock, shard.values.count - first);
     const void* const block = gradient.block(first, count);
-    *squares++ = sum_of_squares({const_cast<void*>(block), count, shard.values.dtype});
     std::transform(state.arrays.begin(), state.arrays.end(), arrays.begin(),
                    [&](const Buffer& array) { return array.slice(first, count).data; });
     update({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_}, arrays,
            state.step);
+    // After the update, which reads all arrays side by side: the block is in the cache by then.
+    *squares++ = sum_of_squares({const_cast<void*>(block), count, shard.values.dtype});
   }
 }
 
