@@ -10,7 +10,9 @@
 #include "tests/formats/error_of.h"
 #include "tests/formats/temporary_folder.h"
 #include "trireme/base/error.h"
+#include "trireme/base/files.h"
 #include "trireme/base/partition.h"
+#include "trireme/checkpoint/sha256.h"
 #include "trireme/formats/safetensors.h"
 
 namespace trireme {
@@ -84,6 +86,25 @@ TEST(Checkpoint, IsOrdinarySafetensorsFiles) {
   save_matrix(folder.path(), 1, {1, {}});
   const SafetensorsFile whole(folder.path() / "step-1" / "rank-0.safetensors");
   EXPECT_EQ(whole.info("matrix").shape, (std::vector<std::int64_t>{7, 11}));
+}
+
+// docs/format/checkpoint.md
+TEST(Checkpoint, IsToTheByteTheExampleOfItsDescription) {
+  const TemporaryFolder folder;
+  test::run_ranks(2, [&](Communicator& world) {
+    OwnedPiece<> half("model.weight", {2, 3}, world.rank() * 3, 3);
+    test::count_from(half.values, static_cast<float>(half.piece.offset));
+    const OwnedPiece<std::int64_t> counter("optimizer.weight.step", {1}, 0, 1, 20);
+    save_checkpoint(folder.path(), world, {20, {{"seed", "7"}}},
+                    std::vector{half.piece, counter.piece}, 3);
+  });
+  const fs::path step = folder.path() / "step-20";
+  EXPECT_EQ(sha256_of_file(step / "rank-1.safetensors"),
+            "552d2430576b72f0e687535a3f6fdd5b99873abf148f2f4eb795b6d99bb37f14");
+  EXPECT_THAT(
+      read_file(step / "manifest.json"),
+      HasSubstr(
+          "\n \"sha256\": \"999a9ba7a1f2906281cc50352cf5f85bc79c9b772de166b38b0cc19ba2dfc4cd\"\n"));
 }
 
 TEST(Checkpoint, OfReplicasIsWrittenByOneRankAlone) {

@@ -7,8 +7,8 @@
 namespace trireme {
 
 /// The folder of one checkpoint inside the folder of all: written under a name that no reader
-/// looks at, and made visible in one rename. Used by one process at a time, except path(),
-/// partial(). Everything that changes files throws DataError naming the path and the reason.
+/// looks at, and made visible in one rename. One process at a time may call what changes files, all
+/// of which throws DataError naming the path and the reason.
 class StepFolder {
  public:
   StepFolder(const std::filesystem::path& directory, std::int64_t step);
