@@ -14,13 +14,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A wake-up costs 15 to 30 us: so long is spinning the cheaper way to wait, unless the core is
-// needed by the rank that is waited for.
-constexpr int kSpinsWithACoreEach = 1000;
-constexpr int kSpinsOnSharedCores = 20;
+// A wake-up costs 15 to 30 us: so long is spinning the cheaper way to wait, unless the awaited rank
+// needs this very core; then it is handing the core over.
+constexpr Patience kWithACoreEach{1000, 0};
+constexpr Patience kOnSharedCores{20, 50};
 
-int spins_for(int ranks) {
-  return ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? kSpinsWithACoreEach : kSpinsOnSharedCores;
+Patience patience_for(int ranks) {
+  return ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? kWithACoreEach : kOnSharedCores;
 }
 
 void relax() {
@@ -29,6 +29,10 @@ void relax() {
 #else
   std::atomic_signal_fence(std::memory_order_seq_cst);
 #endif
+}
+
+void hand_over() {
+  sched_yield();
 }
 
 /// What one rank brings to allocate().
@@ -107,7 +111,7 @@ Group::Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank
       member_(std::move(member)),
       area_offset_(area_offset),
       own_area_(own_area),
-      spins_(spins_for(member_->segment().header().ranks)),
+      patience_(patience_for(member_->segment().header().ranks)),
       mailbox_(peers_),
       blamed_(rank) {}
 
@@ -197,6 +201,7 @@ void Group::poll(Done done) {
 
 template <class Done>
 void Group::wait_until(Done done) {
+  const int awake = patience_.spins + patience_.yields;
   Clock::time_point since;
   int rounds = 0;
   while (!done()) {
@@ -205,11 +210,11 @@ void Group::wait_until(Done done) {
       rounds = 0;
       continue;
     }
-    if (++rounds <= spins_) {
-      relax();
+    if (++rounds <= awake) {
+      rounds <= patience_.spins ? relax() : hand_over();
       continue;
     }
-    if (rounds == spins_ + 1) since = Clock::now();
+    if (rounds == awake + 1) since = Clock::now();
     const std::uint32_t heard = peers_.rings();
     check_peers();
     check_deadline(since);

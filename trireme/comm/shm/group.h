@@ -14,6 +14,12 @@
 
 namespace trireme::shm {
 
+/// How often a rank looks again before it goes to sleep.
+struct Patience {
+  int spins;   ///< keeping its core
+  int yields;  ///< offering it to others
+};
+
 /// A communicator over a segment: keeps the order of the operations under way, moves them on while
 /// somebody waits, and turns a wait without hope into an error.
 class Group final : public Communicator {
@@ -55,7 +61,7 @@ class Group final : public Communicator {
   std::shared_ptr<Member> member_;
   std::uint64_t area_offset_;
   bool own_area_;
-  int spins_;
+  Patience patience_;
 
   std::deque<Collective> pending_;           // started and not done, in order
   std::uint64_t started_ = 0;                // number of the last operation started
