@@ -134,6 +134,12 @@ TEST(Supervisor, ARankThatIsDoneEarlyDoesNotEndTheOthers) {
   EXPECT_THAT(supervisor.exited(0, kOk, kStart), IsEmpty());
 }
 
+TEST(Supervisor, DeclaresTheCauseLostAndNotItsVictims) {
+  Supervisor supervisor(3);
+  supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart);
+  EXPECT_THAT(supervisor.exited(0, kVictim, kStart), IsEmpty());
+}
+
 TEST(Supervisor, RefusesFewerThanOneRank) {
   EXPECT_THROW(Supervisor(0), UsageError);
   EXPECT_THROW(Supervisor(-3), UsageError);

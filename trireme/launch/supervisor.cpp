@@ -21,14 +21,15 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
   --running_;
 
   const bool ours = is_our_doing(gone, status);
+  const bool victim = status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost));
   // Whoever has ended in good order has left its communicators by itself, and its peers may go on.
-  const bool in_good_order = status.ok() || (ours && status.signal == 0);
+  // A victim declared lost would be named in its peers' errors in place of the cause.
+  const bool in_good_order = status.ok() || victim || (ours && status.signal == 0);
   Actions actions;
   if (running_ > 0 && !in_good_order) actions.push_back(MarkLost{rank, explain(status)});
   if (status.ok() || ours) return actions;
 
-  int& first =
-      status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost)) ? victim_ : cause_;
+  int& first = victim ? victim_ : cause_;
   if (first < 0) first = rank;
   if (phase_ == Phase::kRunning && running_ > 0) {
     for (Action& action : enter_grace(now)) actions.push_back(std::move(action));
