@@ -335,15 +335,18 @@ HWY_EXPORT(reduce);
 // From here on the outs do not fit the last-level cache beside everything else.
 constexpr std::size_t kStreamingBytes = std::size_t{4} << 20;
 
-bool are_aligned(std::span<void* const> outs) {
-  return std::all_of(outs.begin(), outs.end(), [](const void* out) {
-    return reinterpret_cast<std::uintptr_t>(out) % 64 == 0;
+// Streaming spares reading an out's lines before they are written. An out that is a term has been
+// read anyway, and plain stores to it are faster.
+bool can_stream(const Job& job) {
+  return std::all_of(job.outs.begin(), job.outs.end(), [&](const void* out) {
+    const bool is_term = std::find(job.terms.begin(), job.terms.end(), out) != job.terms.end();
+    return !is_term && reinterpret_cast<std::uintptr_t>(out) % 64 == 0;
   });
 }
 
 void carry_out(Job job) {
   const std::size_t bytes = job.outs.size() * job.count * size_of(job.dtype);
-  job.past_the_caches = bytes >= kStreamingBytes && are_aligned(job.outs);
+  job.past_the_caches = bytes >= kStreamingBytes && can_stream(job);
   HWY_DYNAMIC_DISPATCH(reduce)(job);
   // Streamed stores are ordered with later ones, a "done" flag say, only by a fence.
   if (job.past_the_caches) hwy::FlushStream();
