@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "trireme/base/error.h"
@@ -20,12 +21,24 @@ void copy_rows_of(char* out, const char* from, std::span<const std::int64_t> ind
   }
 }
 
+constexpr std::size_t kRowsAhead = 4;
+
+void fetch(const char* row, std::size_t bytes) {
+  constexpr std::size_t kLine = 64, kMost = 1024;
+  for (std::size_t at = 0; at < std::min(bytes, kMost); at += kLine) __builtin_prefetch(row + at);
+}
+
 void copy_rows(char* out, const char* from, std::span<const std::int64_t> indices,
                std::int64_t first, std::size_t bytes) {
   if (bytes == 4) return copy_rows_of<4>(out, from, indices, first);
   if (bytes == 8) return copy_rows_of<8>(out, from, indices, first);
-  for (const std::int64_t i : indices) {
-    std::memcpy(out, from + static_cast<std::size_t>(i - first) * bytes, bytes);
+  const auto row = [&](std::size_t k) {
+    return from + static_cast<std::size_t>(indices[k] - first) * bytes;
+  };
+  for (std::size_t k = 0; k < indices.size(); ++k) {
+    // Rows at random are not in the cache, and no hardware foresees them.
+    if (k + kRowsAhead < indices.size()) fetch(row(k + kRowsAhead), bytes);
+    std::memcpy(out, row(k), bytes);
     out += bytes;
   }
 }

@@ -13,8 +13,8 @@ namespace trireme {
 void check_indices(std::span<const std::int64_t> indices, Range held);
 
 /// Rows indices[0] - first, indices[1] - first, ... of `from`, which must be contiguous, as one new
-/// tensor. Ten times as fast as index_select for rows of a few hundred bytes. The indices are not
-/// checked.
+/// tensor: one copy of each row, without what index_select spends on generality. The indices are
+/// not checked.
 at::Tensor gather_rows(const at::Tensor& from, std::span<const std::int64_t> indices,
                        std::int64_t first = 0);
 
