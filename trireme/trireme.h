@@ -1,0 +1,16 @@
+#pragma once
+
+/// All that a libtorch program needs to train on several ranks. The program itself decides where
+/// these go in its own loop; README.md has the shortest one.
+
+#include "trireme/base/error.h"
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/model_file.h"
+#include "trireme/comm/communicator.h"
+#include "trireme/data/loader.h"
+#include "trireme/data/sampler.h"
+#include "trireme/optim/clip.h"
+#include "trireme/optim/make_optimizer.h"
+#include "trireme/optim/schedule.h"
+#include "trireme/parallel/strategy.h"
+#include "trireme/world/connect.h"
