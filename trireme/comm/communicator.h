@@ -64,8 +64,9 @@ class Communicator {
   /// `in`: [size() * n] on root, ignored elsewhere. `out`: [n].
   Work scatter(Buffer out, Buffer in, int root);
 
-  /// Messages between two ranks are matched by tag and, within a tag, in order. Count and type must
-  /// agree. A rank may send to itself.
+  /// Messages between two ranks are matched by tag and, within a tag, in order. Where count or type
+  /// differ, recv throws UsageError naming both and the communicator goes on. A rank may send to
+  /// itself. Start both before waiting for either: a send may wait for its recv.
   Work send(Buffer x, int to, int tag = 0);
   Work recv(Buffer x, int from, int tag = 0);
 
