@@ -24,6 +24,7 @@ struct Config {
     std::string task = "auto";
     std::string missing = "error";
     std::string delimiter = "auto";
+    bool header = true;
     bool standardize = false;
     bool standardize_target = false;
     std::string images;

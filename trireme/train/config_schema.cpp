@@ -95,6 +95,8 @@ void add_data(std::vector<ConfigKey>& keys, Config::Data& c) {
   add("missing", &c.missing, "csv: what an empty field does", one_of({"error", "drop", "mean"}));
   add("delimiter", &c.delimiter, "csv: the separator; auto: found in the header",
       one_of({"auto", ",", ";", "\t", " ", "|"}));
+  add("header", &c.header, "csv: the first line names the columns; false: they are 1, 2, ...",
+      anything());
   add("standardize", &c.standardize,
       "features to mean 0 and variance 1, computed over the training samples of all ranks",
       anything());

@@ -63,7 +63,8 @@ class Opening {
                               .classify = classifies(config_),
                               .missing = missing_values_of(data.missing),
                               .dtype = dtype_of_config(config_),
-                              .delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0]};
+                              .delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0],
+                              .header = data.header};
     if (data.sampler == "block" && data.holdout == 0) {
       const auto sampler = block_sampler(sampler_options(count_samples(options)));
       options.rows = sampler->rows_of(tree_.leaves_of(world_.rank()));
