@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lays data sets that Debian packages carry into .cache/data/NAME, as the package has them:
 #
-#   scripts/fetch-data.sh fashion-mnist|randhie|diabetes|digits ...
+#   scripts/fetch-data.sh fashion-mnist|randhie|diabetes|digits|breast-cancer ...
 #
 # Needs no root and installs nothing. Every file is held against the SHA-256 below; a file that is
 # there and right is left alone.
@@ -12,7 +12,7 @@ package_of() {
   case $1 in
     fashion-mnist) echo dataset-fashion-mnist ;;
     randhie) echo python3-statsmodels ;;
-    diabetes | digits) echo python3-sklearn ;;
+    diabetes | digits | breast-cancer) echo python3-sklearn ;;
     *) return 1 ;;
   esac
 }
@@ -37,6 +37,9 @@ diabetes_target.csv.gz bf1ddd1f9d377278450a5f02c24b5e77b1501f2ad673fe9fdf4c4090d
 END
     digits) cat <<END ;;
 digits.csv.gz 46abec6b12486ad9e51943373abcf22bbea1b5a51a1619b361570d8893f1464a $python/sklearn/datasets/data
+END
+    breast-cancer) cat <<END ;;
+breast_cancer.csv fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed $python/sklearn/datasets/data
 END
   esac
 }
@@ -89,10 +92,26 @@ join_diabetes() {
   mv "$folder/diabetes.csv.partial" "$folder/diabetes.csv"
 }
 
+# The package's file begins with a line of counts, 569,30,malignant,benign, where the names of the
+# columns are wanted: three figures of each of ten measurements, and the diagnosis.
+name_breast_cancer() {
+  local folder=.cache/data/breast-cancer
+  if [[ -f $folder/named.csv ]]; then return; fi
+  local measured=(radius texture perimeter area smoothness compactness concavity concave_points
+                  symmetry fractal_dimension)
+  {
+    printf '%s,' "${measured[@]/#/mean_}" "${measured[@]/#/error_}" "${measured[@]/#/worst_}"
+    echo diagnosis
+    sed -e 1d -e 's/,0$/,malignant/' -e 's/,1$/,benign/' "$folder/breast_cancer.csv"
+  } >"$folder/named.csv.partial"
+  mv "$folder/named.csv.partial" "$folder/named.csv"
+}
+
 fetch() {
   local package
   if ! package=$(package_of "$1"); then
-    echo "$0: no data set '$1'; there are fashion-mnist, randhie, diabetes and digits" >&2
+    echo "$0: no data set '$1'; there are fashion-mnist, randhie, diabetes, digits" \
+      "and breast-cancer" >&2
     return 2
   fi
   if ! all_right "$1" && ! lay_from "$1" ""; then
@@ -110,7 +129,10 @@ fetch() {
       return 1
     fi
   fi
-  if [[ $1 == diabetes ]]; then join_diabetes; fi
+  case $1 in
+    diabetes) join_diabetes ;;
+    breast-cancer) name_breast_cancer ;;
+  esac
 }
 
 if [[ $# -eq 0 ]]; then
