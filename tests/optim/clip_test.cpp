@@ -35,11 +35,5 @@ TEST(ClipScale, RefusesALimitOfZero) {
   EXPECT_THROW(clip_scale(1.0, 0.0), UsageError);
 }
 
-TEST(GradientNorm, IsTheRootOfTheSum) {
-  const std::vector<double> squares = {9, 16, 144};
-  EXPECT_EQ(gradient_norm(squares), 13);
-  EXPECT_EQ(gradient_norm({}), 0);
-}
-
 }  // namespace
 }  // namespace trireme

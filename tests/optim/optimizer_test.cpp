@@ -9,7 +9,6 @@
 
 #include "tests/optim/parameters.h"
 #include "trireme/base/error.h"
-#include "trireme/kernels/norm.h"
 #include "trireme/kernels/reduce.h"
 #include "trireme/optim/adagrad.h"
 #include "trireme/optim/adam.h"
@@ -70,7 +69,6 @@ TEST(Optimizer, SumsTheTermsOfAGradientToTheBitsOfAnAllReduce) {
     tree_reduce(outs, pointers, tree, 10'029, DType::kF32, ReduceOp::kMean);
     of_summed.step();
     of_terms.step();
-    EXPECT_THAT(of_terms.block_squares(), testing::ElementsAreArray(of_summed.block_squares()));
   }
   EXPECT_EQ(summed.values(), in_terms.values());
 }
@@ -100,7 +98,6 @@ TEST(Optimizer, LeavesAShardWithoutGradientAlone) {
   adam.step();
   EXPECT_EQ(parameters.values()[0], before[0]);
   EXPECT_NE(parameters.values()[1], before[1]);
-  EXPECT_EQ(adam.block_squares()[0], 0);
   std::vector<std::int64_t> steps;
   for (const Optimizer::Slot& slot : adam.state()) {
     if (slot.name == "step") steps.push_back(*slot.values.as<std::int64_t>());
@@ -117,7 +114,6 @@ TEST(Optimizer, ScalesBeforeItClipsByValue) {
   sgd.set_gradient_clip_value(3);
   sgd.step();
   EXPECT_THAT(values, testing::ElementsAre(-3.0f, 3.0f, -0.5f));
-  EXPECT_EQ(sgd.block_squares()[0], 64 + 64 + 1) << "of the gradient as it came";
 }
 
 TEST(Optimizer, DoesNotClipANaNAway) {
@@ -128,22 +124,6 @@ TEST(Optimizer, DoesNotClipANaNAway) {
   sgd.set_gradient_clip_value(3);
   sgd.step();
   for (const float value : values) EXPECT_TRUE(std::isnan(value));
-}
-
-TEST(Optimizer, MeasuresEachBlockAsSumOfSquaresDoes) {
-  Parameters<float> parameters({10'000, 7});
-  Sgd sgd(parameters.shards());
-  parameters.draw_gradients(0);
-  sgd.step();
-  std::vector<double> wanted;
-  for (const Shard& shard : parameters.shards()) {
-    const Buffer gradient{const_cast<void*>(shard.gradient[0]), shard.values.count, DType::kF32};
-    for (std::int64_t at = 0; at < gradient.count; at += Optimizer::kBlock) {
-      wanted.push_back(
-          sum_of_squares(gradient.slice(at, std::min(Optimizer::kBlock, gradient.count - at))));
-    }
-  }
-  EXPECT_THAT(sgd.block_squares(), testing::ElementsAreArray(wanted));
 }
 
 TEST(Optimizer, GoesOnFromItsStateWithTheSameBits) {

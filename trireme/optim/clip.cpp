@@ -12,10 +12,4 @@ double clip_scale(double norm, double max_norm) {
   return scale > 1 ? 1 : scale;
 }
 
-double gradient_norm(std::span<const double> block_squares) {
-  double sum = 0;
-  for (const double squares : block_squares) sum += squares;
-  return std::sqrt(sum);
-}
-
 }  // namespace trireme

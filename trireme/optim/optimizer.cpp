@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "trireme/base/error.h"
-#include "trireme/kernels/norm.h"
 #include "trireme/kernels/reduce.h"
 
 namespace trireme {
@@ -13,10 +12,6 @@ namespace trireme {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-
-std::int64_t blocks_of(const Shard& shard) {
-  return (shard.values.count + Optimizer::kBlock - 1) / Optimizer::kBlock;
-}
 
 std::size_t padded_bytes(const Shard& shard) {
   return (shard.values.bytes() + kCacheLine - 1) / kCacheLine * kCacheLine;
@@ -56,14 +51,11 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
                      std::vector<std::string> state_names)
     : name_(name), shards_(shards), lr_(lr), state_names_(std::move(state_names)) {
   std::size_t bytes = 0;
-  std::int64_t blocks = 0;
   for (const Shard& shard : shards_) {
     require_f32_or_f64(name_, shard);
     bytes += padded_bytes(shard) * state_names_.size();
-    blocks += blocks_of(shard);
   }
   memory_ = StateMemory(bytes);
-  block_squares_.resize(static_cast<std::size_t>(blocks));
   std::byte* at = memory_.data();
   for (const Shard& shard : shards_) {
     ShardState& state = states_.emplace_back();
@@ -75,20 +67,12 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
 }
 
 void Optimizer::step() {
-  double* squares = block_squares_.data();
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    const Shard& shard = shards_[i];
-    if (shard.has_gradient) {
-      update_shard(shard, i, squares);
-    } else {
-      std::fill_n(squares, blocks_of(shard), 0.0);
-    }
-    squares += blocks_of(shard);
+    if (shards_[i].has_gradient) update_shard(shards_[i], states_[i]);
   }
 }
 
-void Optimizer::update_shard(const Shard& shard, std::size_t index, double* squares) {
-  ShardState& state = states_[index];
+void Optimizer::update_shard(const Shard& shard, ShardState& state) {
   ++state.step;
   GradientBlocks gradient(shard);
   std::vector<void*> arrays(state.arrays.size());
@@ -99,8 +83,6 @@ void Optimizer::update_shard(const Shard& shard, std::size_t index, double* squa
                    [&](const Buffer& array) { return array.slice(first, count).data; });
     update({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_}, arrays,
            state.step);
-    // After the update, which reads all arrays side by side: the block is in the cache by then.
-    *squares++ = sum_of_squares({const_cast<void*>(block), count, shard.values.dtype});
   }
 }
 

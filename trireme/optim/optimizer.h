@@ -13,7 +13,7 @@
 namespace trireme {
 
 /// An optimizer updates the shards of a strategy in one pass over memory: gradients of several
-/// ranks are summed, cut, measured and used block by block while they lie in the cache.
+/// ranks are summed, cut and used block by block while they lie in the cache.
 ///
 ///     AdamW optimizer(strategy->attach(*model), {.lr = 3e-4});
 ///     optimizer.step();   // after strategy->reduce_gradients()
@@ -23,7 +23,7 @@ namespace trireme {
 /// shards. One thread at a time.
 class Optimizer {
  public:
-  /// Elements of the pieces that are updated at a time, and of those that block_squares() counts.
+  /// Elements that are updated at a time.
   static constexpr std::int64_t kBlock = 4096;
 
   virtual ~Optimizer() = default;
@@ -40,10 +40,6 @@ class Optimizer {
   void set_gradient_scale(double scale) { gradient_scale_ = scale; }
   /// Then they are cut to [-limit, limit]; 0: they are not.
   void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
-
-  /// The sum of squares of each block of each shard in the last step's gradient, as it came, in
-  /// order; 0 for the blocks of a shard without gradient.
-  std::span<const double> block_squares() const { return block_squares_; }
 
   /// One piece of the state, by torch's name: "step" (i64, one element), "exp_avg", ...
   struct Slot {
@@ -72,12 +68,12 @@ class Optimizer {
   /// counts this shard's updates from 1.
   virtual void update(const Update& part, std::span<void* const> state, std::int64_t step) = 0;
 
-  void update_shard(const Shard& shard, std::size_t index, double* squares);
-
   struct ShardState {
     std::int64_t step = 0;
     std::vector<Buffer> arrays;
   };
+
+  void update_shard(const Shard& shard, ShardState& state);
 
   std::string name_;
   std::span<Shard> shards_;
@@ -87,7 +83,6 @@ class Optimizer {
   std::vector<std::string> state_names_;
   StateMemory memory_;
   std::vector<ShardState> states_;
-  std::vector<double> block_squares_;
 };
 
 }  // namespace trireme

@@ -1,5 +1,8 @@
 #include "trireme/train/components.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "trireme/optim/make_optimizer.h"
 
 namespace trireme {
@@ -7,6 +10,14 @@ namespace trireme {
 int virtual_workers_of(const Config& config, int ranks) {
   const std::int64_t asked = config.training.virtual_workers;
   return asked == 0 ? ranks : static_cast<int>(asked);
+}
+
+int prefetch_steps_of(const Config& config, int ranks) {
+  constexpr int kSteps = 64;
+  if (config.data.prefetch_steps >= 0) return static_cast<int>(config.data.prefetch_steps);
+  const auto busy =
+      static_cast<unsigned>(ranks * std::max<std::int64_t>(1, config.training.threads));
+  return std::thread::hardware_concurrency() > busy ? kSteps : 0;
 }
 
 DType dtype_of_config(const Config& config) {

@@ -38,7 +38,7 @@ struct Config {
     double holdout = 0.0;
     std::string sampler = "random";
     bool drop_last = false;
-    std::int64_t prefetch_steps = 16;
+    std::int64_t prefetch_steps = -1;
   } data;
 
   struct Model {

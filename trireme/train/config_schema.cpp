@@ -41,6 +41,10 @@ Rule not_negative() {
                      [](double x) { return x >= 0 && std::isfinite(x); });
 }
 
+Rule at_least(double least) {
+  return number_rule(fmt::format("{} or more", least), [=](double x) { return x >= least; });
+}
+
 Rule fraction() {
   return number_rule("a number from 0 up to but without 1",
                      [](double x) { return x >= 0 && x < 1; });
@@ -116,8 +120,9 @@ void add_data(std::vector<ConfigKey>& keys, Config::Data& c) {
       "in order, dealt out in turn",
       one_of({"random", "block", "sequential"}));
   add("drop_last", &c.drop_last, "leave out the last, smaller batch of an epoch", anything());
-  add("prefetch_steps", &c.prefetch_steps, "steps that a thread reads ahead; 0: no thread",
-      not_negative());
+  add("prefetch_steps", &c.prefetch_steps,
+      "steps that a thread reads ahead; 0: no thread; -1: 64 if a core is free for it, else 0",
+      at_least(-1));
 }
 
 void add_model(std::vector<ConfigKey>& keys, Config::Model& c) {

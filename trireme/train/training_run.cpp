@@ -61,7 +61,7 @@ TrainingRun::TrainingRun(const Config& config, Communicator& world, Observer& ob
   if (resume) restore();
   loader_ = std::make_unique<Loader>(*data_.train, *data_.sampler, strategy_->virtual_workers(),
                                      Range{first_step_, std::max(first_step_, last_step_)},
-                                     LoaderOptions{static_cast<int>(config.data.prefetch_steps)});
+                                     LoaderOptions{prefetch_steps_of(config, world.size())});
 }
 
 void TrainingRun::restore() {
