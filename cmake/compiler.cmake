@@ -23,9 +23,9 @@ if(PROJECT_IS_TOP_LEVEL)
     add_link_options(-fuse-ld=mold)
   endif()
 endif()
-# g++ 12 reports false positives of these two through inlined strings and libtorch headers.
+# g++ 12 reports false positives of these through inlined strings and libtorch headers.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict)
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow)
 endif()
 
 if(TRIREME_SANITIZE)

@@ -46,6 +46,19 @@ struct Job {
   bool json = false;
 };
 
+// One a core, and no more than there is work for.
+int default_ranks(const Config& config) {
+  const std::int64_t workers = config.training.virtual_workers;
+  return workers == 0 ? usable_cores()
+                      : static_cast<int>(std::min<std::int64_t>(workers, usable_cores()));
+}
+
+// What depends on the ranks is written down, so that resuming on others is the same run.
+void resolve(Config::Training& training, int ranks) {
+  if (training.virtual_workers == 0) training.virtual_workers = ranks;
+  if (training.threads == 0) training.threads = std::max(1, usable_cores() / ranks);
+}
+
 Job job_of(const TrainArguments& arguments) {
   std::filesystem::path file;
   std::vector<std::string> overrides;
@@ -61,7 +74,7 @@ Job job_of(const TrainArguments& arguments) {
           word, file.string()));
     }
   }
-  Job job{.ranks = arguments.ranks > 0 ? arguments.ranks : usable_cores(), .json = arguments.json};
+  Job job{.json = arguments.json};
   if (!arguments.resume.empty()) {
     if (!file.empty()) {
       throw UsageError(
@@ -81,9 +94,8 @@ Job job_of(const TrainArguments& arguments) {
     throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
   }
   job.config = read_config(file, overrides);
-  if (job.config.training.threads == 0) {
-    job.config.training.threads = std::max(1, usable_cores() / job.ranks);
-  }
+  job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
+  resolve(job.config.training, job.ranks);
   check(job.config, job.ranks);
   return job;
 }
@@ -157,8 +169,8 @@ int run(const Job& job) {
   options.log_directory = directory.logs();
   options.pin_to_cores = job.config.parallelism.pin;
   options.stderr_fd = log;
-  options.world.timeout = std::chrono::milliseconds(
-      static_cast<std::int64_t>(1000 * job.config.communication.timeout));
+  options.world.timeout =
+      std::chrono::milliseconds(static_cast<std::int64_t>(1000 * job.config.communication.timeout));
   const Verdict verdict = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
   ::close(log);
