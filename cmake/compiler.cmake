@@ -16,7 +16,8 @@ if(PROJECT_IS_TOP_LEVEL)
   find_program(ccache ccache)
   if(ccache)
     set(CMAKE_CXX_COMPILER_LAUNCHER
-        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${ccache})
+        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros
+        CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ccache})
   endif()
   find_program(mold mold)
   if(mold)
