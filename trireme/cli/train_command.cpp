@@ -22,6 +22,7 @@
 #include "trireme/cli/progress.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/exit_codes.h"
+#include "trireme/launch/heap.h"
 #include "trireme/launch/launcher.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
@@ -102,6 +103,7 @@ Job job_of(const TrainArguments& arguments) {
 
 int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   stop_on_signals();
+  keep_freed_memory();
   Progress progress(rank, terminal);
   try {
     const auto communicator = shm::World::open(world_fd).join(rank);

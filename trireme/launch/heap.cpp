@@ -1,0 +1,16 @@
+#include "trireme/launch/heap.h"
+
+#include <malloc.h>
+
+namespace trireme {
+
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  constexpr int kGibibyte = 1 << 30;
+  // What is larger is a data set rather than a step's tensor.
+  ::mallopt(M_MMAP_THRESHOLD, kGibibyte);
+  ::mallopt(M_TRIM_THRESHOLD, kGibibyte);
+#endif
+}
+
+}  // namespace trireme
