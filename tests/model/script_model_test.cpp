@@ -155,6 +155,11 @@ TEST_F(ScriptFile, WithoutParametersOrForwardIsRefused) {
   empty.define("def forward(self, x):\n  return x\n");
   empty.save(path_.string());
   EXPECT_THAT(complaint(), HasSubstr("no parameters"));
+  torch::jit::Module fixed("fixed");
+  fixed.register_parameter("weight", at::ones({2}), false);
+  fixed.define("def forward(self, x):\n  return x * self.weight\n");
+  fixed.save(path_.string());
+  EXPECT_THAT(complaint(), HasSubstr("must require a gradient, none does"));
   torch::jit::Module silent("silent");
   silent.register_parameter("weight", at::ones({2}).requires_grad_(true), false);
   silent.define("def run(self, x):\n  return x\n");

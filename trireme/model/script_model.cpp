@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include "trireme/base/error.h"
@@ -45,6 +46,13 @@ ScriptModel::ScriptModel(const std::filesystem::path& path) : path_(path), modul
     throw DataError(
         fmt::format("{}: the module has no parameters to train; save it with torch.jit.script or "
                     "torch.jit.trace, without torch.jit.freeze",
+                    path.string()));
+  }
+  const auto parameters = tensors().parameters;
+  if (std::ranges::none_of(parameters, [](const auto& p) { return p.second.requires_grad(); })) {
+    throw DataError(
+        fmt::format("{}: a parameter must require a gradient, none does; call requires_grad_() on "
+                    "them before saving",
                     path.string()));
   }
 }

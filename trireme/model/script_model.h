@@ -14,7 +14,7 @@ namespace trireme {
 class ScriptModel final : public Model {
  public:
   /// Throws UsageError if there is no such file, DataError if it is no TorchScript module with a
-  /// forward method and at least one parameter.
+  /// forward method and at least one parameter that requires a gradient.
   explicit ScriptModel(const std::filesystem::path& path);
 
   /// Throws DataError with TorchScript's own explanation if the code fails.
