@@ -31,6 +31,15 @@ TEST(Config, ReadsEverySectionAndOverridesComeLast) {
   EXPECT_EQ(config.run.directory, "out");
 }
 
+TEST(Config, TakesAnyOverrideOfATextAsText) {
+  const std::vector<std::string> overrides = {"data.target=65", "run.directory='7'",
+                                              "data.path=[1].csv"};
+  const Config config = parse_config("", "run.toml", overrides);
+  EXPECT_EQ(config.data.target, "65");
+  EXPECT_EQ(config.run.directory, "7");
+  EXPECT_EQ(config.data.path, "[1].csv");
+}
+
 TEST(Config, NamesFileLineColumnAndWhatWasWanted) {
   EXPECT_EQ(error_of("[optimizer]\nlr = \"fast\"\n"),
             "run.toml:2:6: optimizer.lr must be a number, got 'fast'");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <toml++/toml.h>
+#include <algorithm>
 #include <sstream>
 
 #include "trireme/base/error.h"
@@ -106,6 +107,12 @@ class Reader {
     }
   }
 
+  bool is_text(const std::string& name) const {
+    return std::ranges::any_of(keys_, [&](const ConfigKey& key) {
+      return key.name == name && std::holds_alternative<std::string*>(key.value);
+    });
+  }
+
  private:
   bool is_section(const std::string& name) const {
     return std::any_of(names_.begin(), names_.end(),
@@ -137,7 +144,9 @@ class Reader {
   std::vector<std::string> names_;
 };
 
-toml::table parse_override(const std::string& text) {
+// `is_text`: whether a key takes text, which then needs no quotes, whatever it looks like.
+toml::table parse_override(const std::string& text,
+                           const std::function<bool(const std::string&)>& is_text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
     throw UsageError(
@@ -146,7 +155,8 @@ toml::table parse_override(const std::string& text) {
   const std::string key = text.substr(0, equals);
   const std::string value = text.substr(equals + 1);
   try {
-    return toml::parse(fmt::format("{} = {}", key, value));
+    toml::table table = toml::parse(fmt::format("{} = {}", key, value));
+    if (!is_text(key) || table.at_path(key).is_string()) return table;
   } catch (const toml::parse_error&) {
     // Text without quotes.
   }
@@ -175,7 +185,8 @@ Config parse_config(const std::string& text, const std::string& source,
                                  std::string_view(error.description())));
   }
   for (const std::string& override_text : overrides) {
-    reader.read(parse_override(override_text), "",
+    const auto is_text = [&](const std::string& key) { return reader.is_text(key); };
+    reader.read(parse_override(override_text, is_text), "",
                 [](const toml::node&) { return std::string("command line"); });
   }
   return config;
