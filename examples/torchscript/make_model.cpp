@@ -14,10 +14,12 @@ using torch::jit::Module;
 // y = x W^T + b with the initial values of torch.nn.Linear.
 Module linear(std::int64_t inputs, std::int64_t outputs) {
   const double bound = 1 / std::sqrt(static_cast<double>(inputs));
+  const auto initial = [&](torch::IntArrayRef shape) {
+    return torch::empty(shape).uniform_(-bound, bound).requires_grad_();  // or it is not trained
+  };
   Module layer("Linear");
-  layer.register_parameter("weight", torch::empty({outputs, inputs}).uniform_(-bound, bound),
-                           false);
-  layer.register_parameter("bias", torch::empty({outputs}).uniform_(-bound, bound), false);
+  layer.register_parameter("weight", initial({outputs, inputs}), false);
+  layer.register_parameter("bias", initial({outputs}), false);
   layer.define(R"(
     def forward(self, x):
       return torch.addmm(self.bias, x, self.weight.t())

@@ -1,0 +1,55 @@
+// Classification: data held back is recognised about as well as the examples say.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/examples/example_folder.h"
+#include "trireme/formats/safetensors.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::Ge;
+using testing::HasSubstr;
+using testing::UnorderedElementsAre;
+
+class NetworkExamples : public testing::Test {
+ protected:
+  double accuracy(const std::string& run) const {
+    return metric(folder_ / run, "/evaluation/accuracy").back();
+  }
+
+  ExampleFolder folder_;
+};
+
+TEST_F(NetworkExamples, DigitsAreReadByTheMlp) {
+  folder_.train("digits", 2);
+  EXPECT_THAT(accuracy("runs/digits"), Ge(0.95));
+}
+
+TEST_F(NetworkExamples, TumoursAreToldApartByLogisticRegression) {
+  folder_.train("breast-cancer", 2);
+  EXPECT_THAT(accuracy("runs/breast-cancer"), Ge(0.94));
+}
+
+// A fifth of an epoch of three.
+TEST_F(NetworkExamples, ClothesAreToldApartByTheCnn) {
+  folder_.train("fashion-mnist", 2, {"training.steps=200", "checkpoint.keep=1"});
+  EXPECT_THAT(accuracy("runs/fashion-mnist"), Ge(0.8));
+}
+
+TEST_F(NetworkExamples, ATorchScriptFileIsTrainedUnderItsOwnNames) {
+  const Ended written = folder_.trireme(
+      {"run", "-n", "1", example_program("make_torchscript_model"), "runs/model.pt"});
+  ASSERT_EQ(written.exit_code, 0) << written.err;
+  folder_.train("torchscript", 2);
+  const std::vector<double> losses = metric(folder_ / "runs/torchscript", "/loss");
+  EXPECT_LT(losses.back(), losses.front() / 2);
+  EXPECT_THAT(accuracy("runs/torchscript"), Ge(0.95));
+  EXPECT_THAT(
+      SafetensorsFile(folder_ / "runs/torchscript/model.safetensors").names(),
+      UnorderedElementsAre("expand.weight", "expand.bias", "classify.weight", "classify.bias"));
+}
+
+}  // namespace
+}  // namespace trireme::test

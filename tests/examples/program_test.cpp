@@ -1,0 +1,56 @@
+// Programs of a user's own, on one to four ranks.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/examples/example_folder.h"
+#include "trireme/base/files.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::HasSubstr;
+
+class ProgramExamples : public testing::Test {
+ protected:
+  Ended on_ranks(int ranks, std::vector<std::string> command) const {
+    command.front() = example_program(command.front());
+    command.insert(command.begin(), {"run", "-n", std::to_string(ranks)});
+    return folder_.trireme(command);
+  }
+
+  ExampleFolder folder_;
+};
+
+TEST_F(ProgramExamples, CoreAddsUpOverTheRanks) {
+  for (const int ranks : {1, 2, 3, 4}) {
+    EXPECT_THAT(on_ranks(ranks, {"core"}).out,
+                HasSubstr(fmt::format("= {}, a million times", ranks * (ranks + 1) / 2)));
+  }
+}
+
+TEST_F(ProgramExamples, ReadmeLearnsOnTheRanks) {
+  for (const int ranks : {1, 2, 3, 4}) {
+    EXPECT_THAT(on_ranks(ranks, {"readme"}).out, HasSubstr(fmt::format("on {} ranks", ranks)));
+  }
+}
+
+TEST_F(ProgramExamples, OwnModuleIsTheSameOnAnyNumberOfRanks) {
+  std::vector<std::string> models;
+  for (const int ranks : {1, 2, 3, 4}) {
+    const std::string model = fmt::format("digits-{}.safetensors", ranks);
+    const std::string out =
+        on_ranks(ranks, {"own_module", ".cache/data/digits/digits.csv.gz", model}).out;
+    double accuracy = 0;
+    const std::size_t place = out.find("accuracy ");
+    ASSERT_NE(place, std::string::npos) << out;
+    accuracy = std::stod(out.substr(place + 9));
+    EXPECT_GE(accuracy, 95) << out;
+    models.push_back(read_file(folder_ / model));
+    EXPECT_TRUE(models.back() == models.front()) << ranks << " ranks";
+  }
+}
+
+}  // namespace
+}  // namespace trireme::test

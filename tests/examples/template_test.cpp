@@ -1,0 +1,36 @@
+// What `trireme init` writes works as it is.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/examples/example_folder.h"
+#include "trireme/base/files.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::Gt;
+using testing::HasSubstr;
+
+class Templates : public testing::TestWithParam<std::string> {};
+
+TEST_P(Templates, PassADryRun) {
+  const ExampleFolder folder;
+  write_file_atomically(folder / "run.toml", folder.trireme({"init", GetParam()}).out);
+  const Ended dry = folder.trireme({"train", "run.toml", "-n", "3", "--dry-run"});
+  EXPECT_THAT(dry.out, HasSubstr("name = '" + GetParam() + "'"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "run"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, Templates, testing::Values("linear", "mlp", "cnn"),
+                         [](const auto& info) { return info.param; });
+
+TEST(LinearTemplate, TrainsAsItIs) {
+  const ExampleFolder folder;
+  write_file_atomically(folder / "run.toml", folder.trireme({"init", "linear"}).out);
+  folder.trireme({"train", "run.toml", "-n", "2"});
+  EXPECT_THAT(metric(folder / "run", "/evaluation/r2").back(), Gt(0.999));
+}
+
+}  // namespace
+}  // namespace trireme::test
