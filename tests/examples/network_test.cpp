@@ -10,7 +10,6 @@ namespace trireme::test {
 namespace {
 
 using testing::Ge;
-using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 
 class NetworkExamples : public testing::Test {
@@ -32,7 +31,7 @@ TEST_F(NetworkExamples, TumoursAreToldApartByLogisticRegression) {
   EXPECT_THAT(accuracy("runs/breast-cancer"), Ge(0.94));
 }
 
-// A fifth of an epoch of three.
+// A seventh of the whole run.
 TEST_F(NetworkExamples, ClothesAreToldApartByTheCnn) {
   folder_.train("fashion-mnist", 2, {"training.steps=200", "checkpoint.keep=1"});
   EXPECT_THAT(accuracy("runs/fashion-mnist"), Ge(0.8));
