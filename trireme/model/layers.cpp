@@ -18,6 +18,15 @@ at::Tensor as_rows(const at::Tensor& input) {
   return input.dim() == 2 ? input : input.flatten(1);
 }
 
+// The same images with the channels of a pixel side by side, an order that the layers after a
+// convolution keep: libtorch pools and normalises several times faster so.
+at::Tensor channels_last(const at::Tensor& images) {
+  if (images.size(1) > 1) return images.contiguous(at::MemoryFormat::ChannelsLast);
+  // With one channel both orders are the same memory, and the strides alone tell which is meant.
+  const auto rows = images.size(2), columns = images.size(3);
+  return images.contiguous().as_strided(images.sizes(), {rows * columns, 1, columns, 1});
+}
+
 }  // namespace
 
 Activation activation_named(std::string_view name) {
@@ -92,6 +101,7 @@ CnnModule::CnnModule(const CnnShape& shape, Hidden hidden) : hidden_(hidden) {
 at::Tensor CnnModule::forward(const at::Tensor& input) {
   at::Tensor x = typed(input, blocks_.front()->convolution->weight);
   if (x.dim() == 3) x = x.unsqueeze(1);
+  x = channels_last(x);
   for (const auto& block : blocks_) {
     x = block->convolution->forward(x);
     if (block->normalisation) x = block->normalisation->forward(x);
