@@ -42,7 +42,7 @@ TEST(Config, TakesAnyOverrideOfATextAsText) {
 
 TEST(Config, NamesFileLineColumnAndWhatWasWanted) {
   EXPECT_EQ(error_of("[optimizer]\nlr = \"fast\"\n"),
-            "run.toml:2:6: optimizer.lr must be a number, got 'fast'");
+            "run.toml:2:6: optimizer.lr must be a number, got \"fast\"");
   EXPECT_EQ(error_of("[optimizer]\n\n  lr = -1.5"),
             "run.toml:3:8: optimizer.lr must be a positive number, got -1.5");
   EXPECT_EQ(error_of("[training]\nsteps = 1.5"),
@@ -53,13 +53,28 @@ TEST(Config, NamesFileLineColumnAndWhatWasWanted) {
 
 TEST(Config, NamesTheKeyThatWasMeant) {
   EXPECT_EQ(error_of("[optimiser]\nlr = 1\n"),
-            "run.toml:1:1: unknown key optimiser; `trireme keys` lists them");
+            "run.toml:1:1: unknown key optimiser; did you mean optimizer?");
   EXPECT_EQ(error_of("[optimizer]\nlearning_rate = 1\nmomentun = 0.5"),
             "run.toml:2:17: unknown key optimizer.learning_rate; `trireme keys` lists them");
   EXPECT_THAT(error_of("[optimizer]\nmomentun = 0.5"),
               HasSubstr("did you mean optimizer.momentum?"));
   EXPECT_THAT(error_of("", {"training.step=5"}),
               HasSubstr("command line: unknown key training.step; did you mean training.steps?"));
+}
+
+TEST(Config, NamesTheSectionOfAKeyThatStandsAlone) {
+  EXPECT_EQ(error_of("lr = 1"), "run.toml:1:6: unknown key lr; did you mean optimizer.lr?");
+}
+
+TEST(Config, RefusesNumbersThatWouldOverflow) {
+  EXPECT_THAT(error_of("", {"training.virtual_workers=4294967297"}),
+              HasSubstr("must be a number from 0 to 65536, got 4294967297"));
+  EXPECT_THAT(error_of("", {"training.epochs=9223372036854775807"}),
+              HasSubstr("must be a number from 1 to 1000000"));
+  EXPECT_THAT(error_of("", {"training.threads=100000"}), HasSubstr("a number from 0 to 1024"));
+  EXPECT_THAT(error_of("", {"communication.timeout=1e300"}), HasSubstr("a number of seconds"));
+  EXPECT_THAT(error_of("", {"model.hidden=[8, 99999999999]"}), HasSubstr("got [8, 99999999999]"));
+  EXPECT_THAT(error_of("", {"run.directory=''"}), HasSubstr("must be a path, got \"\""));
 }
 
 TEST(Config, RefusesWhatIsNoToml) {

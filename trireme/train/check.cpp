@@ -20,6 +20,9 @@ void require_file(std::string_view key, const std::string& path) {
                                     ? ""
                                     : " (apt-get install dataset-fashion-mnist)"));
   }
+  if (std::filesystem::is_directory(path)) {
+    throw DataError(fmt::format("{} must name a file, {} is a folder", key, path));
+  }
 }
 
 void check_data(const Config::Data& data) {

@@ -81,7 +81,16 @@ struct Assign {
   }
 };
 
+// As a user would write it: "text", 0.9.
 std::string shown(const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return fmt::format("\"{}\"", *text);
+  if (const auto number = node.value_exact<double>()) return fmt::format("{}", *number);
+  if (const toml::array* array = node.as_array()) {
+    std::vector<std::string> items;
+    for (const toml::node& item : *array) items.push_back(shown(item));
+    return fmt::format("[{}]", fmt::join(items, ", "));
+  }
+  if (node.is_table()) return "a section";
   std::ostringstream out;
   node.visit([&](const auto& value) { out << value; });
   return out.str();
@@ -135,9 +144,20 @@ class Reader {
 
   std::string unknown(const std::string& name) const {
     std::string message = fmt::format("unknown key {}", name);
-    const std::string guess = nearest(name, names_);
+    const std::string guess = meant_by(name);
     if (!guess.empty()) return message + fmt::format("; did you mean {}?", guess);
     return message + "; `trireme keys` lists them";
+  }
+
+  // A section misspelt, a key without its section, or the nearest key.
+  std::string meant_by(const std::string& name) const {
+    if (name.find('.') != std::string::npos) return nearest(name, names_);
+    std::vector<std::string> sections;
+    for (const std::string& key : names_) {
+      if (key.ends_with("." + name)) return key;
+      sections.push_back(key.substr(0, key.find('.')));
+    }
+    return nearest(name, sections);
   }
 
   std::vector<ConfigKey> keys_;

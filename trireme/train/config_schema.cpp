@@ -14,6 +14,14 @@ namespace {
 using Rule = ConfigKey::Rule;
 using Target = ConfigKey::Target;
 
+// Beyond these a number is a slip of the hand, and products of two would overflow.
+constexpr std::int64_t kMaxSamples = std::int64_t{1} << 42;
+constexpr std::int64_t kMaxEpochs = 1'000'000;
+constexpr std::int64_t kMaxWidth = std::int64_t{1} << 31;
+constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
+constexpr std::int64_t kMaxThreads = 1024;
+constexpr std::int64_t kMaxTimeoutSeconds = 1'000'000'000;
+
 double number(const Target& value) {
   if (const auto* integer = std::get_if<std::int64_t*>(&value)) {
     return static_cast<double>(**integer);
@@ -45,6 +53,23 @@ Rule at_least(double least) {
   return number_rule(fmt::format("{} or more", least), [=](double x) { return x >= least; });
 }
 
+Rule positive_up_to(std::int64_t most) {
+  return number_rule(fmt::format("a number from 1 to {}", most),
+                     [most](double x) { return x >= 1 && x <= static_cast<double>(most); });
+}
+
+Rule up_to(std::int64_t most) {
+  return number_rule(fmt::format("a number from 0 to {}", most),
+                     [most](double x) { return x >= 0 && x <= static_cast<double>(most); });
+}
+
+Rule path() {
+  return [](const Target& value) -> std::optional<std::string> {
+    if (!std::get<std::string*>(value)->empty()) return std::nullopt;
+    return "a path";
+  };
+}
+
 Rule fraction() {
   return number_rule("a number from 0 up to but without 1",
                      [](double x) { return x >= 0 && x < 1; });
@@ -61,9 +86,10 @@ Rule one_of(std::vector<std::string> allowed) {
 Rule positive_integers() {
   return [](const Target& value) -> std::optional<std::string> {
     const auto& list = *std::get<std::vector<std::int64_t>*>(value);
-    const bool good = std::all_of(list.begin(), list.end(), [](std::int64_t x) { return x > 0; });
+    const bool good = std::all_of(list.begin(), list.end(),
+                                  [](std::int64_t x) { return x > 0 && x <= kMaxWidth; });
     if (good) return std::nullopt;
-    return "a list of positive integers";
+    return fmt::format("a list of integers from 1 to {}", kMaxWidth);
   };
 }
 
@@ -110,8 +136,9 @@ void add_data(std::vector<ConfigKey>& keys, Config::Data& c) {
   add("test_path", &c.test_path, "csv: a file to evaluate on", anything());
   add("test_images", &c.test_images, "idx: images to evaluate on", anything());
   add("test_labels", &c.test_labels, "idx: their labels", anything());
-  add("samples", &c.samples, "linear_model: how many samples", positive());
-  add("features_count", &c.features_count, "linear_model: inputs of a sample", positive());
+  add("samples", &c.samples, "linear_model: how many samples", positive_up_to(kMaxSamples));
+  add("features_count", &c.features_count, "linear_model: inputs of a sample",
+      positive_up_to(kMaxWidth));
   add("noise", &c.noise, "linear_model: standard deviation of the noise", not_negative());
   add("holdout", &c.holdout, "share of the samples held back for evaluation, chosen by the seed",
       fraction());
@@ -133,7 +160,7 @@ void add_model(std::vector<ConfigKey>& keys, Config::Model& c) {
   add("hidden", &c.hidden, "mlp, cnn: widths of the hidden layers; empty: 512, 512 and 128",
       positive_integers());
   add("channels", &c.channels, "cnn: channels of each convolution", positive_integers());
-  add("kernel", &c.kernel, "cnn: side of the kernels, in pixels", positive());
+  add("kernel", &c.kernel, "cnn: side of the kernels, in pixels", positive_up_to(1 << 16));
   add("activation", &c.activation, "mlp, cnn", one_of({"relu", "tanh", "gelu", "sigmoid"}));
   add("batch_norm", &c.batch_norm, "cnn: normalise after each convolution", anything());
   add("dropout", &c.dropout, "mlp, cnn: share of the hidden values set to zero", fraction());
@@ -146,18 +173,19 @@ void add_model(std::vector<ConfigKey>& keys, Config::Model& c) {
 
 void add_training(std::vector<ConfigKey>& keys, Config::Training& c) {
   const Section add{keys, "training."};
-  add("epochs", &c.epochs, "passes over the data, if steps is 0", positive());
+  add("epochs", &c.epochs, "passes over the data, if steps is 0", positive_up_to(kMaxEpochs));
   add("steps", &c.steps, "optimizer updates; 0: as many as epochs ask for", not_negative());
-  add("global_batch", &c.global_batch, "samples of one step over all ranks", positive());
+  add("global_batch", &c.global_batch, "samples of one step over all ranks",
+      positive_up_to(kMaxSamples));
   add("virtual_workers", &c.virtual_workers,
       "fixed slices of the global batch: the same number gives the same bits on any number of "
       "ranks, and more than the ranks accumulate gradients; 0: one a rank",
-      not_negative());
+      up_to(kMaxVirtualWorkers));
   add("dtype", &c.dtype, "of data and parameters", one_of({"f32", "f64"}));
   add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
       one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));
   add("seed", &c.seed, "of initial weights, shuffling, dropout and generated data", not_negative());
-  add("threads", &c.threads, "libtorch threads of a rank; 0: cores / ranks", not_negative());
+  add("threads", &c.threads, "libtorch threads of a rank; 0: cores / ranks", up_to(kMaxThreads));
   add("clip_norm", &c.clip_norm, "largest L2 norm of the gradient; 0: no limit", not_negative());
   add("clip_value", &c.clip_value, "largest absolute value in the gradient; 0: no limit",
       not_negative());
@@ -203,7 +231,9 @@ void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   add("communication.mode", &c.communication.mode, "all ranks wait for each other at each step",
       one_of({"synchronous"}));
   add("communication.timeout", &c.communication.timeout,
-      "seconds after which a rank that does not come is an error", positive());
+      "seconds after which a rank that does not come is an error",
+      number_rule("a number of seconds from 0.001 to 1000000000",
+                  [](double x) { return x >= 0.001 && x <= kMaxTimeoutSeconds; }));
   add("evaluation.every_epochs", &c.evaluation.every_epochs,
       "epochs between two evaluations; 0: only at the end", not_negative());
   add("evaluation.every_steps", &c.evaluation.every_steps, "the same in steps; 0: off",
@@ -221,7 +251,7 @@ void add_rest(std::vector<ConfigKey>& keys, Config& c) {
 std::vector<ConfigKey> schema_of(Config& config) {
   std::vector<ConfigKey> keys;
   keys.push_back({"run.directory", &config.run.directory,
-                  "where model, metrics, logs and checkpoints are written", anything()});
+                  "where model, metrics, logs and checkpoints are written", path()});
   add_data(keys, config.data);
   add_model(keys, config.model);
   add_training(keys, config.training);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <utility>
 
 #include "trireme/base/error.h"
@@ -107,10 +108,20 @@ class Opening {
   }
 
   void hold_out_samples() {
+    require_both_parts(sets_.train->size());
     Split split = hold_out(*sets_.train, config_.data.holdout,
                            static_cast<std::uint64_t>(config_.training.seed));
     sets_.train = own(std::move(split.train));
     sets_.evaluation = own(std::move(split.held_out));
+  }
+
+  void require_both_parts(std::int64_t samples) const {
+    const double share = config_.data.holdout;
+    const auto held_out = std::llround(share * static_cast<double>(samples));
+    if (held_out > 0 && held_out < samples) return;
+    throw UsageError(fmt::format(
+        "data.holdout must leave samples to train on and samples to evaluate on, got {} of {}",
+        share, samples));
   }
 
   void standardize() {
