@@ -20,7 +20,7 @@ build:
 
 run: build
 	@scripts/fetch-data.sh fashion-mnist
-	@$(program) train examples/fashion-mnist.toml
+	@$(program) train examples/fashion-mnist.toml --overwrite
 
 test:
 	@scripts/install-dependencies.sh --test

@@ -21,7 +21,8 @@ std::string failure_box(const Verdict& verdict, const std::string& resume_comman
   if (!verdict.log.empty()) lines.push_back("log: " + verdict.log);
   if (!resume_command.empty()) lines.push_back("resume with: " + resume_command);
 
-  const int width = std::max(40, terminal.columns() - 4);
+  // No frame at the right: lines are shown whole, to be copied, however narrow the window.
+  const int width = std::clamp(terminal.columns() - 2, 10, 78);
   std::string rule;
   for (int i = 0; i < width; ++i) rule += "─";
   std::string box = terminal.red("┌" + rule) + "\n";

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 
@@ -22,13 +21,6 @@ double resident_bytes() {
   double total = 0, resident = 0;
   statm >> total >> resident;
   return resident * static_cast<double>(::sysconf(_SC_PAGESIZE));
-}
-
-std::string bar(double share, int width) {
-  const int full = std::clamp(static_cast<int>(share * width), 0, width);
-  std::string text(static_cast<std::size_t>(full), '=');
-  if (full < width) text += '>' + std::string(static_cast<std::size_t>(width - full - 1), ' ');
-  return "[" + text + "]";
 }
 
 std::string metrics_of(const EvaluationReport& report) {
@@ -54,15 +46,15 @@ bool Progress::stop_requested() {
 void Progress::on_start(const RunDescription& run) {
   run_ = run;
   started_ = shown_ = Clock::now();
-  shown_step_ = run.first_step;
+  shown_epoch_ = static_cast<double>(run.first_step) / static_cast<double>(run.steps_per_epoch);
   const std::string what = fmt::format(
       "{}, {} parameters; {} samples, {} held back for evaluation", run.model,
       with_commas(run.parameters), with_commas(run.samples), with_commas(run.evaluation_samples));
   const std::string how = fmt::format(
-      "{} rank{} x {} thread{}, global batch {}, {} virtual workers, {} steps of {} an epoch",
+      "{} rank{} x {} thread{}, global batch {}, {} virtual worker{}, {} steps of {} an epoch",
       run.ranks, run.ranks == 1 ? "" : "s", run.threads, run.threads == 1 ? "" : "s",
-      with_commas(run.global_batch), run.virtual_workers, with_commas(run.steps),
-      with_commas(run.steps_per_epoch));
+      with_commas(run.global_batch), run.virtual_workers, run.virtual_workers == 1 ? "" : "s",
+      with_commas(run.steps), with_commas(run.steps_per_epoch));
   say(what);
   say(how);
   if (run.first_step > 0) say(fmt::format("going on after step {}", with_commas(run.first_step)));
@@ -71,50 +63,43 @@ void Progress::on_start(const RunDescription& run) {
 }
 
 void Progress::on_step(const StepReport& report) {
+  numbers_.step = report.step;
+  numbers_.steps = run_.steps;
+  numbers_.epoch = report.epoch;
+  numbers_.loss = report.loss;
+  numbers_.lr = report.lr;
   if (report.gradient_norm) {
-    gradient_norm_ = *report.gradient_norm;
+    numbers_.gradient_norm = report.gradient_norm;
     const double all = report.data_seconds + report.compute_seconds + report.communication_seconds;
-    data_share_ = report.data_seconds / all;
-    compute_share_ = report.compute_seconds / all;
-    communication_share_ = report.communication_seconds / all;
-    log(numbers(report));
+    numbers_.data_share = report.data_seconds / all;
+    numbers_.compute_share = report.compute_seconds / all;
+    numbers_.communication_share = report.communication_seconds / all;
+    log(step_line(numbers_));
   }
   if (rank_ != 0) return;
   const auto now = Clock::now();
   const auto pause =
       terminal_.is_terminal ? std::chrono::milliseconds(100) : std::chrono::seconds(10);
   if (now - shown_ < pause && report.step < run_.steps) return;
-  draw(report, now);
+  draw(now);
 }
 
-std::string Progress::numbers(const StepReport& report) const {
-  return fmt::format("step {}/{}  epoch {:.2f}  loss {:.4g}  lr {:.3g}{}", with_commas(report.step),
-                     with_commas(run_.steps), report.epoch, report.loss, report.lr,
-                     gradient_norm_ < 0 ? "" : fmt::format("  |g| {:.3g}", gradient_norm_));
-}
-
-void Progress::draw(const StepReport& report, Clock::time_point now) {
+void Progress::draw(Clock::time_point now) {
   const double seconds = std::chrono::duration<double>(now - shown_).count();
-  const auto steps = static_cast<double>(report.step - shown_step_);
-  const double rate = steps * static_cast<double>(run_.global_batch) / std::max(seconds, 1e-9);
+  // By epochs, not by steps: the last batch of an epoch may be small.
+  const double samples = (numbers_.epoch - shown_epoch_) * static_cast<double>(run_.samples);
+  const double rate = samples / std::max(seconds, 1e-9);
   // A mean that forgets: steady on the screen, and quick to follow a change.
-  samples_per_second_ = samples_per_second_ == 0 ? rate : 0.9 * samples_per_second_ + 0.1 * rate;
+  double& shown_rate = numbers_.samples_per_second;
+  shown_rate = shown_rate == 0 ? rate : 0.9 * shown_rate + 0.1 * rate;
   shown_ = now;
-  shown_step_ = report.step;
+  shown_epoch_ = numbers_.epoch;
   const double elapsed = std::chrono::duration<double>(now - started_).count();
-  const auto done = static_cast<double>(report.step - run_.first_step);
-  const double left = elapsed / done * static_cast<double>(run_.steps - report.step);
-  std::string line = numbers(report);
-  line += fmt::format("  {} samples/s", with_commas(std::llround(samples_per_second_)));
-  if (gradient_norm_ >= 0) {
-    line += fmt::format("  data {:.0f}% compute {:.0f}% comm {:.0f}%", 100 * data_share_,
-                        100 * compute_share_, 100 * communication_share_);
-  }
-  line += fmt::format("  {}  {} left", memory_size(resident_bytes()), duration(left));
-  if (!terminal_.is_terminal) return terminal_.write(line + "\n");
-  const double share = static_cast<double>(report.step) / static_cast<double>(run_.steps);
-  line = fmt::format("{:3.0f}% {} {}", 100 * share, bar(share, 20), line);
-  terminal_.write("\r\x1b[K" + clipped(line, terminal_.columns() - 1));
+  const auto done = static_cast<double>(numbers_.step - run_.first_step);
+  numbers_.seconds_left = elapsed / done * static_cast<double>(run_.steps - numbers_.step);
+  numbers_.memory_bytes = resident_bytes();
+  if (!terminal_.is_terminal) return terminal_.write(plain_progress_line(numbers_) + "\n");
+  terminal_.write("\r\x1b[K" + live_progress_line(numbers_, terminal_.columns() - 1));
   live_ = true;
 }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <string>
 
+#include "trireme/cli/progress_line.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/train/report.h"
 
@@ -10,7 +11,7 @@ namespace trireme::cli {
 
 /// Shows a run: on a terminal one live line, elsewhere a plain line now and then. Every rank writes
 /// its reports to stderr, which the launcher keeps as its log; rank 0 shows them as well.
-class Progress final : public Observer {
+class Progress : public Observer {
  public:
   Progress(int rank, Terminal terminal) : rank_(rank), terminal_(terminal) {}
 
@@ -28,18 +29,15 @@ class Progress final : public Observer {
 
   void log(const std::string& line) const;
   void say(const std::string& line);
-  void draw(const StepReport& report, Clock::time_point now);
-  std::string numbers(const StepReport& report) const;
+  void draw(Clock::time_point now);
 
   int rank_;
   Terminal terminal_;
   RunDescription run_;
   Clock::time_point started_;
   Clock::time_point shown_;
-  std::int64_t shown_step_ = 0;
-  double samples_per_second_ = 0;
-  double gradient_norm_ = -1;
-  double data_share_ = 0, compute_share_ = 0, communication_share_ = 0;
+  double shown_epoch_ = 0;
+  ProgressNumbers numbers_;
   bool live_ = false;
 };
 

@@ -33,21 +33,27 @@ int run(const RunArguments& arguments) {
 
 void add_run(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<RunArguments>();
-  CLI::App* command = app.add_subcommand("run", "Start a program of your own on several ranks");
+  CLI::App* command = app.add_subcommand(
+      "run",
+      "Start a program of your own on several ranks: trireme run -n 4 ./program --its-option");
   command->add_option("-n,--ranks", arguments->ranks, "how many (default: one a core)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 256));
   command->add_option("--logs", arguments->log_directory,
                       "folder for the output of all ranks but rank 0");
   command->add_flag("--pin", arguments->pin, "bind each rank to its own cores");
-  command->add_option("program", arguments->command, "the program and its arguments")->required();
+  // From the first word that is no option of ours, all is the program's.
+  command->add_option("program", arguments->command, "the program and its arguments");
   command->positionals_at_end();
   command->prefix_command();
   command->footer(
-      "The ranks see RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, "
-      "as\n"
-      "under torchrun; trireme::connect() joins them over shared memory.");
+      "The ranks see RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT,\n"
+      "as under torchrun; trireme::connect() joins them over shared memory.\n"
+      "The exit code is that of the rank at fault; 128 + N: signal N ended it.");
   command->callback([arguments, command, &exit_code] {
-    for (const std::string& rest : command->remaining()) arguments->command.push_back(rest);
+    std::vector<std::string> rest = command->remaining();
+    // Before the program it only says that our options end here.
+    if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
+    arguments->command.insert(arguments->command.end(), rest.begin(), rest.end());
     exit_code = run(*arguments);
   });
 }

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -11,11 +12,11 @@
 namespace trireme::cli {
 
 Terminal Terminal::of(int fd) {
-  Terminal terminal{.fd = fd, .is_terminal = ::isatty(fd) == 1};
-  const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
   const bool dumb = term != nullptr && std::strcmp(term, "dumb") == 0;
-  terminal.colors = terminal.is_terminal && !dumb && (no_color == nullptr || *no_color == '\0');
+  const char* no_color = std::getenv("NO_COLOR");
+  Terminal terminal{.fd = fd, .is_terminal = ::isatty(fd) == 1 && !dumb};
+  terminal.colors = terminal.is_terminal && (no_color == nullptr || *no_color == '\0');
   return terminal;
 }
 
@@ -28,6 +29,7 @@ int Terminal::columns() const {
 void Terminal::write(std::string_view text) const {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;  // nobody reads any more
     text.remove_prefix(static_cast<std::size_t>(n));
   }
@@ -51,8 +53,8 @@ std::string with_commas(std::int64_t number) {
 }
 
 std::string duration(double seconds) {
-  if (seconds < 60) return fmt::format("{:.0f} s", seconds);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
+  if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
   return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
 }

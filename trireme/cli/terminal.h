@@ -9,8 +9,8 @@ namespace trireme::cli {
 /// Where people read: a terminal or a pipe.
 struct Terminal {
   int fd = 2;
-  bool is_terminal = false;
-  bool colors = false;  ///< never with NO_COLOR, TERM=dumb or a pipe
+  bool is_terminal = false;  ///< that can rewrite a line: not TERM=dumb
+  bool colors = false;       ///< never with NO_COLOR
 
   static Terminal of(int fd);
 

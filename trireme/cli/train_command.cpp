@@ -1,5 +1,7 @@
+#include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +13,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -35,6 +38,7 @@ struct TrainArguments {
   std::vector<std::string> words;  // FILE.toml and section.key=value
   int ranks = 0;
   std::string resume;
+  bool overwrite = false;
   bool dry_run = false;
   bool json = false;
 };
@@ -101,10 +105,47 @@ Job job_of(const TrainArguments& arguments) {
   return job;
 }
 
+// Refuses to mix two runs. With `overwrite` the rest of the earlier one goes away once the new one
+// begins.
+void clear_directory(const std::filesystem::path& directory, bool overwrite) {
+  const RunDirectory run{directory};
+  const bool checkpoint = latest_checkpoint(run.checkpoints()).has_value();
+  if (!checkpoint && !std::filesystem::exists(run.model())) return;
+  if (!overwrite) {
+    throw UsageError(fmt::format(
+        "run.directory: {} holds a run; choose another one, {}or replace it by --overwrite",
+        directory.string(),
+        checkpoint ? fmt::format("go on with `trireme train --resume {}`, ", directory.string())
+                   : ""));
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(run.logs(), ignored);
+}
+
+// One line, without the stack that libtorch puts below its messages.
+std::string message_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
+  std::string message = error.what();
+  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
+    message = torch->what_without_backtrace();
+  }
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  return message.substr(0, message.find('\n'));
+}
+
+// What setting up took and freed goes back to the system; from the first step on it stays.
+class RankProgress final : public Progress {
+ public:
+  using Progress::Progress;
+  void on_start(const RunDescription& run) override {
+    keep_freed_memory();
+    Progress::on_start(run);
+  }
+};
+
 int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   stop_on_signals();
-  keep_freed_memory();
-  Progress progress(rank, terminal);
+  RankProgress progress(rank, terminal);
   try {
     const auto communicator = shm::World::open(world_fd).join(rank);
     const RunSummary summary = train(job.config, *communicator, progress, job.resume);
@@ -115,7 +156,7 @@ int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
     return static_cast<int>(summary.interrupted ? ExitCode::kInterrupted : ExitCode::kOk);
   } catch (const std::exception& error) {
     progress.clear();
-    std::fprintf(stderr, "%s\n", error.what());
+    std::fprintf(stderr, "%s\n", message_of(error).c_str());
     const bool diverged = dynamic_cast<const DivergedError*>(&error) != nullptr;
     return static_cast<int>(diverged ? ExitCode::kDiverged : exit_code_of(error));
   }
@@ -129,26 +170,29 @@ void remove_if_never_begun(const RunDirectory& run, bool existed) {
   if (!existed) std::filesystem::remove(run.root, ignored);
 }
 
-bool is_plain_error(const Verdict& verdict) {
+// Errors that one line says all about: nothing has been lost.
+bool is_plain_error(const Verdict& verdict, bool can_resume) {
+  if (verdict.status.signal != 0 || verdict.last_lines.empty()) return false;
   const int code = verdict.status.code;
-  return verdict.status.signal == 0 &&
-         (code == static_cast<int>(ExitCode::kUsage) || code == static_cast<int>(ExitCode::kData) ||
-          code == static_cast<int>(ExitCode::kDiverged));
+  return code == static_cast<int>(ExitCode::kUsage) ||
+         code == static_cast<int>(ExitCode::kDiverged) ||
+         (code == static_cast<int>(ExitCode::kData) && !can_resume);
 }
 
 void explain_failure(const Verdict& verdict, const Job& job, const Terminal& terminal) {
   const RunDirectory run{job.config.run.directory};
-  const std::string resume = latest_checkpoint(run.checkpoints())
-                                 ? fmt::format("trireme train --resume {}", run.root.string())
-                                 : std::string();
-  if (is_plain_error(verdict) && !verdict.last_lines.empty()) {
+  const bool can_resume = latest_checkpoint(run.checkpoints()).has_value();
+  if (is_plain_error(verdict, can_resume)) {
     terminal.write(fmt::format("trireme: {}\n", verdict.last_lines.back()));
     return;
   }
+  const std::string resume =
+      can_resume ? fmt::format("trireme train --resume {}", run.root.string()) : std::string();
   Verdict shown = verdict;
   if (shown.log.empty()) {
     shown.log = (run.logs() / fmt::format("rank-{}.log", shown.rank_at_fault)).string();
   }
+  if (!std::filesystem::exists(shown.log)) shown.log.clear();
   terminal.write(failure_box(shown, resume, terminal));
 }
 
@@ -160,9 +204,11 @@ int run(const Job& job) {
   const std::string first_log = (directory.logs() / "rank-0.log").string();
   const int log = ::open(first_log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (log < 0) {
-    throw UsageError(
-        fmt::format("run.directory: cannot write {}: {}", first_log, std::strerror(errno)));
+    throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
+                                 directory.root.string(), std::strerror(errno)));
   }
+  // A limit of file size is then an error of the write, as a full disk is.
+  ::signal(SIGXFSZ, SIG_IGN);
   // Rank 0's stderr goes to its log like everybody's; its live line goes to ours.
   Terminal terminal = Terminal::of(STDERR_FILENO);
   terminal.fd = ::dup(STDERR_FILENO);
@@ -176,8 +222,8 @@ int run(const Job& job) {
   const Verdict verdict = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
   ::close(log);
-  if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
   if (!verdict.ok()) remove_if_never_begun(directory, existed);
+  if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
   ::close(terminal.fd);
   return verdict.exit_code;
 }
@@ -189,22 +235,29 @@ void add_train(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "Train what a TOML file describes");
   command->add_option("file", arguments->words, "FILE.toml and overrides section.key=value");
   command->add_option("-n,--ranks", arguments->ranks, "how many ranks (default: one a core)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 256));
   command->add_option("--resume", arguments->resume,
                       "go on from the newest checkpoint in this run directory");
+  command->add_flag("--overwrite", arguments->overwrite,
+                    "replace the run that run.directory holds");
   command->add_flag("--dry-run", arguments->dry_run,
-                    "check everything that needs no data, print the resolved configuration");
+                    "open the data, build the model, print the resolved configuration; no more");
   command->add_flag("--json", arguments->json, "print the result as JSON");
   command->footer(
       "    trireme init cnn > run.toml\n"
       "    trireme train run.toml -n 2 optimizer.lr=3e-4 run.directory=out\n"
-      "`trireme keys` lists every key. Ctrl-C saves a checkpoint and stops.");
+      "`trireme keys` lists every key. Ctrl-C saves a checkpoint and stops; Ctrl-C twice stops at\n"
+      "once. The result goes to stdout, all else to stderr.\n"
+      "Exit codes: 0 done, 2 command line or configuration, 3 data, 4 a rank did not come, 5 the\n"
+      "loss or a gradient is not finite, 130 stopped by Ctrl-C, 128 + N: signal N ended a rank.");
   command->callback([arguments, &exit_code] {
     const Job job = job_of(*arguments);
     if (arguments->dry_run) {
+      rehearse(job.config, job.ranks);
       std::cout << to_toml(job.config);
       return;
     }
+    if (!job.resume) clear_directory(job.config.run.directory, arguments->overwrite);
     exit_code = run(job);
   });
 }

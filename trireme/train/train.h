@@ -20,12 +20,16 @@ class DivergedError : public Error {
 /// and, at the end, model.safetensors. With `resume` the newest checkpoint there is loaded first
 /// and the run goes on with the same bits as if it had never stopped.
 /// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
-/// written that was not there.
+/// written that was not there. Without `resume` an earlier run in that directory is replaced.
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  bool resume = false);
 
 /// Checks what can be checked without reading the data or starting ranks: keys that contradict each
 /// other or the number of ranks, missing files. Throws UsageError or DataError.
 void check(const Config& config, int ranks);
+
+/// check(), and what needs the data: opens it and builds the model, as rank 0 of `ranks` would.
+/// Writes nothing. Throws UsageError or DataError.
+void rehearse(const Config& config, int ranks);
 
 }  // namespace trireme

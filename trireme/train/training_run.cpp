@@ -13,6 +13,7 @@
 #include "trireme/base/random.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/model_file.h"
+#include "trireme/comm/self/self.h"
 #include "trireme/kernels/norm.h"
 #include "trireme/optim/clip.h"
 #include "trireme/train/components.h"
@@ -33,6 +34,13 @@ NamedTensors tensors_of(const Standardization& statistics) {
   add("target_mean", statistics.target_mean);
   add("target_deviation", statistics.target_deviation);
   return tensors;
+}
+
+// Its checkpoints would be taken for this run's.
+void remove_earlier_run(const RunDirectory& run) {
+  std::filesystem::remove_all(run.checkpoints());
+  std::filesystem::remove(run.model());
+  std::filesystem::remove(run.standardization());
 }
 
 double seconds_between(std::chrono::steady_clock::time_point from,
@@ -99,6 +107,7 @@ std::map<std::string, std::string> TrainingRun::order() const {
 
 RunSummary TrainingRun::run() {
   if (first_rank()) {
+    if (first_step_ == 0) remove_earlier_run(directory_);
     std::filesystem::create_directories(directory_.root);
     write_file_atomically(directory_.config(), to_toml(config_));
     metrics_.emplace(directory_.metrics(), first_step_);
@@ -209,7 +218,8 @@ std::string TrainingRun::first_bad_gradient() {
     }
   }
   world_.all_reduce(buffer_of(std::span(&first, 1)), ReduceOp::kMin).wait();
-  if (first == static_cast<std::int64_t>(parameters.size())) return "; every gradient is finite";
+  if (first == static_cast<std::int64_t>(parameters.size()))
+    return "; every gradient is finite, the outputs are too large: try a smaller optimizer.lr";
   return fmt::format(
       "; the first parameter with a bad gradient is {}. Try a smaller "
       "optimizer.lr, training.clip_norm or lr_scheduler.warmup_steps",
@@ -293,6 +303,15 @@ void TrainingRun::save_final_model() {
     if (data_.statistics) save_model(directory_.standardization(), tensors_of(*data_.statistics));
   }
   world_.barrier();
+}
+
+void rehearse(const Config& config, int ranks) {
+  check(config, ranks);
+  const auto alone = self_communicator();
+  const ReductionTree tree(virtual_workers_of(config, ranks), 1);
+  const DataSets data = open_data(config, *alone, tree);
+  make_loss(data.train->target(), config.training.loss);
+  model_of(config, *data.train);
 }
 
 RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {

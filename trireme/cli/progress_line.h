@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace trireme::cli {
+
+/// What a progress line shows.
+struct ProgressNumbers {
+  std::int64_t step = 0;
+  std::int64_t steps = 0;
+  double epoch = 0;
+  double loss = 0;
+  double lr = 0;
+  std::optional<double> gradient_norm;
+  double samples_per_second = 0;
+  double seconds_left = 0;
+  double data_share = 0, compute_share = 0, communication_share = 0;  ///< of a step's time
+  double memory_bytes = 0;                                            ///< of rank 0
+};
+
+/// "step 50/469  epoch 0.11  loss 0.832  lr 0.05  |g| 1.9": what a log keeps.
+std::string step_line(const ProgressNumbers& numbers);
+
+/// All of it, for a pipe.
+std::string plain_progress_line(const ProgressNumbers& numbers);
+
+/// With a bar, for a terminal: what does not fit in `columns` is left out, the least important
+/// first. Never longer than `columns`.
+std::string live_progress_line(const ProgressNumbers& numbers, int columns);
+
+}  // namespace trireme::cli
