@@ -16,8 +16,8 @@ import tempfile
 import time
 
 WARM_UP_STEPS = 50
-WINDOW_SECONDS = 0.2
-FEWEST_WINDOWS = 5
+WINDOW_SECONDS = 0.05
+FEWEST_WINDOWS = 11
 
 
 def workload(name, rank):

@@ -38,8 +38,9 @@ namespace {
 using trireme::Communicator;
 
 constexpr int kWarmUpSteps = 50;
-constexpr double kWindowSeconds = 0.2;
-constexpr int kFewestWindows = 5;
+// Short, so that what disturbs the machine now and then falls into few windows and not in all.
+constexpr double kWindowSeconds = 0.05;
+constexpr int kFewestWindows = 11;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
