@@ -1,8 +1,8 @@
 // A module of your own, trained by a loop of your own, on every rank that trireme starts:
 //
 //   scripts/fetch-data.sh digits
-//   build/release/trireme run -n 2 build/release/examples/own_module \
-//     .cache/data/digits/digits.csv.gz digits.safetensors
+//   cd build/release
+//   ./trireme run -n 2 examples/own_module ../../.cache/data/digits/digits.csv.gz digits.safetensors
 //
 // Comes out: about 98 % of the digits held back, and the same digits.safetensors, to the bit, on
 // any number of ranks up to kWorkers.

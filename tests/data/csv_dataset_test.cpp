@@ -50,6 +50,14 @@ TEST_F(CsvDatasets, TakesTheNumericColumnsBesideTheTarget) {
   EXPECT_TRUE(at::equal(houses.targets(), at::tensor({100.0f, 150.0f, 200.0f}).unsqueeze(1)));
 }
 
+TEST_F(CsvDatasets, RefusesAColumnOfNumbersAndText) {
+  for (const char* odd : {"inf", "n/k"}) {
+    const CsvDatasetOptions o = options(std::string("a,b,y\n1,2,3\n4,") + odd + ",6\n", "y");
+    EXPECT_THAT([&] { CsvDataset dataset(o); },
+                ThrowsMessage<DataError>(HasSubstr(":3:3: must be numbers or text throughout")));
+  }
+}
+
 TEST_F(CsvDatasets, TakesTheFeaturesThatAreNamedInTheirOrder) {
   CsvDatasetOptions o = options("a,b,c\n1,2,3\n", "b");
   o.features = {"c", "a"};

@@ -31,7 +31,8 @@ bool is_number(const CsvReader& csv, std::size_t column) {
   }
 }
 
-// The columns other than the target that hold numbers, and nothing else, in the first rows. Every
+// The columns other than the target that hold numbers in the first rows; those of text are passed
+// over, and one of both is an error: leaving it out would train on less than the user thinks. Every
 // rank looks at the same rows.
 std::vector<std::string> numeric_columns(const CsvDatasetOptions& o) {
   CsvReader csv(o.path, csv_options(o));
@@ -39,13 +40,19 @@ std::vector<std::string> numeric_columns(const CsvDatasetOptions& o) {
   std::vector<bool> number(columns, false), text(columns, false);
   for (std::int64_t row = 0; row < kRowsLookedAt && csv.next(); ++row) {
     for (std::size_t c = 0; c < columns; ++c) {
-      if (csv.missing(c)) continue;
+      if (csv.missing(c) || csv.columns()[c] == o.target) continue;
       (is_number(csv, c) ? number : text)[c] = true;
+      if (number[c] && text[c]) {
+        throw csv.error(
+            c, fmt::format("must be numbers or text throughout, got {} after {}; name "
+                           "the columns to use in data.features",
+                           printable(csv.field(c)), is_number(csv, c) ? "text" : "numbers"));
+      }
     }
   }
   std::vector<std::string> names;
   for (std::size_t c = 0; c < columns; ++c) {
-    if (number[c] && !text[c] && csv.columns()[c] != o.target) names.push_back(csv.columns()[c]);
+    if (number[c]) names.push_back(csv.columns()[c]);
   }
   if (names.empty()) {
     throw DataError(fmt::format("{}: must have a column of numbers beside {}, has none",

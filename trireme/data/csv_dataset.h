@@ -23,7 +23,7 @@ MissingValues missing_values_of(std::string_view name);
 struct CsvDatasetOptions {
   std::filesystem::path path;         ///< gzip or not
   std::string target;                 ///< the column to be predicted
-  std::vector<std::string> features;  ///< none: all others that hold numbers in the first 100 rows
+  std::vector<std::string> features;  ///< none: all others but those of text
   bool classify = false;              ///< the target is a label, text or number
   std::vector<std::string> classes;   ///< none: all labels of the file, sorted
   MissingValues missing = MissingValues::kError;
