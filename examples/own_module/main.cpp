@@ -2,7 +2,8 @@
 //
 //   scripts/fetch-data.sh digits
 //   cd build/release
-//   ./trireme run -n 2 examples/own_module ../../.cache/data/digits/digits.csv.gz digits.safetensors
+//   cp ../../.cache/data/digits/digits.csv.gz .
+//   ./trireme run -n 2 examples/own_module digits.csv.gz digits.safetensors
 //
 // Comes out: about 98 % of the digits held back, and the same digits.safetensors, to the bit, on
 // any number of ranks up to kWorkers.

@@ -21,7 +21,7 @@ struct LaunchOptions {
   /// Rank r runs on its own share of the usable cores, if there are as many cores as ranks.
   bool pin_to_cores = false;
   Supervisor::Options ending;
-  shm::Options world;  ///< of the memory that the ranks share
+  shm::Options world;             ///< of the memory that the ranks share
   int stdout_fd = STDOUT_FILENO;  ///< rank 0 writes to it directly
   int stderr_fd = STDERR_FILENO;
 };
