@@ -252,9 +252,10 @@ TEST(TreeReduce, EqualsRecursionAcrossManyTiles) {
   }
 }
 
-TEST(TreeReduce, NeedsNoAlignment) {
+TEST(TreeReduce, NeedsNoAlignmentButThatOfAnElement) {
   for (const DType dtype : kDTypes) {
-    for (const std::size_t skew : {1, 3, 8}) {
+    for (const std::size_t elements : {1, 3, 8}) {
+      const std::size_t skew = elements * size_of(dtype);
       check(4, 4, 1000, dtype, ReduceOp::kSum, skew);
       check(5, 5, 1000, dtype, ReduceOp::kSum, skew);
     }

@@ -21,8 +21,8 @@ struct Operation;
 /// Counts, types, roots and order must agree between the ranks; where they do not, every rank gets
 /// the same UsageError and this communicator is over. One thread per rank may use a communicator at
 /// a time; different communicators are independent. With size() == 1 every operation works and
-/// moves nothing. Buffers need no alignment; those that lie in memory of allocate() are not copied
-/// on the way.
+/// moves nothing. Buffers need the alignment of their elements; those that lie in memory of
+/// allocate() are not copied on the way.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 
 #include "trireme/base/error.h"
 #include "trireme/formats/csv.h"
@@ -110,9 +111,11 @@ class Labels {
 // `values` as a tensor that owns them.
 template <class T>
 at::Tensor tensor_of(std::vector<T> values, at::IntArrayRef shape, at::ScalarType type) {
-  auto* owned = new std::vector<T>(std::move(values));
+  // from_blob() forgets the deleter of memory that is not there.
+  if (values.empty()) return at::empty(shape, type);
+  const auto owned = std::make_shared<std::vector<T>>(std::move(values));
   return at::from_blob(
-      owned->data(), shape, [owned](void*) { delete owned; }, type);
+      owned->data(), shape, [owned](void*) {}, type);
 }
 
 // Reads rows of type T and keeps those of the range.

@@ -18,9 +18,9 @@ std::string_view name_of(ReduceOp op);
 /// every pointer of `outs`; an out may be one of the terms. One pass: each term is read once and
 /// each out written once.
 ///
-/// `terms`: one pointer per tree.terms(). kMean divides the sum by tree.leaves(). f16 and bf16 are
-/// summed in f32 and rounded once at the end; the bits do not depend on the vector width.
-/// Throws UsageError for kMean of integers.
+/// `terms`: one pointer per tree.terms(), aligned as its elements. kMean divides the sum by
+/// tree.leaves(). f16 and bf16 are summed in f32 and rounded once at the end; the bits do not
+/// depend on the vector width. Throws UsageError for kMean of integers.
 void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
                  const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op);
 
