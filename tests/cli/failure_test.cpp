@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -76,6 +77,7 @@ class FatalSignal : public Failure, public testing::WithParamInterface<std::tupl
 
 TEST_P(FatalSignal, OfOneRankEndsAllAndNamesIt) {
   const auto [signal, at_fault] = GetParam();
+  ::setenv("ASAN_OPTIONS", "handle_segv=0", 1);  // it would exit instead of dying of the signal
   Program program(folder_.path(), long_run(3));
   wait_for_steps(program, 3);
   const auto ranks = children_of(program.pid());

@@ -12,7 +12,7 @@
 #include "tests/formats/temporary_folder.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
-#include "trireme/formats/atomic_file.h"
+#include "trireme/base/atomic_file.h"
 
 namespace trireme {
 namespace {

@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "trireme/base/error.h"
-#include "trireme/formats/descriptor.h"
+#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 
@@ -47,8 +47,8 @@ void rename_folder(const fs::path& from, const fs::path& to, unsigned flags) {
 }
 
 void sync_folder(const fs::path& path) {
-  const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.open() || ::fsync(folder.fd()) != 0) fail(path, "sync", std::strerror(errno));
+  const FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.is_open() || ::fsync(folder.fd()) != 0) fail(path, "sync", std::strerror(errno));
 }
 
 // "step-120" is 120; what is not written that way belongs to somebody else.

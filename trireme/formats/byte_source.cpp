@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
-#include "trireme/formats/descriptor.h"
+#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 
@@ -20,7 +20,7 @@ class FileSource final : public ByteSource {
  public:
   explicit FileSource(const std::filesystem::path& path)
       : path_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (!file_.open()) fail("open");
+    if (!file_.is_open()) fail("open");
     struct stat status;
     if (::fstat(file_.fd(), &status) != 0) fail("read");
     if (!S_ISREG(status.st_mode)) throw DataError(fmt::format("{}: must be a file", path_));
@@ -48,7 +48,7 @@ class FileSource final : public ByteSource {
   }
 
   std::string path_;
-  Descriptor file_;
+  FileDescriptor file_;
   std::int64_t left_ = 0;
 };
 

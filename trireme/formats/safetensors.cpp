@@ -15,8 +15,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "trireme/base/atomic_file.h"
 #include "trireme/base/error.h"
-#include "trireme/formats/atomic_file.h"
 #include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors_dtype.h"
 
@@ -129,7 +129,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedB
 SafetensorsFile::SafetensorsFile(std::filesystem::path path)
     : path_(std::move(path)), file_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
   struct stat status;
-  if (!file_.open() || ::fstat(file_.fd(), &status) != 0) {
+  if (!file_.is_open() || ::fstat(file_.fd(), &status) != 0) {
     throw DataError(fmt::format("{}: cannot open: {}", path_.string(), std::strerror(errno)));
   }
   if (!S_ISREG(status.st_mode)) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "trireme/base/buffer.h"
-#include "trireme/formats/descriptor.h"
+#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 
@@ -82,7 +82,7 @@ class SafetensorsFile {
   void read_at(std::int64_t offset, std::span<char> out) const;
 
   std::filesystem::path path_;
-  Descriptor file_;
+  FileDescriptor file_;
   std::int64_t data_begin_ = 0;
   SafetensorsHeader header_;
   std::map<std::string, std::size_t, std::less<>> by_name_;

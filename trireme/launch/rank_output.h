@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "trireme/launch/file_descriptor.h"
+#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 

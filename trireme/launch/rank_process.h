@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/file_descriptor.h"
 #include "trireme/launch/exit_status.h"
-#include "trireme/launch/file_descriptor.h"
 
 namespace trireme {
 

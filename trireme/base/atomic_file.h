@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "trireme/formats/descriptor.h"
+#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 
@@ -34,7 +34,7 @@ class AtomicFile {
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
-  Descriptor file_;
+  FileDescriptor file_;
 };
 
 }  // namespace trireme

@@ -1,4 +1,4 @@
-#include "trireme/formats/atomic_file.h"
+#include "trireme/base/atomic_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -15,12 +15,13 @@ namespace trireme {
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
   temporary_ += fmt::format(".partial-{}", ::getpid());
-  file_ = Descriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!file_.open()) fail("create");
+  file_ =
+      FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+  if (!file_.is_open()) fail("create");
 }
 
 AtomicFile::~AtomicFile() {
-  if (file_.open()) ::unlink(temporary_.c_str());
+  if (file_.is_open()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(std::string_view bytes) {
@@ -36,10 +37,10 @@ void AtomicFile::write(std::string_view bytes) {
 void AtomicFile::commit() {
   if (::fsync(file_.fd()) != 0) fail("sync");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename to");
-  file_ = Descriptor();
+  file_ = FileDescriptor();
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
-  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.open()) ::fsync(directory.fd());
+  const FileDescriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.is_open()) ::fsync(directory.fd());
 }
 
 void AtomicFile::fail(const char* verb) const {
