@@ -10,9 +10,9 @@
 
 #include "tests/formats/error_of.h"
 #include "tests/formats/temporary_folder.h"
+#include "trireme/base/atomic_file.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
-#include "trireme/base/atomic_file.h"
 
 namespace trireme {
 namespace {
