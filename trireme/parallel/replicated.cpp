@@ -1,10 +1,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <optional>
-
 #include "trireme/base/error.h"
-#include "trireme/parallel/gradient_buckets.h"
+#include "trireme/parallel/bucketed_strategy.h"
 #include "trireme/parallel/gradient_norm.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/parallel/synchronise.h"
@@ -13,10 +11,10 @@ namespace trireme {
 
 namespace {
 
-class Replicated final : public Strategy {
+class Replicated final : public BucketedStrategy {
  public:
   Replicated(Communicator& world, const StrategyOptions& options)
-      : world_(world), options_(options) {}
+      : BucketedStrategy(world, options) {}
 
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
@@ -33,13 +31,6 @@ class Replicated final : public Strategy {
     }
     return shards_;
   }
-
-  void begin(int backward_passes) override { buckets_->begin(backward_passes); }
-  Range virtual_workers() const override { return buckets_->virtual_workers(); }
-  void add_loss(double loss) override { buckets_->add_loss(loss); }
-  double loss() const override { return buckets_->loss(); }
-  void raise_flag() override { buckets_->raise_flag(); }
-  bool flag_raised() const override { return buckets_->flag_raised(); }
 
   void reduce_gradients() override {
     buckets_->finish();
@@ -59,9 +50,6 @@ class Replicated final : public Strategy {
   bool shards_are_whole() const override { return true; }
 
  private:
-  Communicator& world_;
-  StrategyOptions options_;
-  std::optional<GradientBuckets> buckets_;
   std::vector<at::Tensor> gradients_;  // what grad() becomes
   std::vector<Shard> shards_;
   std::vector<double> squares_;

@@ -3,11 +3,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "trireme/base/error.h"
 #include "trireme/kernels/reduce.h"
-#include "trireme/parallel/gradient_buckets.h"
+#include "trireme/parallel/bucketed_strategy.h"
 #include "trireme/parallel/gradient_norm.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/parallel/synchronise.h"
@@ -18,9 +17,9 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;  // bytes
 
-class Shared final : public Strategy {
+class Shared final : public BucketedStrategy {
  public:
-  Shared(Communicator& world, const StrategyOptions& options) : world_(world), options_(options) {}
+  Shared(Communicator& world, const StrategyOptions& options) : BucketedStrategy(world, options) {}
 
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
@@ -30,13 +29,6 @@ class Shared final : public Strategy {
     cut_shards();
     return shards_;
   }
-
-  void begin(int backward_passes) override { buckets_->begin(backward_passes); }
-  Range virtual_workers() const override { return buckets_->virtual_workers(); }
-  void add_loss(double loss) override { buckets_->add_loss(loss); }
-  double loss() const override { return buckets_->loss(); }
-  void raise_flag() override { buckets_->raise_flag(); }
-  bool flag_raised() const override { return buckets_->flag_raised(); }
 
   void reduce_gradients() override {
     buckets_->finish();
@@ -134,9 +126,6 @@ class Shared final : public Strategy {
     shard.tree = nullptr;
   }
 
-  Communicator& world_;
-  StrategyOptions options_;
-  std::optional<GradientBuckets> buckets_;
   Memory parameters_;  // rank 0's block holds them all
   std::vector<Shard> shards_;
   std::vector<std::vector<const void*>> terms_;
