@@ -102,12 +102,16 @@ TEST(Mismatch, OfAnyTwoCallsEndsInTheSameUsageErrorOnEveryRank) {
 TEST(Mismatch, NamesBothRanksAndTheirCalls) {
   run_ranks(3, [](Communicator& world) {
     const std::string verdict = message_of<UsageError>([&] {
-      (world.rank() == 2 ? world.broadcast(floats(10), 1) : world.all_reduce(floats(1024))).wait();
+      (world.rank() == 2 ? world.broadcast(floats(10), 1, {"b.cpp", 7})
+                         : world.all_reduce(floats(1024), ReduceOp::kSum, {"src/a.cpp", 5}))
+          .wait();
     });
-    EXPECT_EQ(verdict,
-              "all_reduce mismatch: rank 0 called all_reduce(f32[1024], sum), rank 2 called "
-              "broadcast(f32[10], root 1): all ranks must make the same calls in the same order "
-              "(operation 1)");
+    EXPECT_EQ(
+        verdict,
+        "all_reduce mismatch: rank 0 called all_reduce(f32[1024], sum) at a.cpp:5, rank 2 called "
+        "broadcast(f32[10], root 1) at b.cpp:7: all ranks must make the same calls in the same "
+        "order "
+        "(operation 1)");
   });
 }
 
@@ -166,36 +170,42 @@ TEST(Misuse, IsRefusedBeforeAnythingIsPublished) {
 
 TEST(Timeout, NamesTheSilentPeerAndItsLastCall) {
   std::atomic<int> done{0};
-  run_ranks(4,
-            [&](Communicator& world) {
-              world.barrier();
-              if (world.rank() != 3) {
-                std::vector<float> x(1024);
-                EXPECT_EQ(
-                    message_of<CommError>([&] { world.all_reduce(buffer_of<float>(x)).wait(); }),
-                    "rank 3 did not come to all_reduce(f32[1024], sum) within 0.2 s; its last "
-                    "call was barrier() (operation 1)");
-                ++done;
-              }
-              while (done < 3) std::this_thread::sleep_for(1ms);
-            },
-            {.timeout = 200ms});
+  run_ranks(
+      4,
+      [&](Communicator& world) {
+        world.barrier({"a.cpp", 5});
+        if (world.rank() != 3) {
+          std::vector<float> x(1024);
+          EXPECT_EQ(
+              message_of<CommError>([&] {
+                world.all_reduce(buffer_of<float>(x), ReduceOp::kSum, {"b.cpp", 7}).wait();
+              }),
+              "rank 3 did not come to all_reduce(f32[1024], sum) at b.cpp:7 within 0.2 s; its "
+              "last call was barrier() at a.cpp:5 (operation 1); its process is running");
+          ++done;
+        }
+        while (done < 3) std::this_thread::sleep_for(1ms);
+      },
+      {.timeout = 200ms});
 }
 
 TEST(Timeout, NamesThePeerThatSendsNothing) {
   std::atomic<bool> done{false};
-  run_ranks(2,
-            [&](Communicator& world) {
-              if (world.rank() == 0) {
-                EXPECT_EQ(
-                    message_of<CommError>([&] { world.recv(floats(3), 1, 9).wait(); }),
-                    "rank 1 did not come to recv(f32[3], from 1, tag 9) within 0.1 s; it has made "
-                    "no call");
-                done = true;
-              }
-              while (!done) std::this_thread::sleep_for(1ms);
-            },
-            {.timeout = 100ms});
+  run_ranks(
+      2,
+      [&](Communicator& world) {
+        if (world.rank() == 0) {
+          EXPECT_EQ(
+              message_of<CommError>([&] {
+                world.recv(floats(3), 1, 9, {"a.cpp", 5}).wait();
+              }),
+              "rank 1 did not come to recv(f32[3], from 1, tag 9) at a.cpp:5 within 0.1 s; it "
+              "has made no call; its process is running");
+          done = true;
+        }
+        while (!done) std::this_thread::sleep_for(1ms);
+      },
+      {.timeout = 100ms});
 }
 
 TEST(SlowRank, IsNotADeadOne) {

@@ -9,8 +9,9 @@ namespace trireme {
 
 namespace {
 
-Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count) {
+Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count, Where where) {
   Operation operation;
+  operation.where = where;
   operation.kind = kind;
   operation.dtype = in.dtype;
   operation.count = count;
@@ -20,8 +21,8 @@ Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t co
 }
 
 Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
-                    ReduceOp op, const ReductionTree& tree) {
-  Operation operation = make(kind, out, in, count);
+                    ReduceOp op, const ReductionTree& tree, Where where) {
+  Operation operation = make(kind, out, in, count, where);
   operation.op = op;
   operation.tree = &tree;
   operation.leaves = tree.leaves() == tree.ranks() ? 0 : tree.leaves();
@@ -87,17 +88,17 @@ void Communicator::check_apart(const char* call, const Buffer& out, const Buffer
                                rank_, size_));
 }
 
-Memory Communicator::allocate(std::size_t bytes) {
-  return do_allocate(bytes);
+Memory Communicator::allocate(std::size_t bytes, Where where) {
+  return do_allocate(bytes, where);
 }
 
-Work Communicator::all_reduce(Buffer x, ReduceOp op) {
+Work Communicator::all_reduce(Buffer x, ReduceOp op, Where where) {
   check_buffer("all_reduce", "x", x);
   check_op("all_reduce", x, op);
-  return start(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_));
+  return start(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_, where));
 }
 
-Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree) {
+Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, Where where) {
   check_buffer("all_reduce", "x", x);
   check_op("all_reduce", x, op);
   if (tree.ranks() != size_) {
@@ -110,27 +111,27 @@ Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree) 
     throw UsageError(fmt::format("all_reduce: x must hold {} rows, got {} elements (rank {} of {})",
                                  rows, x.count, rank_, size_));
   }
-  return start(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree));
+  return start(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree, where));
 }
 
-Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op) {
+Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, Where where) {
   check_buffer("reduce_scatter", "out", out);
   check_types("reduce_scatter", out, in);
   check_count("reduce_scatter", "in", in, size_ * out.count);
   check_op("reduce_scatter", in, op);
   check_apart("reduce_scatter", out, in, rank_ * out.count);
-  return start(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_));
+  return start(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_, where));
 }
 
-Work Communicator::all_gather(Buffer out, Buffer in) {
+Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
   check_buffer("all_gather", "in", in);
   check_types("all_gather", out, in);
   check_count("all_gather", "out", out, size_ * in.count);
   check_apart("all_gather", out, in, rank_ * in.count);
-  return start(make(OpKind::kAllGather, out, in, in.count));
+  return start(make(OpKind::kAllGather, out, in, in.count, where));
 }
 
-Work Communicator::all_to_all(Buffer out, Buffer in) {
+Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
   check_buffer("all_to_all", "in", in);
   check_types("all_to_all", out, in);
   check_count("all_to_all", "out", out, in.count);
@@ -140,23 +141,23 @@ Work Communicator::all_to_all(Buffer out, Buffer in) {
         size_, in.count, rank_, size_));
   }
   check_apart("all_to_all", out, in, -1);
-  return start(make(OpKind::kAllToAll, out, in, in.count / size_));
+  return start(make(OpKind::kAllToAll, out, in, in.count / size_, where));
 }
 
-Work Communicator::broadcast(Buffer x, int root) {
+Work Communicator::broadcast(Buffer x, int root, Where where) {
   check_rank("broadcast", "root", root);
   check_buffer("broadcast", "x", x);
-  return start(rooted(make(OpKind::kBroadcast, x, x, x.count), root));
+  return start(rooted(make(OpKind::kBroadcast, x, x, x.count, where), root));
 }
 
-Work Communicator::reduce(Buffer x, int root, ReduceOp op) {
+Work Communicator::reduce(Buffer x, int root, ReduceOp op, Where where) {
   check_rank("reduce", "root", root);
   check_buffer("reduce", "x", x);
   check_op("reduce", x, op);
-  return start(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_), root));
+  return start(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_, where), root));
 }
 
-Work Communicator::gather(Buffer out, Buffer in, int root) {
+Work Communicator::gather(Buffer out, Buffer in, int root, Where where) {
   check_rank("gather", "root", root);
   check_buffer("gather", "in", in);
   if (rank_ == root) {
@@ -164,10 +165,10 @@ Work Communicator::gather(Buffer out, Buffer in, int root) {
     check_count("gather", "out", out, size_ * in.count);
     check_apart("gather", out, in, rank_ * in.count);
   }
-  return start(rooted(make(OpKind::kGather, out, in, in.count), root));
+  return start(rooted(make(OpKind::kGather, out, in, in.count, where), root));
 }
 
-Work Communicator::scatter(Buffer out, Buffer in, int root) {
+Work Communicator::scatter(Buffer out, Buffer in, int root, Where where) {
   check_rank("scatter", "root", root);
   check_buffer("scatter", "out", out);
   if (rank_ == root) {
@@ -176,31 +177,31 @@ Work Communicator::scatter(Buffer out, Buffer in, int root) {
     check_apart("scatter", out, in, rank_ * out.count);
   }
   in.dtype = out.dtype;
-  return start(rooted(make(OpKind::kScatter, out, in, out.count), root));
+  return start(rooted(make(OpKind::kScatter, out, in, out.count, where), root));
 }
 
-Work Communicator::send(Buffer x, int to, int tag) {
+Work Communicator::send(Buffer x, int to, int tag, Where where) {
   check_rank("send", "the receiver", to);
   check_buffer("send", "x", x);
-  Operation operation = rooted(make(OpKind::kSend, x, x, x.count), to);
+  Operation operation = rooted(make(OpKind::kSend, x, x, x.count, where), to);
   operation.tag = tag;
   return start(operation);
 }
 
-Work Communicator::recv(Buffer x, int from, int tag) {
+Work Communicator::recv(Buffer x, int from, int tag, Where where) {
   check_rank("recv", "the sender", from);
   check_buffer("recv", "x", x);
-  Operation operation = rooted(make(OpKind::kRecv, x, x, x.count), from);
+  Operation operation = rooted(make(OpKind::kRecv, x, x, x.count, where), from);
   operation.tag = tag;
   return start(operation);
 }
 
-void Communicator::barrier() {
-  start(Operation{}).wait();
+void Communicator::barrier(Where where) {
+  start(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
 }
 
-std::unique_ptr<Communicator> Communicator::split(int color, int key) {
-  return do_split(color, key);
+std::unique_ptr<Communicator> Communicator::split(int color, int key, Where where) {
+  return do_split(color, key, where);
 }
 
 }  // namespace trireme

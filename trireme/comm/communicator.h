@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/where.h"
 #include "trireme/comm/memory.h"
 #include "trireme/comm/work.h"
 #include "trireme/kernels/reduce.h"
@@ -19,10 +21,10 @@ struct Operation;
 ///     world->all_reduce(gradients).wait();
 ///
 /// Counts, types, roots and order must agree between the ranks; where they do not, every rank gets
-/// the same UsageError and this communicator is over. One thread per rank may use a communicator at
-/// a time; different communicators are independent. With size() == 1 every operation works and
-/// moves nothing. Buffers need the alignment of their elements; those that lie in memory of
-/// allocate() are not copied on the way.
+/// the same UsageError and this communicator is over. `where`, the place of the call, fills itself
+/// in. One thread per rank may use a communicator at a time; different communicators are
+/// independent. With size() == 1 every operation works and moves nothing. Buffers need the
+/// alignment of their elements; those that lie in memory of allocate() are not copied on the way.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -33,52 +35,57 @@ class Communicator {
   int size() const { return size_; }
 
   /// Collective; the ranks may ask for different amounts, zero included.
-  Memory allocate(std::size_t bytes);
+  Memory allocate(std::size_t bytes, Where where = Where::here());
 
   /// x becomes `op` over all ranks' x, in the order of ReductionTree(size(), size()).
-  Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum);
+  Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
 
   /// The sum over `tree.leaves()` virtual workers. x: [k, n], one row of n elements for each of the
   /// k = tree.nodes_of(rank()) nodes that this rank has summed. The result is left in row 0; the
   /// other rows are lost. `tree` must have size() ranks and outlive the operation.
-  Work all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree);
+  Work all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, Where where = Where::here());
 
   /// Sums each rank's `in` and leaves the r-th piece of the sum on rank r.
   /// `in`: [size() * n], `out`: [n]; they must not overlap, unless out is the r-th piece of in.
-  Work reduce_scatter(Buffer out, Buffer in, ReduceOp op = ReduceOp::kSum);
+  Work reduce_scatter(Buffer out, Buffer in, ReduceOp op = ReduceOp::kSum,
+                      Where where = Where::here());
 
   /// `in`: [n], `out`: [size() * n], rank r's `in` at its r-th piece; `in` may be that piece.
-  Work all_gather(Buffer out, Buffer in);
+  Work all_gather(Buffer out, Buffer in, Where where = Where::here());
 
   /// Piece r of `in` goes to rank r; piece r of `out` comes from rank r. Both [size() * n], apart.
-  Work all_to_all(Buffer out, Buffer in);
+  Work all_to_all(Buffer out, Buffer in, Where where = Where::here());
 
-  Work broadcast(Buffer x, int root);
+  Work broadcast(Buffer x, int root, Where where = Where::here());
 
   /// As all_reduce, with the result on `root` alone; on the other ranks x is left undefined.
-  Work reduce(Buffer x, int root, ReduceOp op = ReduceOp::kSum);
+  Work reduce(Buffer x, int root, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
 
   /// `out`: [size() * n] on root, ignored elsewhere. `in`: [n].
-  Work gather(Buffer out, Buffer in, int root);
+  Work gather(Buffer out, Buffer in, int root, Where where = Where::here());
 
   /// `in`: [size() * n] on root, ignored elsewhere. `out`: [n].
-  Work scatter(Buffer out, Buffer in, int root);
+  Work scatter(Buffer out, Buffer in, int root, Where where = Where::here());
 
   /// Messages between two ranks are matched by tag and, within a tag, in order. Where count or type
   /// differ, recv throws UsageError naming both and the communicator goes on. A rank may send to
   /// itself. Start both before waiting for either: a send may wait for its recv.
-  Work send(Buffer x, int to, int tag = 0);
-  Work recv(Buffer x, int from, int tag = 0);
+  Work send(Buffer x, int to, int tag = 0, Where where = Where::here());
+  Work recv(Buffer x, int from, int tag = 0, Where where = Where::here());
 
   /// Returns once every rank has called it.
-  void barrier();
+  void barrier(Where where = Where::here());
 
   /// Moves the operations under way on as far as possible without blocking.
   virtual void progress() {}
 
+  /// From any thread: this communicator is over on this rank. Calls under way and later ones throw
+  /// `error`; peers that need this rank learn that it has left.
+  virtual void abort(std::exception_ptr error) = 0;
+
   /// Collective. The ranks that gave the same `color` form a communicator, ordered by (key, rank);
   /// a negative color gives null.
-  std::unique_ptr<Communicator> split(int color, int key = 0);
+  std::unique_ptr<Communicator> split(int color, int key = 0, Where where = Where::here());
 
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size), tree_(size, size) {}
@@ -94,8 +101,8 @@ class Communicator {
 
   // The arguments are checked: what a backend does. `operation` is copied.
   virtual Work start(const Operation& operation) = 0;
-  virtual Memory do_allocate(std::size_t bytes) = 0;
-  virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
+  virtual Memory do_allocate(std::size_t bytes, Where where) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int color, int key, Where where) = 0;
 
   int rank_;
   int size_;

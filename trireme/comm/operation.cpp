@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
+#include "trireme/base/error.h"
+
 namespace trireme {
 
 std::string_view name_of(OpKind kind) {
@@ -68,6 +72,27 @@ std::string describe(const Call& call) {
   }
   if (call.leaves > 0) arguments += fmt::format(", {} virtual workers", call.leaves);
   return fmt::format("{}({})", name_of(call.kind), arguments);
+}
+
+CallSite::CallSite(Where where) : line(where.line) {
+  std::string_view name = where.file;
+  if (const auto slash = name.rfind('/'); slash != name.npos) name.remove_prefix(slash + 1);
+  if (name.size() >= sizeof(file)) name.remove_prefix(name.size() - sizeof(file) + 1);
+  std::memcpy(file, name.data(), name.size());
+}
+
+std::string describe(const Call& call, const CallSite& site) {
+  if (site.line == 0) return describe(call);
+  return fmt::format("{} at {}:{}", describe(call), site.file, site.line);
+}
+
+void throw_mismatch(CallOfRank first, CallOfRank other, std::uint64_t number) {
+  throw UsageError(
+      fmt::format("{} mismatch: rank {} called {}, rank {} called {}: all ranks must make the same "
+                  "calls in the "
+                  "same order (operation {})",
+                  name_of(first.call.kind), first.rank, describe(first.call, first.site),
+                  other.rank, describe(other.call, other.site), number));
 }
 
 }  // namespace trireme

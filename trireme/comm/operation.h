@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/where.h"
 #include "trireme/kernels/reduce.h"
 
 namespace trireme {
@@ -43,11 +44,35 @@ struct Call {
 /// "all_reduce(f32[1024], sum)": for errors and traces.
 std::string describe(const Call& call);
 
+/// Where a call was made; fit to be copied between processes.
+struct CallSite {
+  std::int32_t line = 0;  ///< 0: unknown
+  char file[44] = {};     ///< the end of the path, zero-terminated
+
+  CallSite() = default;
+  explicit CallSite(Where where);
+};
+
+/// "all_reduce(f32[1024], sum) at train.cpp:31".
+std::string describe(const Call& call, const CallSite& site);
+
+/// The UsageError of ranks whose calls differ, the same on every rank.
+///
+///     all_reduce mismatch: rank 0 called A at a.cpp:1, rank 2 called B at b.cpp:2: all ranks must
+///     make the same calls in the same order (operation 17)
+struct CallOfRank {
+  int rank = 0;
+  const Call& call;
+  const CallSite& site;
+};
+[[noreturn]] void throw_mismatch(CallOfRank first, CallOfRank other, std::uint64_t number);
+
 /// One call of a communicator, checked and ready for a backend to carry out.
 struct Operation : Call {
   Buffer in;                            ///< what is read; equal to `out` where the call is in place
   Buffer out;                           ///< what is written
   const ReductionTree* tree = nullptr;  ///< of the reductions
+  Where where;                          ///< the call was made
 };
 
 }  // namespace trireme

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <list>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -76,20 +77,32 @@ class SelfCommunicator final : public Communicator {
  public:
   SelfCommunicator() : Communicator(0, 1) {}
 
+  void abort(std::exception_ptr error) override {
+    const std::lock_guard lock(mutex_);
+    error_ = std::move(error);
+  }
+
  private:
   Work start(const Operation& operation) override;
-  Memory do_allocate(std::size_t bytes) override {
+  Memory do_allocate(std::size_t bytes, Where) override {
     return Memory(std::make_unique<HeapBlock>(bytes));
   }
-  std::unique_ptr<Communicator> do_split(int color, int) override {
+  std::unique_ptr<Communicator> do_split(int color, int, Where) override {
     return color < 0 ? nullptr : self_communicator();
   }
 
   void send(const Operation& operation);
   Work recv(const Operation& operation);
 
+  void throw_if_over() {
+    const std::lock_guard lock(mutex_);
+    if (error_) std::rethrow_exception(error_);
+  }
+
   std::list<Message> unread_;
   std::list<std::shared_ptr<Receipt>> wanted_;
+  std::mutex mutex_;
+  std::exception_ptr error_;  // once this communicator is over
 };
 
 void sum_rows(const Operation& operation) {
@@ -109,6 +122,7 @@ void copy(const Operation& operation) {
 }
 
 Work SelfCommunicator::start(const Operation& operation) {
+  throw_if_over();
   switch (operation.kind) {
     case OpKind::kAllReduce:
       sum_rows(operation);

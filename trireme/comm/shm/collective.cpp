@@ -29,6 +29,7 @@ void Collective::post() {
   const int rank = peers_->rank();
   Descriptor& descriptor = peers_->area().slot(rank).ring[number_ % kRing];
   descriptor.call = operation_;
+  descriptor.site = CallSite(operation_.where);
   descriptor.offset = 0;
   if (is_read(rank)) {
     const Buffer& in = operation_.in;
@@ -92,15 +93,12 @@ bool Collective::all_posted() {
 }
 
 void Collective::compare_calls() const {
-  const auto call_of = [&](int peer) -> const Call& {
-    return peers_->descriptor(peer, number_).call;
+  const auto call_of = [&](int peer) -> CallOfRank {
+    const Descriptor& descriptor = peers_->descriptor(peer, number_);
+    return {peer, descriptor.call, descriptor.site};
   };
   for (int peer = 1; peer < peers_->size(); ++peer) {
-    if (call_of(peer) == call_of(0)) continue;
-    throw UsageError(fmt::format(
-        "{} mismatch: rank 0 called {}, rank {} called {}: all ranks must make the same calls in "
-        "the same order (operation {})",
-        name_of(call_of(0).kind), describe(call_of(0)), peer, describe(call_of(peer)), number_));
+    if (call_of(peer).call != call_of(0).call) throw_mismatch(call_of(0), call_of(peer), number_);
   }
 }
 

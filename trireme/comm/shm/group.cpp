@@ -221,7 +221,7 @@ void Group::wait_until(Done done) {
     if (error_) continue;
     const std::int32_t peer = awaited();
     peers_.sleep(peer, heard, [&] {
-      if (advance()) rounds = 0;
+      if (advance() || aborted_.load()) rounds = 0;
       return rounds == 0 || awaited() != peer;
     });
   }
@@ -262,7 +262,20 @@ void Group::check_deadline(Clock::time_point since) {
   });
 }
 
-void Group::throw_if_over() const {
+void Group::abort(std::exception_ptr error) {
+  {
+    const std::lock_guard lock(abort_mutex_);
+    if (!abort_error_) abort_error_ = std::move(error);
+  }
+  aborted_.store(true);
+  ring(member_->segment().control(member_->world_rank()).doorbell);
+}
+
+void Group::throw_if_over() {
+  if (aborted_.load(std::memory_order_relaxed) && !error_) {
+    const std::lock_guard lock(abort_mutex_);
+    error_ = abort_error_;
+  }
   if (error_) std::rethrow_exception(error_);
 }
 
@@ -277,10 +290,11 @@ void Group::end_because(Throw raise) {
 }
 
 template <class T>
-std::vector<T> Group::exchange(OpKind kind, T piece) {
+std::vector<T> Group::exchange(OpKind kind, T piece, Where where) {
   std::vector<T> all(size());
   Operation operation;
   operation.kind = kind;
+  operation.where = where;
   operation.dtype = DType::kU8;
   operation.count = sizeof(T);
   operation.in = {&piece, sizeof(T), DType::kU8};
@@ -289,7 +303,7 @@ std::vector<T> Group::exchange(OpKind kind, T piece) {
   return all;
 }
 
-Memory Group::do_allocate(std::size_t bytes) {
+Memory Group::do_allocate(std::size_t bytes, Where where) {
   member_->reap();
   Offer offer{0, bytes, 0};
   if (bytes > 0) {
@@ -302,7 +316,7 @@ Memory Group::do_allocate(std::size_t bytes) {
   const bool taken = bytes > 0 && offer.largest_gap == 0;
   std::vector<Offer> offers;
   try {
-    offers = exchange(OpKind::kAllocate, offer);
+    offers = exchange(OpKind::kAllocate, offer, where);
     for (int peer = 0; peer < size(); ++peer) {
       if (offers[peer].largest_gap == 0) continue;
       throw UsageError(fmt::format(
@@ -316,13 +330,13 @@ Memory Group::do_allocate(std::size_t bytes) {
   return Memory(std::make_unique<SharedBlock>(member_, rank(), std::move(offers)));
 }
 
-std::unique_ptr<Communicator> Group::do_split(int color, int key) {
+std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
   struct Choice {
     int color;
     int key;
   };
   member_->reap();
-  const std::vector<Choice> choices = exchange(OpKind::kSplit, Choice{color, key});
+  const std::vector<Choice> choices = exchange(OpKind::kSplit, Choice{color, key}, where);
   std::vector<int> ranks;
   for (int peer = 0; peer < size(); ++peer) {
     if (choices[peer].color == color) ranks.push_back(peer);
@@ -336,7 +350,7 @@ std::unique_ptr<Communicator> Group::do_split(int color, int key) {
   std::optional<std::uint64_t> area;
   if (leads) area = member_->arena().take(GroupArea::bytes(group_size));
   const std::vector<std::uint64_t> areas =
-      exchange(OpKind::kSplit, leads ? area.value_or(kStaged) : std::uint64_t{0});
+      exchange(OpKind::kSplit, leads ? area.value_or(kStaged) : std::uint64_t{0}, where);
   for (int peer = 0; peer < size(); ++peer) {
     if (areas[peer] != kStaged) continue;
     if (area) member_->arena().give_back(*area, GroupArea::bytes(group_size));

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -30,18 +32,19 @@ class Group final : public Communicator {
   ~Group() override;
 
   void progress() override;
+  void abort(std::exception_ptr error) override;
 
  private:
   class CollectiveWork;
   class TransferWork;
 
   Work start(const Operation& operation) override;
-  Memory do_allocate(std::size_t bytes) override;
-  std::unique_ptr<Communicator> do_split(int color, int key) override;
+  Memory do_allocate(std::size_t bytes, Where where) override;
+  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
 
   // One piece from each rank, in rank order.
   template <class T>
-  std::vector<T> exchange(OpKind kind, T piece);
+  std::vector<T> exchange(OpKind kind, T piece, Where where);
 
   bool advance();
   bool advance_collectives();
@@ -55,7 +58,7 @@ class Group final : public Communicator {
   void check_deadline(std::chrono::steady_clock::time_point since);
   template <class Throw>
   void end_because(Throw raise);
-  void throw_if_over() const;
+  void throw_if_over();
 
   Peers peers_;
   std::shared_ptr<Member> member_;
@@ -74,6 +77,9 @@ class Group final : public Communicator {
   Scratch scratch_;
   Mailbox mailbox_;
   std::exception_ptr error_;  // once this communicator is over
+  std::mutex abort_mutex_;
+  std::exception_ptr abort_error_;  // what another thread wants error_ to become
+  std::atomic<bool> aborted_ = false;
   int blamed_;
 };
 

@@ -17,7 +17,7 @@
 namespace trireme::shm {
 
 constexpr std::uint64_t kMagic = 0x656d657269727431;  // "1trireme"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr int kMaxRanks = 256;
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
@@ -46,8 +46,9 @@ struct alignas(64) RankControl {
   /// Futex: counts the calls to wake up. Whoever sleeps for this rank sleeps on it.
   std::atomic<std::uint32_t> doorbell;
   alignas(64) std::atomic<std::uint32_t> joined;
+  std::atomic<std::int32_t> process;  ///< its id, once joined
   std::atomic<Life> life;
-  char why[184];  ///< valid once life is kLost
+  char why[180];  ///< valid once life is kLost
 };
 
 /// Where the bytes that an operation reads from a rank lie.
@@ -57,6 +58,7 @@ constexpr std::uint64_t kStaged = ~std::uint64_t{0};
 struct alignas(64) Descriptor {
   std::atomic<std::uint64_t> number;  ///< of the operation, counted from 1, once published
   Call call;
+  CallSite site;
   std::uint64_t offset;  ///< of the buffer in the segment, or kStaged
   char payload[kInlineBytes];
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "trireme/base/error.h"
+#include "trireme/base/process_state.h"
 
 namespace trireme::shm {
 
@@ -79,20 +80,25 @@ void Peers::throw_left(int rank) const {
   throw CommError(fmt::format("{} has left", name(cause)), cause);
 }
 
-void Peers::time_out(int awaited, std::uint64_t number, const Call& call) const {
+void Peers::time_out(int awaited, std::uint64_t number, const Operation& operation) const {
   std::uint64_t last = 0;
   for (std::uint64_t i = 0; i < kRing; ++i) {
     const std::uint64_t posted = area_.slot(awaited).ring[i].number.load();
     if (posted > last) last = posted;
   }
   const std::string did = number > 0 && last >= number ? "did not go on with" : "did not come to";
-  const std::string history = last == 0
-                                  ? "it has made no call"
-                                  : fmt::format("its last call was {} (operation {})",
-                                                describe(descriptor(awaited, last).call), last);
-  throw CommError(fmt::format("{} {} {} within {}; {}", name(awaited), did, describe(call),
-                              in_seconds(timeout_), history),
-                  awaited);
+  std::string history = "it has made no call";
+  if (last > 0) {
+    const Descriptor& made = descriptor(awaited, last);
+    history =
+        fmt::format("its last call was {} (operation {})", describe(made.call, made.site), last);
+  }
+  const int process = member_->segment().control(world_ranks_[awaited]).process.load();
+  throw CommError(
+      fmt::format("{} {} {} within {}; {}; {}", name(awaited), did,
+                  describe(operation, CallSite(operation.where)), in_seconds(timeout_), history,
+                  process == 0 ? "it has not joined" : state_of_process(process)),
+      awaited);
 }
 
 void Peers::leave(int blamed) {

@@ -54,9 +54,10 @@ class Peers {
   [[noreturn]] void throw_lost() const;
   [[noreturn]] void throw_left(int rank) const;
 
-  /// "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation 17)".
+  /// "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation 17);
+  /// its process is stopped".
   /// `number`: of the operation, or 0 for a message.
-  [[noreturn]] void time_out(int awaited, std::uint64_t number, const Call& call) const;
+  [[noreturn]] void time_out(int awaited, std::uint64_t number, const Operation& operation) const;
 
   /// This rank has left, because of the rank at fault or of its own accord.
   void leave(int blamed);

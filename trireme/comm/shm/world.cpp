@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <numeric>
 
 #include "trireme/base/error.h"
@@ -46,6 +48,7 @@ std::unique_ptr<Communicator> World::join(int rank) {
   if (segment_->control(rank).joined.exchange(1) != 0) {
     throw UsageError(fmt::format("shared memory: rank {} has joined already", rank));
   }
+  segment_->control(rank).process.store(getpid());
   std::vector<int> world_ranks(size());
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   return std::make_unique<Group>(std::make_shared<Member>(segment_, rank), segment_->world_area(),
