@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "trireme/base/text.h"
+#include "trireme/base/version.h"
 #include "trireme/cli/commands.h"
 #include "trireme/launch/exit_codes.h"
 
@@ -45,7 +46,7 @@ std::string message_of(const CLI::App& app, const CLI::ParseError& error) {
 
 int main(int argc, char** argv) {
   CLI::App app("trireme: distributed model training in C++ on libtorch", "trireme");
-  app.set_version_flag("--version", "trireme " TRIREME_VERSION);
+  app.set_version_flag("--version", std::string("trireme ") + trireme::version());
   app.require_subcommand(1);
   app.footer(kFooter);
   int exit_code = 0;
