@@ -27,8 +27,11 @@ class Transfer {
   virtual ~Transfer() = default;
 
   /// Blocks until every piece has come or gone. Throws CommError naming the peer if that one is
-  /// lost or the deadline passes, or any CommError after Transport::abort().
+  /// lost or the deadline passes, or any CommError after abort().
   virtual void wait(Deadline deadline) = 0;
+
+  /// From another thread: wait(), under way or yet to come, ends in CommError within 100 ms.
+  virtual void abort() = 0;
 };
 
 /// A frame that has come, or the end of whoever sent them.
@@ -65,9 +68,6 @@ class Transport {
   virtual std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
                                           std::span<const Piece> recvs) = 0;
   virtual int tags() const = 0;
-
-  /// Ends every transfer, under way or begun later, in CommError.
-  virtual void abort() = 0;
 
   /// Carries a collective out by one of the engine's own, in that one's order of summation. False
   /// if it has none for this call. All ranks call it alike, from one thread at a time.
