@@ -116,6 +116,40 @@ TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
   EXPECT_EQ(err_.text(), "[rank 1] train.csv: row 7 is short\n");
 }
 
+TEST_F(Launcher, ARankThatEndsWithoutLeavingEndsTheCallsThatNeedIt) {
+  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+    auto world = shm::World::open(fd).join(rank);
+    world->barrier();
+    if (rank == 2) {
+      world.release();
+      return 0;
+    }
+    world->barrier();
+    return 0;
+  });
+  EXPECT_EQ(verdict.exit_code, kVictim);
+  EXPECT_NE(verdict.rank_at_fault, 2);
+  EXPECT_THAT(verdict.last_lines,
+              ElementsAre("rank 2 has ended without destroying its communicator"));
+}
+
+TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {
+  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+    auto world = shm::World::open(fd).join(rank);
+    world->barrier();
+    if (rank == 2) {
+      world.release();
+      return 0;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    int x = rank;
+    if (rank == 0) world->send({&x, 1, DType::kI32}, 1).wait();
+    if (rank == 1) world->recv({&x, 1, DType::kI32}, 0).wait();
+    return x;
+  });
+  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+}
+
 TEST_F(Launcher, ARankKilledInABarrierEndsTheOthersInCommErrorsThatNameIt) {
   for (const int ranks : {2, 3, 8}) {
     SCOPED_TRACE(ranks);

@@ -17,6 +17,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 using Action = Supervisor::Action;
 using ArmTimer = Supervisor::ArmTimer;
+using MarkEnded = Supervisor::MarkEnded;
 using MarkLost = Supervisor::MarkLost;
 using SendSignal = Supervisor::SendSignal;
 
@@ -131,13 +132,13 @@ TEST(Supervisor, ASecondRequestTerminatesAndAThirdKills) {
 
 TEST(Supervisor, ARankThatIsDoneEarlyDoesNotEndTheOthers) {
   Supervisor supervisor(2);
-  EXPECT_THAT(supervisor.exited(0, kOk, kStart), IsEmpty());
+  EXPECT_THAT(supervisor.exited(0, kOk, kStart), ElementsAre(Action(MarkEnded{0})));
 }
 
 TEST(Supervisor, DeclaresTheCauseLostAndNotItsVictims) {
   Supervisor supervisor(3);
   supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart);
-  EXPECT_THAT(supervisor.exited(0, kVictim, kStart), IsEmpty());
+  EXPECT_THAT(supervisor.exited(0, kVictim, kStart), ElementsAre(Action(MarkEnded{0})));
 }
 
 TEST(Supervisor, RefusesFewerThanOneRank) {

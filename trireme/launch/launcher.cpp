@@ -252,6 +252,8 @@ class Launch {
         ranks_[send->rank].process.signal(send->signal);
       } else if (const auto* lost = std::get_if<Supervisor::MarkLost>(&action)) {
         world_.mark_lost(lost->rank, lost->why);
+      } else if (const auto* ended = std::get_if<Supervisor::MarkEnded>(&action)) {
+        world_.mark_ended(ended->rank);
       } else {
         timer_ = std::get<Supervisor::ArmTimer>(action).when;
       }

@@ -22,11 +22,14 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
 
   const bool ours = is_our_doing(gone, status);
   const bool victim = status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost));
-  // Whoever has ended in good order has left its communicators by itself, and its peers may go on.
+  // The peers of a rank that has ended in good order may go on.
   // A victim declared lost would be named in its peers' errors in place of the cause.
   const bool in_good_order = status.ok() || victim || (ours && status.signal == 0);
   Actions actions;
-  if (running_ > 0 && !in_good_order) actions.push_back(MarkLost{rank, explain(status)});
+  if (running_ > 0) {
+    actions.push_back(in_good_order ? Action(MarkEnded{rank})
+                                    : Action(MarkLost{rank, explain(status)}));
+  }
   if (status.ok() || ours) return actions;
 
   int& first = victim ? victim_ : cause_;

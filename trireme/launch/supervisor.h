@@ -55,12 +55,17 @@ class Supervisor {
     std::string why;
     bool operator==(const MarkLost&) const = default;
   };
+  /// Tells them that `rank` has ended in good order: those that do not need it go on.
+  struct MarkEnded {
+    int rank;
+    bool operator==(const MarkEnded&) const = default;
+  };
   /// Call time_passed() at `when`; replaces an earlier timer.
   struct ArmTimer {
     Time when;
     bool operator==(const ArmTimer&) const = default;
   };
-  using Action = std::variant<SendSignal, MarkLost, ArmTimer>;
+  using Action = std::variant<SendSignal, MarkLost, MarkEnded, ArmTimer>;
   using Actions = std::vector<Action>;
 
   /// All `ranks` (at least 1) are running.

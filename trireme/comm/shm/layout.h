@@ -17,7 +17,7 @@
 namespace trireme::shm {
 
 constexpr std::uint64_t kMagic = 0x656d657269727431;  // "1trireme"
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr int kMaxRanks = 256;
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
@@ -38,15 +38,23 @@ struct alignas(64) WorldHeader {
   std::int32_t ranks;
   std::uint64_t bytes;
   std::int64_t timeout_ms;
+  std::uint32_t ranks_watch;  ///< Options::watched_by is kRanks
 };
 
-enum class Life : std::uint32_t { kHere, kBeingMarked, kLost };
+enum class Life : std::uint32_t {
+  kHere,
+  kBeingMarked,
+  kLost,      ///< RankControl::why says how
+  kVanished,  ///< lost as well, seen by its peers, who do not know how
+  kEnded,     ///< in good order, which matters to whoever still needs the rank
+};
 
 struct alignas(64) RankControl {
   /// Futex: counts the calls to wake up. Whoever sleeps for this rank sleeps on it.
   std::atomic<std::uint32_t> doorbell;
   alignas(64) std::atomic<std::uint32_t> joined;
-  std::atomic<std::int32_t> process;  ///< its id, once joined
+  std::atomic<std::int32_t> process;    ///< its id, once joined
+  std::atomic<std::uint32_t> departed;  ///< no communicator or memory is left to this rank
   std::atomic<Life> life;
   char why[180];  ///< valid once life is kLost
 };

@@ -5,7 +5,13 @@ namespace trireme::shm {
 Member::Member(std::shared_ptr<Segment> segment, int world_rank)
     : segment_(std::move(segment)),
       world_rank_(world_rank),
-      arena_(*segment_, segment_->arena(world_rank), segment_->arena_bytes()) {}
+      arena_(*segment_, segment_->arena(world_rank), segment_->arena_bytes()) {
+  if (segment_->header().ranks_watch != 0) watcher_.emplace(*segment_, world_rank_);
+}
+
+Member::~Member() {
+  segment_->control(world_rank_).departed.store(1);
+}
 
 void Member::retire(std::uint64_t area_offset, std::vector<int> world_ranks) {
   const std::lock_guard lock(mutex_);
@@ -25,8 +31,9 @@ bool Member::is_deserted(const Retired& area) const {
   const auto size = static_cast<int>(area.world_ranks.size());
   const GroupArea group(segment_->base() + area.offset, size);
   for (int rank = 0; rank < size; ++rank) {
-    const bool lost = segment_->control(area.world_ranks[rank]).life.load() == Life::kLost;
-    if (!lost && group.slot(rank).left.load() == 0) return false;
+    const int world_rank = area.world_ranks[rank];
+    const bool gone = segment_->is_lost(world_rank) || segment_->has_ended(world_rank);
+    if (!gone && group.slot(rank).left.load() == 0) return false;
   }
   return true;
 }

@@ -2,10 +2,12 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "trireme/comm/shm/arena.h"
 #include "trireme/comm/shm/segment.h"
+#include "trireme/comm/shm/watcher.h"
 
 namespace trireme::shm {
 
@@ -14,6 +16,7 @@ namespace trireme::shm {
 class Member {
  public:
   Member(std::shared_ptr<Segment> segment, int world_rank);
+  ~Member();
 
   Segment& segment() const { return *segment_; }
   int world_rank() const { return world_rank_; }
@@ -36,6 +39,7 @@ class Member {
   Arena arena_;
   std::mutex mutex_;
   std::vector<Retired> retired_;
+  std::optional<Watcher> watcher_;
 };
 
 }  // namespace trireme::shm

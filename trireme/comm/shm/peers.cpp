@@ -56,7 +56,7 @@ std::string Peers::name(int rank) const {
 }
 
 bool Peers::is_lost(int rank) const {
-  return member_->segment().control(world_ranks_[rank]).life.load() == Life::kLost;
+  return member_->segment().is_lost(world_ranks_[rank]);
 }
 
 bool Peers::anybody_lost() const {
@@ -69,13 +69,21 @@ bool Peers::anybody_lost() const {
 void Peers::throw_lost() const {
   int peer = 0;
   while (!is_lost(peer)) ++peer;
-  const RankControl& control = member_->segment().control(world_ranks_[peer]);
-  throw CommError(fmt::format("{} is lost: {}", name(peer), control.why), peer);
+  const std::string_view why = member_->segment().why_lost(world_ranks_[peer]);
+  throw CommError(fmt::format("{} is lost: {}", name(peer), why), peer);
+}
+
+bool Peers::has_left(int rank) const {
+  return area_.slot(rank).left.load() != 0 || member_->segment().has_ended(world_ranks_[rank]);
 }
 
 void Peers::throw_left(int rank) const {
   // Whoever left because of another rank names that one: the error names the cause.
   const int cause = area_.slot(rank).left.load() - 1;
+  if (cause < 0) {
+    throw CommError(fmt::format("{} has ended without destroying its communicator", name(rank)),
+                    rank);
+  }
   if (is_lost(cause)) throw_lost();
   throw CommError(fmt::format("{} has left", name(cause)), cause);
 }

@@ -50,7 +50,7 @@ class Peers {
   /// The loss of any rank ends a communicator; that a rank has left matters to whoever needs it.
   bool is_lost(int rank) const;
   bool anybody_lost() const;
-  bool has_left(int rank) const { return area_.slot(rank).left.load() != 0; }
+  bool has_left(int rank) const;
   [[noreturn]] void throw_lost() const;
   [[noreturn]] void throw_left(int rank) const;
 

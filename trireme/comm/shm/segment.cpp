@@ -72,6 +72,7 @@ std::shared_ptr<Segment> Segment::create(int ranks, const Options& options) {
   header.ranks = ranks;
   header.bytes = bytes;
   header.timeout_ms = options.timeout.count();
+  header.ranks_watch = options.watched_by == WatchedBy::kRanks ? 1 : 0;
   header.magic = kMagic;
   madvise(segment->base_ + arenas_begin(ranks), arena * ranks, MADV_HUGEPAGE);
   return segment;
@@ -154,6 +155,22 @@ void Segment::mark_lost(int rank, std::string_view why) {
     lost.why[length] = '\0';
     lost.life.store(Life::kLost);
   }
+  wake_everybody();
+}
+
+// In one step: whoever marks may be killed at any time.
+void Segment::mark(int rank, Life life) {
+  Life expected = Life::kHere;
+  control(rank).life.compare_exchange_strong(expected, life);
+  wake_everybody();
+}
+
+std::string_view Segment::why_lost(int rank) const {
+  const RankControl& lost = control(rank);
+  return lost.life.load() == Life::kVanished ? "its process has ended" : lost.why;
+}
+
+void Segment::wake_everybody() {
   for (int peer = 0; peer < header().ranks; ++peer) ring(control(peer).doorbell);
 }
 

@@ -40,8 +40,19 @@ class Segment {
   void discard(std::uint64_t offset, std::size_t bytes);
 
   void mark_lost(int rank, std::string_view why);
+  void mark_vanished(int rank) { mark(rank, Life::kVanished); }
+  void mark_ended(int rank) { mark(rank, Life::kEnded); }
+  bool is_lost(int rank) const {
+    const Life life = control(rank).life.load();
+    return life == Life::kLost || life == Life::kVanished;
+  }
+  bool has_ended(int rank) const { return control(rank).life.load() == Life::kEnded; }
+  std::string_view why_lost(int rank) const;
 
  private:
+  void mark(int rank, Life life);
+  void wake_everybody();
+
   int fd_;
   std::size_t bytes_;
   char* base_;

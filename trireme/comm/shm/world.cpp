@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <numeric>
 
 #include "trireme/base/error.h"
@@ -30,6 +33,22 @@ World World::open(int fd) {
   return World(Segment::open(fd));
 }
 
+World World::open_of(pid_t process, int fd) {
+  const std::string path = fmt::format("/proc/{}/fd/{}", process, fd);
+  const int own = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (own >= 0) return open(own);
+  if (errno == ENOENT) {
+    throw UsageError(
+        fmt::format("shared memory: process {} must be running on this host and hold a world as "
+                    "descriptor {}, but {} does not exist",
+                    process, fd, path));
+  }
+  throw CommError(
+      fmt::format("shared memory: cannot open {}: {}; the ranks of one host must run as the same "
+                  "user and in the same container, or be started by trireme run",
+                  path, std::strerror(errno)));
+}
+
 World::World(std::shared_ptr<Segment> segment) : segment_(std::move(segment)) {}
 World::World(World&&) noexcept = default;
 World& World::operator=(World&&) noexcept = default;
@@ -53,6 +72,11 @@ std::unique_ptr<Communicator> World::join(int rank) {
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   return std::make_unique<Group>(std::make_shared<Member>(segment_, rank), segment_->world_area(),
                                  rank, std::move(world_ranks), false);
+}
+
+void World::mark_ended(int rank) {
+  check_rank(rank, size());
+  segment_->mark_ended(rank);
 }
 
 void World::mark_lost(int rank, std::string_view why) {

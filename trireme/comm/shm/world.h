@@ -1,7 +1,10 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -11,12 +14,19 @@ namespace trireme::shm {
 
 class Segment;
 
+/// Who notices that the process of a rank has ended.
+enum class WatchedBy : std::uint8_t {
+  kLauncher,  ///< whoever started the ranks, and says so: mark_lost() and mark_ended()
+  kRanks,     ///< each rank, in a thread of its own that sleeps until then
+};
+
 struct Options {
   /// How long a rank waits for a peer that is alive before its call ends in CommError.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// Address space of the segment; pages cost memory once they are touched. 0: twice the memory
   /// of this machine.
   std::size_t bytes = 0;
+  WatchedBy watched_by = WatchedBy::kLauncher;
 };
 
 /// The memory that the ranks of one host share: a sealed memfd without a name, which goes away with
@@ -24,6 +34,9 @@ struct Options {
 ///
 ///     World world = World::create(4);                  // the launcher; its children inherit fd()
 ///     auto ranks = World::open(fd).join(2);            // each rank
+///
+///     World world = World::create(4, {.watched_by = WatchedBy::kRanks});    // or without one:
+///     World same = World::open_of(process_of_rank_0, descriptor_of_rank_0);  // the other ranks
 ///
 /// Ranks may as well be threads of one process that join one World. Thread-safe. A communicator
 /// that was joined keeps the memory mapped and may outlive its World.
@@ -36,6 +49,11 @@ class World {
   /// Takes over the descriptor `fd`. Throws UsageError if it is not open, DataError if it is not
   /// the segment of a World of this version.
   static World open(int fd);
+
+  /// The World whose descriptor is `fd` in `process`, which must run as the same user on this host
+  /// and still be there. Throws UsageError if it is not or has no such descriptor, CommError if the
+  /// system forbids to look.
+  static World open_of(pid_t process, int fd);
 
   World(World&&) noexcept;
   World& operator=(World&&) noexcept;
@@ -52,6 +70,10 @@ class World {
   /// The process of `rank` is gone: every call that waits, now or later, ends in CommError
   /// "rank 2 is lost: killed by signal 9" for why = "killed by signal 9".
   void mark_lost(int rank, std::string_view why);
+
+  /// The process of `rank` has ended in good order: calls that still need it end in CommError,
+  /// those that do not go on. Nothing changes for communicators that it had destroyed.
+  void mark_ended(int rank);
 
  private:
   explicit World(std::shared_ptr<Segment> segment);
