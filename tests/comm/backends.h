@@ -10,12 +10,17 @@
 
 namespace trireme::test {
 
-enum class Backend { kSelf, kThreads, kProcesses };
+enum class Backend { kSelf, kThreads, kProcesses, kMessages };
 
 /// The suites that every communicator must pass, over backends and numbers of ranks.
 class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
  protected:
   static int ranks() { return std::get<1>(GetParam()); }
+
+  /// Must ranks `a` and `b` see each other's allocated memory?
+  static bool share_memory(int a, int b) {
+    return a == b || std::get<0>(GetParam()) != Backend::kMessages;
+  }
 
   static void run(const RankFunction& body) {
     switch (std::get<0>(GetParam())) {
@@ -28,12 +33,15 @@ class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
       case Backend::kProcesses:
         expect_all_well(run_rank_processes(ranks(), body));
         return;
+      case Backend::kMessages:
+        run_ranks_over_messages(ranks(), body);
+        return;
     }
   }
 };
 
 inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend, int>>& info) {
-  const char* const names[] = {"Self", "Threads", "Processes"};
+  const char* const names[] = {"Self", "Threads", "Processes", "Messages"};
   return names[static_cast<int>(std::get<0>(info.param))] + std::to_string(std::get<1>(info.param));
 }
 
@@ -41,9 +49,10 @@ inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend,
   INSTANTIATE_TEST_SUITE_P(Alone, Suite, testing::Values(std::tuple(Backend::kSelf, 1)), \
                            backend_name);                                                \
   INSTANTIATE_TEST_SUITE_P(                                                              \
-      Shm, Suite,                                                                        \
-      testing::Combine(testing::Values(Backend::kThreads, Backend::kProcesses),          \
-                       testing::Values(1, 2, 3, 4)),                                     \
+      Ranks, Suite,                                                                      \
+      testing::Combine(                                                                  \
+          testing::Values(Backend::kThreads, Backend::kProcesses, Backend::kMessages),   \
+          testing::Values(1, 2, 3, 4)),                                                  \
       backend_name)
 
 }  // namespace trireme::test

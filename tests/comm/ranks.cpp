@@ -9,6 +9,7 @@
 #include <exception>
 #include <thread>
 
+#include "tests/comm/in_process.h"
 #include "trireme/base/error.h"
 
 namespace trireme::test {
@@ -66,14 +67,13 @@ std::string reason_of(int status) {
 
 }  // namespace
 
-void run_ranks(int ranks, const RankFunction& body, shm::Options options) {
-  shm::World world = shm::World::create(ranks, options);
+void run_threads(int ranks, const std::function<void(int rank)>& body) {
   std::vector<std::exception_ptr> errors(ranks);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        body(*world.join(rank));
+        body(rank);
       } catch (...) {
         errors[rank] = std::current_exception();
       }
@@ -81,6 +81,17 @@ void run_ranks(int ranks, const RankFunction& body, shm::Options options) {
   }
   for (std::thread& thread : threads) thread.join();
   rethrow_root_cause(errors);
+}
+
+void run_ranks(int ranks, const RankFunction& body, shm::Options options) {
+  shm::World world = shm::World::create(ranks, options);
+  run_threads(ranks, [&](int rank) { body(*world.join(rank)); });
+}
+
+void run_ranks_over_messages(int ranks, const RankFunction& body, message::Options options) {
+  Network network(ranks);
+  run_threads(ranks,
+              [&](int rank) { body(*message::Group::world(network.transport(rank), options)); });
 }
 
 std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm::Options options) {

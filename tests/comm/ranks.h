@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "trireme/comm/communicator.h"
+#include "trireme/comm/message/group.h"
 #include "trireme/comm/shm/world.h"
 
 namespace trireme::test {
@@ -14,6 +15,12 @@ using RankFunction = std::function<void(Communicator&)>;
 /// Runs `body` on `ranks` threads, each a rank of one world, and rethrows the root cause of a
 /// failure: the first exception that is not the CommError of a victim, or else the first one.
 void run_ranks(int ranks, const RankFunction& body, shm::Options options = {});
+
+/// The same over a Network of messages instead of shared memory.
+void run_ranks_over_messages(int ranks, const RankFunction& body, message::Options options = {});
+
+/// Runs `body(rank)` on `ranks` threads and rethrows the root cause as above.
+void run_threads(int ranks, const std::function<void(int rank)>& body);
 
 /// How one rank process ended.
 struct RankEnd {

@@ -6,34 +6,15 @@
 #include <cstring>
 #include <list>
 #include <mutex>
-#include <new>
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/heap_block.h"
 #include "trireme/comm/operation.h"
 
 namespace trireme {
 
 namespace {
-
-constexpr std::align_val_t kAlignment{64};
-
-class HeapBlock final : public Memory::Block {
- public:
-  explicit HeapBlock(std::size_t bytes)
-      : data_(bytes > 0 ? ::operator new(bytes, kAlignment) : nullptr), bytes_(bytes) {
-    if (bytes > 0) std::memset(data_, 0, bytes);
-  }
-  ~HeapBlock() override { ::operator delete(data_, kAlignment); }
-
-  void* data() const override { return data_; }
-  std::size_t bytes() const override { return bytes_; }
-  void* peer(int rank) const override { return rank == 0 ? data_ : nullptr; }
-
- private:
-  void* data_;
-  std::size_t bytes_;
-};
 
 struct Message {
   Call sent;
@@ -85,7 +66,7 @@ class SelfCommunicator final : public Communicator {
  private:
   Work start(const Operation& operation) override;
   Memory do_allocate(std::size_t bytes, Where) override {
-    return Memory(std::make_unique<HeapBlock>(bytes));
+    return Memory(std::make_unique<HeapBlock>(bytes, 0));
   }
   std::unique_ptr<Communicator> do_split(int color, int, Where) override {
     return color < 0 ? nullptr : self_communicator();

@@ -1,0 +1,142 @@
+#include "tests/comm/in_process.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cstring>
+
+#include "trireme/base/error.h"
+
+namespace trireme::test {
+
+using message::Arrival;
+using message::Deadline;
+using message::Frame;
+using message::Piece;
+
+class InProcessTransfer final : public message::Transfer {
+ public:
+  struct Expected {
+    Piece piece;
+    std::uint64_t number;
+  };
+
+  InProcessTransfer(Network& network, int rank, int tag, std::vector<Expected> expected)
+      : network_(network), rank_(rank), tag_(tag), expected_(std::move(expected)) {}
+
+  void wait(Deadline deadline) override {
+    std::unique_lock lock(network_.mutex_);
+    for (const auto& [piece, number] : expected_) {
+      auto& pieces = network_.streams_[{piece.peer, rank_, tag_}].pieces;
+      const bool came = network_.changed_.wait_until(lock, deadline, [&, n = number, p = piece] {
+        return aborted_ || pieces.contains(n) || !network_.lost_[p.peer].empty();
+      });
+      if (aborted_) throw CommError("aborted");
+      const auto data = pieces.find(number);
+      if (data == pieces.end()) {
+        throw CommError(came ? network_.lost_[piece.peer] : "late", piece.peer);
+      }
+      if (data->second.size() != piece.bytes) {
+        throw CommError(
+            fmt::format("{} bytes came, {} were wanted", data->second.size(), piece.bytes),
+            piece.peer);
+      }
+      std::memcpy(piece.data, data->second.data(), piece.bytes);
+      pieces.erase(data);
+    }
+  }
+
+  void abort() override {
+    const std::lock_guard lock(network_.mutex_);
+    aborted_ = true;
+    network_.changed_.notify_all();
+  }
+
+ private:
+  Network& network_;
+  int rank_;
+  int tag_;
+  std::vector<Expected> expected_;
+  bool aborted_ = false;
+};
+
+class InProcessTransport final : public message::Transport {
+ public:
+  InProcessTransport(Network& network, int rank)
+      : Transport(rank, static_cast<int>(network.lost_.size())), network_(network) {}
+
+  std::string name() const override { return "in-process"; }
+  int tags() const override { return 1 << 30; }
+
+  void send_frame(int to, const Frame& frame) override {
+    const std::lock_guard lock(network_.mutex_);
+    if (network_.silent_[rank()] || !network_.lost_[rank()].empty()) return;
+    network_.frames_[to].push_back({rank(), "", frame});
+    ++network_.frames_sent_[rank()];
+    network_.changed_.notify_all();
+  }
+
+  std::optional<Arrival> next_frame(std::chrono::milliseconds patience) override {
+    std::unique_lock lock(network_.mutex_);
+    auto& frames = network_.frames_[rank()];
+    network_.changed_.wait_for(lock, patience, [&] { return !frames.empty(); });
+    if (frames.empty()) return std::nullopt;
+    Arrival arrival = frames.front();
+    frames.pop_front();
+    return arrival;
+  }
+
+  std::unique_ptr<message::Transfer> begin(int tag, std::span<const Piece> sends,
+                                           std::span<const Piece> receives) override {
+    const std::lock_guard lock(network_.mutex_);
+    for (const Piece& piece : sends) {
+      auto& stream = network_.streams_[{rank(), piece.peer, tag}];
+      const char* data = static_cast<const char*>(piece.data);
+      stream.pieces[stream.sent++].assign(data, data + piece.bytes);
+      network_.bytes_sent_[rank()] += static_cast<std::int64_t>(piece.bytes);
+    }
+    std::vector<InProcessTransfer::Expected> expected;
+    for (const Piece& piece : receives) {
+      auto& stream = network_.streams_[{piece.peer, rank(), tag}];
+      expected.push_back({piece, stream.expected++});
+    }
+    network_.changed_.notify_all();
+    return std::make_unique<InProcessTransfer>(network_, rank(), tag, std::move(expected));
+  }
+
+ private:
+  Network& network_;
+};
+
+Network::Network(int ranks)
+    : frames_(ranks), lost_(ranks), silent_(ranks), bytes_sent_(ranks), frames_sent_(ranks) {}
+
+std::unique_ptr<message::Transport> Network::transport(int rank) {
+  return std::make_unique<InProcessTransport>(*this, rank);
+}
+
+void Network::kill(int rank, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  lost_[rank] = why;
+  for (std::size_t peer = 0; peer < frames_.size(); ++peer) {
+    if (static_cast<int>(peer) != rank) frames_[peer].push_back({rank, why, {}});
+  }
+  changed_.notify_all();
+}
+
+void Network::silence(int rank) {
+  const std::lock_guard lock(mutex_);
+  silent_[rank] = 1;
+}
+
+std::int64_t Network::bytes_sent(int rank) const {
+  const std::lock_guard lock(mutex_);
+  return bytes_sent_[rank];
+}
+
+std::int64_t Network::frames_sent(int rank) const {
+  const std::lock_guard lock(mutex_);
+  return frames_sent_[rank];
+}
+
+}  // namespace trireme::test

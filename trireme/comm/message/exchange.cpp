@@ -1,0 +1,360 @@
+#include "trireme/comm/message/exchange.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "trireme/base/partition.h"
+#include "trireme/kernels/reduce.h"
+
+namespace trireme::message {
+
+namespace {
+
+// What one rank sends to another at a time: long enough for full speed, short enough that sums
+// overlap with transfers.
+constexpr std::int64_t kPieceBytes = std::int64_t{512} << 10;
+// A longer broadcast is scattered and gathered, so that the root sends it once and not n times.
+constexpr std::size_t kFlatBroadcastBytes = std::size_t{64} << 10;
+constexpr std::size_t kLineBytes = 64;
+
+Piece to_or_from(int peer, const Buffer& x) {
+  return {peer, x.data, x.bytes()};
+}
+
+// The other ranks, each rank beginning with its right neighbour so that not all meet at one.
+template <class Body>
+void for_each_peer(const Exchange& exchange, Body body) {
+  for (int i = 1; i < exchange.size(); ++i) body((exchange.rank() + i) % exchange.size());
+}
+
+void copy(const Buffer& to, const Buffer& from) {
+  if (to.data != from.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
+}
+
+/// The reductions, piece by piece: while one piece is summed and handed out the next one comes.
+class PiecewiseReduction {
+ public:
+  PiecewiseReduction(const Operation& operation, const Exchange& exchange)
+      : operation_(operation),
+        exchange_(exchange),
+        scatters_(operation.kind == OpKind::kReduceScatter),
+        grain_(static_cast<std::int64_t>(kLineBytes / size_of(operation.dtype))) {
+    const std::int64_t slice = kPieceBytes / static_cast<std::int64_t>(size_of(operation.dtype));
+    piece_count_ = scatters_ ? slice : slice * exchange.size();
+  }
+
+  void run() {
+    const std::int64_t pieces = (operation_.count + piece_count_ - 1) / piece_count_;
+    if (pieces == 0) return;
+    Exchange::Moving coming = begin_terms(0);
+    Exchange::Moving handed_out;
+    for (std::int64_t i = 0; i < pieces; ++i) {
+      Exchange::Moving next;
+      if (i + 1 < pieces) next = begin_terms(i + 1);
+      coming.wait();
+      sum(i);
+      handed_out.wait();
+      handed_out = begin_results(i);
+      coming = std::move(next);
+    }
+    handed_out.wait();
+  }
+
+ private:
+  Range piece(std::int64_t i) const {
+    return {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
+  }
+  // The elements of piece i that `peer` sums.
+  Range slice(std::int64_t i, int peer) const {
+    const Range all = piece(i);
+    if (scatters_) return all;
+    const Range part = partition_aligned(all.size(), exchange_.size(), peer, grain_);
+    return {all.begin + part.begin, all.begin + part.end};
+  }
+  int rows(int peer) const {
+    return scatters_ ? 1 : static_cast<int>(operation_.tree->nodes_of(peer).size());
+  }
+  // Row `row` of this rank's `in`, or its part for `peer`.
+  Buffer own(int row, int peer, Range elements) const {
+    const std::int64_t first = (scatters_ ? peer : row) * operation_.count + elements.begin;
+    return operation_.in.slice(first, elements.size());
+  }
+  bool wants(int peer) const {
+    return operation_.kind != OpKind::kReduce || peer == operation_.root;
+  }
+  // Where term `term` of piece i comes to; two pieces are under way at a time.
+  Buffer scratch(std::int64_t i, int term, std::int64_t count) {
+    auto& memory = scratch_[i & 1];
+    const std::int64_t longest =
+        scatters_ ? piece_count_ : piece_count_ / exchange_.size() + grain_;
+    memory.resize(operation_.tree->terms().size() * longest * size_of(operation_.dtype));
+    const Buffer all{memory.data(),
+                     static_cast<std::int64_t>(memory.size()) /
+                         static_cast<std::int64_t>(size_of(operation_.dtype)),
+                     operation_.dtype};
+    return all.slice(term * longest, count);
+  }
+
+  Exchange::Moving begin_terms(std::int64_t i) {
+    std::vector<Piece> sends;
+    std::vector<Piece> receives;
+    const Range mine = slice(i, exchange_.rank());
+    for_each_peer(exchange_, [&](int peer) {
+      for (int row = 0; row < rows(exchange_.rank()); ++row) {
+        sends.push_back(to_or_from(peer, own(row, peer, slice(i, peer))));
+      }
+      for (int row = 0; row < rows(peer); ++row) {
+        const int term = operation_.tree->first_term(peer) + row;
+        receives.push_back(to_or_from(peer, scratch(i, term, mine.size())));
+      }
+    });
+    return exchange_.begin(std::move(sends), std::move(receives));
+  }
+
+  void sum(std::int64_t i) {
+    const Range mine = slice(i, exchange_.rank());
+    if (mine.size() == 0) return;
+    std::vector<const void*> terms;
+    for (int peer = 0; peer < exchange_.size(); ++peer) {
+      for (int row = 0; row < rows(peer); ++row) {
+        const bool is_own = peer == exchange_.rank();
+        terms.push_back(is_own ? own(row, peer, mine).data
+                               : scratch(i, static_cast<int>(terms.size()), mine.size()).data);
+      }
+    }
+    void* const out = operation_.out.slice(mine.begin, 0).data;
+    tree_reduce({&out, 1}, terms, *operation_.tree, mine.size(), operation_.dtype, operation_.op);
+  }
+
+  Exchange::Moving begin_results(std::int64_t i) {
+    if (scatters_) return {};
+    std::vector<Piece> sends;
+    std::vector<Piece> receives;
+    for_each_peer(exchange_, [&](int peer) {
+      const auto result = [&](int of) {
+        const Range elements = slice(i, of);
+        return to_or_from(peer, operation_.out.slice(elements.begin, elements.size()));
+      };
+      if (wants(peer)) sends.push_back(result(exchange_.rank()));
+      if (wants(exchange_.rank())) receives.push_back(result(peer));
+    });
+    return exchange_.begin(std::move(sends), std::move(receives));
+  }
+
+  const Operation& operation_;
+  const Exchange& exchange_;
+  bool scatters_;
+  std::int64_t grain_;
+  std::int64_t piece_count_ = 0;  // elements of a full piece
+  std::vector<char> scratch_[2];
+};
+
+void all_gather(const Operation& operation, const Exchange& exchange) {
+  const auto piece = [&](int rank) {
+    return operation.out.slice(rank * operation.count, operation.count);
+  };
+  copy(piece(exchange.rank()), operation.in);
+  std::vector<Piece> sends;
+  std::vector<Piece> receives;
+  for_each_peer(exchange, [&](int peer) {
+    sends.push_back(to_or_from(peer, operation.in));
+    receives.push_back(to_or_from(peer, piece(peer)));
+  });
+  exchange.move(std::move(sends), std::move(receives));
+}
+
+void all_to_all(const Operation& operation, const Exchange& exchange) {
+  const auto piece = [&](const Buffer& x, int rank) {
+    return x.slice(rank * operation.count, operation.count);
+  };
+  copy(piece(operation.out, exchange.rank()), piece(operation.in, exchange.rank()));
+  std::vector<Piece> sends;
+  std::vector<Piece> receives;
+  for_each_peer(exchange, [&](int peer) {
+    sends.push_back(to_or_from(peer, piece(operation.in, peer)));
+    receives.push_back(to_or_from(peer, piece(operation.out, peer)));
+  });
+  exchange.move(std::move(sends), std::move(receives));
+}
+
+// Scatter, then all-gather (van de Geijn 1994); or from the root to everybody.
+void broadcast(const Operation& operation, const Exchange& exchange) {
+  const Buffer& x = operation.out;
+  const bool is_root = exchange.rank() == operation.root;
+  const bool flat = x.bytes() <= kFlatBroadcastBytes || exchange.size() == 2;
+  const auto slice = [&](int rank) {
+    const Range part = flat ? Range{0, x.count} : partition(x.count, exchange.size(), rank);
+    return x.slice(part.begin, part.size());
+  };
+  std::vector<Piece> sends;
+  std::vector<Piece> receives;
+  if (is_root) {
+    for_each_peer(exchange, [&](int peer) { sends.push_back(to_or_from(peer, slice(peer))); });
+  } else {
+    receives.push_back(to_or_from(operation.root, slice(exchange.rank())));
+  }
+  exchange.move(std::move(sends), std::move(receives));
+  if (flat) return;
+  sends.clear();
+  receives.clear();
+  for_each_peer(exchange, [&](int peer) {
+    // The root has all of it, and its own slice is still nobody else's.
+    if (peer != operation.root) sends.push_back(to_or_from(peer, slice(exchange.rank())));
+    if (!is_root) receives.push_back(to_or_from(peer, slice(peer)));
+  });
+  exchange.move(std::move(sends), std::move(receives));
+}
+
+// Every rank's piece to the root, or from it.
+void gather_or_scatter(const Operation& operation, const Exchange& exchange) {
+  const bool gathers = operation.kind == OpKind::kGather;
+  const Buffer& whole = gathers ? operation.out : operation.in;  // the root's
+  const Buffer& part = gathers ? operation.in : operation.out;
+  std::vector<Piece> from_root;
+  std::vector<Piece> to_root;
+  if (exchange.rank() == operation.root) {
+    const Buffer own = whole.slice(operation.root * operation.count, operation.count);
+    gathers ? copy(own, part) : copy(part, own);
+    for_each_peer(exchange, [&](int peer) {
+      from_root.push_back(to_or_from(peer, whole.slice(peer * operation.count, operation.count)));
+    });
+    gathers ? exchange.move({}, std::move(from_root)) : exchange.move(std::move(from_root), {});
+  } else {
+    to_root.push_back(to_or_from(operation.root, part));
+    gathers ? exchange.move(std::move(to_root), {}) : exchange.move({}, std::move(to_root));
+  }
+}
+
+}  // namespace
+
+void Transfers::add(Transfer& transfer) {
+  const std::lock_guard lock(mutex_);
+  under_way_.insert(&transfer);
+  if (aborted_) transfer.abort();
+}
+
+void Transfers::remove(Transfer& transfer) {
+  const std::lock_guard lock(mutex_);
+  under_way_.erase(&transfer);
+}
+
+void Transfers::abort() {
+  const std::lock_guard lock(mutex_);
+  aborted_ = true;
+  for (Transfer* transfer : under_way_) transfer->abort();
+}
+
+Exchange::Moving::Moving(std::unique_ptr<Transfer> transfer, Transfers& transfers,
+                         Deadline deadline)
+    : transfer_(std::move(transfer)), transfers_(&transfers), deadline_(deadline) {
+  transfers_->add(*transfer_);
+}
+
+Exchange::Moving::Moving(Moving&& other) noexcept = default;
+
+Exchange::Moving& Exchange::Moving::operator=(Moving&& other) noexcept {
+  std::swap(transfer_, other.transfer_);
+  std::swap(transfers_, other.transfers_);
+  std::swap(deadline_, other.deadline_);
+  return *this;
+}
+
+Exchange::Moving::~Moving() {
+  if (transfer_) transfers_->remove(*transfer_);
+}
+
+void Exchange::Moving::wait() {
+  if (!transfer_) return;
+  transfer_->wait(deadline_);
+  transfers_->remove(*transfer_);
+  transfer_.reset();
+}
+
+Exchange::Moving Exchange::begin(std::vector<Piece> sends, std::vector<Piece> receives) const {
+  for (auto* pieces : {&sends, &receives}) {
+    std::erase_if(*pieces, [](const Piece& piece) { return piece.bytes == 0; });
+    for (Piece& piece : *pieces) piece.peer = world_ranks_[piece.peer];
+  }
+  if (sends.empty() && receives.empty()) return {};
+  return Moving(transport_.begin(tag_, sends, receives), transfers_, deadline_);
+}
+
+void Exchange::move(std::vector<Piece> sends, std::vector<Piece> receives) const {
+  begin(std::move(sends), std::move(receives)).wait();
+}
+
+void move_by_pieces(const Operation& operation, const Exchange& exchange) {
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+    case OpKind::kReduceScatter:
+      return PiecewiseReduction(operation, exchange).run();
+    case OpKind::kAllGather:
+    case OpKind::kSplit:
+      return all_gather(operation, exchange);
+    case OpKind::kAllToAll:
+      return all_to_all(operation, exchange);
+    case OpKind::kBroadcast:
+      return broadcast(operation, exchange);
+    case OpKind::kGather:
+    case OpKind::kScatter:
+      return gather_or_scatter(operation, exchange);
+    case OpKind::kSend:
+    case OpKind::kRecv:
+    case OpKind::kBarrier:
+    case OpKind::kAllocate:
+      return;
+  }
+}
+
+void finish_from_inputs(const Operation& operation, int rank, std::span<const char* const> inputs) {
+  const auto size = static_cast<int>(inputs.size());
+  const std::size_t bytes = static_cast<std::size_t>(operation.count) * size_of(operation.dtype);
+  if (bytes == 0) return;
+  const auto take = [&](int from, int unit, int to) {
+    std::memmove(operation.out.as<char>() + to * bytes, inputs[from] + unit * bytes, bytes);
+  };
+  const auto reduce = [&](int unit) {
+    std::vector<const void*> terms;
+    for (int peer = 0; peer < size; ++peer) {
+      const auto rows = operation.kind == OpKind::kReduceScatter
+                            ? std::size_t{1}
+                            : operation.tree->nodes_of(peer).size();
+      for (std::size_t row = 0; row < rows; ++row) {
+        terms.push_back(inputs[peer] + (unit + row) * bytes);
+      }
+    }
+    tree_reduce({&operation.out.data, 1}, terms, *operation.tree, operation.count, operation.dtype,
+                operation.op);
+  };
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+      return reduce(0);
+    case OpKind::kReduce:
+      if (rank == operation.root) reduce(0);
+      return;
+    case OpKind::kReduceScatter:
+      return reduce(rank);
+    case OpKind::kAllGather:
+    case OpKind::kSplit:
+      for (int peer = 0; peer < size; ++peer) take(peer, 0, peer);
+      return;
+    case OpKind::kAllToAll:
+      for (int peer = 0; peer < size; ++peer) take(peer, rank, peer);
+      return;
+    case OpKind::kBroadcast:
+      return take(operation.root, 0, 0);
+    case OpKind::kGather:
+      for (int peer = 0; rank == operation.root && peer < size; ++peer) take(peer, 0, peer);
+      return;
+    case OpKind::kScatter:
+      return take(operation.root, rank, 0);
+    case OpKind::kSend:
+    case OpKind::kRecv:
+    case OpKind::kBarrier:
+    case OpKind::kAllocate:
+      return;
+  }
+}
+
+}  // namespace trireme::message

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "trireme/comm/message/transport.h"
+#include "trireme/comm/operation.h"
+
+namespace trireme::message {
+
+/// The transfers of one communicator that are under way, so that all can be ended. Thread-safe.
+class Transfers {
+ public:
+  void add(Transfer& transfer);
+  void remove(Transfer& transfer);
+  /// Ends those under way and every later one.
+  void abort();
+
+ private:
+  std::mutex mutex_;
+  std::set<Transfer*> under_way_;
+  bool aborted_ = false;
+};
+
+/// One lane of a communicator to move pieces on; here ranks are those of the communicator.
+class Exchange {
+ public:
+  /// Pieces under way. Given up if it is destroyed before wait().
+  class Moving {
+   public:
+    Moving() = default;
+    Moving(std::unique_ptr<Transfer> transfer, Transfers& transfers, Deadline deadline);
+    Moving(Moving&& other) noexcept;
+    Moving& operator=(Moving&& other) noexcept;
+    ~Moving();
+    void wait();
+
+   private:
+    std::unique_ptr<Transfer> transfer_;
+    Transfers* transfers_ = nullptr;
+    Deadline deadline_;
+  };
+
+  Exchange(Transport& transport, Transfers& transfers, int tag, std::span<const int> world_ranks,
+           int rank, Deadline deadline)
+      : transport_(transport),
+        transfers_(transfers),
+        tag_(tag),
+        world_ranks_(world_ranks),
+        rank_(rank),
+        deadline_(deadline) {}
+
+  int rank() const { return rank_; }
+  int size() const { return static_cast<int>(world_ranks_.size()); }
+
+  /// Empty pieces are left out. No piece is this rank's own.
+  Moving begin(std::vector<Piece> sends, std::vector<Piece> receives) const;
+  void move(std::vector<Piece> sends, std::vector<Piece> receives) const;
+
+ private:
+  Transport& transport_;
+  Transfers& transfers_;
+  int tag_;
+  std::span<const int> world_ranks_;
+  int rank_;
+  Deadline deadline_;
+};
+
+/// Carries a collective out by moving pieces: docs/algorithms.md.
+void move_by_pieces(const Operation& operation, const Exchange& exchange);
+
+/// Carries a collective out from what every rank has posted: `inputs[r]` is rank r's `in`.
+void finish_from_inputs(const Operation& operation, int rank, std::span<const char* const> inputs);
+
+}  // namespace trireme::message

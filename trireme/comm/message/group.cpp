@@ -1,0 +1,527 @@
+#include "trireme/comm/message/group.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/heap_block.h"
+
+namespace trireme::message {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+// Of each channel: one for each lane, one for messages.
+constexpr int kTagsPerChannel = 3;
+// So long may the completion of a send trail behind the news that its receiver, content, has left.
+constexpr auto kGrace = 250ms;
+
+std::string in_seconds(std::chrono::milliseconds time) {
+  return fmt::format("{:g} s", std::chrono::duration<double>(time).count());
+}
+
+}  // namespace
+
+/// Waits for a ticket, and sees to it that a message which nobody else watches over ends.
+class Group::CollectiveWork final : public Work::State {
+ public:
+  CollectiveWork(Group& group, Operation operation, std::shared_ptr<Ticket> ticket)
+      : group_(group), operation_(std::move(operation)), ticket_(std::move(ticket)) {}
+
+  bool test() override {
+    std::unique_lock lock(group_.mutex_);
+    if (!ticket_->done && is_message()) check_peer(lock, Clock::time_point::max());
+    return finish();
+  }
+
+  void wait() override {
+    std::unique_lock lock(group_.mutex_);
+    const Deadline deadline = group_.deadline();
+    while (!ticket_->done) {
+      if (!is_message()) {
+        group_.changed_.wait(lock);
+        continue;
+      }
+      group_.changed_.wait_for(lock, 100ms);
+      if (!ticket_->done) check_peer(lock, deadline);
+    }
+    finish();
+  }
+
+ private:
+  bool is_message() const {
+    return operation_.kind == OpKind::kSend || operation_.kind == OpKind::kRecv;
+  }
+
+  bool finish() {
+    if (ticket_->done && ticket_->error) std::rethrow_exception(ticket_->error);
+    return ticket_->done;
+  }
+
+  // Ends the communicator if the message can come no more.
+  void check_peer(std::unique_lock<std::mutex>& lock, Deadline deadline) {
+    const Peer& peer = group_.peers_[operation_.root];
+    const auto now = Clock::now();
+    if (!peer.left && !peer.lost) gone_since_ = now;
+    const bool hopeless = peer.lost || (peer.left && now - gone_since_ >= kGrace);
+    if (!hopeless && now < deadline) return;
+    lock.unlock();
+    try {
+      group_.throw_for(operation_.root, operation_, deadline);
+    } catch (const Error&) {
+      group_.end(std::current_exception(), true);
+    }
+    lock.lock();
+    group_.changed_.wait(lock, [&] { return ticket_->done; });
+  }
+
+  Group& group_;
+  Operation operation_;
+  std::shared_ptr<Ticket> ticket_;
+  Clock::time_point gone_since_ = Clock::now();
+};
+
+std::unique_ptr<Group> Group::world(std::unique_ptr<Transport> transport, Options options) {
+  const int rank = transport->rank();
+  std::vector<int> world_ranks(transport->size());
+  std::iota(world_ranks.begin(), world_ranks.end(), 0);
+  auto hub = std::make_shared<Hub>(std::move(transport));
+  hub->reserve(0);
+  std::unique_ptr<Group> group(new Group(std::move(hub), 0, rank, std::move(world_ranks), options));
+  group->start_lanes();
+  return group;
+}
+
+Group::Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank,
+             std::vector<int> world_ranks, Options options)
+    : Communicator(rank, static_cast<int>(world_ranks.size())),
+      hub_(std::move(hub)),
+      channel_(channel),
+      world_ranks_(std::move(world_ranks)),
+      options_(options),
+      peers_(world_ranks_.size()),
+      // The engine's own collectives must be called in one order everywhere.
+      lanes_(options.native ? 1 : kLanes) {
+  messages_ = std::make_unique<Messages>(Messages::Context{
+      .mutex = mutex_,
+      .changed = changed_,
+      .exchange = [this](const Operation& operation) { return exchange_of(operation, kLanes); },
+      .fail =
+          [this](const Operation& operation, const std::exception_ptr&) {
+            try {
+              throw_for(operation.root, operation, Clock::now() + 1s);
+            } catch (const Error&) {
+              end(std::current_exception(), true);
+            }
+          },
+      .say =
+          [this](int to, Frame frame) {
+            frame.header.channel = channel_;
+            hub_->transport().send_frame(world_ranks_[to], frame);
+          },
+      .rank = rank,
+      .size = size()});
+}
+
+void Group::start_lanes() {
+  hub_->enter(channel_, *this);
+  for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
+    lanes_[lane].thread = std::thread([this, lane] { run_lane(static_cast<int>(lane)); });
+  }
+}
+
+void Group::stop_lanes() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closing_) return;
+    closing_ = true;
+    if (!error_) {
+      error_ = std::make_exception_ptr(CommError("this communicator has been destroyed"));
+      messages_->end(error_);
+    }
+    changed_.notify_all();
+  }
+  for (Lane& lane : lanes_) {
+    if (lane.thread.joinable()) lane.thread.join();
+  }
+  messages_->stop();
+  Frame frame;
+  frame.header = {.kind = FrameKind::kLeave};
+  say_to_all(frame);
+  hub_->leave(channel_);
+}
+
+Group::~Group() {
+  stop_lanes();
+}
+
+void Group::abort(std::exception_ptr error) {
+  end(std::move(error), true);
+}
+
+Exchange Group::exchange_of(const Operation&, int lane) {
+  const auto tag = static_cast<int>(channel_) * kTagsPerChannel + lane;
+  return Exchange(hub_->transport(), transfers_, tag, world_ranks_, rank(), deadline());
+}
+
+void Group::move(const Operation& operation, int lane) {
+  const bool is_world = size() == hub_->transport().size();
+  if (options_.native && is_world && hub_->transport().carry_out_natively(operation, deadline())) {
+    return;
+  }
+  move_by_pieces(operation, exchange_of(operation, lane));
+}
+
+Work Group::start(const Operation& operation) {
+  std::unique_lock lock(mutex_);
+  if (error_) std::rethrow_exception(error_);
+  if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
+    auto ticket =
+        operation.kind == OpKind::kSend ? messages_->send(operation) : messages_->recv(operation);
+    if (ticket->done && !ticket->error) return Work();
+    return Work(std::make_unique<CollectiveWork>(*this, operation, std::move(ticket)));
+  }
+  auto ticket = std::make_shared<Ticket>();
+  const std::uint64_t number = ++started_;
+  const Frame post = post_of(operation, number);
+  peers_[rank()].posts.emplace(number, post);
+  lanes_[number % lanes_.size()].jobs.push_back({operation, number, ticket});
+  changed_.notify_all();
+  lock.unlock();
+  say_to_all(post);
+  return Work(std::make_unique<CollectiveWork>(*this, operation, std::move(ticket)));
+}
+
+// By what all ranks know alike: the most that any of them posts.
+bool Group::travels_inline(const Operation& operation) const {
+  std::int64_t units = 1;
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+      for (int peer = 0; peer < size(); ++peer) {
+        units = std::max<std::int64_t>(units, operation.tree->nodes_of(peer).size());
+      }
+      break;
+    case OpKind::kReduceScatter:
+    case OpKind::kAllToAll:
+    case OpKind::kScatter:
+      units = size();
+      break;
+    default:
+      break;
+  }
+  return units * operation.count * static_cast<std::int64_t>(size_of(operation.dtype)) <=
+         static_cast<std::int64_t>(kInlineBytes);
+}
+
+Frame Group::post_of(const Operation& operation, std::uint64_t number) const {
+  Frame frame;
+  frame.header = {.kind = FrameKind::kPost,
+                  .channel = channel_,
+                  .number = number,
+                  .call = operation,
+                  .site = CallSite(operation.where)};
+  const bool only_root_gives =
+      operation.kind == OpKind::kBroadcast || operation.kind == OpKind::kScatter;
+  const bool gives = !only_root_gives || rank() == operation.root;
+  if (gives && operation.in.count > 0 && travels_inline(operation)) {
+    frame.set_payload({operation.in.as<char>(), operation.in.bytes()});
+  }
+  return frame;
+}
+
+void Group::run_lane(int index) {
+  Lane& lane = lanes_[index];
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return closing_ || !lane.jobs.empty(); });
+    if (lane.jobs.empty()) return;
+    const Job job = lane.jobs.front();
+    if (!error_) {
+      lock.unlock();
+      carry_out(job, index);
+      lock.lock();
+    }
+    lane.jobs.pop_front();
+    job.ticket->error = error_;
+    job.ticket->done = true;
+    changed_.notify_all();
+  }
+}
+
+void Group::carry_out(const Job& job, int lane) {
+  const Operation& operation = job.operation;
+  const Deadline late = deadline();
+  try {
+    try {
+      const std::vector<Frame> posts = match(job);
+      if (travels_inline(operation)) {
+        std::vector<const char*> inputs;
+        for (const Frame& post : posts) inputs.push_back(post.payload);
+        finish_from_inputs(operation, rank(), inputs);
+      } else {
+        move(operation, lane);
+      }
+    } catch (const CommError& error) {
+      // The transport counts in its own ranks, and knows nothing of calls.
+      throw_if_over();
+      const int culprit = error.lost_rank() >= 0 ? rank_of(error.lost_rank()) : first_lost();
+      if (culprit < 0) throw;
+      throw_for(culprit, operation, late);
+    }
+  } catch (const UsageError&) {
+    end(std::current_exception(), false);
+  } catch (const Error&) {
+    end(std::current_exception(), true);
+  }
+}
+
+// Waits until every rank has come to this operation and compares what they call.
+std::vector<Frame> Group::match(const Job& job) {
+  const Deadline late = deadline();
+  std::unique_lock lock(mutex_);
+  int missing = -1;
+  changed_.wait_until(lock, late, [&] {
+    missing = first_missing(job.number);
+    if (error_ || missing < 0) return true;
+    // Whoever is gone for good ends the wait, whoever else is missing.
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peers_[peer].lost || (peers_[peer].left && !peers_[peer].posts.contains(job.number))) {
+        missing = peer;
+        return true;
+      }
+    }
+    return false;
+  });
+  if (error_) std::rethrow_exception(error_);
+  if (missing >= 0) {
+    lock.unlock();
+    throw_for(missing, job.operation, late);
+  }
+  std::vector<Frame> posts;
+  for (Peer& peer : peers_) {
+    const auto post = peer.posts.find(job.number);
+    posts.push_back(post->second);
+    peer.posts.erase(post);
+  }
+  for (int peer = 1; peer < size(); ++peer) {
+    const Frame::Header& first = posts[0].header;
+    const Frame::Header& other = posts[peer].header;
+    if (!(first.call == other.call)) {
+      throw_mismatch({0, first.call, first.site}, {peer, other.call, other.site}, job.number);
+    }
+  }
+  return posts;
+}
+
+int Group::first_missing(std::uint64_t number) const {
+  for (int peer = 0; peer < size(); ++peer) {
+    if (!peers_[peer].posts.contains(number)) return peer;
+  }
+  return -1;
+}
+
+int Group::first_lost() const {
+  const std::lock_guard lock(mutex_);
+  const auto lost = std::find_if(peers_.begin(), peers_.end(), [](const Peer& p) { return p.lost; });
+  return lost == peers_.end() ? -1 : static_cast<int>(lost - peers_.begin());
+}
+
+void Group::throw_for(int culprit, const Operation& operation, Deadline deadline) {
+  const std::string state = hub_->state_of(world_ranks_[culprit]);
+  std::unique_lock lock(mutex_);
+  const Peer& peer = peers_[culprit];
+  const auto is_known = [&] { return error_ || peer.lost || peer.left; };
+  const bool late = Clock::now() >= deadline;
+  // A transfer may notice a broken connection before the Hub does.
+  if (!late) changed_.wait_for(lock, 1s, is_known);
+  if (error_) std::rethrow_exception(error_);
+  if (peer.lost) {
+    throw CommError(fmt::format("{} is lost: {}", name(culprit), peer.why), culprit);
+  }
+  if (peer.left) throw CommError(fmt::format("{} has left", name(culprit)), culprit);
+  if (!late) {
+    throw CommError(fmt::format("{} is lost: the connection broke", name(culprit)), culprit);
+  }
+  std::string history = "it has made no call";
+  bool came = false;
+  if (peer.has_called) {
+    history = fmt::format("its last call was {} (operation {})",
+                          describe(peer.last.call, peer.last.site), peer.last.number);
+    came = peer.last.kind == FrameKind::kPost && peer.last.call == operation;
+  }
+  throw CommError(fmt::format("{} {} {} within {}; {}; {}", name(culprit),
+                              came ? "did not go on with" : "did not come to",
+                              describe(operation, CallSite(operation.where)),
+                              in_seconds(options_.timeout), history, state),
+                  culprit);
+}
+
+void Group::throw_if_over() const {
+  const std::lock_guard lock(mutex_);
+  if (error_) std::rethrow_exception(error_);
+}
+
+void Group::on_frame(int from, const Frame& frame) {
+  const int sender = rank_of(from);
+  std::unique_lock lock(mutex_);
+  Peer& peer = peers_[sender];
+  switch (frame.header.kind) {
+    case FrameKind::kPost:
+      peer.posts.emplace(frame.header.number, frame);
+      peer.last = frame.header;
+      peer.has_called = true;
+      break;
+    case FrameKind::kMessage:
+      peer.last = frame.header;
+      peer.has_called = true;
+      messages_->on_message(sender, frame);
+      break;
+    case FrameKind::kLeave:
+      peer.left = true;
+      break;
+    case FrameKind::kVerdict: {
+      lock.unlock();
+      const std::string why(frame.text());
+      const int culprit = static_cast<int>(frame.header.number) - 1;
+      end(frame.header.is_usage_error ? std::make_exception_ptr(UsageError(why))
+                                      : std::make_exception_ptr(CommError(why, culprit)),
+          false);
+      return;
+    }
+    case FrameKind::kAlive:
+    case FrameKind::kGoodbye:
+      break;
+  }
+  changed_.notify_all();
+}
+
+void Group::on_gone(int world_rank, const std::string& why) {
+  const int who = rank_of(world_rank);
+  if (who < 0) return;
+  {
+    const std::lock_guard lock(mutex_);
+    Peer& peer = peers_[who];
+    (why.empty() ? peer.left : peer.lost) = true;
+    peer.why = why;
+    changed_.notify_all();
+  }
+  // Whoever waits for another rank would wait for one that waits for this one.
+  if (!why.empty()) transfers_.abort();
+}
+
+int Group::rank_of(int world_rank) const {
+  const auto found = std::find(world_ranks_.begin(), world_ranks_.end(), world_rank);
+  return found == world_ranks_.end() ? -1 : static_cast<int>(found - world_ranks_.begin());
+}
+
+std::string Group::name(int rank) const {
+  const int world_rank = world_ranks_[rank];
+  return world_rank == rank ? fmt::format("rank {}", rank)
+                            : fmt::format("rank {} (rank {} of the world)", rank, world_rank);
+}
+
+void Group::end(std::exception_ptr error, bool tell) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (error_) return;
+    error_ = error;
+    messages_->end(error);
+    changed_.notify_all();
+  }
+  transfers_.abort();
+  if (tell) say_to_all(verdict_of(error));
+  on_end(error);
+}
+
+Frame Group::verdict_of(const std::exception_ptr& error) const {
+  Frame frame;
+  frame.header = {.kind = FrameKind::kVerdict};
+  try {
+    std::rethrow_exception(error);
+  } catch (const CommError& known) {
+    frame.header.number = static_cast<std::uint64_t>(known.lost_rank() + 1);
+    frame.set_payload(known.what());
+  } catch (const std::exception& known) {
+    frame.header.number = static_cast<std::uint64_t>(rank() + 1);
+    frame.set_payload(fmt::format("{} has failed: {}", name(rank()), known.what()));
+  }
+  return frame;
+}
+
+void Group::say_to_all(const Frame& frame) {
+  Frame ours = frame;
+  ours.header.channel = channel_;
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer != rank()) hub_->transport().send_frame(world_ranks_[peer], ours);
+  }
+}
+
+Memory Group::do_allocate(std::size_t bytes, Where where) {
+  Operation operation;
+  operation.kind = OpKind::kAllocate;
+  operation.where = where;
+  start(operation).wait();
+  return Memory(std::make_unique<HeapBlock>(bytes, rank()));
+}
+
+// One word from each rank, in rank order.
+std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) {
+  std::vector<std::uint64_t> words(size());
+  Operation operation;
+  operation.kind = OpKind::kSplit;
+  operation.dtype = DType::kU8;
+  operation.count = sizeof(word);
+  operation.in = {&word, sizeof(word), DType::kU8};
+  operation.out = {words.data(), static_cast<std::int64_t>(size() * sizeof(word)), DType::kU8};
+  operation.where = where;
+  start(operation).wait();
+  return words;
+}
+
+// A channel that is free on every rank. Splits of other communicators may be under way at once.
+std::uint32_t Group::agree_on_channel(Where where) {
+  for (;;) {
+    const auto proposals = gather_words(hub_->propose(), where);
+    const auto channel =
+        static_cast<std::uint32_t>(*std::max_element(proposals.begin(), proposals.end()));
+    const bool mine = hub_->reserve(channel);
+    const auto reserved = gather_words(mine ? 1 : 0, where);
+    if (std::count(reserved.begin(), reserved.end(), 1) == size()) return channel;
+    if (mine) hub_->give_back(channel);
+  }
+}
+
+std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
+  const auto choices =
+      gather_words(static_cast<std::uint64_t>(static_cast<std::uint32_t>(color)) << 32 |
+                       static_cast<std::uint32_t>(key),
+                   where);
+  const std::uint32_t channel = agree_on_channel(where);
+  if (color < 0) return nullptr;
+  if (static_cast<int>(channel + 1) > hub_->transport().tags() / kTagsPerChannel) {
+    throw UsageError(fmt::format(
+        "split: {} has tags for {} communicators, this would be number {} (rank {} of {})",
+        hub_->transport().name(), hub_->transport().tags() / kTagsPerChannel, channel + 1, rank(),
+        size()));
+  }
+  const auto key_of = [&](int peer) { return static_cast<std::int32_t>(choices[peer]); };
+  std::vector<int> ranks;
+  for (int peer = 0; peer < size(); ++peer) {
+    if (static_cast<std::int32_t>(choices[peer] >> 32) == color) ranks.push_back(peer);
+  }
+  std::stable_sort(ranks.begin(), ranks.end(), [&](int a, int b) { return key_of(a) < key_of(b); });
+  const auto position = std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin();
+  std::vector<int> members;
+  for (const int peer : ranks) members.push_back(world_ranks_[peer]);
+  std::unique_ptr<Group> part(
+      new Group(hub_, channel, static_cast<int>(position), std::move(members), options_));
+  part->start_lanes();
+  return part;
+}
+
+}  // namespace trireme::message

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/comm/message/exchange.h"
+#include "trireme/comm/message/hub.h"
+#include "trireme/comm/message/messages.h"
+#include "trireme/comm/message/ticket.h"
+
+namespace trireme::message {
+
+struct Options {
+  /// How long a rank waits for a peer that is alive before its call ends in CommError.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// Use the engine's own collectives where it has them. They sum in an order of their own: the
+  /// bits then depend on the engine and on the number of ranks.
+  bool native = false;
+};
+
+/// A communicator over a Transport. Every rank announces each collective to all others (a *post*)
+/// when it is called; the data moves once all posts are there and agree. Threads of its own carry
+/// the operations out, so that data moves while the caller computes: collectives take turns on two
+/// lanes, so that one's announcement overlaps the other's data.
+///
+/// Reductions are reproducible: the owner of a slice receives every rank's rows of it and sums them
+/// in the order of the ReductionTree. docs/algorithms.md has steps and bytes.
+class Group : public Communicator, private Listener {
+ public:
+  /// The communicator of all ranks of `transport`.
+  static std::unique_ptr<Group> world(std::unique_ptr<Transport> transport, Options options = {});
+
+  ~Group() override;
+
+  void abort(std::exception_ptr error) override;
+
+ protected:
+  static constexpr int kLanes = 2;
+
+  Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank, std::vector<int> world_ranks,
+        Options options);
+
+  /// Begins to listen; the last act of a constructor. stop() is the first act of a destructor.
+  void start_lanes();
+  void stop_lanes();
+
+  /// Moves the data of a collective that all ranks have called alike, on lane `lane`.
+  virtual void move(const Operation& operation, int lane);
+
+  /// Called once, from any thread, when this communicator is over.
+  virtual void on_end(const std::exception_ptr& error) { (void)error; }
+
+  Exchange exchange_of(const Operation& operation, int lane);
+  void throw_if_over() const;
+  /// Throws the error that names `rank`, which failed `operation` before or at `deadline`.
+  [[noreturn]] void throw_for(int rank, const Operation& operation, Deadline deadline);
+  Deadline deadline() const { return std::chrono::steady_clock::now() + options_.timeout; }
+  Hub& hub() { return *hub_; }
+  const std::vector<int>& world_ranks() const { return world_ranks_; }
+
+ private:
+  struct Job {
+    Operation operation;
+    std::uint64_t number = 0;
+    std::shared_ptr<Ticket> ticket;
+  };
+  struct Peer {
+    std::map<std::uint64_t, Frame> posts;  // of operations that are not done
+    Frame::Header last;                    // what it called last
+    bool has_called = false;
+    bool left = false;
+    bool lost = false;
+    std::string why;
+  };
+  struct Lane {
+    std::deque<Job> jobs;
+    std::thread thread;
+  };
+  class CollectiveWork;
+
+  Work start(const Operation& operation) final;
+  Memory do_allocate(std::size_t bytes, Where where) override;
+  std::unique_ptr<Communicator> do_split(int color, int key, Where where) final;
+  std::vector<std::uint64_t> gather_words(std::uint64_t word, Where where);
+  std::uint32_t agree_on_channel(Where where);
+
+  Frame post_of(const Operation& operation, std::uint64_t number) const;
+  bool travels_inline(const Operation& operation) const;
+  void run_lane(int lane);
+  void carry_out(const Job& job, int lane);
+  std::vector<Frame> match(const Job& job);
+  int first_missing(std::uint64_t number) const;
+  int first_lost() const;
+
+  void on_frame(int from, const Frame& frame) override;
+  void on_gone(int world_rank, const std::string& why) override;
+  int rank_of(int world_rank) const;
+  std::string name(int rank) const;
+
+  void end(std::exception_ptr error, bool tell);
+  Frame verdict_of(const std::exception_ptr& error) const;
+  void say_to_all(const Frame& frame);
+
+  std::shared_ptr<Hub> hub_;
+  std::uint32_t channel_;
+  std::vector<int> world_ranks_;
+  Options options_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Peer> peers_;
+  std::uint64_t started_ = 0;
+  std::vector<Lane> lanes_;
+  bool closing_ = false;
+  std::exception_ptr error_;  // once this communicator is over
+  Transfers transfers_;
+  std::unique_ptr<Messages> messages_;
+};
+
+}  // namespace trireme::message
