@@ -1,0 +1,100 @@
+#include "tests/world/rank_processes.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "trireme/base/file_descriptor.h"
+
+namespace trireme::test {
+
+namespace {
+
+constexpr int kSeconds = 60;
+
+[[noreturn]] void be_rank(int rank, const std::function<void(int)>& body, int report) {
+  alarm(kSeconds);
+  std::string error;
+  try {
+    body(rank);
+  } catch (const std::exception& caught) {
+    error = caught.what();
+  }
+  if (error.empty() && testing::Test::HasFailure()) {
+    const auto& result = *testing::UnitTest::GetInstance()->current_test_info()->result();
+    for (int i = 0; i < result.total_part_count(); ++i) {
+      if (result.GetTestPartResult(i).failed()) error += result.GetTestPartResult(i).message();
+    }
+  }
+  error.resize(std::min<std::size_t>(error.size(), 4096));
+  const bool written = write(report, error.data(), error.size()) >= 0;
+  _exit(error.empty() && written ? 0 : 1);
+}
+
+}  // namespace
+
+RankProcesses::RankProcesses(int count, const std::function<void(int)>& body) : ranks_(count) {
+  for (int rank = 0; rank < count; ++rank) {
+    int report[2];
+    if (pipe(report) != 0) throw std::runtime_error("pipe failed");
+    const pid_t process = fork();
+    if (process == 0) be_rank(rank, body, report[1]);
+    close(report[1]);
+    ranks_[rank].process = process;
+    ranks_[rank].report = report[0];
+  }
+}
+
+RankProcesses::~RankProcesses() {
+  for (const Rank& rank : ranks_) {
+    if (!rank.has_ended) {
+      kill(rank.process, SIGKILL);
+      waitpid(rank.process, nullptr, 0);
+    }
+    close(rank.report);
+  }
+}
+
+std::string RankProcesses::error_of(int number) {
+  Rank& rank = ranks_.at(number);
+  if (rank.has_ended) return rank.error;
+  // Readable when there is an error, or when it has ended and closed its end.
+  pollfd event{rank.report, POLLIN, 0};
+  if (poll(&event, 1, (kSeconds + 5) * 1000) != 1) kill(rank.process, SIGKILL);
+  char bytes[4096];
+  for (ssize_t n = 0; (n = read(rank.report, bytes, sizeof(bytes))) > 0;) {
+    rank.error.append(bytes, static_cast<std::size_t>(n));
+  }
+  int status = 0;
+  waitpid(rank.process, &status, 0);
+  rank.has_ended = true;
+  if (WIFSIGNALED(status)) rank.error += fmt::format("killed by signal {}", WTERMSIG(status));
+  return rank.error;
+}
+
+void RankProcesses::expect_all_well() {
+  for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
+    EXPECT_EQ(error_of(rank), "") << "rank " << rank;
+  }
+}
+
+int free_port() {
+  const FileDescriptor socket(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t bytes = sizeof(address);
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (bind(socket.fd(), any, bytes) != 0 || getsockname(socket.fd(), any, &bytes) != 0) return 0;
+  return ntohs(address.sin_port);
+}
+
+}  // namespace trireme::test

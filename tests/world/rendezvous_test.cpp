@@ -1,0 +1,207 @@
+#include "trireme/world/c10d/rendezvous.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <sys/socket.h>
+
+#include <thread>
+
+#include "tests/world/rank_processes.h"
+#include "trireme/base/error.h"
+#include "trireme/base/file_descriptor.h"
+#include "trireme/world/c10d/gloo.h"
+#include "trireme/world/c10d/meeting.h"
+
+namespace trireme::c10d {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::MatchesRegex;
+
+Rendezvous rendezvous_of(int world_size, milliseconds timeout = std::chrono::seconds(30)) {
+  Rendezvous rendezvous;
+  rendezvous.world_size = world_size;
+  rendezvous.master_port = test::free_port();
+  rendezvous.timeout = timeout;
+  return rendezvous;
+}
+
+// In a process of its own, as `rank`.
+std::function<void(int)> join_as(Rendezvous rendezvous, int rank) {
+  rendezvous.rank = rank;
+  return [=](int) { gloo(rendezvous); };
+}
+
+FileDescriptor listening_on(int port) {
+  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  EXPECT_EQ(bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(socket.fd(), 16), 0);
+  return socket;
+}
+
+std::string error_of(const Rendezvous& rendezvous) {
+  try {
+    gloo(rendezvous);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Rendezvous, RefusesWhatMakesNoSense) {
+  Rendezvous rendezvous;
+  rendezvous.rank = 2;
+  rendezvous.world_size = 2;
+  EXPECT_EQ(error_of(rendezvous), "connect: rank must be in [0, 2), got 2");
+  rendezvous.rank = 0;
+  rendezvous.master_port = 0;
+  EXPECT_EQ(error_of(rendezvous), "connect: the port of rank 0 must be in [1, 65535], got 0");
+  rendezvous.master_port = 29500;
+  rendezvous.master_address = "";
+  EXPECT_EQ(error_of(rendezvous), "connect: the address of rank 0 is empty; set MASTER_ADDR");
+}
+
+TEST(Rendezvous, AWorldOfOneNeedsNobody) {
+  test::RankProcesses ranks(1, join_as(rendezvous_of(1), 0));
+  ranks.expect_all_well();
+}
+
+TEST(Rendezvous, AnAddressWhereNobodyAnswersIsNamed) {
+  const Rendezvous rendezvous = rendezvous_of(4, milliseconds(300));
+  test::RankProcesses ranks(1, join_as(rendezvous, 3));
+  EXPECT_EQ(ranks.error_of(0),
+            fmt::format("connect: rank 3 of 4 did not reach rank 0 at 127.0.0.1:{} within 0.3 s: "
+                        "Connection refused; check that rank 0 runs there and that MASTER_ADDR and "
+                        "MASTER_PORT are the same on all ranks",
+                        rendezvous.master_port));
+}
+
+TEST(Rendezvous, ANameThatCannotBeResolvedIsNamed) {
+  Rendezvous rendezvous = rendezvous_of(2, milliseconds(300));
+  // Too long for a label: no name server is asked.
+  rendezvous.master_address = std::string(70, 'x');
+  test::RankProcesses ranks(1, join_as(rendezvous, 1));
+  EXPECT_THAT(ranks.error_of(0), MatchesRegex("connect: rank 1 of 2 did not reach rank 0 at "
+                                              "x+:[0-9]+ within 0.3 s: the name cannot be "
+                                              "resolved .*"));
+}
+
+TEST(Rendezvous, AProgramThatHasThePortIsNoRendezvous) {
+  const Rendezvous rendezvous = rendezvous_of(2, milliseconds(300));
+  const FileDescriptor silent = listening_on(rendezvous.master_port);
+  test::RankProcesses ranks(1, join_as(rendezvous, 1));
+  EXPECT_THAT(ranks.error_of(0),
+              MatchesRegex("connect: rank 1 of 2 found no rendezvous at 127.0.0.1:.*another "
+                           "program may have this port.*"));
+}
+
+TEST(Rendezvous, APortInUseIsSaidByRank0) {
+  const Rendezvous rendezvous = rendezvous_of(2);
+  const FileDescriptor taken = listening_on(rendezvous.master_port);
+  test::RankProcesses ranks(1, join_as(rendezvous, 0));
+  EXPECT_EQ(ranks.error_of(0),
+            fmt::format("connect: rank 0 cannot serve on port {}: Address already in use; end the "
+                        "program that has it, or give all ranks another MASTER_PORT",
+                        rendezvous.master_port));
+}
+
+TEST(Rendezvous, RanksThatDisagreeOnTheWorldSizeAllSayWho) {
+  const Rendezvous rendezvous = rendezvous_of(3);
+  test::RankProcesses ranks(3, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    if (rank == 1) own.world_size = 2;
+    gloo(own);
+  });
+  const std::string error = ranks.error_of(0);
+  EXPECT_THAT(error, HasSubstr("rank 1 is \"trireme "));
+  EXPECT_THAT(error, HasSubstr("2 ranks\""));
+  EXPECT_THAT(error, HasSubstr("3 ranks\""));
+  EXPECT_THAT(error, HasSubstr("start the same program with the same number of ranks everywhere"));
+  EXPECT_EQ(ranks.error_of(1), error);
+  EXPECT_EQ(ranks.error_of(2), error);
+}
+
+TEST(Rendezvous, DifferentVersionsAllSayWho) {
+  const Rendezvous rendezvous = rendezvous_of(2);
+  test::RankProcesses ranks(2, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    if (rank == 0) gloo(own);
+    Meeting(own, "trireme 9.9.9").gather();
+  });
+  const std::string error = ranks.error_of(0);
+  EXPECT_THAT(error, HasSubstr("rank 1 is \"trireme 9.9.9\""));
+  EXPECT_THAT(error, HasSubstr("rank 0 is \"trireme "));
+  EXPECT_EQ(ranks.error_of(1), error);
+}
+
+TEST(Rendezvous, TwoProcessesOfOneRankStopEveryone) {
+  const Rendezvous rendezvous = rendezvous_of(3);
+  test::RankProcesses ranks(3, [&](int process) {
+    Rendezvous own = rendezvous;
+    own.rank = process == 0 ? 0 : 1;
+    gloo(own);
+  });
+  const std::string error = ranks.error_of(0);
+  EXPECT_THAT(error, MatchesRegex("connect: two processes claim rank 1 of 3: process .* on .* and "
+                                  "process .* on .*; give each process a RANK of its own"));
+  for (const int process : {1, 2}) {
+    EXPECT_EQ(ranks.error_of(process), error);
+    EXPECT_THAT(error, HasSubstr(fmt::format("process {} on", ranks.process(process))));
+  }
+}
+
+TEST(Rendezvous, RanksThatNeverComeAreNamedByAllOthers) {
+  const Rendezvous rendezvous = rendezvous_of(5, milliseconds(1500));
+  test::RankProcesses ranks(3, [&](int process) {
+    Rendezvous own = rendezvous;
+    own.rank = process == 0 ? 0 : process + 1;
+    gloo(own);
+  });
+  for (int process = 0; process < 3; ++process) {
+    EXPECT_EQ(ranks.error_of(process),
+              fmt::format("connect: ranks 1, 4 of 5 did not come to 127.0.0.1:{} within 1.5 s; see "
+                          "whether they were started and what they say",
+                          rendezvous.master_port));
+  }
+}
+
+TEST(Rendezvous, ALateRankIsWaitedFor) {
+  const Rendezvous rendezvous = rendezvous_of(3);
+  test::RankProcesses ranks(3, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    // Rank 0, which serves, is the last.
+    std::this_thread::sleep_for(milliseconds(500 * (2 - rank)));
+    gloo(own);
+  });
+  ranks.expect_all_well();
+}
+
+TEST(Rendezvous, EachAttemptMeetsAnewInAStoreThatIsServed) {
+  Rendezvous rendezvous = rendezvous_of(3);
+  rendezvous.store_is_served = true;
+  test::RankProcesses agent(1, [&](int) {
+    const Store store = open_store(rendezvous, true, rendezvous.timeout);
+    std::this_thread::sleep_for(std::chrono::seconds(60));
+  });
+  for (const char* attempt : {"0", "1"}) {
+    rendezvous.attempt = attempt;
+    test::RankProcesses ranks(3, [&](int rank) {
+      Rendezvous own = rendezvous;
+      own.rank = rank;
+      gloo(own);
+    });
+    ranks.expect_all_well();
+  }
+}
+
+}  // namespace
+}  // namespace trireme::c10d

@@ -1,0 +1,84 @@
+#include "trireme/world/c10d/join.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/message/transport.h"
+#include "trireme/world/c10d/meeting.h"
+
+namespace trireme::c10d {
+
+namespace {
+
+// What is left to a rank at the timeout: to write why, and to let the others read it.
+constexpr std::chrono::milliseconds kGrace{8000};
+
+enum class Stage { kMeeting, kConnecting };
+
+std::string what_failed(const Rendezvous& rendezvous, Stage stage, const std::string& reason) {
+  const std::string who =
+      fmt::format("connect: rank {} of {}", rendezvous.rank, rendezvous.world_size);
+  if (stage == Stage::kMeeting) {
+    return fmt::format(
+        "{} found no rendezvous at {}: {}; another program may have this port, or rank 0 has ended",
+        who, endpoint_of(rendezvous), reason);
+  }
+  return fmt::format(
+      "{} met the others at {}, but not all could be connected: {}; a rank may have ended, or "
+      "listen on an address that others do not reach",
+      who, endpoint_of(rendezvous), reason);
+}
+
+Joined meet_and_connect(const Rendezvous& rendezvous, std::atomic<Stage>& stage) {
+  try {
+    Meeting meeting(rendezvous, message::greeting(rendezvous.world_size));
+    meeting.gather();
+    stage = Stage::kConnecting;
+    Joined joined;
+    joined.frames =
+        GlooGroup::connect(with_prefix("frames", meeting.store()), rendezvous, meeting.address());
+    joined.pieces =
+        GlooGroup::connect(with_prefix("pieces", meeting.store()), rendezvous, meeting.address());
+    meeting.conclude();
+    return joined;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw CommError(what_failed(rendezvous, stage, short_reason(error)));
+  }
+}
+
+}  // namespace
+
+Joined join(const Rendezvous& rendezvous) {
+  check(rendezvous);
+  // On a thread of its own, for a client of the store waits for an answer without limit: whatever
+  // listens there may never give one, and Gloo for a rank that has ended. The thread is then left
+  // to the end of the process.
+  struct Attempt {
+    Rendezvous rendezvous;
+    std::atomic<Stage> stage{Stage::kMeeting};
+    std::promise<Joined> result;
+  };
+  const auto attempt = std::make_shared<Attempt>();
+  attempt->rendezvous = rendezvous;
+  std::future<Joined> result = attempt->result.get_future();
+  std::thread([attempt] {
+    leave_signals_to_others();
+    try {
+      attempt->result.set_value(meet_and_connect(attempt->rendezvous, attempt->stage));
+    } catch (...) {
+      attempt->result.set_exception(std::current_exception());
+    }
+  }).detach();
+  if (result.wait_for(rendezvous.timeout + kGrace) != std::future_status::ready) {
+    throw CommError(what_failed(rendezvous, attempt->stage, "no answer in time"));
+  }
+  return result.get();
+}
+
+}  // namespace trireme::c10d

@@ -1,0 +1,144 @@
+#include "trireme/world/c10d/meeting.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/world/c10d/endpoint.h"
+
+namespace trireme::c10d {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kBetweenLooks{20};
+// Whoever serves the store stays this long for the others to read why it goes.
+constexpr milliseconds kFarewell{5000};
+
+// The first letter of a verdict.
+constexpr char kUsage = 'U';
+constexpr char kMissing = 'M';
+
+std::vector<std::uint8_t> bytes_of(const std::string& text) {
+  return {text.begin(), text.end()};
+}
+
+std::string this_process() {
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
+  return fmt::format("process {} on {}", getpid(), host);
+}
+
+}  // namespace
+
+Meeting::Meeting(const Rendezvous& rendezvous, std::string greeting)
+    : rendezvous_(rendezvous),
+      greeting_(std::move(greeting)),
+      serves_(rendezvous.rank == 0 && !rendezvous.store_is_served),
+      deadline_(Clock::now() + rendezvous.timeout) {
+  if (serves_) {
+    require_free_port(rendezvous_);
+    store_ = open_store(rendezvous_, true, left());
+  }
+  address_ = address_towards_master(rendezvous_, deadline_);
+  if (!rendezvous_.interface_address.empty()) address_ = rendezvous_.interface_address;
+  if (!serves_) store_ = open_store(rendezvous_, false, left());
+  store_ = with_prefix("trireme/" + rendezvous_.attempt, std::move(store_));
+  store_->add("joined", 1);
+}
+
+milliseconds Meeting::left() const {
+  const auto left = std::chrono::duration_cast<milliseconds>(deadline_ - Clock::now());
+  return std::max(left, milliseconds(1));
+}
+
+void Meeting::gather() {
+  claim_rank();
+  compare_greeting();
+  store_->set(fmt::format("here/{}", rendezvous_.rank), bytes_of("yes"));
+  store_->add("here", 1);
+  while (store_->add("here", 0) < rendezvous_.world_size) {
+    if (store_->check({"verdict"})) leave_with(read("verdict"));
+    if (Clock::now() >= deadline_) raise(missing_ranks());
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
+}
+
+void Meeting::conclude() {
+  store_->add("concluded", 1);
+  while (serves_ && store_->add("concluded", 0) < rendezvous_.world_size) {
+    if (Clock::now() >= deadline_) return;
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
+}
+
+void Meeting::claim_rank() {
+  const std::string process = this_process();
+  const std::string key = fmt::format("process/{}", rendezvous_.rank);
+  if (store_->add(key + "/claims", 1) == 1) {
+    store_->set(key, bytes_of(process));
+    return;
+  }
+  raise(fmt::format(
+      "{}connect: two processes claim rank {} of {}: {} and {}; give each process a RANK of its "
+      "own",
+      kUsage, rendezvous_.rank, rendezvous_.world_size, read(key), process));
+}
+
+void Meeting::compare_greeting() {
+  const std::string own = fmt::format("rank {} is \"{}\"", rendezvous_.rank, greeting_);
+  const std::string first = write_first("greeting", own);
+  if (first.substr(first.find('"')) == own.substr(own.find('"'))) return;
+  raise(fmt::format(
+      "{}connect: {}, {}; start the same program with the same number of ranks everywhere", kUsage,
+      first, own));
+}
+
+std::string Meeting::missing_ranks() {
+  std::vector<int> missing;
+  for (int rank = 0; rank < rendezvous_.world_size; ++rank) {
+    if (!store_->check({fmt::format("here/{}", rank)})) missing.push_back(rank);
+  }
+  return fmt::format(
+      "{}connect: {} {} of {} did not come to {} within {:.1f} s; see whether they were started "
+      "and what they say",
+      kMissing, missing.size() == 1 ? "rank" : "ranks", fmt::join(missing, ", "),
+      rendezvous_.world_size, endpoint_of(rendezvous_),
+      static_cast<double>(rendezvous_.timeout.count()) / 1000);
+}
+
+void Meeting::raise(const std::string& verdict) {
+  leave_with(write_first("verdict", verdict));
+}
+
+void Meeting::leave_with(const std::string& verdict) {
+  store_->add("left", 1);
+  const auto end = Clock::now() + kFarewell;
+  while (serves_ && Clock::now() < end) {
+    const std::int64_t joined = store_->add("joined", 0);
+    const bool more_may_come = verdict[0] != kMissing && joined < rendezvous_.world_size;
+    if (!more_may_come && store_->add("left", 0) >= joined) break;
+    std::this_thread::sleep_for(kBetweenLooks);
+  }
+  if (verdict[0] == kUsage) throw UsageError(verdict.substr(1));
+  throw CommError(verdict.substr(1));
+}
+
+std::string Meeting::read(const std::string& key) {
+  const std::vector<std::uint8_t> bytes = store_->get(key);
+  return {bytes.begin(), bytes.end()};
+}
+
+std::string Meeting::write_first(const std::string& key, const std::string& text) {
+  const std::vector<std::uint8_t> bytes = store_->compareSet(key, {}, bytes_of(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace trireme::c10d

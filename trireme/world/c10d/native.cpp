@@ -1,0 +1,119 @@
+#include "trireme/world/c10d/native.h"
+
+#include <cstring>
+#include <optional>
+#include <vector>
+
+namespace trireme::c10d {
+
+namespace {
+
+std::optional<at::ScalarType> reducible_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kI32:
+      return at::kInt;
+    case DType::kI64:
+      return at::kLong;
+    case DType::kU8:
+      return at::kByte;
+    case DType::kF16:
+    case DType::kBF16:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+::c10d::ReduceOp reduce_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kMin:
+      return ::c10d::ReduceOp::MIN;
+    case ReduceOp::kMax:
+      return ::c10d::ReduceOp::MAX;
+    case ReduceOp::kSum:
+    case ReduceOp::kMean:
+      break;
+  }
+  return ::c10d::ReduceOp::SUM;
+}
+
+at::Tensor tensor_of(const Buffer& x, at::ScalarType type) {
+  return at::from_blob(x.data, {x.count}, type);
+}
+
+// For what only moves, bytes are as good as elements.
+at::Tensor bytes_of(const Buffer& x) {
+  return at::from_blob(x.data, {static_cast<std::int64_t>(x.bytes())}, at::kByte);
+}
+
+GlooWork begin_reduction(GlooGroup& group, const Operation& operation) {
+  const auto type = reducible_type(operation.dtype);
+  if (!type || operation.leaves != 0) return {};
+  std::vector<at::Tensor> tensors{tensor_of(operation.out, *type)};
+  if (operation.kind == OpKind::kAllReduce) {
+    ::c10d::AllreduceOptions options;
+    options.reduceOp = reduce_op(operation.op);
+    options.timeout = kForever;
+    return group.allreduce(tensors, options);
+  }
+  ::c10d::ReduceOptions options;
+  options.reduceOp = reduce_op(operation.op);
+  options.rootRank = operation.root;
+  options.timeout = kForever;
+  return group.reduce(tensors, options);
+}
+
+GlooWork begin_all_gather(GlooGroup& group, const Operation& operation) {
+  std::vector<std::vector<at::Tensor>> outputs{bytes_of(operation.out).chunk(group.getSize())};
+  std::vector<at::Tensor> inputs{bytes_of(operation.in)};
+  ::c10d::AllgatherOptions options;
+  options.timeout = kForever;
+  return group.allgather(outputs, inputs, options);
+}
+
+GlooWork begin_all_to_all(GlooGroup& group, const Operation& operation) {
+  at::Tensor out = bytes_of(operation.out);
+  at::Tensor in = bytes_of(operation.in);
+  std::vector<std::int64_t> equal;
+  ::c10d::AllToAllOptions options;
+  options.timeout = kForever;
+  return group.alltoall_base(out, in, equal, equal, options);
+}
+
+GlooWork begin_broadcast(GlooGroup& group, const Operation& operation) {
+  std::vector<at::Tensor> tensors{bytes_of(operation.out)};
+  ::c10d::BroadcastOptions options;
+  options.rootRank = operation.root;
+  options.timeout = kForever;
+  return group.broadcast(tensors, options);
+}
+
+}  // namespace
+
+GlooWork begin_native(GlooGroup& group, const Operation& operation) {
+  if (operation.count == 0) return {};
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+      return begin_reduction(group, operation);
+    case OpKind::kAllGather:
+      return begin_all_gather(group, operation);
+    case OpKind::kAllToAll:
+      return begin_all_to_all(group, operation);
+    case OpKind::kBroadcast:
+      return begin_broadcast(group, operation);
+    default:
+      return {};
+  }
+}
+
+void finish_native(const Operation& operation, int size) {
+  const bool reduces = operation.kind == OpKind::kAllReduce || operation.kind == OpKind::kReduce;
+  if (!reduces || operation.op != ReduceOp::kMean) return;
+  tensor_of(operation.out, *reducible_type(operation.dtype)).div_(size);
+}
+
+}  // namespace trireme::c10d

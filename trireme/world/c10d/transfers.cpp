@@ -1,0 +1,182 @@
+#include "trireme/world/c10d/transfers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace trireme::c10d {
+
+namespace {
+
+// Larger pieces travel as several messages: lengths are ints here and there.
+constexpr std::size_t kMaxMessageBytes = std::size_t{1} << 30;
+
+constexpr message::Deadline kNever = message::Deadline::max();
+
+enum class Way { kSend, kRecv };
+
+struct Part {
+  Way way = Way::kSend;
+  int peer = 0;
+  std::size_t bytes = 0;
+  GlooWork work;
+};
+
+}  // namespace
+
+class PieceTransfer final : public message::Transfer {
+ public:
+  PieceTransfer(std::shared_ptr<Transfers> transfers, GlooGroup& group, int tag,
+                std::span<const message::Piece> sends, std::span<const message::Piece> recvs)
+      : transfers_(std::move(transfers)) {
+    const WithoutSigpipe without_sigpipe;
+    for (const message::Piece& piece : recvs) begin(group, tag, Way::kRecv, piece);
+    for (const message::Piece& piece : sends) begin(group, tag, Way::kSend, piece);
+  }
+
+  void wait(message::Deadline deadline) override {
+    enter(deadline);
+    try {
+      if (failed_) throw *failed_;
+      for (const Part& part : parts_) wait_for(part);
+    } catch (...) {
+      leave();
+      // Gloo must not touch the memory of the pieces any more.
+      parts_.clear();
+      throw;
+    }
+    leave();
+    parts_.clear();
+  }
+
+  void abort() override {
+    const std::lock_guard lock(transfers_->mutex_);
+    end_locked(CommError("gloo: the operation was given up on this rank"));
+  }
+
+  // The following three: with the mutex of transfers_ held.
+  void end_locked(CommError error) {
+    if (end_) return;
+    end_.emplace(std::move(error));
+    if (!is_waiting_) return;
+    for (const Part& part : parts_) part.work->abort();
+  }
+
+  void end_overdue_locked() {
+    is_overdue_ = true;
+    end_locked(CommError("gloo: the deadline has passed"));
+  }
+
+  message::Deadline deadline_locked() const { return end_ ? kNever : deadline_; }
+
+ private:
+  void begin(GlooGroup& group, int tag, Way way, const message::Piece& piece) {
+    for (std::size_t first = 0; first < piece.bytes && !failed_; first += kMaxMessageBytes) {
+      const std::size_t bytes = std::min(kMaxMessageBytes, piece.bytes - first);
+      char* data = static_cast<char*>(piece.data) + first;
+      try {
+        parts_.push_back({way, piece.peer, bytes,
+                          way == Way::kRecv ? group.begin_recv(data, bytes, piece.peer, tag)
+                                            : group.begin_send(data, bytes, piece.peer, tag)});
+      } catch (const std::exception& error) {
+        failed_ = lost_peer(piece.peer, short_reason(error));
+      }
+    }
+  }
+
+  void enter(message::Deadline deadline) {
+    const std::lock_guard lock(transfers_->mutex_);
+    deadline_ = deadline;
+    is_waiting_ = true;
+    transfers_->waiting_.push_back(this);
+    if (deadline < transfers_->wakes_at_) transfers_->changed_.notify_one();
+  }
+
+  void leave() {
+    const std::lock_guard lock(transfers_->mutex_);
+    is_waiting_ = false;
+    std::erase(transfers_->waiting_, this);
+  }
+
+  void wait_for(const Part& part) {
+    throw_if_ended(part);
+    bool is_done = false;
+    try {
+      is_done = part.work->wait(kForever);
+    } catch (const std::exception& error) {
+      throw lost_peer(part.peer, short_reason(error));
+    }
+    if (!is_done) throw_if_ended(part);
+  }
+
+  void throw_if_ended(const Part& part) {
+    const std::lock_guard lock(transfers_->mutex_);
+    if (!end_) return;
+    if (!is_overdue_) throw *end_;
+    throw CommError(fmt::format("gloo: rank {} has not {} all of {} bytes in time", part.peer,
+                                part.way == Way::kRecv ? "sent" : "taken", part.bytes),
+                    part.peer);
+  }
+
+  const std::shared_ptr<Transfers> transfers_;
+  std::vector<Part> parts_;
+  std::optional<CommError> failed_;  // in beginning
+  // Guarded by the mutex of transfers_.
+  std::optional<CommError> end_;
+  message::Deadline deadline_;
+  bool is_waiting_ = false;
+  bool is_overdue_ = false;
+};
+
+Transfers::Transfers() : wakes_at_(kNever) {
+  watcher_ = std::thread([this] { watch(); });
+}
+
+Transfers::~Transfers() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  changed_.notify_one();
+  watcher_.join();
+}
+
+std::unique_ptr<message::Transfer> Transfers::begin(const std::shared_ptr<Transfers>& transfers,
+                                                    GlooGroup& group, int tag,
+                                                    std::span<const message::Piece> sends,
+                                                    std::span<const message::Piece> recvs) {
+  return std::make_unique<PieceTransfer>(transfers, group, tag, sends, recvs);
+}
+
+void Transfers::watch() {
+  leave_signals_to_others();
+  std::unique_lock lock(mutex_);
+  while (!is_over_) {
+    wakes_at_ = end_overdue();
+    if (wakes_at_ == kNever) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_until(lock, wakes_at_);
+    }
+  }
+}
+
+message::Deadline Transfers::end_overdue() {
+  const auto now = std::chrono::steady_clock::now();
+  message::Deadline next = kNever;
+  for (PieceTransfer* transfer : waiting_) {
+    const message::Deadline deadline = transfer->deadline_locked();
+    if (deadline <= now) {
+      transfer->end_overdue_locked();
+    } else {
+      next = std::min(next, deadline);
+    }
+  }
+  return next;
+}
+
+CommError lost_peer(int peer, const std::string& reason) {
+  return CommError(fmt::format("gloo: rank {} is lost: {}", peer, reason), peer);
+}
+
+}  // namespace trireme::c10d
