@@ -11,6 +11,7 @@
 
 #include "tests/comm/in_process.h"
 #include "trireme/base/error.h"
+#include "trireme/comm/hierarchical/hierarchical.h"
 
 namespace trireme::test {
 
@@ -92,6 +93,15 @@ void run_ranks_over_messages(int ranks, const RankFunction& body, message::Optio
   Network network(ranks);
   run_threads(ranks,
               [&](int rank) { body(*message::Group::world(network.transport(rank), options)); });
+}
+
+void run_ranks_on_hosts(int ranks, const std::function<int(int rank)>& host_of,
+                        const RankFunction& body, message::Options options) {
+  Network network(ranks);
+  run_threads(ranks, [&](int rank) {
+    body(
+        *hierarchical(network.transport(rank), options, static_cast<std::uint64_t>(host_of(rank))));
+  });
 }
 
 std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm::Options options) {

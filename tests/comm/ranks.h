@@ -19,6 +19,10 @@ void run_ranks(int ranks, const RankFunction& body, shm::Options options = {});
 /// The same over a Network of messages instead of shared memory.
 void run_ranks_over_messages(int ranks, const RankFunction& body, message::Options options = {});
 
+/// The same with ranks that share memory where `host_of(rank)` is the same.
+void run_ranks_on_hosts(int ranks, const std::function<int(int rank)>& host_of,
+                        const RankFunction& body, message::Options options = {});
+
 /// Runs `body(rank)` on `ranks` threads and rethrows the root cause as above.
 void run_threads(int ranks, const std::function<void(int rank)>& body);
 

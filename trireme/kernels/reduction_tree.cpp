@@ -23,17 +23,26 @@ void append_nodes(Range leaves, std::vector<ReductionTree::Node>& nodes) {
   }
 }
 
-}  // namespace
-
-ReductionTree::ReductionTree(int leaves, int ranks) : leaves_(leaves) {
+std::vector<Range> equal_parts(int leaves, int ranks) {
   if (ranks < 1 || leaves < ranks) {
     throw UsageError(fmt::format(
         "reduction tree: every rank needs at least one virtual worker, got {} for {} ranks", leaves,
         ranks));
   }
+  std::vector<Range> parts;
+  for (int rank = 0; rank < ranks; ++rank) parts.push_back(partition(leaves, ranks, rank));
+  return parts;
+}
+
+}  // namespace
+
+ReductionTree::ReductionTree(int leaves, int ranks) : ReductionTree(equal_parts(leaves, ranks)) {}
+
+ReductionTree::ReductionTree(std::span<const Range> parts)
+    : leaves_(static_cast<int>(parts.back().end)), parts_(parts.begin(), parts.end()) {
   first_term_.push_back(0);
-  for (int rank = 0; rank < ranks; ++rank) {
-    append_nodes(partition(leaves, ranks, rank), terms_);
+  for (const Range& part : parts_) {
+    append_nodes(part, terms_);
     first_term_.push_back(static_cast<int>(terms_.size()));
   }
   std::vector<Node> stack;
@@ -53,10 +62,6 @@ ReductionTree::ReductionTree(int leaves, int ranks) : leaves_(leaves) {
     merges_.push_back(merges);
   }
   merges_.back() += static_cast<int>(stack.size()) - 1;
-}
-
-Range ReductionTree::leaves_of(int rank) const {
-  return partition(leaves_, ranks(), rank);
 }
 
 std::span<const ReductionTree::Node> ReductionTree::nodes_of(int rank) const {

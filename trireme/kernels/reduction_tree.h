@@ -29,9 +29,13 @@ class ReductionTree {
   /// Requires leaves >= ranks >= 1.
   ReductionTree(int leaves, int ranks);
 
+  /// The same for ranks that hold other contiguous parts: `parts` in order, together all leaves. A
+  /// part may be empty.
+  explicit ReductionTree(std::span<const Range> parts);
+
   int leaves() const { return leaves_; }
-  int ranks() const { return static_cast<int>(first_term_.size()) - 1; }
-  Range leaves_of(int rank) const;
+  int ranks() const { return static_cast<int>(parts_.size()); }
+  Range leaves_of(int rank) const { return parts_[rank]; }
   std::span<const Node> nodes_of(int rank) const;
 
   /// All ranks' nodes in order; rank r's are terms [first_term(r), first_term(r + 1)).
@@ -46,6 +50,7 @@ class ReductionTree {
 
  private:
   int leaves_;
+  std::vector<Range> parts_;  // of each rank
   std::vector<Node> terms_;
   std::vector<int> first_term_;
   std::vector<int> merges_;

@@ -15,8 +15,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-// Of each channel: one for each lane, one for messages.
-constexpr int kTagsPerChannel = 3;
 // So long may the completion of a send trail behind the news that its receiver, content, has left.
 constexpr auto kGrace = 250ms;
 
@@ -109,7 +107,8 @@ Group::Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank,
   messages_ = std::make_unique<Messages>(Messages::Context{
       .mutex = mutex_,
       .changed = changed_,
-      .exchange = [this](const Operation& operation) { return exchange_of(operation, kLanes); },
+      .exchange =
+          [this](const Operation&) { return exchange(kTags - 1, world_ranks_, this->rank()); },
       .fail =
           [this](const Operation& operation, const std::exception_ptr&) {
             try {
@@ -163,9 +162,9 @@ void Group::abort(std::exception_ptr error) {
   end(std::move(error), true);
 }
 
-Exchange Group::exchange_of(const Operation&, int lane) {
-  const auto tag = static_cast<int>(channel_) * kTagsPerChannel + lane;
-  return Exchange(hub_->transport(), transfers_, tag, world_ranks_, rank(), deadline());
+Exchange Group::exchange(int tag, std::span<const int> world_ranks, int rank) {
+  return Exchange(hub_->transport(), transfers_, static_cast<int>(channel_) * kTags + tag,
+                  world_ranks, rank, deadline());
 }
 
 void Group::move(const Operation& operation, int lane) {
@@ -173,7 +172,7 @@ void Group::move(const Operation& operation, int lane) {
   if (options_.native && is_world && hub_->transport().carry_out_natively(operation, deadline())) {
     return;
   }
-  move_by_pieces(operation, exchange_of(operation, lane));
+  move_by_pieces(operation, exchange(2 * lane, world_ranks_, rank()));
 }
 
 Work Group::start(const Operation& operation) {
@@ -327,7 +326,8 @@ int Group::first_missing(std::uint64_t number) const {
 
 int Group::first_lost() const {
   const std::lock_guard lock(mutex_);
-  const auto lost = std::find_if(peers_.begin(), peers_.end(), [](const Peer& p) { return p.lost; });
+  const auto lost =
+      std::find_if(peers_.begin(), peers_.end(), [](const Peer& p) { return p.lost; });
   return lost == peers_.end() ? -1 : static_cast<int>(lost - peers_.begin());
 }
 
@@ -496,32 +496,40 @@ std::uint32_t Group::agree_on_channel(Where where) {
   }
 }
 
-std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
+Group::Part Group::agree_on_part(int color, int key, Where where) {
   const auto choices =
       gather_words(static_cast<std::uint64_t>(static_cast<std::uint32_t>(color)) << 32 |
                        static_cast<std::uint32_t>(key),
                    where);
-  const std::uint32_t channel = agree_on_channel(where);
-  if (color < 0) return nullptr;
-  if (static_cast<int>(channel + 1) > hub_->transport().tags() / kTagsPerChannel) {
+  Part part;
+  part.channel = agree_on_channel(where);
+  if (static_cast<int>(part.channel) >= hub_->transport().tags() / kTags) {
     throw UsageError(fmt::format(
         "split: {} has tags for {} communicators, this would be number {} (rank {} of {})",
-        hub_->transport().name(), hub_->transport().tags() / kTagsPerChannel, channel + 1, rank(),
+        hub_->transport().name(), hub_->transport().tags() / kTags, part.channel + 1, rank(),
         size()));
   }
-  const auto key_of = [&](int peer) { return static_cast<std::int32_t>(choices[peer]); };
-  std::vector<int> ranks;
+  if (color < 0) return part;
   for (int peer = 0; peer < size(); ++peer) {
-    if (static_cast<std::int32_t>(choices[peer] >> 32) == color) ranks.push_back(peer);
+    if (static_cast<std::int32_t>(choices[peer] >> 32) == color) part.ranks.push_back(peer);
   }
-  std::stable_sort(ranks.begin(), ranks.end(), [&](int a, int b) { return key_of(a) < key_of(b); });
-  const auto position = std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin();
-  std::vector<int> members;
-  for (const int peer : ranks) members.push_back(world_ranks_[peer]);
-  std::unique_ptr<Group> part(
-      new Group(hub_, channel, static_cast<int>(position), std::move(members), options_));
-  part->start_lanes();
+  std::stable_sort(part.ranks.begin(), part.ranks.end(), [&](int a, int b) {
+    return static_cast<std::int32_t>(choices[a]) < static_cast<std::int32_t>(choices[b]);
+  });
+  for (const int peer : part.ranks) {
+    if (peer == rank()) part.rank = static_cast<int>(part.world_ranks.size());
+    part.world_ranks.push_back(world_ranks_[peer]);
+  }
   return part;
+}
+
+std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
+  Part part = agree_on_part(color, key, where);
+  if (part.ranks.empty()) return nullptr;
+  std::unique_ptr<Group> group(
+      new Group(hub_, part.channel, part.rank, std::move(part.world_ranks), options_));
+  group->start_lanes();
+  return group;
 }
 
 }  // namespace trireme::message

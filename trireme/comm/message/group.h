@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -43,7 +44,7 @@ class Group : public Communicator, private Listener {
   void abort(std::exception_ptr error) override;
 
  protected:
-  static constexpr int kLanes = 2;
+  static constexpr int kLanes = 2;  ///< moves of two collectives run at a time
 
   Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank, std::vector<int> world_ranks,
         Options options);
@@ -58,12 +59,33 @@ class Group : public Communicator, private Listener {
   /// Called once, from any thread, when this communicator is over.
   virtual void on_end(const std::exception_ptr& error) { (void)error; }
 
-  Exchange exchange_of(const Operation& operation, int lane);
+  Memory do_allocate(std::size_t bytes, Where where) override;
+  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
+
+  /// What becomes of this rank in a split. Collective; `ranks` are those of this communicator, in
+  /// the order of the new one, and empty for a negative color.
+  struct Part {
+    std::uint32_t channel = 0;
+    int rank = 0;
+    std::vector<int> ranks;
+    std::vector<int> world_ranks;
+  };
+  Part agree_on_part(int color, int key, Where where);
+
+  /// One word from each rank, in rank order. Collective.
+  std::vector<std::uint64_t> gather_words(std::uint64_t word, Where where);
+
+  /// Moves pieces between `world_ranks`, of which this one is the `rank`-th. Each lane has two
+  /// tags of its own, 2 * lane and the next, so that it can do two things at a time; messages have
+  /// the last.
+  static constexpr int kTags = 2 * kLanes + 1;
+  Exchange exchange(int tag, std::span<const int> world_ranks, int rank);
   void throw_if_over() const;
   /// Throws the error that names `rank`, which failed `operation` before or at `deadline`.
   [[noreturn]] void throw_for(int rank, const Operation& operation, Deadline deadline);
   Deadline deadline() const { return std::chrono::steady_clock::now() + options_.timeout; }
-  Hub& hub() { return *hub_; }
+  const std::shared_ptr<Hub>& hub() const { return hub_; }
+  const Options& options() const { return options_; }
   const std::vector<int>& world_ranks() const { return world_ranks_; }
 
  private:
@@ -87,9 +109,6 @@ class Group : public Communicator, private Listener {
   class CollectiveWork;
 
   Work start(const Operation& operation) final;
-  Memory do_allocate(std::size_t bytes, Where where) override;
-  std::unique_ptr<Communicator> do_split(int color, int key, Where where) final;
-  std::vector<std::uint64_t> gather_words(std::uint64_t word, Where where);
   std::uint32_t agree_on_channel(Where where);
 
   Frame post_of(const Operation& operation, std::uint64_t number) const;

@@ -1,0 +1,389 @@
+#include "trireme/comm/hierarchical/track.h"
+
+#include <cstring>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/hierarchical/host_fold.h"
+#include "trireme/kernels/cast.h"
+
+namespace trireme::hosts {
+
+namespace {
+
+constexpr std::size_t kLineBytes = 64;
+
+/// One collective on one track, piece after piece:
+///
+///     bring in   each rank copies its part of the piece into its stage
+///     barrier    inside the host
+///     carry      ranks that carry exchange with the other hosts, reading and writing stages
+///     barrier
+///     take out   each rank copies what it wants from the stages
+///
+/// A stage is `rows` rows of piece_count_ elements; what they hold is said by each operation.
+class ByHosts {
+ public:
+  ByHosts(const Operation& operation, const Hosts& hosts, Track& track,
+          const message::Exchange& rail, int rows)
+      : operation_(operation),
+        hosts_(hosts),
+        track_(track),
+        rail_(rail),
+        element_(size_of(operation.dtype)) {
+    const std::size_t row_bytes = Track::kHalfBytes / rows / kLineBytes * kLineBytes;
+    piece_count_ = static_cast<std::int64_t>(row_bytes / element_);
+  }
+  virtual ~ByHosts() = default;
+
+  void run(int index, int tracks) {
+    for (std::int64_t i = index; i * piece_count_ < operation_.count; i += tracks) {
+      elements_ = {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
+      bring_in();
+      track_.meet();
+      if (hosts_.carries()) carry();
+      track_.meet();
+      take_out();
+      ++track_.turn;
+    }
+  }
+
+ protected:
+  virtual void bring_in() = 0;
+  virtual void carry() = 0;
+  virtual void take_out() = 0;
+
+  Buffer stage(int local, int row, Range elements) const {
+    const Buffer half{track_.half_of(local),
+                      static_cast<std::int64_t>(Track::kHalfBytes / element_), operation_.dtype};
+    return half.slice(row * piece_count_ + elements.begin, elements.size());
+  }
+  Buffer stage(int local, int row) const { return stage(local, row, {0, elements_.size()}); }
+
+  // The piece's elements of unit `unit` of a rank's buffer.
+  Buffer piece_of(const Buffer& x, int unit) const {
+    return x.slice(unit * operation_.count + elements_.begin, elements_.size());
+  }
+
+  // The part of the piece that the local-th rank carries.
+  Range slice(int local) const {
+    return partition_aligned(elements_.size(), hosts_.rails(), local,
+                             static_cast<std::int64_t>(kLineBytes / element_));
+  }
+
+  static void copy(const Buffer& to, const Buffer& from) {
+    if (to.data != from.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
+  }
+
+  int local() const { return hosts_.local(); }
+  int rank() const { return hosts_.first_of(hosts_.host()) + local(); }
+
+  const Operation& operation_;
+  const Hosts& hosts_;
+  Track& track_;
+  const message::Exchange& rail_;
+  std::size_t element_;
+  std::int64_t piece_count_ = 0;
+  Range elements_;  // of the piece
+};
+
+/// Partial sums, in the type in which they cross between hosts.
+class Partials {
+ public:
+  Partials(DType dtype, std::int64_t count)
+      : dtype_(HostFold::partial_type(dtype)),
+        count_(count),
+        memory_((static_cast<std::size_t>(count) * size_of(dtype_) + 7) / 8) {}
+
+  Buffer all() { return {memory_.data(), count_, dtype_}; }
+
+ private:
+  DType dtype_;
+  std::int64_t count_;
+  std::vector<double> memory_;  // aligned for every type
+};
+
+// A finished sum into the memory of its own type.
+void put(const Buffer& to, const Buffer& sum) {
+  if (sum.count == 0) return;
+  if (to.dtype == sum.dtype) {
+    std::memcpy(to.data, sum.data, sum.bytes());
+  } else {
+    narrow(sum.as<float>(), to);
+  }
+}
+
+int most_rows(const ReductionTree& tree) {
+  std::size_t most = 1;
+  for (int rank = 0; rank < tree.ranks(); ++rank) most = std::max(most, tree.nodes_of(rank).size());
+  return static_cast<int>(most);
+}
+
+/// Stage: the rows of the rank, then its slice of the sum. Each carrier sums its slice over the
+/// host, all-reduces it over the hosts, and everybody gathers the slices.
+class AllReduce final : public ByHosts {
+ public:
+  AllReduce(const Operation& operation, const Hosts& hosts, Track& track,
+            const message::Exchange& rail)
+      : ByHosts(operation, hosts, track, rail, most_rows(*operation.tree) + 1),
+        fold_(*operation.tree, hosts),
+        result_row_(most_rows(*operation.tree)) {}
+
+ private:
+  void bring_in() override {
+    const auto rows = static_cast<int>(operation_.tree->nodes_of(rank()).size());
+    for (int row = 0; row < rows; ++row) copy(stage(local(), row), piece_of(operation_.in, row));
+  }
+
+  void carry() override {
+    const Range mine = slice(local());
+    if (mine.size() == 0) return;
+    Partials partials(operation_.dtype, fold_.rows() * mine.size());
+    fold_.sum([&](int local, int row) { return stage(local, row, mine).data; }, mine.size(),
+              operation_.dtype, operation_.op, partials.all().data);
+    Operation over_hosts = operation_;
+    over_hosts.kind = OpKind::kAllReduce;
+    over_hosts.count = mine.size();
+    over_hosts.tree = &fold_.over_hosts();
+    over_hosts.dtype = partials.all().dtype;
+    over_hosts.in = over_hosts.out = partials.all();
+    message::move_by_pieces(over_hosts, rail_);
+    put(stage(local(), result_row_, mine), partials.all().slice(0, mine.size()));
+  }
+
+  void take_out() override {
+    if (operation_.kind == OpKind::kReduce && rank() != operation_.root) return;
+    const Buffer out = piece_of(operation_.out, 0);
+    for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
+      const Range part = slice(carrier);
+      copy(out.slice(part.begin, part.size()), stage(carrier, result_row_, part));
+    }
+  }
+
+  HostFold fold_;
+  int result_row_;
+};
+
+/// Stage: one row, the piece; on other hosts than the root's each carrier has its slice of it.
+class Broadcast final : public ByHosts {
+ public:
+  Broadcast(const Operation& operation, const Hosts& hosts, Track& track,
+            const message::Exchange& rail)
+      : ByHosts(operation, hosts, track, rail, 1), root_host_(hosts.host_of(operation.root)) {}
+
+ private:
+  int holder(int carrier) const {
+    return hosts_.host() == root_host_ ? hosts_.local_of(operation_.root) : carrier;
+  }
+
+  void bring_in() override {
+    if (rank() == operation_.root) copy(stage(local(), 0), piece_of(operation_.in, 0));
+  }
+
+  void carry() override {
+    Operation over_hosts = operation_;
+    over_hosts.root = root_host_;
+    over_hosts.in = over_hosts.out = stage(holder(local()), 0, slice(local()));
+    over_hosts.count = over_hosts.in.count;
+    message::move_by_pieces(over_hosts, rail_);
+  }
+
+  void take_out() override {
+    if (rank() == operation_.root) return;
+    const Buffer out = piece_of(operation_.out, 0);
+    for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
+      const Range part = slice(carrier);
+      copy(out.slice(part.begin, part.size()), stage(holder(carrier), 0, part));
+    }
+  }
+
+  int root_host_;
+};
+
+/// For each local rank that a carrier serves: itself, itself + rails(), ...
+template <class Body>
+void for_each_served(const Hosts& hosts, int host, int carrier, Body body) {
+  for (int local = carrier; local < hosts.ranks_of(host); local += hosts.rails()) body(local);
+}
+
+int most_served(const Hosts& hosts, int host) {
+  return (hosts.ranks_of(host) + hosts.rails() - 1) / hosts.rails();
+}
+
+/// Stage: row 0 the rank's own piece; then, on carriers, the pieces of the ranks of other hosts
+/// that they serve, host by host.
+class AllGather final : public ByHosts {
+ public:
+  AllGather(const Operation& operation, const Hosts& hosts, Track& track,
+            const message::Exchange& rail)
+      : ByHosts(operation, hosts, track, rail, rows_of(hosts)) {}
+
+ private:
+  static int rows_of(const Hosts& hosts) {
+    int rows = 1;
+    for (int host = 0; host < hosts.count(); ++host) rows += most_served(hosts, host);
+    return rows;
+  }
+
+  int row_of(int host, int local) const {
+    int row = 1;
+    for (int before = 0; before < host; ++before) row += most_served(hosts_, before);
+    return row + local / hosts_.rails();
+  }
+
+  void bring_in() override { copy(stage(local(), 0), piece_of(operation_.in, 0)); }
+
+  void carry() override {
+    std::vector<message::Piece> sends;
+    std::vector<message::Piece> receives;
+    for (int host = 0; host < hosts_.count(); ++host) {
+      if (host == hosts_.host()) continue;
+      for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
+        const Buffer x = stage(served, 0);
+        sends.push_back({host, x.data, x.bytes()});
+      });
+      for_each_served(hosts_, host, local(), [&](int served) {
+        const Buffer x = stage(local(), row_of(host, served));
+        receives.push_back({host, x.data, x.bytes()});
+      });
+    }
+    rail_.move(std::move(sends), std::move(receives));
+  }
+
+  void take_out() override {
+    for (int rank = 0; rank < hosts_.ranks(); ++rank) {
+      const int host = hosts_.host_of(rank);
+      const int of = hosts_.local_of(rank);
+      copy(piece_of(operation_.out, rank),
+           host == hosts_.host() ? stage(of, 0) : stage(of % hosts_.rails(), row_of(host, of)));
+    }
+  }
+};
+
+/// Stage: the pieces for each rank, then, on carriers, the sums of the local ranks that they serve.
+/// Each carrier sums over its host what ranks that it serves, here and elsewhere, are to get, and
+/// hands each host its partial sums.
+class ReduceScatter final : public ByHosts {
+ public:
+  ReduceScatter(const Operation& operation, const Hosts& hosts, Track& track,
+                const message::Exchange& rail)
+      : ByHosts(operation, hosts, track, rail, hosts.ranks() + most_served(hosts, widest(hosts))),
+        fold_(*operation.tree, hosts) {}
+
+ private:
+  static int widest(const Hosts& hosts) {
+    int widest = 0;
+    for (int host = 1; host < hosts.count(); ++host) {
+      if (hosts.ranks_of(host) > hosts.ranks_of(widest)) widest = host;
+    }
+    return widest;
+  }
+
+  int result_row(int local) const { return hosts_.ranks() + local / hosts_.rails(); }
+
+  void bring_in() override {
+    for (int to = 0; to < hosts_.ranks(); ++to) {
+      copy(stage(local(), to), piece_of(operation_.in, to));
+    }
+  }
+
+  void carry() override {
+    const std::int64_t n = elements_.size();
+    std::vector<Partials> outgoing;  // for every rank served, in rank order
+    std::vector<Partials> incoming;  // for every rank served here, by sending host
+    std::vector<message::Piece> sends;
+    std::vector<message::Piece> receives;
+    for (int host = 0; host < hosts_.count(); ++host) {
+      for_each_served(hosts_, host, local(), [&](int served) {
+        const int to = hosts_.first_of(host) + served;
+        Partials& sums = outgoing.emplace_back(operation_.dtype, fold_.rows() * n);
+        fold_.sum([&](int local, int) { return stage(local, to).data; }, n, operation_.dtype,
+                  operation_.op, sums.all().data);
+        if (host != hosts_.host()) sends.push_back({host, sums.all().data, sums.all().bytes()});
+      });
+    }
+    for (int host = 0; host < hosts_.count(); ++host) {
+      for_each_served(hosts_, hosts_.host(), local(), [&](int) {
+        const auto rows = static_cast<std::int64_t>(fold_.over_hosts().nodes_of(host).size());
+        Partials& sums = incoming.emplace_back(operation_.dtype, rows * n);
+        if (host != hosts_.host()) receives.push_back({host, sums.all().data, sums.all().bytes()});
+      });
+    }
+    rail_.move(std::move(sends), std::move(receives));
+    finish(outgoing, incoming);
+  }
+
+  void finish(std::vector<Partials>& outgoing, std::vector<Partials>& incoming) {
+    const std::int64_t n = elements_.size();
+    int before = 0;  // ranks served on the hosts before this one
+    for (int host = 0; host < hosts_.host(); ++host) {
+      for_each_served(hosts_, host, local(), [&](int) { ++before; });
+    }
+    int here = 0;
+    for_each_served(hosts_, hosts_.host(), local(), [&](int) { ++here; });
+    int index = 0;
+    for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
+      std::vector<const void*> terms;
+      for (int host = 0; host < hosts_.count(); ++host) {
+        Partials& sums =
+            host == hosts_.host() ? outgoing[before + index] : incoming[host * here + index];
+        const auto rows = static_cast<int>(fold_.over_hosts().nodes_of(host).size());
+        for (int row = 0; row < rows; ++row) terms.push_back(sums.all().slice(row * n, n).data);
+      }
+      Partials result(operation_.dtype, n);
+      void* const out = result.all().data;
+      tree_reduce({&out, 1}, terms, fold_.over_hosts(), n, result.all().dtype, operation_.op);
+      put(stage(local(), result_row(served)), result.all());
+      ++index;
+    });
+  }
+
+  void take_out() override {
+    copy(piece_of(operation_.out, 0), stage(local() % hosts_.rails(), result_row(local())));
+  }
+
+  HostFold fold_;
+};
+
+}  // namespace
+
+void Track::meet() {
+  try {
+    inside->barrier();
+  } catch (const CommError& error) {
+    const int lost = error.lost_rank();
+    throw CommError(error.what(), lost < 0 ? -1 : world_ranks[lost]);
+  }
+}
+
+bool goes_by_hosts(const Operation& operation) {
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+    case OpKind::kReduceScatter:
+    case OpKind::kAllGather:
+    case OpKind::kBroadcast:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void move_by_hosts(const Operation& operation, const Hosts& hosts, Track& track,
+                   const message::Exchange& rail, int index, int tracks) {
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+      return AllReduce(operation, hosts, track, rail).run(index, tracks);
+    case OpKind::kReduceScatter:
+      return ReduceScatter(operation, hosts, track, rail).run(index, tracks);
+    case OpKind::kAllGather:
+      return AllGather(operation, hosts, track, rail).run(index, tracks);
+    case OpKind::kBroadcast:
+      return Broadcast(operation, hosts, track, rail).run(index, tracks);
+    default:
+      return;
+  }
+}
+
+}  // namespace trireme::hosts

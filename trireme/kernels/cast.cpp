@@ -1,0 +1,77 @@
+#include "trireme/kernels/cast.h"
+
+#include <cstddef>
+#include <cstdint>
+
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "trireme/kernels/cast.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "trireme/kernels/half-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::HWY_NAMESPACE {
+namespace {
+
+template <class D>
+std::size_t widen_from(D d, const std::uint16_t* from, bool brain, float* to, std::size_t count,
+                       std::size_t i) {
+  const hn::Rebind<std::uint16_t, D> d16;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto half = hn::PromoteTo(Bits<D>(), hn::LoadU(d16, from + i));
+    hn::StoreU(brain ? f32_of_bf16(d, half) : f32_of_f16(d, half), d, to + i);
+  }
+  return i;
+}
+
+template <class D>
+std::size_t narrow_from(D d, const float* from, bool brain, std::uint16_t* to, std::size_t count,
+                        std::size_t i) {
+  const hn::Rebind<std::uint16_t, D> d16;
+  const hn::RebindToSigned<D> di;
+  for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
+    const auto value = hn::LoadU(d, from + i);
+    const auto bits = brain ? bf16_of_f32(d, value) : f16_of_f32(d, value);
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, bits)), d16, to + i);
+  }
+  return i;
+}
+
+// Whole vectors, then the rest one by one.
+void widen_all(const std::uint16_t* from, bool brain, float* to, std::size_t count) {
+  const std::size_t done = widen_from(hn::ScalableTag<float>(), from, brain, to, count, 0);
+  widen_from(hn::CappedTag<float, 1>(), from, brain, to, count, done);
+}
+
+void narrow_all(const float* from, bool brain, std::uint16_t* to, std::size_t count) {
+  const std::size_t done = narrow_from(hn::ScalableTag<float>(), from, brain, to, count, 0);
+  narrow_from(hn::CappedTag<float, 1>(), from, brain, to, count, done);
+}
+
+}  // namespace
+}  // namespace trireme::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace trireme {
+namespace {
+
+HWY_EXPORT(widen_all);
+HWY_EXPORT(narrow_all);
+
+}  // namespace
+
+void widen(const Buffer& from, float* to) {
+  HWY_DYNAMIC_DISPATCH(widen_all)
+  (from.as<const std::uint16_t>(), from.dtype == DType::kBF16, to,
+   static_cast<std::size_t>(from.count));
+}
+
+void narrow(const float* from, const Buffer& to) {
+  HWY_DYNAMIC_DISPATCH(narrow_all)
+  (from, to.dtype == DType::kBF16, to.as<std::uint16_t>(), static_cast<std::size_t>(to.count));
+}
+
+}  // namespace trireme
+#endif  // HWY_ONCE
