@@ -13,6 +13,7 @@ if [[ ${1:-} == --test ]]; then
   packages+=(
     libgtest-dev libgmock-dev librapidcheck-dev
     clang clang-format clang-tidy libclang-rt-dev
+    openmpi-bin libopenmpi-dev mpich libmpich-dev
     tmux procps python3 git
   )
 elif [[ $# -gt 0 ]]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, one stage after another; the first that fails ends it:
 #
-#   scripts/test.sh [STAGE ...]     stages: format release tsan asan fuzz
+#   scripts/test.sh [STAGE ...]     stages: format release mpich tsan asan fuzz
 #
 # A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it.
 set -euo pipefail
@@ -9,12 +9,13 @@ cd "$(dirname "$0")/.."
 
 jobs=$(scripts/jobs.sh)
 stages=("$@")
-if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release tsan asan fuzz); fi
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release mpich tsan asan fuzz); fi
 
 describe() {
   case $1 in
     format) echo "sources are formatted" ;;
     release) echo "release: library, program, examples, package" ;;
+    mpich) echo "communication over MPICH" ;;
     tsan) echo "core under ThreadSanitizer" ;;
     asan) echo "all under AddressSanitizer and UndefinedBehaviorSanitizer" ;;
     fuzz) echo "fuzz targets, a short run of each" ;;
@@ -46,7 +47,7 @@ started=$SECONDS
 for i in "${!stages[@]}"; do
   stage=${stages[i]}
   if ! title=$(describe "$stage"); then
-    echo "$0: no stage '$stage'; there are format, release, tsan, asan and fuzz" >&2
+    echo "$0: no stage '$stage'; there are format, release, mpich, tsan, asan and fuzz" >&2
     exit 2
   fi
   echo "== stage $((i + 1)) of ${#stages[@]}: $title"

@@ -1,0 +1,136 @@
+#include "trireme/comm/mpi/engine.h"
+
+#include <fmt/format.h>
+#include <mpi.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <string_view>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/mpi/mpi.h"
+
+namespace trireme::mpi {
+
+namespace {
+
+// After a failure: long enough for ranks that have all noticed it, on a machine that is busy.
+constexpr std::chrono::seconds kFarewell{5};
+
+std::string_view name_of_level(int level) {
+  switch (level) {
+    case MPI_THREAD_SINGLE:
+      return "MPI_THREAD_SINGLE";
+    case MPI_THREAD_FUNNELED:
+      return "MPI_THREAD_FUNNELED";
+    case MPI_THREAD_SERIALIZED:
+      return "MPI_THREAD_SERIALIZED";
+    default:
+      return "MPI_THREAD_MULTIPLE";
+  }
+}
+
+bool is_initialised() {
+  int flag = 0;
+  MPI_Initialized(&flag);
+  return flag != 0;
+}
+
+bool is_finalised() {
+  int flag = 0;
+  MPI_Finalized(&flag);
+  return flag != 0;
+}
+
+}  // namespace
+
+Engine& Engine::running() {
+  // Not destroyed: a transport that outlives main() still finds the lock.
+  static Engine& engine = *new Engine;
+  static const AtExit at_exit{engine};
+  engine.require_level();
+  return engine;
+}
+
+Engine::Engine() {
+  if (is_finalised()) return;
+  if (is_initialised()) {
+    MPI_Query_thread(&level_);
+  } else {
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_);
+    process_ = getpid();
+  }
+}
+
+void Engine::require_level() const {
+  if (is_finalised()) {
+    throw UsageError(
+        "mpi: this program has already finalised MPI, which cannot begin again; call MPI_Finalize "
+        "after the last communicator is gone, or leave it to trireme");
+  }
+  if (level_ >= MPI_THREAD_SERIALIZED) return;
+  if (process_ != 0) {
+    throw UsageError(fmt::format(
+        "mpi: {} gives no more than {}, wanted MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE; use "
+        "an MPI that was built with threads",
+        library(), name_of_level(level_)));
+  }
+  throw UsageError(fmt::format(
+      "mpi: this program has initialised MPI with {}, wanted MPI_THREAD_SERIALIZED or "
+      "MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, or leave it to trireme",
+      name_of_level(level_)));
+}
+
+void Engine::require_usable() const {
+  if (!forsaken_.empty()) throw CommError(forsaken_);
+}
+
+void Engine::forsake(std::string why) {
+  if (forsaken_.empty()) forsaken_ = std::move(why);
+}
+
+// MPI_Finalize waits for every rank, some for ever and without giving way. So the ranks meet first.
+void Engine::finish() {
+  const auto locked = lock();
+  if (process_ != getpid() || !forsaken_.empty() || is_finalised()) return;
+  forsake("mpi: the program is at its end");
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Request everybody = MPI_REQUEST_NULL;
+  if (MPI_Ibarrier(MPI_COMM_WORLD, &everybody) != MPI_SUCCESS) return;
+  const auto begin = std::chrono::steady_clock::now();
+  const Patience patience;
+  for (;;) {
+    int done = 0;
+    if (MPI_Test(&everybody, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
+    if (done) break;
+    if (has_failed_ && std::chrono::steady_clock::now() - begin > kFarewell) return;
+    patience.pause();
+  }
+  MPI_Finalize();
+}
+
+std::string text_of(int code, const char* call) {
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  return fmt::format("{}: {}", call, std::string_view(text.data(), length));
+}
+
+void check(int code, const char* call) {
+  if (code != MPI_SUCCESS) throw CommError("mpi: " + text_of(code, call));
+}
+
+// "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2\nMPICH Release date: ...".
+std::string library() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  std::string name(text.data(), length);
+  name.erase(std::min(name.find_first_of(",\n"), name.size()));
+  if (const auto at = name.find(" Version:\t"); at != name.npos) name.replace(at, 10, " ");
+  if (const auto at = name.find(" v"); at != name.npos) name.erase(at + 1, 1);
+  return name;
+}
+
+}  // namespace trireme::mpi

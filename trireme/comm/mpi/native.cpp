@@ -1,0 +1,197 @@
+#include "trireme/comm/mpi/native.h"
+
+#include <fmt/format.h>
+#include <mpi.h>
+
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/mpi/mpi.h"
+
+namespace trireme::mpi {
+
+namespace {
+
+bool is_reduction(OpKind kind) {
+  return kind == OpKind::kAllReduce || kind == OpKind::kReduceScatter || kind == OpKind::kReduce;
+}
+
+bool fits(std::int64_t count) {
+  return count <= std::numeric_limits<int>::max();
+}
+
+MPI_Datatype type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return MPI_FLOAT;
+    case DType::kF64:
+      return MPI_DOUBLE;
+    case DType::kI32:
+      return MPI_INT32_T;
+    case DType::kI64:
+      return MPI_INT64_T;
+    case DType::kU8:
+      return MPI_UINT8_T;
+    case DType::kF16:
+    case DType::kBF16:
+      break;
+  }
+  return MPI_DATATYPE_NULL;
+}
+
+MPI_Op op_of(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+    case ReduceOp::kMean:
+      return MPI_SUM;
+    case ReduceOp::kMin:
+      return MPI_MIN;
+    case ReduceOp::kMax:
+      return MPI_MAX;
+  }
+  return MPI_OP_NULL;
+}
+
+template <class T>
+void divide(Buffer x, int divisor) {
+  for (T& value : std::span(x.as<T>(), static_cast<std::size_t>(x.count))) {
+    value /= static_cast<T>(divisor);
+  }
+}
+
+// One collective under way, with the memory that it needs beside the caller's.
+struct Collective {
+  MPI_Request request = MPI_REQUEST_NULL;
+  std::vector<char> apart;  // the result of a reduce_scatter whose out may lie in its in
+
+  void start(const Operation& operation, int rank, MPI_Comm comm);
+  void finish(const Operation& operation, int rank, int size);
+};
+
+void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
+  const int count = static_cast<int>(operation.count);
+  const int bytes = static_cast<int>(operation.count * size_of(operation.dtype));
+  void* const in = operation.in.data;
+  void* const out = operation.out.data;
+  const MPI_Datatype type = type_of(operation.dtype);
+  const MPI_Op op = op_of(operation.op);
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+      check(MPI_Iallreduce(MPI_IN_PLACE, out, count, type, op, comm, &request), "MPI_Iallreduce");
+      return;
+    case OpKind::kReduceScatter:
+      apart.resize(bytes);
+      check(MPI_Ireduce_scatter_block(in, apart.data(), count, type, op, comm, &request),
+            "MPI_Ireduce_scatter_block");
+      return;
+    case OpKind::kReduce:
+      check(operation.root == rank
+                ? MPI_Ireduce(MPI_IN_PLACE, out, count, type, op, rank, comm, &request)
+                : MPI_Ireduce(in, nullptr, count, type, op, operation.root, comm, &request),
+            "MPI_Ireduce");
+      return;
+    case OpKind::kAllGather: {
+      // In place on every rank, as MPI asks, whichever of them call it so.
+      char* const piece = static_cast<char*>(out) + static_cast<std::size_t>(rank) * bytes;
+      if (bytes > 0 && piece != in) std::memcpy(piece, in, bytes);
+      check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, out, bytes, MPI_BYTE, comm, &request),
+            "MPI_Iallgather");
+      return;
+    }
+    case OpKind::kAllToAll:
+      check(MPI_Ialltoall(in, bytes, MPI_BYTE, out, bytes, MPI_BYTE, comm, &request),
+            "MPI_Ialltoall");
+      return;
+    case OpKind::kBroadcast:
+      check(MPI_Ibcast(out, bytes, MPI_BYTE, operation.root, comm, &request), "MPI_Ibcast");
+      return;
+    default:
+      return;
+  }
+}
+
+void Collective::finish(const Operation& operation, int rank, int size) {
+  if (!apart.empty()) std::memcpy(operation.out.data, apart.data(), apart.size());
+  const bool has_result = operation.kind != OpKind::kReduce || operation.root == rank;
+  if (!is_reduction(operation.kind) || operation.op != ReduceOp::kMean || !has_result) return;
+  const Buffer result{operation.out.data, operation.count, operation.dtype};
+  if (operation.dtype == DType::kF32) divide<float>(result, size);
+  if (operation.dtype == DType::kF64) divide<double>(result, size);
+}
+
+}  // namespace
+
+struct Native::Communicator {
+  MPI_Comm comm = MPI_COMM_NULL;
+};
+
+Native::Native(Engine& engine, int rank, int size)
+    : engine_(engine), rank_(rank), size_(size), communicator_(std::make_unique<Communicator>()) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  {
+    const auto locked = engine_.lock();
+    engine_.require_usable();
+    check(MPI_Comm_idup(MPI_COMM_WORLD, &communicator_->comm, &request), "MPI_Comm_idup");
+  }
+  engine_.await([&] {
+    int done = 0;
+    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Comm_idup");
+    return done != 0;
+  });
+  const auto locked = engine_.lock();
+  check(MPI_Comm_set_errhandler(communicator_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+}
+
+Native::~Native() = default;
+
+bool Native::has(const Call& call) const {
+  const std::int64_t bytes = call.count * static_cast<std::int64_t>(size_of(call.dtype));
+  const bool has_type = type_of(call.dtype) != MPI_DATATYPE_NULL;
+  switch (call.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+      return call.leaves == 0 && has_type && fits(call.count);
+    case OpKind::kReduceScatter:
+      return call.leaves == 0 && has_type && fits(call.count * size_) && fits(bytes);
+    case OpKind::kAllGather:
+    case OpKind::kAllToAll:
+      return fits(bytes * size_);
+    case OpKind::kBroadcast:
+      return fits(bytes);
+    default:
+      return false;
+  }
+}
+
+void Native::carry_out(const Operation& operation, message::Deadline deadline) {
+  const auto collective = std::make_shared<Collective>();
+  {
+    const auto locked = engine_.lock();
+    engine_.require_usable();
+    collective->start(operation, rank_, communicator_->comm);
+  }
+  const Patience patience(operation.count * size_of(operation.dtype));
+  for (;;) {
+    {
+      const auto locked = engine_.lock();
+      engine_.require_usable();
+      int done = 0;
+      check(MPI_Test(&collective->request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done) break;
+      if (std::chrono::steady_clock::now() > deadline) {
+        engine_.note_failure();
+        engine_.keep(collective);
+        engine_.forsake(fmt::format(
+            "mpi: {} by {} was not done in time: a rank does not take its part; start the program "
+            "again (rank {} of {})",
+            describe(operation), library(), rank_, size_));
+      }
+    }
+    patience.pause();
+  }
+  collective->finish(operation, rank_, size_);
+}
+
+}  // namespace trireme::mpi

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <memory>
+
+#include "trireme/comm/message/transport.h"
+#include "trireme/comm/mpi/engine.h"
+#include "trireme/comm/operation.h"
+
+namespace trireme::mpi {
+
+/// MPI's own collectives, over all ranks and in MPI's order of summation.
+class Native {
+ public:
+  /// Collective.
+  Native(Engine& engine, int rank, int size);
+  ~Native();
+
+  /// Whether MPI has it is read off the call alone, which is the same on all ranks.
+  bool has(const Call& call) const;
+
+  /// has(operation). Throws CommError at the deadline; MPI is then forsaken, for a collective
+  /// cannot be called back.
+  void carry_out(const Operation& operation, message::Deadline deadline);
+
+ private:
+  struct Communicator;
+
+  Engine& engine_;
+  int rank_;
+  int size_;
+  std::unique_ptr<Communicator> communicator_;
+};
+
+}  // namespace trireme::mpi
