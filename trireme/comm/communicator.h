@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <string>
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/where.h"
@@ -33,6 +34,9 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+
+  /// For logs: "shared memory", "gloo, 4 ranks on 2 hosts, sums in tree order".
+  virtual std::string description() const = 0;
 
   /// Collective; the ranks may ask for different amounts, zero included.
   Memory allocate(std::size_t bytes, Where where = Where::here());

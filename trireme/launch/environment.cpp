@@ -15,14 +15,15 @@ struct Family {
   const char* world_size;
   const char* local_rank;
   const char* local_world_size;  // or null where the launcher sets none
+  Starter starter;
 };
 
 constexpr Family kFamilies[] = {
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"},
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", Starter::kTorchrun},
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE"},
-    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
-    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr},
+     "OMPI_COMM_WORLD_LOCAL_SIZE", Starter::kOpenMpi},
+    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", Starter::kPmi},
+    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr, Starter::kSlurm},
 };
 constexpr const char* kWorldFd = "TRIREME_WORLD_FD";
 
@@ -53,6 +54,8 @@ class Reader {
         fmt::format("environment: {} is set but {} is not; set both or neither", because, name));
   }
 
+  std::optional<std::string> text(const char* name) const { return lookup_(name); }
+
   const std::string& names() const { return names_; }
 
  private:
@@ -75,6 +78,29 @@ void check_at_most(Variable variable, Variable limit) {
   if (variable.value <= limit.value) return;
   throw UsageError(fmt::format("environment: {}={} must be at most {}={}", variable.name,
                                variable.value, limit.name, limit.value));
+}
+
+constexpr int kUsualPort = 29500;
+
+std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) {
+  MeetingPoint meeting;
+  if (const auto address = reader.text("MASTER_ADDR")) {
+    meeting.address = *address;
+    meeting.port = reader.number("MASTER_PORT", 1).value_or(kUsualPort);
+  } else if (starter == Starter::kSlurm) {
+    auto nodes = reader.text("SLURM_STEP_NODELIST");
+    if (!nodes) nodes = reader.text("SLURM_JOB_NODELIST");
+    if (!nodes) return std::nullopt;
+    meeting.address = first_host(*nodes);
+    // Jobs that share a host must not meet.
+    const int job = reader.number("SLURM_JOB_ID", 0).value_or(0);
+    meeting.port = reader.number("MASTER_PORT", 1).value_or(20000 + job % 20000);
+  } else {
+    return std::nullopt;
+  }
+  meeting.is_served = reader.text("TORCHELASTIC_USE_AGENT_STORE").value_or("") == "True";
+  meeting.attempt = reader.text("TORCHELASTIC_RESTART_COUNT").value_or("");
+  return meeting;
 }
 
 RankEnvironment read_family(Reader& reader, const Family& family) {
@@ -118,11 +144,22 @@ RankEnvironment read_environment(const Lookup& lookup) {
     RankEnvironment environment = read_family(reader, family);
     if (ours) environment.world_fd = reader.number(kWorldFd, 0);
     environment.variables = reader.names();
+    environment.starter = family.starter;
+    environment.speaks_pmix = reader.has("PMIX_RANK");
+    environment.meeting = read_meeting_point(reader, family.starter);
     return environment;
   }
   RankEnvironment alone;
   alone.local_world_size = 1;
   return alone;
+}
+
+std::string first_host(const std::string& node_list) {
+  const auto bracket = node_list.find('[');
+  const auto comma = node_list.find(',');
+  if (bracket == std::string::npos || comma < bracket) return node_list.substr(0, comma);
+  const auto number_end = node_list.find_first_of("-,]", bracket + 1);
+  return node_list.substr(0, bracket) + node_list.substr(bracket + 1, number_end - bracket - 1);
 }
 
 }  // namespace trireme

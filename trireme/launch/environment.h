@@ -1,10 +1,29 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 
 namespace trireme {
+
+/// Who started this process.
+enum class Starter : std::uint8_t {
+  kNobody,    ///< a person: a world of one
+  kTorchrun,  ///< torchrun, a Kubernetes PyTorchJob, `trireme run`, a script that sets RANK
+  kOpenMpi,   ///< mpirun of Open MPI
+  kPmi,       ///< mpirun of MPICH or Intel MPI; srun --mpi=pmi2
+  kSlurm,     ///< srun
+};
+
+/// Where ranks on several hosts can meet without MPI: MASTER_ADDR and MASTER_PORT, or under srun
+/// the first host of the job and a port made of the job's number.
+struct MeetingPoint {
+  std::string address;
+  int port = 0;
+  bool is_served = false;  ///< by torchrun's agent: TORCHELASTIC_USE_AGENT_STORE
+  std::string attempt;     ///< TORCHELASTIC_RESTART_COUNT
+};
 
 /// Which rank this process is, as told by whoever started it.
 struct RankEnvironment {
@@ -13,6 +32,9 @@ struct RankEnvironment {
   int local_rank = 0;
   std::optional<int> local_world_size;  ///< ranks of this host, where the launcher says so
   std::optional<int> world_fd;          ///< of the shared world that trireme's own launcher made
+  Starter starter = Starter::kNobody;
+  bool speaks_pmix = false;             ///< PMIX_RANK is set: an MPI can join the ranks
+  std::optional<MeetingPoint> meeting;  ///< if one is known
   std::string variables;                ///< the names that were read, "RANK, WORLD_SIZE", or empty
 };
 
@@ -29,8 +51,12 @@ std::optional<std::string> process_environment(const std::string& name);
 ///     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID               srun
 ///
 /// With none it is a world of one. The local rank is 0 where it is not told (one rank a pod, say).
-/// TRIREME_WORLD_FD is read with the first family. Throws UsageError naming the variable and its
-/// value where one is missing, not a number, or out of range.
+/// TRIREME_WORLD_FD is read with the first family, a meeting point with any of them. Throws
+/// UsageError naming the variable and its value where one is missing, not a number, or out of
+/// range.
 RankEnvironment read_environment(const Lookup& lookup = process_environment);
+
+/// The first host of a Slurm node list: "node[03-12,20],login1" is "node03".
+std::string first_host(const std::string& node_list);
 
 }  // namespace trireme

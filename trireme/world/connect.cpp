@@ -2,33 +2,122 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trireme/base/error.h"
+#include "trireme/comm/hierarchical/hierarchical.h"
+#include "trireme/comm/mpi/mpi.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/comm/shm/world.h"
+#include "trireme/world/c10d/gloo.h"
 
 namespace trireme {
 
-std::unique_ptr<Communicator> connect() {
-  return connect(read_environment());
+namespace {
+
+std::string description(const RankEnvironment& environment) {
+  return fmt::format("{} say that this is rank {} of {}", environment.variables, environment.rank,
+                     environment.world_size);
 }
 
-std::unique_ptr<Communicator> connect(const RankEnvironment& environment) {
-  if (environment.world_fd) {
-    shm::World world = shm::World::open(*environment.world_fd);
-    if (world.size() != environment.world_size) {
-      throw UsageError(fmt::format(
-          "connect: WORLD_SIZE must be {}, the ranks of the shared world, got {}; leave the "
-          "variables as the launcher sets them",
-          world.size(), environment.world_size));
-    }
-    return world.join(environment.rank);
-  }
-  if (environment.world_size == 1) return self_communicator();
+// A descriptor is of one host; `trireme run` on several hosts leaves it for ranks that meet.
+bool has_shared_world(const RankEnvironment& environment) {
+  return environment.world_fd &&
+         environment.local_world_size.value_or(environment.world_size) == environment.world_size;
+}
+
+bool has_mpi(const RankEnvironment& environment) {
+  const bool by_mpirun =
+      environment.starter == Starter::kOpenMpi || environment.starter == Starter::kPmi;
+  return !mpi::library().empty() && (by_mpirun || environment.speaks_pmix);
+}
+
+[[noreturn]] void refuse_unknown_starter(const RankEnvironment& environment) {
   throw UsageError(fmt::format(
-      "connect: {} say that this is rank {} of {}, started by another launcher. Its ranks are "
-      "joined by the MPI and c10d backends, which this build does not have; on one host start them "
-      "with: trireme run -n {} program",
-      environment.variables, environment.rank, environment.world_size, environment.world_size));
+      "connect: {}, and nothing says how the ranks meet. Set MASTER_ADDR and MASTER_PORT to rank "
+      "0's host and a free port there, or start the ranks by {}trireme run -n {} program",
+      description(environment), mpi::library().empty() ? "" : "mpirun or by ",
+      environment.world_size));
+}
+
+std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment) {
+  if (!environment.world_fd) {
+    throw UsageError(fmt::format(
+        "connect: backend shm needs the shared memory of trireme's launcher, and TRIREME_WORLD_FD "
+        "is not set; {}. Start the ranks by trireme run, or use backend auto",
+        description(environment)));
+  }
+  shm::World world = shm::World::open(*environment.world_fd);
+  if (world.size() != environment.world_size) {
+    throw UsageError(fmt::format(
+        "connect: WORLD_SIZE must be {}, the ranks of the shared world, got {}; leave the "
+        "variables as the launcher sets them",
+        world.size(), environment.world_size));
+  }
+  return world.join(environment.rank);
+}
+
+std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environment,
+                                                 const ConnectOptions& options) {
+  if (!environment.meeting) refuse_unknown_starter(environment);
+  c10d::Rendezvous rendezvous;
+  rendezvous.rank = environment.rank;
+  rendezvous.world_size = environment.world_size;
+  rendezvous.master_address = environment.meeting->address;
+  rendezvous.master_port = environment.meeting->port;
+  rendezvous.store_is_served = environment.meeting->is_served;
+  rendezvous.attempt = environment.meeting->attempt;
+  rendezvous.interface_address = options.interface_address;
+  rendezvous.timeout = std::min(rendezvous.timeout, options.timeout);
+  return c10d::gloo(rendezvous);
+}
+
+std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environment) {
+  auto transport = mpi::world();
+  if (transport->size() != environment.world_size || transport->rank() != environment.rank) {
+    throw UsageError(fmt::format(
+        "connect: {}, MPI ({}) says rank {} of {}: start the program by the mpirun of that MPI",
+        description(environment), mpi::library(), transport->rank(), transport->size()));
+  }
+  return transport;
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> connect(const ConnectOptions& options) {
+  return connect(read_environment(), options);
+}
+
+std::string backend_for(const RankEnvironment& environment, const ConnectOptions& options) {
+  if (options.backend != "auto") {
+    for (const char* known : {"shm", "mpi", "gloo"}) {
+      if (options.backend == known) return environment.world_size == 1 ? "self" : known;
+    }
+    throw UsageError(
+        fmt::format("connect: backend must be \"auto\", \"shm\", \"mpi\" or \"gloo\", got \"{}\"",
+                    options.backend));
+  }
+  if (has_shared_world(environment)) return "shm";
+  if (environment.world_size == 1) return "self";
+  if (has_mpi(environment)) return "mpi";
+  if (environment.meeting) return "gloo";
+  refuse_unknown_starter(environment);
+}
+
+std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
+                                      const ConnectOptions& options) {
+  const std::string backend = backend_for(environment, options);
+  const message::Options messages{.timeout = options.timeout, .native = !options.reproducible};
+  if (backend == "self") return self_communicator();
+  if (backend == "shm") return join_shared_world(environment);
+  if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
+  return hierarchical(meet_by_gloo(environment, options), messages);
+}
+
+std::vector<std::string> available_backends() {
+  std::vector<std::string> backends = {"self", "shm", "gloo"};
+  if (!mpi::library().empty()) backends.push_back(fmt::format("mpi ({})", mpi::library()));
+  return backends;
 }
 
 }  // namespace trireme

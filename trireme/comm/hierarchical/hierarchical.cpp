@@ -68,6 +68,12 @@ class OverHosts final : public message::Group {
     return group;
   }
 
+  std::string description() const override {
+    if (!hosts_) return Group::description();
+    return fmt::format("{}, {} ranks on {} hosts that share memory, sums in tree order",
+                       hub()->transport().name(), size(), hosts_->count());
+  }
+
   std::vector<std::uint64_t> gather(std::uint64_t word) {
     return gather_words(word, Where::here());
   }

@@ -158,6 +158,11 @@ Group::~Group() {
   stop_lanes();
 }
 
+std::string Group::description() const {
+  return fmt::format("{}, {} ranks, sums in {} order", hub_->transport().name(), size(),
+                     options_.native ? "the engine's own" : "tree");
+}
+
 void Group::abort(std::exception_ptr error) {
   end(std::move(error), true);
 }

@@ -41,6 +41,7 @@ class Group : public Communicator, private Listener {
 
   ~Group() override;
 
+  std::string description() const override;
   void abort(std::exception_ptr error) override;
 
  protected:

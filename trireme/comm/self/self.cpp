@@ -58,6 +58,7 @@ class SelfCommunicator final : public Communicator {
  public:
   SelfCommunicator() : Communicator(0, 1) {}
 
+  std::string description() const override { return "one rank"; }
   void abort(std::exception_ptr error) override {
     const std::lock_guard lock(mutex_);
     error_ = std::move(error);

@@ -49,7 +49,8 @@ Meeting::Meeting(const Rendezvous& rendezvous, std::string greeting)
   }
   address_ = address_towards_master(rendezvous_, deadline_);
   if (!rendezvous_.interface_address.empty()) address_ = rendezvous_.interface_address;
-  if (!serves_) store_ = open_store(rendezvous_, false, left());
+  // libtorch must not give up, and log that, before join() does.
+  if (!serves_) store_ = open_store(rendezvous_, false, left() + 2 * kFarewell);
   store_ = with_prefix("trireme/" + rendezvous_.attempt, std::move(store_));
   store_->add("joined", 1);
 }
