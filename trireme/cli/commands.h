@@ -11,5 +11,6 @@ void add_run(CLI::App& app, int& exit_code);
 void add_init(CLI::App& app, int& exit_code);
 void add_keys(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);
+void add_bench(CLI::App& app, int& exit_code);
 
 }  // namespace trireme::cli

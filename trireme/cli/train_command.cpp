@@ -20,6 +20,7 @@
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/cli/closing_card.h"
 #include "trireme/cli/commands.h"
+#include "trireme/cli/configuration_words.h"
 #include "trireme/cli/failure_box.h"
 #include "trireme/cli/progress.h"
 #include "trireme/comm/shm/world.h"
@@ -50,34 +51,8 @@ struct Job {
   bool json = false;
 };
 
-// One a core, and no more than there is work for.
-int default_ranks(const Config& config) {
-  const std::int64_t workers = config.training.virtual_workers;
-  return workers == 0 ? usable_cores()
-                      : static_cast<int>(std::min<std::int64_t>(workers, usable_cores()));
-}
-
-// What depends on the ranks is written down, so that resuming on others is the same run.
-void resolve(Config::Training& training, int ranks) {
-  if (training.virtual_workers == 0) training.virtual_workers = ranks;
-  if (training.threads == 0) training.threads = std::max(1, usable_cores() / ranks);
-}
-
 Job job_of(const TrainArguments& arguments) {
-  std::filesystem::path file;
-  std::vector<std::string> overrides;
-  for (const std::string& word : arguments.words) {
-    if (word.find('=') != std::string::npos) {
-      overrides.push_back(word);
-    } else if (file.empty()) {
-      file = word;
-    } else {
-      throw UsageError(fmt::format(
-          "train: one configuration file and section.key=value are wanted, got \"{}\" as well as "
-          "\"{}\"",
-          word, file.string()));
-    }
-  }
+  auto [file, overrides] = parse_words("train", arguments.words);
   Job job{.json = arguments.json};
   if (!arguments.resume.empty()) {
     if (!file.empty()) {

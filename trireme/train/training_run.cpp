@@ -110,7 +110,7 @@ RunSummary TrainingRun::run() {
     write_file_atomically(directory_.config(), to_toml(config_));
     metrics_.emplace(directory_.metrics(), first_step_);
   }
-  describe();
+  observer_.on_start(describe());
   model_->train(true);
   const auto began = reported_ = Clock::now();
   std::int64_t done = first_step_;
@@ -132,23 +132,28 @@ RunSummary TrainingRun::run() {
   return summary_;
 }
 
-void TrainingRun::describe() {
+RunDescription TrainingRun::describe() const {
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
-  observer_.on_start({.model = config_.model.name,
-                      .parameters = parameters,
-                      .samples = data_.train->size(),
-                      .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
-                      .ranks = world_.size(),
-                      .threads = at::get_num_threads(),
-                      .virtual_workers = tree_.leaves(),
-                      .first_step = first_step_,
-                      .steps = last_step_,
-                      .steps_per_epoch = data_.sampler->steps_per_epoch(),
-                      .global_batch = config_.training.global_batch});
+  return {.model = config_.model.name,
+          .parameters = parameters,
+          .samples = data_.train->size(),
+          .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
+          .ranks = world_.size(),
+          .threads = at::get_num_threads(),
+          .virtual_workers = tree_.leaves(),
+          .first_step = first_step_,
+          .steps = last_step_,
+          .steps_per_epoch = data_.sampler->steps_per_epoch(),
+          .global_batch = config_.training.global_batch};
 }
 
-// One optimizer update; true if somebody asks to stop after it.
+void TrainingRun::communicate() {
+  strategy_->begin(0);
+  strategy_->reduce_gradients();
+  strategy_->publish_parameters();
+}
+
 bool TrainingRun::step(std::int64_t step) {
   const auto start = Clock::now();
   const auto batches = loader_->next();

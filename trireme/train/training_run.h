@@ -31,14 +31,23 @@ class TrainingRun {
   /// Collective: trains to the end, or until an observer asks to stop.
   RunSummary run();
 
+  /// What run() does, piece by piece, for those who measure it. Nothing is written.
+
+  /// Collective: one optimizer update, the `step`-th from 0 on, each once and in order. True if
+  /// somebody asks to stop after it.
+  bool step(std::int64_t step);
+
+  /// Collective: a step's communication alone, of gradients that are zero.
+  void communicate();
+
+  RunDescription describe() const;
+
  private:
   using Clock = std::chrono::steady_clock;
 
   void restore();
   void require_same_order(const RunState& state, const std::filesystem::path& checkpoint) const;
   std::map<std::string, std::string> order() const;
-  void describe();
-  bool step(std::int64_t step);
   void backward(const StepBatches& batches);
   void require_finite_loss(std::int64_t step);
   std::string first_bad_gradient();

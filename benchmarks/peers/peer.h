@@ -1,0 +1,105 @@
+#pragma once
+
+// A rank of another library that `trireme bench --against` measures in turn with its own ranks
+// (trireme/bench/peer.h has the other end). Stands alone: the libraries' own compilers build it.
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+#include <string>
+
+namespace peer {
+
+/// One batch: `calls` times `operation` on pieces of `count` elements of `dtype`.
+struct Request {
+  std::string operation;
+  long long count = 0;
+  std::string dtype;
+  int calls = 0;
+
+  bool same_data(const Request& other) const {
+    return operation == other.operation && count == other.count && dtype == other.dtype;
+  }
+  bool sums() const { return operation == "all-reduce" || operation == "reduce-scatter"; }
+
+  /// Elements of the larger of input and output.
+  long long whole(int ranks) const {
+    const bool pieces =
+        operation == "all-gather" || operation == "reduce-scatter" || operation == "all-to-all";
+    return pieces ? count * ranks : count;
+  }
+  int element_bytes() const {
+    if (dtype == "f64" || dtype == "i64") return 8;
+    if (dtype == "f32" || dtype == "i32") return 4;
+    return dtype == "u8" ? 1 : 2;
+  }
+};
+
+/// What a peer brings: its library's operations.
+class Library {
+ public:
+  virtual ~Library() = default;
+  virtual void prepare(const Request& request) = 0;  ///< the memory of the calls that come
+  virtual void call() = 0;
+  virtual void barrier() = 0;
+};
+
+/// `cores`: "0,1"; rank r runs on the r-th, counted round.
+inline void pin(const std::string& cores, int rank) {
+  std::istringstream in(cores);
+  cpu_set_t all[1024];
+  int count = 0;
+  for (std::string core; count < 1024 && std::getline(in, core, ','); ++count) {
+    CPU_ZERO(&all[count]);
+    CPU_SET(std::atoi(core.c_str()), &all[count]);
+  }
+  if (count > 0) sched_setaffinity(0, sizeof(cpu_set_t), &all[rank % count]);
+}
+
+inline double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+inline double seconds_a_call(Library& library, int calls) {
+  // The first barrier wakes the slow, the second lets all leave together.
+  library.barrier();
+  library.barrier();
+  const double begin = now();
+  for (int i = 0; i < calls; ++i) library.call();
+  return (now() - begin) / calls;
+}
+
+/// Answers requests from FOLDER/rank-N on FOLDER/answers until nobody writes them any more. Between
+/// two it sleeps in read(): the library does not get to poll.
+inline void serve(const std::string& folder, int rank, Library& library) {
+  const std::string requests = folder + "/rank-" + std::to_string(rank);
+  std::FILE* in = std::fopen(requests.c_str(), "re");
+  const int out = ::open((folder + "/answers").c_str(), O_WRONLY | O_CLOEXEC);
+  if (in == nullptr || out < 0) {
+    std::cerr << requests << ": cannot open\n";
+    return;
+  }
+  const auto answer = [&](double seconds) {
+    char line[64];
+    const int length = std::snprintf(line, sizeof line, "%.9e\n", seconds);
+    return ::write(out, line, static_cast<std::size_t>(length)) == length;
+  };
+  answer(0);  // ready
+  Request last;
+  for (char line[256]; std::fgets(line, sizeof line, in) != nullptr;) {
+    Request request;
+    std::istringstream words(line);
+    words >> request.operation >> request.count >> request.dtype >> request.calls;
+    if (!request.same_data(last)) library.prepare(request);
+    last = request;
+    if (!answer(seconds_a_call(library, request.calls))) break;
+  }
+}
+
+}  // namespace peer

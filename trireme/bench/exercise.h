@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "trireme/base/buffer.h"
+#include "trireme/bench/collective.h"
+#include "trireme/comm/communicator.h"
+
+namespace trireme::bench {
+
+/// Where the data of a call lie: in memory of Communicator::allocate() or in the process's own.
+enum class Place : std::uint8_t { kAllocated, kHeap };
+
+/// One operation of one size on one rank: its memory, its call, and the check of what comes out.
+/// All-reduce, all-gather, reduce-scatter and broadcast are called in place.
+class Exercise {
+ public:
+  /// Collective. `world` must outlive it.
+  Exercise(Communicator& world, Collective collective, Shape shape, DType dtype, Place place);
+  Exercise(const Exercise&) = delete;
+  Exercise& operator=(const Exercise&) = delete;
+
+  /// The operation, start to end. Collective.
+  void call();
+
+  /// Collective: calls it on known values and counts the elements that come out wrong, over all
+  /// ranks. The values are whole numbers whose sums every type holds exactly. Leaves zeros behind.
+  std::int64_t count_wrong();
+
+ private:
+  void fill();
+  std::int64_t differences() const;
+
+  Communicator& world_;
+  Collective collective_;
+  Shape shape_;
+  std::vector<Memory> memory_;
+  std::vector<std::vector<std::byte>> heap_;
+  Buffer in_;
+  Buffer out_;
+};
+
+}  // namespace trireme::bench

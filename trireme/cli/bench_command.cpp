@@ -1,0 +1,233 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/base/files.h"
+#include "trireme/bench/measure.h"
+#include "trireme/bench/report.h"
+#include "trireme/bench/sizes.h"
+#include "trireme/cli/bench_train_command.h"
+#include "trireme/cli/benchmark_ranks.h"
+#include "trireme/cli/commands.h"
+#include "trireme/cli/terminal.h"
+
+namespace trireme::cli {
+
+namespace {
+
+constexpr const char* kDefaultSizes = "4,1Ki,64Ki,1Mi,16Mi,64Mi";
+
+struct BenchArguments {
+  std::string operation;
+  int ranks = 0;
+  std::string sizes;
+  std::string min, max;
+  std::int64_t factor = 0;
+  std::string dtype = "f32";
+  std::string memory = "allocated";
+  double seconds = 0.5;
+  std::string against;
+  std::filesystem::path peers;
+  bool json = false;
+  std::filesystem::path plot;
+};
+
+// What the command line asks for, checked.
+struct Job {
+  bench::Plan plan;
+  int ranks = 1;
+  std::vector<bench::PeerKind> against;
+  Machine machine;  // as it was before this process was bound to a part of it
+};
+
+std::vector<std::int64_t> sizes_of(const BenchArguments& arguments) {
+  const bool range = !arguments.min.empty() || !arguments.max.empty() || arguments.factor != 0;
+  if (!range) {
+    return bench::parse_sizes(arguments.sizes.empty() ? kDefaultSizes : arguments.sizes);
+  }
+  if (!arguments.sizes.empty()) {
+    throw UsageError("bench: --sizes and --min, --max, --factor exclude each other: name one");
+  }
+  return bench::sizes_between(bench::parse_size(arguments.min.empty() ? "4" : arguments.min),
+                              bench::parse_size(arguments.max.empty() ? "64Mi" : arguments.max),
+                              arguments.factor == 0 ? 2 : arguments.factor);
+}
+
+std::vector<bench::Place> places_named(const std::string& name) {
+  using enum bench::Place;
+  if (name == "allocated") return {kAllocated};
+  if (name == "heap") return {kHeap};
+  if (name == "both") return {kAllocated, kHeap};
+  throw UsageError(
+      fmt::format("bench: --memory must be allocated, heap or both, got \"{}\"", name));
+}
+
+void require_memory(const Job& job) {
+  const std::int64_t largest = *std::ranges::max_element(job.plan.sizes);
+  const auto peers = static_cast<std::int64_t>(job.against.size());
+  const auto bytes =
+      static_cast<double>(bench::memory_of(job.plan, largest) + 2 * peers * largest) * job.ranks;
+  const auto there = static_cast<double>(job.machine.available_memory_bytes);
+  if (bytes <= there) return;
+  throw UsageError(
+      fmt::format("bench: {} ranks need {} of memory for a size of {}, {} are "
+                  "available; choose smaller sizes or fewer ranks",
+                  job.ranks, memory_size(bytes), bench::short_size(largest), memory_size(there)));
+}
+
+// Before anything is measured that could not be kept.
+void require_writable(const std::filesystem::path& path) {
+  if (path.empty()) return;
+  std::filesystem::path folder = path.parent_path();
+  if (folder.empty()) folder = ".";
+  std::string probe = (folder / ".trireme-XXXXXX").string();
+  const bool is_folder = std::filesystem::is_directory(path);
+  const int fd = is_folder ? -1 : ::mkstemp(probe.data());
+  if (fd < 0) {
+    throw UsageError(fmt::format("bench: --plot must name a file that can be written, got {}: {}",
+                                 path.string(), std::strerror(is_folder ? EISDIR : errno)));
+  }
+  ::close(fd);
+  ::unlink(probe.c_str());
+}
+
+Job job_of(const BenchArguments& arguments) {
+  Job job;
+  job.machine = inspect_machine();
+  job.plan.collective = bench::collective_named(arguments.operation);
+  job.plan.dtype = bench::dtype_named(arguments.dtype);
+  job.plan.places = places_named(arguments.memory);
+  job.plan.sizes = sizes_of(arguments);
+  job.plan.seconds = arguments.seconds;
+  job.ranks = arguments.ranks > 0 ? arguments.ranks : usable_cores();
+  if (!arguments.against.empty()) job.against = bench::peers_named(arguments.against);
+  for (const bench::PeerKind peer : job.against) {
+    bench::require_able(peer, job.plan.collective, job.plan.dtype);
+  }
+  require_writable(arguments.plot);
+  if (is_one_of_several()) {
+    if (arguments.ranks > 0) {
+      throw UsageError("bench: -n is for ranks of our own; here another launcher has started them");
+    }
+    if (!job.against.empty()) {
+      throw UsageError(
+          "bench: --against starts the peer's ranks beside ours on this host; call trireme bench "
+          "without another launcher");
+    }
+  } else {
+    require_memory(job);
+  }
+  return job;
+}
+
+// In the build tree beside the program, and in libexec once installed.
+std::filesystem::path folder_of_peers(const std::filesystem::path& asked) {
+  if (!asked.empty()) return std::filesystem::absolute(asked);
+  const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  if (std::filesystem::is_directory(here / "peers")) return here / "peers";
+  return (here / TRIREME_LIBEXEC_FROM_BIN / "trireme").lexically_normal();
+}
+
+std::vector<std::unique_ptr<bench::PeerRanks>> start_peers(const Job& job,
+                                                           const std::filesystem::path& folder) {
+  std::vector<std::unique_ptr<bench::PeerRanks>> peers;
+  for (const bench::PeerKind kind : job.against) {
+    peers.push_back(std::make_unique<bench::PeerRanks>(
+        kind, bench::PeerRanks::Options{folder, job.ranks, cores_of_ranks(job.ranks)}));
+  }
+  return peers;
+}
+
+int run_rank(const BenchArguments& arguments, const Job& job, Communicator& world,
+             const std::vector<std::unique_ptr<bench::PeerRanks>>& started) {
+  const bool first = world.rank() == 0;
+  const bool table = first && !arguments.json;
+  bench::Session session{.ranks = world.size(), .backend = world.description()};
+  session.date = bench::date_now();
+  session.machine = job.machine;
+  std::vector<bench::PeerRanks*> peers;
+  for (const auto& peer : started) peers.push_back(peer.get());
+
+  if (table) std::cout << bench::table_head(session, job.plan, job.against) << std::flush;
+  std::vector<bench::Row> rows;
+  std::int64_t wrong = 0;
+  for (const std::int64_t bytes : job.plan.sizes) {
+    rows.push_back(bench::measure(world, job.plan, bytes, peers));
+    wrong += rows.back().wrong;
+    if (table) std::cout << bench::table_line(job.plan, rows.back()) << std::flush;
+  }
+  if (!first) return 0;
+  if (arguments.json) std::cout << bench::json_of(session, job.plan, rows) << std::flush;
+  if (!arguments.plot.empty()) {
+    write_file_atomically(arguments.plot, bench::svg_of(session, job.plan, rows));
+  }
+  if (wrong > 0) throw Error(fmt::format("bench: {} elements came out wrong", wrong));
+  return 0;
+}
+
+int run(const BenchArguments& arguments) {
+  if (arguments.operation.empty()) {
+    throw UsageError(fmt::format("bench: an operation is missing: {} or train",
+                                 fmt::join(bench::collective_names(), ", ")));
+  }
+  const Job job = job_of(arguments);
+  const auto peers = start_peers(job, folder_of_peers(arguments.peers));
+  return run_ranks(job.ranks, Binding::kCore,
+                   [&](Communicator& world) { return run_rank(arguments, job, world, peers); });
+}
+
+void add_options(CLI::App& command, BenchArguments& arguments) {
+  command.add_option("operation", arguments.operation,
+                     "all-reduce, all-gather, reduce-scatter, broadcast, all-to-all or send");
+  command.add_option("-n,--ranks", arguments.ranks, "how many ranks (default: one a core)")
+      ->check(CLI::Range(1, 256));
+  command.add_option("--sizes", arguments.sizes,
+                     std::string("bytes, such as the default ") + kDefaultSizes);
+  command.add_option("-b,--min", arguments.min, "the smallest size, instead of --sizes");
+  command.add_option("-e,--max", arguments.max, "the largest size");
+  command.add_option("-f,--factor", arguments.factor, "from one size to the next (default: 2)")
+      ->check(CLI::Range(2, 1 << 20));
+  command.add_option("-d,--dtype", arguments.dtype, "f32, f64, f16, bf16, i32, i64 or u8");
+  command.add_option("--memory", arguments.memory,
+                     "allocated (the communicator's own, zero-copy), heap (any), or both");
+  command.add_option("--seconds", arguments.seconds, "for each size, all contenders together")
+      ->check(CLI::Range(0.001, 3600.0));
+  command.add_option("--against", arguments.against,
+                     "openmpi, mpich or gloo, or some of them, in turn with ours");
+  command.add_option("--peers", arguments.peers, "the folder of the programs that --against runs")
+      ->envname("TRIREME_PEERS");
+  command.add_flag("--json", arguments.json, "print one JSON object instead of the table");
+  command.add_option("--plot", arguments.plot, "write time over size as an SVG file");
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<BenchArguments>();
+  CLI::App* command = app.add_subcommand(
+      "bench", "Measure communication, or where the time of a training step goes");
+  add_options(*command, *arguments);
+  CLI::App* train = add_bench_train(*command, exit_code);
+  command->footer(
+      "    trireme bench all-reduce -n 2 --against openmpi,mpich --plot all-reduce.svg\n"
+      "    trireme bench train run.toml -n 2 optimizer.lr=3e-4\n"
+      "Columns as nccl-tests print them; \"copy\": the ranks each copying the same bytes at once,\n"
+      "the limit. Under mpirun, torchrun or `trireme run` it measures their ranks.\n"
+      "docs/benchmarking.md says how to measure fairly.");
+  command->callback([arguments, train, &exit_code] {
+    if (!train->parsed()) exit_code = run(*arguments);
+  });
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,171 @@
+#include "trireme/cli/bench_train_command.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "trireme/base/error.h"
+#include "trireme/base/version.h"
+#include "trireme/bench/report.h"
+#include "trireme/cli/benchmark_ranks.h"
+#include "trireme/cli/configuration_words.h"
+#include "trireme/cli/terminal.h"
+#include "trireme/launch/environment.h"
+#include "trireme/launch/exit_codes.h"
+#include "trireme/launch/heap.h"
+#include "trireme/train/step_times.h"
+#include "trireme/train/train.h"
+
+namespace trireme::cli {
+
+namespace {
+
+struct Arguments {
+  std::vector<std::string> words;  // FILE.toml and section.key=value
+  int ranks = 0;
+  std::int64_t steps = 0;
+  bool json = false;
+};
+
+struct Job {
+  Config config;
+  int ranks = 1;
+  Machine machine;  // as it was before this process was bound to a part of it
+};
+
+Job job_of(const Arguments& arguments) {
+  const auto [file, overrides] = parse_words("bench train", arguments.words);
+  if (file.empty() && overrides.empty()) {
+    throw UsageError(
+        "bench train: no configuration; write one with `trireme init linear > run.toml`");
+  }
+  Job job{.config = read_config(file, overrides), .machine = inspect_machine()};
+  const RankEnvironment environment = read_environment();
+  if (environment.world_size > 1) {
+    job.ranks = environment.world_size;
+  } else {
+    job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
+  }
+  resolve(job.config.training, job.ranks);
+  check(job.config, job.ranks);
+  return job;
+}
+
+std::string strategy_of(const Job& job) {
+  return job.config.parallelism.strategy;
+}
+
+// 0 where there is nothing to hide.
+double overlap_of(const StepTimes& times) {
+  return times.communication_alone > 0 ? times.hidden() / times.communication_alone : 0;
+}
+
+std::string table(const Job& job, const StepTimes& times) {
+  const RunDescription& run = times.run;
+  std::string text = fmt::format(
+      "# trireme {} bench train: {}, {} parameters, global batch {}, {} virtual workers, {} "
+      "rank{}, "
+      "{}; {} rounds of {} steps\n#\n# {:<24} {:>10} {:>9}\n",
+      version(), run.model, with_commas(run.parameters), run.global_batch, run.virtual_workers,
+      run.ranks, run.ranks == 1 ? "" : "s", strategy_of(job), times.rounds, times.steps_per_round,
+      "", "us", "of step");
+  const auto row = [&](std::string_view name, double seconds, std::string_view remark) {
+    text += fmt::format("  {:<24} {:>10.1f} {:>7.1f} %  {}", name, 1e6 * seconds,
+                        100 * seconds / times.step, remark);
+    while (text.back() == ' ') text.pop_back();
+    text += '\n';
+  };
+  row("step", times.step,
+      fmt::format("{} samples/s", with_commas(std::llround(times.samples_per_second()))));
+  row("  data", times.data, "");
+  row("  compute", times.compute, "");
+  row("  communication", times.communication, "and waiting for slower ranks");
+  row("without communication", times.independent,
+      fmt::format("the bound: a step is {:.2f} of it", times.step_over_bound));
+  row("communication alone", times.communication_alone, "");
+  row("  hidden by compute", times.hidden(),
+      times.communication_alone > 0 ? fmt::format("overlap {:.0f} %", 100 * overlap_of(times))
+                                    : "");
+  return text;
+}
+
+std::string json_of(const Job& job, const StepTimes& times) {
+  const RunDescription& run = times.run;
+  const Machine& machine = job.machine;
+  const nlohmann::ordered_json json = {{"program", "trireme"},
+                                       {"version", version()},
+                                       {"date", bench::date_now()},
+                                       {"machine",
+                                        {{"processor", machine.cpu_model},
+                                         {"cores", machine.cores},
+                                         {"usable_cores", machine.usable}}},
+                                       {"operation", "train"},
+                                       {"model", run.model},
+                                       {"parameters", run.parameters},
+                                       {"global_batch", run.global_batch},
+                                       {"virtual_workers", run.virtual_workers},
+                                       {"ranks", run.ranks},
+                                       {"threads", run.threads},
+                                       {"strategy", strategy_of(job)},
+                                       {"rounds", times.rounds},
+                                       {"steps_per_round", times.steps_per_round},
+                                       {"step_us", 1e6 * times.step},
+                                       {"data_us", 1e6 * times.data},
+                                       {"compute_us", 1e6 * times.compute},
+                                       {"communication_us", 1e6 * times.communication},
+                                       {"samples_per_second", times.samples_per_second()},
+                                       {"independent_step_us", 1e6 * times.independent},
+                                       {"step_over_bound", times.step_over_bound},
+                                       {"communication_alone_us", 1e6 * times.communication_alone},
+                                       {"hidden_us", 1e6 * times.hidden()},
+                                       {"overlap", overlap_of(times)}};
+  return json.dump(2) + "\n";
+}
+
+int run(const Arguments& arguments) {
+  const Job job = job_of(arguments);
+  if (arguments.ranks > 0 && is_one_of_several()) {
+    throw UsageError(
+        "bench train: -n is for ranks of our own; here another launcher has started them");
+  }
+  return run_ranks(
+      job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
+      [&](Communicator& world) {
+        keep_freed_memory();
+        try {
+          const StepTimes times = measure_steps(job.config, world, {.steps = arguments.steps});
+          if (world.rank() == 0) {
+            std::cout << (arguments.json ? json_of(job, times) : table(job, times)) << std::flush;
+          }
+        } catch (const DivergedError& error) {
+          std::cerr << error.what() << '\n';
+          return static_cast<int>(ExitCode::kDiverged);
+        }
+        return static_cast<int>(ExitCode::kOk);
+      });
+}
+
+}  // namespace
+
+CLI::App* add_bench_train(CLI::App& bench, int& exit_code) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = bench.add_subcommand("train", "Where the time of a training step goes");
+  command->add_option("file", arguments->words, "FILE.toml and overrides section.key=value");
+  command->add_option("-n,--ranks", arguments->ranks, "how many ranks (default: one a core)")
+      ->check(CLI::Range(1, 256));
+  command->add_option("--steps", arguments->steps, "to measure (default: five seconds of them)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
+  command->add_flag("--json", arguments->json, "print one JSON object instead of the table");
+  command->footer(
+      "Trains a little and keeps nothing. In turn with its steps each rank trains alone on its\n"
+      "share of the batch, which is the bound, and the ranks communicate without training.");
+  command->callback([arguments, &exit_code] { exit_code = run(*arguments); });
+  return command;
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,72 @@
+#include "trireme/cli/benchmark_ranks.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include "trireme/base/file_descriptor.h"
+#include "trireme/base/partition.h"
+#include "trireme/cli/failure_box.h"
+#include "trireme/comm/shm/world.h"
+#include "trireme/launch/environment.h"
+#include "trireme/launch/exit_codes.h"
+#include "trireme/launch/launcher.h"
+#include "trireme/launch/machine.h"
+#include "trireme/world/connect.h"
+
+namespace trireme::cli {
+
+namespace {
+
+void pin_to(int core) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  ::sched_setaffinity(0, sizeof set, &set);
+}
+
+// In one line where that says it all.
+void explain(const Verdict& verdict) {
+  const Terminal terminal = Terminal::of(STDERR_FILENO);
+  const auto code = static_cast<ExitCode>(verdict.exit_code);
+  const bool plain =
+      code == ExitCode::kUsage || code == ExitCode::kData || code == ExitCode::kDiverged;
+  terminal.write(plain && !verdict.last_lines.empty()
+                     ? "trireme: " + verdict.last_lines.back() + "\n"
+                     : failure_box(verdict, "", terminal));
+}
+
+}  // namespace
+
+bool is_one_of_several() {
+  return read_environment().world_size > 1;
+}
+
+std::vector<int> cores_of_ranks(int ranks) {
+  const std::vector<int> cores = cores_of_affinity();
+  const auto count = static_cast<std::int64_t>(cores.size());
+  std::vector<int> chosen;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::int64_t place = ranks <= count ? partition(count, ranks, rank).begin : rank % count;
+    chosen.push_back(cores[static_cast<std::size_t>(place)]);
+  }
+  return chosen;
+}
+
+int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
+  if (is_one_of_several()) return main(*connect());
+  const std::vector<int> cores = cores_of_ranks(ranks);
+  LaunchOptions options;
+  options.ranks = ranks;
+  options.pin_to_cores = binding == Binding::kShare;
+  // What a rank says is said once, by us, below.
+  const FileDescriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  options.stderr_fd = nowhere.fd();
+  const Verdict verdict = launch(options, [&](int rank, int world_fd) {
+    if (binding == Binding::kCore) pin_to(cores[static_cast<std::size_t>(rank)]);
+    return main(*shm::World::open(world_fd).join(rank));
+  });
+  if (verdict.rank_at_fault >= 0) explain(verdict);
+  return verdict.exit_code;
+}
+
+}  // namespace trireme::cli

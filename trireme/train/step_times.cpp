@@ -1,0 +1,171 @@
+#include "trireme/train/step_times.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "trireme/bench/turns.h"
+#include "trireme/comm/self/self.h"
+#include "trireme/kernels/reduction_tree.h"
+#include "trireme/train/components.h"
+#include "trireme/train/train.h"
+#include "trireme/train/training_run.h"
+
+namespace trireme {
+
+namespace {
+
+constexpr std::int64_t kEndless = std::int64_t{1} << 40;
+constexpr std::int64_t kWarmUpSteps = 3;
+constexpr std::int64_t kRounds = 10;
+constexpr std::int64_t kFewestRounds = 7;
+constexpr double kWindowSeconds = 0.05;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// A run that goes on until nobody asks for its next step, and reports nothing on the way.
+class EndlessRun final : private Observer {
+ public:
+  EndlessRun(const Config& config, Communicator& world)
+      : config_(endless(config)), run_(config_, world, *this, false) {}
+
+  void step() { run_.step(step_++); }
+  void communicate() { run_.communicate(); }
+  RunDescription describe() const { return run_.describe(); }
+
+  /// Of all steps so far.
+  const StepReport& times() const { return times_; }
+
+ private:
+  static Config endless(Config config) {
+    config.training.steps = kEndless;
+    // A report takes the norm of the gradient, which is no part of a step.
+    config.metrics.every_steps = std::numeric_limits<std::int64_t>::max();
+    // What learns nothing cannot diverge, and takes as long.
+    config.lr_scheduler = {};
+    config.optimizer.lr = 1e-12;
+    return config;
+  }
+  void on_step(const StepReport& report) override { times_ = report; }
+
+  Config config_;
+  StepReport times_;
+  TrainingRun run_;
+  std::int64_t step_ = 0;
+};
+
+// What `rank` computes in a step of `config`, as a run of its own.
+Config share_of(Config config, int rank, int ranks) {
+  const ReductionTree tree(virtual_workers_of(config, ranks), ranks);
+  const std::int64_t workers = tree.leaves_of(rank).size();
+  config.training.global_batch = std::max(
+      workers, (config.training.global_batch * workers + tree.leaves() / 2) / tree.leaves());
+  config.training.virtual_workers = workers;
+  config.training.seed += 1 + rank;
+  config.parallelism.strategy = "replicated";
+  return config;
+}
+
+/// The contenders and what their windows took.
+class Rounds {
+ public:
+  Rounds(const Config& config, Communicator& world)
+      : world_(world),
+        alone_(self_communicator()),
+        together_(config, world),
+        apart_(share_of(config, world.rank(), world.size()), *alone_) {}
+
+  /// Steps of a window.
+  std::int64_t warm_up() {
+    window(kWarmUpSteps, [&] { apart_.step(); });
+    window(kWarmUpSteps, [&] { together_.communicate(), apart_.communicate(); });
+    window(kWarmUpSteps, [&] { together_.step(); });
+    const double seconds = window(kWarmUpSteps, [&] { together_.step(); });
+    return static_cast<std::int64_t>(std::clamp(kWindowSeconds / seconds, 1.0, 10'000.0));
+  }
+
+  void run(std::int64_t steps) {
+    const StepReport before = together_.times();
+    together_seconds_.push_back(window(steps, [&] { together_.step(); }));
+    const StepReport& after = together_.times();
+    double parts[] = {after.data_seconds - before.data_seconds,
+                      after.compute_seconds - before.compute_seconds,
+                      after.communication_seconds - before.communication_seconds};
+    world_.all_reduce(buffer_of(std::span<double>(parts)), ReduceOp::kMean).wait();
+    data_.push_back(parts[0] / static_cast<double>(steps));
+    compute_.push_back(parts[1] / static_cast<double>(steps));
+    communication_.push_back(parts[2] / static_cast<double>(steps));
+
+    apart_seconds_.push_back(window(steps, [&] { apart_.step(); }));
+    ratio_.push_back(together_seconds_.back() / apart_seconds_.back());
+    // Both clear the gradients first; only one of them communicates.
+    const double both = window(steps, [&] { together_.communicate(); });
+    communication_alone_.push_back(both - window(steps, [&] { apart_.communicate(); }));
+  }
+
+  StepTimes result(std::int64_t steps) const {
+    return {.run = together_.describe(),
+            .rounds = static_cast<std::int64_t>(ratio_.size()),
+            .steps_per_round = steps,
+            .step = median(together_seconds_),
+            .data = median(data_),
+            .compute = median(compute_),
+            .communication = median(communication_),
+            .independent = median(apart_seconds_),
+            .step_over_bound = median(ratio_),
+            .communication_alone = std::max(0.0, median(communication_alone_))};
+  }
+
+ private:
+  double window(std::int64_t steps, const std::function<void()>& step) {
+    return bench::time_calls(world_, static_cast<int>(steps), step);
+  }
+
+  Communicator& world_;
+  std::unique_ptr<Communicator> alone_;
+  EndlessRun together_;
+  EndlessRun apart_;
+  std::vector<double> together_seconds_, data_, compute_, communication_;
+  std::vector<double> apart_seconds_, ratio_, communication_alone_;
+};
+
+}  // namespace
+
+double StepTimes::hidden() const {
+  return std::clamp(communication_alone - (step - independent), 0.0, communication_alone);
+}
+
+StepTimes measure_steps(const Config& config, Communicator& world, StepTimesOptions options) {
+  at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
+  check(config, world.size());
+  Rounds rounds(config, world);
+  std::int64_t steps = rounds.warm_up();
+  if (options.steps > 0) {
+    const std::int64_t count = std::min(kRounds, options.steps);
+    steps = options.steps / count;
+    for (std::int64_t round = 0; round < count; ++round) rounds.run(steps);
+    return rounds.result(steps);
+  }
+  const double begin = now();
+  std::int64_t done = 0;
+  do {
+    rounds.run(steps);
+  } while (++done < kFewestRounds || bench::slowest(world, now() - begin) < options.seconds);
+  return rounds.result(steps);
+}
+
+}  // namespace trireme
