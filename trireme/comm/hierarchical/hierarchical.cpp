@@ -136,8 +136,9 @@ class OverHosts final : public message::Group {
       tracks_ = std::move(tracks);
       hosts_ = std::move(hosts);
     }
-    barrier();
   }
+
+  using Group::end_of_setup;
 
  private:
   static constexpr int kTracksPerLane = 2;
@@ -242,10 +243,12 @@ std::unique_ptr<Communicator> hierarchical(std::unique_ptr<message::Transport> t
   auto group = OverHosts::world(std::move(transport), options);
   std::vector<std::uint64_t> ids = group->gather(host);
   auto hosts = Hosts::of(ids, group->rank());
-  if (!hosts || hosts->count() == hosts->ranks()) return group;
-  auto inside = group->join_host(*hosts);
-  if (hosts->count() == 1) return inside;
-  group->share_memory(std::move(ids), std::move(*hosts), std::move(inside));
+  if (hosts && hosts->count() < hosts->ranks()) {
+    auto inside = group->join_host(*hosts);
+    if (hosts->count() == 1) return inside;
+    group->share_memory(std::move(ids), std::move(*hosts), std::move(inside));
+  }
+  group->end_of_setup();
   return group;
 }
 

@@ -158,6 +158,11 @@ Group::~Group() {
   stop_lanes();
 }
 
+void Group::end_of_setup() {
+  const std::lock_guard lock(mutex_);
+  setup_operations_ = started_;
+}
+
 std::string Group::description() const {
   return fmt::format("{}, {} ranks, sums in {} order", hub_->transport().name(), size(),
                      options_.native ? "the engine's own" : "tree");
@@ -284,14 +289,17 @@ void Group::carry_out(const Job& job, int lane) {
   }
 }
 
-// Waits until every rank has come to this operation and compares what they call.
+// Waits until every rank has come to this operation and compares what they call. In the order of
+// the operations, or two lanes on two ranks would find different mismatches first.
 std::vector<Frame> Group::match(const Job& job) {
   const Deadline late = deadline();
   std::unique_lock lock(mutex_);
   int missing = -1;
   changed_.wait_until(lock, late, [&] {
     missing = first_missing(job.number);
-    if (error_ || missing < 0) return true;
+    if (error_) return true;
+    if (matched_ + 1 < job.number) return false;
+    if (missing < 0) return true;
     // Whoever is gone for good ends the wait, whoever else is missing.
     for (int peer = 0; peer < size(); ++peer) {
       if (peers_[peer].lost || (peers_[peer].left && !peers_[peer].posts.contains(job.number))) {
@@ -316,9 +324,12 @@ std::vector<Frame> Group::match(const Job& job) {
     const Frame::Header& first = posts[0].header;
     const Frame::Header& other = posts[peer].header;
     if (!(first.call == other.call)) {
-      throw_mismatch({0, first.call, first.site}, {peer, other.call, other.site}, job.number);
+      throw_mismatch({0, first.call, first.site}, {peer, other.call, other.site},
+                     job.number - setup_operations_);
     }
   }
+  matched_ = job.number;
+  changed_.notify_all();
   return posts;
 }
 
@@ -355,8 +366,9 @@ void Group::throw_for(int culprit, const Operation& operation, Deadline deadline
   std::string history = "it has made no call";
   bool came = false;
   if (peer.has_called) {
-    history = fmt::format("its last call was {} (operation {})",
-                          describe(peer.last.call, peer.last.site), peer.last.number);
+    history =
+        fmt::format("its last call was {} (operation {})", describe(peer.last.call, peer.last.site),
+                    peer.last.number - std::min(peer.last.number, setup_operations_));
     came = peer.last.kind == FrameKind::kPost && peer.last.call == operation;
   }
   throw CommError(fmt::format("{} {} {} within {}; {}; {}", name(culprit),

@@ -76,6 +76,9 @@ class Group : public Communicator, private Listener {
   /// One word from each rank, in rank order. Collective.
   std::vector<std::uint64_t> gather_words(std::uint64_t word, Where where);
 
+  /// Errors number the operations from here on: what came before was not the user's.
+  void end_of_setup();
+
   /// Moves pieces between `world_ranks`, of which this one is the `rank`-th. Each lane has two
   /// tags of its own, 2 * lane and the next, so that it can do two things at a time; messages have
   /// the last.
@@ -138,6 +141,8 @@ class Group : public Communicator, private Listener {
   std::condition_variable changed_;
   std::vector<Peer> peers_;
   std::uint64_t started_ = 0;
+  std::uint64_t setup_operations_ = 0;
+  std::uint64_t matched_ = 0;  // all ranks have called operations up to this one, and alike
   std::vector<Lane> lanes_;
   bool closing_ = false;
   std::exception_ptr error_;  // once this communicator is over

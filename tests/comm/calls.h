@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+
+namespace trireme::test {
+
+/// One way to call a communicator, and the memory that calls work on.
+struct NamedCall {
+  std::string name;
+  std::function<Work(Communicator&, std::vector<float>&)> start;
+};
+
+/// Every collective, and for each of its fields one that differs in nothing else: no two agree.
+/// They need `kCallFloats` floats.
+constexpr std::int64_t kCallFloats = 64'000;
+
+inline std::vector<NamedCall> different_calls(int ranks) {
+  const auto at = [](std::vector<float>& x, std::int64_t begin, std::int64_t count,
+                     DType dtype = DType::kF32) {
+    return Buffer{x.data() + begin, count, dtype};
+  };
+  static constexpr std::int64_t kApart = 32'000;
+  std::vector<NamedCall> calls;
+  const auto add = [&](std::string name,
+                       std::function<Work(Communicator&, std::vector<float>&)> call) {
+    calls.push_back({std::move(name), std::move(call)});
+  };
+  for (const std::int64_t n : {12, 13, 6000}) {
+    for (const DType dtype : {DType::kF32, DType::kI32}) {
+      if (n == 13 && dtype == DType::kI32) continue;
+      const std::string shape = std::to_string(n) + std::string(name_of(dtype));
+      add("all_reduce " + shape,
+          [=](Communicator& c, auto& x) { return c.all_reduce(at(x, 0, n, dtype)); });
+      add("reduce_scatter " + shape, [=](Communicator& c, auto& x) {
+        return c.reduce_scatter(at(x, 0, n, dtype), at(x, kApart, n * ranks, dtype));
+      });
+      add("all_gather " + shape, [=](Communicator& c, auto& x) {
+        return c.all_gather(at(x, kApart, n * ranks, dtype), at(x, 0, n, dtype));
+      });
+      add("all_to_all " + shape, [=](Communicator& c, auto& x) {
+        return c.all_to_all(at(x, kApart, n * ranks, dtype), at(x, 0, n * ranks, dtype));
+      });
+      for (const int root : {0, 1}) {
+        const std::string rooted = shape + " root " + std::to_string(root);
+        add("broadcast " + rooted,
+            [=](Communicator& c, auto& x) { return c.broadcast(at(x, 0, n, dtype), root); });
+        add("reduce " + rooted,
+            [=](Communicator& c, auto& x) { return c.reduce(at(x, 0, n, dtype), root); });
+        add("gather " + rooted, [=](Communicator& c, auto& x) {
+          return c.gather(at(x, kApart, n * ranks, dtype), at(x, 0, n, dtype), root);
+        });
+        add("scatter " + rooted, [=](Communicator& c, auto& x) {
+          return c.scatter(at(x, 0, n, dtype), at(x, kApart, n * ranks, dtype), root);
+        });
+      }
+    }
+  }
+  add("all_reduce max",
+      [=](Communicator& c, auto& x) { return c.all_reduce(at(x, 0, 12), ReduceOp::kMax); });
+  add("reduce max",
+      [=](Communicator& c, auto& x) { return c.reduce(at(x, 0, 12), 0, ReduceOp::kMax); });
+  add("reduce_scatter max", [=](Communicator& c, auto& x) {
+    return c.reduce_scatter(at(x, 0, 12), at(x, kApart, 12 * ranks), ReduceOp::kMax);
+  });
+  add("all_reduce over virtual workers", [=](Communicator& c, auto& x) {
+    const ReductionTree tree(2 * ranks, ranks);
+    const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
+    // The tree must outlive the operation.
+    c.all_reduce(at(x, 0, 12 * rows), ReduceOp::kSum, tree).wait();
+    return Work();
+  });
+  add("barrier", [](Communicator& c, auto&) { return c.barrier(), Work(); });
+  add("allocate", [](Communicator& c, auto&) { return c.allocate(10), Work(); });
+  add("split", [](Communicator& c, auto&) { return c.split(0), Work(); });
+  return calls;
+}
+
+}  // namespace trireme::test

@@ -1,0 +1,111 @@
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <set>
+
+#include "tests/comm/backends.h"
+#include "tests/comm/calls.h"
+#include "trireme/base/error.h"
+#include "trireme/base/random.h"
+
+namespace trireme::test {
+namespace {
+
+/// What a mismatch, a silent or a lost rank ends in, whatever carries the communicator.
+class Verdict : public OnEveryBackend {
+ protected:
+  template <class E>
+  static std::string message_of(const std::function<void()>& call) {
+    try {
+      call();
+    } catch (const E& error) {
+      return error.what();
+    } catch (const std::exception& error) {
+      return std::string("another exception: ") + error.what();
+    }
+    return "nothing was thrown";
+  }
+
+  static std::vector<float> pattern(int rank) {
+    std::vector<float> x(kCallFloats);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 1009 + rank);
+    return x;
+  }
+
+  /// Every rank's text, on every rank.
+  static std::set<std::string> texts_of_all(Communicator& world, const std::string& mine) {
+    constexpr std::int64_t kRoom = 512;
+    std::vector<std::uint8_t> own(kRoom);
+    std::copy_n(mine.begin(), std::min<std::size_t>(mine.size(), kRoom - 1), own.begin());
+    std::vector<std::uint8_t> all(kRoom * world.size());
+    world.all_gather(buffer_of<std::uint8_t>(all), buffer_of<std::uint8_t>(own)).wait();
+    std::set<std::string> texts;
+    for (int rank = 0; rank < world.size(); ++rank) {
+      texts.insert(reinterpret_cast<const char*>(all.data() + rank * kRoom));
+    }
+    return texts;
+  }
+};
+
+TEST_P(Verdict, OfAnyTwoCallsIsTheSameUsageErrorOnEveryRankAndTouchesNoData) {
+  run([](Communicator& world) {
+    const auto calls = different_calls(world.size());
+    const auto count = static_cast<int>(calls.size());
+    const std::vector<float> before = pattern(world.rank());
+    double slowest = 0;
+    // Every call meets every other one at some distance, on each rank in turn.
+    for (int a = 0; a < count; ++a) {
+      for (int step = 1; step<count; step += world.size()> 2 ? 3 : 1) {
+        const int b = (a + step) % count;
+        const int odd = (a + step) % world.size();
+        const auto part = world.split(0);
+        std::vector<float> x = before;
+        world.barrier();
+        const auto begin = std::chrono::steady_clock::now();
+        const std::string verdict = message_of<UsageError>(
+            [&] { calls[world.rank() == odd ? b : a].start(*part, x).wait(); });
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+        slowest = std::max(slowest, took.count());
+        ASSERT_THAT(verdict, testing::HasSubstr(" mismatch: rank 0 called "))
+            << calls[a].name << " and " << calls[b].name;
+        ASSERT_THAT(verdict, testing::HasSubstr("calls.h:"));
+        ASSERT_EQ(texts_of_all(world, verdict).size(), 1U)
+            << calls[a].name << " and " << calls[b].name;
+        ASSERT_EQ(x, before) << calls[a].name << " and " << calls[b].name;
+        // It is over, and the world is not.
+        ASSERT_EQ(message_of<UsageError>([&] { part->barrier(); }), verdict);
+      }
+    }
+    testing::Test::RecordProperty("slowest_verdict_ms", std::to_string(1000 * slowest));
+    if (world.rank() == 0) std::printf("    the slowest verdict came in %.1f ms\n", 1000 * slowest);
+  });
+}
+
+TEST_P(Verdict, OfCallsInAnotherOrderIsAUsageErrorToo) {
+  run([](Communicator& world) {
+    const auto part = world.split(0);
+    std::vector<float> x(5000);
+    std::vector<Work> works;
+    const std::string verdict = message_of<UsageError>([&] {
+      for (int i = 0; i < 6; ++i) {
+        const bool swapped = world.rank() == 1 && (i == 3 || i == 4);
+        const int turn = swapped ? 7 - i : i;
+        works.push_back(part->all_reduce({x.data(), 3000 + turn, DType::kF32}));
+      }
+      for (Work& work : works) work.wait();
+      part->barrier();
+    });
+    EXPECT_THAT(verdict, testing::HasSubstr("rank 1 called all_reduce(f32[3004], sum)"));
+    EXPECT_THAT(verdict, testing::HasSubstr("(operation 4)"));
+    EXPECT_EQ(texts_of_all(world, verdict).size(), 1U);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, Verdict,
+                         testing::Combine(testing::Values(Backend::kThreads, Backend::kProcesses,
+                                                          Backend::kMessages, Backend::kTwoHosts),
+                                          testing::Values(2, 3, 4)),
+                         backend_name);
+
+}  // namespace
+}  // namespace trireme::test
