@@ -337,6 +337,35 @@ TEST(TreeReduce, RoundsEveryHalfOnceAndToNearestEven) {
   }
 }
 
+#if defined(__x86_64__)
+TEST(TreeReduce, HasTheSameHalvesWhereTheProcessorFlushesDenormals) {
+  std::vector<std::uint16_t> x(65536), y(65536);
+  for (int i = 0; i < 65536; ++i) {
+    x[i] = static_cast<std::uint16_t>(i);
+    y[i] = static_cast<std::uint16_t>(i * 40503);
+  }
+  const ReductionTree tree(2, 2);
+  const void* const terms[] = {x.data(), y.data()};
+  const auto sum = [&] {
+    std::vector<std::uint16_t> out(65536);
+    void* const outs[] = {out.data()};
+    tree_reduce(outs, terms, tree, 65536, DType::kF16, ReduceOp::kSum);
+    return out;
+  };
+  on_every_instruction_set([&] {
+    const std::vector<std::uint16_t> wanted = sum();
+    constexpr unsigned kFlushBothWays = 0x8040;
+    const unsigned before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(before | kFlushBothWays);
+    const std::vector<std::uint16_t> got = sum();
+    __builtin_ia32_ldmxcsr(before);
+    for (int i = 0; i < 65536; ++i) {
+      ASSERT_EQ(got[i], wanted[i]) << std::hex << x[i] << " + " << y[i];
+    }
+  });
+}
+#endif
+
 TEST(TreeReduce, RefusesTheMeanOfIntegers) {
   std::int32_t x = 0;
   void* const outs[] = {&x};

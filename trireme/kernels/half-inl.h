@@ -80,6 +80,32 @@ hn::Vec<Bits<D>> f16_of_f32(D d, hn::Vec<D> value) {
   return hn::Or(result, sign);
 }
 
+// From memory and back. x86's own conversions, which every machine with AVX2 has, give the bits
+// of those above: they ignore the flushing of denormals, and the rounding is part of the
+// instruction.
+template <class D>
+hn::Vec<D> load_f16(D d, const std::uint16_t* p) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  const hn::Rebind<hwy::float16_t, D> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
+#else
+  return f32_of_f16(d, hn::PromoteTo(Bits<D>(), hn::LoadU(hn::Rebind<std::uint16_t, D>(), p)));
+#endif
+}
+
+template <class D>
+void store_f16(D d, hn::Vec<D> value, std::uint16_t* p) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  const hn::Rebind<hwy::float16_t, D> d16;
+  hn::StoreU(hn::DemoteTo(d16, value), d16, reinterpret_cast<hwy::float16_t*>(p));
+#else
+  const hn::Rebind<std::uint16_t, D> d16;
+  const hn::RebindToSigned<D> di;
+  // Through signed: bits of a 16-bit value, which DemoteTo does not saturate.
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, f16_of_f32(d, value))), d16, p);
+#endif
+}
+
 }  // namespace trireme::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -84,13 +84,11 @@ struct F16 {
   static constexpr bool kCanStream = false;
   template <class D>
   static hn::Vec<D> load(D d, const std::uint16_t* p) {
-    return f32_of_f16(d, hn::PromoteTo(Bits<D>(), hn::LoadU(hn::Rebind<std::uint16_t, D>(), p)));
+    return load_f16(d, p);
   }
   template <class D>
   static void store(D d, hn::Vec<D> v, std::uint16_t* p) {
-    const hn::Rebind<std::uint16_t, D> d16;
-    const hn::RebindToSigned<D> di;
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, f16_of_f32(d, v))), d16, p);
+    store_f16(d, v, p);
   }
 };
 

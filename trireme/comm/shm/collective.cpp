@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "trireme/base/error.h"
 
@@ -28,8 +29,9 @@ Collective::Collective(const Operation& operation, std::uint64_t number, Peers& 
 void Collective::post() {
   const int rank = peers_->rank();
   Descriptor& descriptor = peers_->area().slot(rank).ring[number_ % kRing];
+  // In place: a copy would be read back before the lines of the descriptor have come.
+  std::construct_at(&descriptor.site, operation_.where);
   descriptor.call = operation_;
-  descriptor.site = CallSite(operation_.where);
   descriptor.offset = 0;
   if (is_read(rank)) {
     const Buffer& in = operation_.in;

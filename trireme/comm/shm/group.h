@@ -31,6 +31,7 @@ class Group final : public Communicator {
         std::vector<int> world_ranks, bool own_area);
   ~Group() override;
 
+  std::string description() const override { return "shared memory"; }
   void progress() override;
   void abort(std::exception_ptr error) override;
 

@@ -62,13 +62,17 @@ struct alignas(64) RankControl {
 /// Where the bytes that an operation reads from a rank lie.
 constexpr std::uint64_t kStaged = ~std::uint64_t{0};
 
-/// One rank's announcement of one operation.
-struct alignas(64) Descriptor {
+/// Neighbouring lines are fetched in pairs: what one rank writes often and others read at other
+/// times stands this far apart.
+constexpr std::size_t kApart = 128;
+
+/// One rank's announcement of one operation. A few numbers go to the peers in one cache line.
+struct alignas(kApart) Descriptor {
   std::atomic<std::uint64_t> number;  ///< of the operation, counted from 1, once published
   Call call;
-  CallSite site;
   std::uint64_t offset;  ///< of the buffer in the segment, or kStaged
   char payload[kInlineBytes];
+  CallSite site;
 };
 
 /// Slot::awaiting: nobody, anybody, or 1 + the rank whose publication is awaited.
@@ -76,12 +80,12 @@ constexpr std::int32_t kAwake = 0;
 constexpr std::int32_t kAnybody = -1;
 
 /// What one rank publishes in one communicator.
-struct alignas(64) Slot {
+struct alignas(kApart) Slot {
   /// Phases of operations behind this rank; all ranks number them alike.
   std::atomic<std::uint64_t> progress;
-  alignas(64) std::atomic<std::int32_t> awaiting;
+  alignas(kApart) std::atomic<std::int32_t> awaiting;
   /// 0, or 1 + the rank because of which this rank has left (itself if of its own accord).
-  alignas(64) std::atomic<std::int32_t> left;
+  alignas(kApart) std::atomic<std::int32_t> left;
   Descriptor ring[kRing];
 };
 
