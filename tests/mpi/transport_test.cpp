@@ -257,6 +257,39 @@ TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
   exchange_letters(*world_, 6, kBytes);
 }
 
+TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
+  if (size() == 1) return;
+  std::vector<int> words(10'000);
+  receive(4, piece(previous(), words)).reset();
+  world_->send_frame(previous(), Frame{});
+  ASSERT_TRUE(world_->next_frame(std::chrono::seconds(60)));
+  const auto late = send(4, piece(next(), words));
+  try {
+    late->wait(soon());
+    FAIL() << "nothing was thrown";
+  } catch (const CommError& error) {
+    EXPECT_EQ(std::string(error.what()), "mpi: rank " + std::to_string(next()) +
+                                             " no longer waits for 40000 bytes with tag 4 " +
+                                             name_of(rank(), size()));
+    EXPECT_EQ(error.lost_rank(), next());
+  }
+  meet();
+}
+
+TEST_F(MpiTransport, APieceThatNobodyWaitsForAnyMoreDoesNotHoldItsSender) {
+  std::vector<int> words(1'000'000);
+  if (size() > 1 && rank() == 0) {
+    const auto transfer = send(4, piece(1, words));
+    // Asked for and given up by now: this rank finds both at once.
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    transfer->wait(soon());
+  } else if (rank() == 1) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    receive(4, piece(0, words)).reset();
+  }
+  meet();
+}
+
 TEST_F(MpiTransport, WhatWasGivenUpIsNotTakenForTheNext) {
   if (size() == 1) return;
   auto lost = letter(rank(), next(), 1, 60'000);

@@ -107,6 +107,7 @@ void Engine::finish() {
     if (has_failed_ && std::chrono::steady_clock::now() - begin > kFarewell) return;
     patience.pause();
   }
+  for (const auto& call : at_end_) call();
   MPI_Finalize();
 }
 

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -38,6 +39,9 @@ class Engine {
   const std::string& forsaken() const { return forsaken_; }
   void require_usable() const;
 
+  /// Called when all ranks have come to the end of the program, before MPI is finalised.
+  void at_end(std::function<void()> call) { at_end_.push_back(std::move(call)); }
+
   /// Memory that MPI may use until the process ends.
   void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
 
@@ -46,6 +50,7 @@ class Engine {
   void require_level() const;
   void finish();
 
+  // Finalises MPI when the program ends.
   struct AtExit {
     Engine& engine;
     ~AtExit() { engine.finish(); }
@@ -56,6 +61,7 @@ class Engine {
   pid_t process_ = 0;  // that has initialised MPI here; forked children have not
   bool has_failed_ = false;
   std::string forsaken_;
+  std::vector<std::function<void()>> at_end_;
   std::vector<std::shared_ptr<void>> kept_;
 };
 

@@ -1,304 +1,33 @@
 #include "trireme/comm/mpi/mpi.h"
 
-#include <fmt/format.h>
-#include <mpi.h>
-
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <condition_variable>
-#include <cstring>
-#include <deque>
-#include <list>
-#include <map>
-#include <set>
-#include <span>
-#include <utility>
-#include <vector>
+#include <thread>
 
-#include "trireme/base/error.h"
-#include "trireme/comm/mpi/engine.h"
-#include "trireme/comm/mpi/native.h"
+#include "trireme/comm/mpi/transport-inl.h"
 
 namespace trireme::mpi {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using message::Arrival;
-using message::Deadline;
-using message::Frame;
-using message::Piece;
-using message::Transfer;
+// How long a transport waits at its end for what it still has to send.
+constexpr std::chrono::seconds kLastWords{2};
 
-// Pieces of at most this many bytes leave at once, as a copy. A larger one waits until its receiver
-// has granted it, so that whoever gives up a piece that nobody takes has its memory back: MPI has
-// no way to call a send back.
-constexpr std::size_t kEagerBytes = 4096;
-// MPI counts in int.
-constexpr std::size_t kPartBytes = std::size_t{64} << 20;
-
-// MPI tags of the control communicator. All but the frames carry a Grant.
-constexpr int kFrameTag = 0;
-constexpr int kGrantTag = 1;     // the receiver waits for the next large piece with this tag
-constexpr int kWithdrawTag = 2;  // the receiver does not any more
-constexpr int kReleaseTag = 3;   // the sender has not sent it, and will not
-
-// A receiver's leave to send one large piece. The piece travels under the MPI tag `token`, which is
-// its own: what comes late for one that was given up cannot be taken for another.
-struct Grant {
-  std::int32_t tag = 0;
-  std::int32_t token = 0;
-  std::uint64_t bytes = 0;
-};
-
-// abort() must be heard within 100 ms; the destructor may take its time.
-constexpr std::chrono::milliseconds kDrainAtOnce{50};
-constexpr std::chrono::seconds kDrain{2};
-
-// A message that MPI sends from here.
-struct Outgoing {
-  int to = 0;
-  std::vector<char> bytes;
-  MPI_Request request = MPI_REQUEST_NULL;
-};
-
-// A piece on its way. It is open once MPI has it; MPI uses its memory until all requests are done.
-struct Way {
-  Piece piece;
-  int tag = 0;
-  bool is_send = false;
-  bool is_open = false;
-  bool is_given_up = false;
-  std::int32_t token = -1;  // of a large receive
-  int parts_called_back = 0;
-  std::vector<MPI_Request> requests;
-  std::string error;
-};
-
-// The large pieces to one peer with one tag, and the grants for those that are yet to be sent.
-struct Line {
-  struct Slot {
-    Grant grant;
-    bool is_withdrawn = false;
-  };
-  std::deque<std::shared_ptr<Way>> ways;
-  std::deque<Slot> slots;
-};
-
-// A large piece that this rank has granted and then given up. Its sender may have sent it by then:
-// it is taken out of MPI's hands and thrown away, so that the sender gets its memory back.
-struct Stray {
-  int peer = 0;
-  Grant grant;
-  int parts = 0;
-};
-struct Dustbin {
-  std::vector<char> bytes;
-  MPI_Request request = MPI_REQUEST_NULL;
-};
-
-class MpiTransport final : public message::Transport {
- public:
-  MpiTransport(Engine& engine, int rank, int size);
-  ~MpiTransport() override;
-
-  std::string name() const override { return "mpi"; }
-  void send_frame(int to, const Frame& frame) override;
-  std::optional<Arrival> next_frame(std::chrono::milliseconds patience) override;
-  std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
-                                  std::span<const Piece> recvs) override;
-  int tags() const override { return tags_; }
-  bool carry_out_natively(const Operation& operation, Deadline deadline) override {
-    if (!native_.has(operation)) return false;
-    native_.carry_out(operation, deadline);
-    return true;
-  }
-
-  Engine& engine() { return engine_; }
-  std::string name_self() const { return fmt::format("rank {} of {}", rank(), size()); }
-
-  // With engine().lock() held:
-
-  void open_receive(Way& way);
-  void open_send(const std::shared_ptr<Way>& way);
-  // Takes what has come and sends what has been asked for.
-  void advance();
-  // Whether MPI has done with the memory of the way; sets its error if it never will.
-  bool is_done(Way& way);
-  // MPI lets go of the memory of a receive that has not begun to come.
-  void give_up(Way& way);
-
-  std::atomic<int> waiters = 0;  // threads in Transfer::wait()
-
- private:
-  MPI_Comm duplicate();
-  int count_tags();
-  void compare_greetings();
-  bool receive_control();
-  void receive_frame(const MPI_Status& status);
-  void receive_grant(const MPI_Status& status);
-  void take_withdrawal(int peer, const Grant& grant);
-  void take_release(const Grant& grant);
-  void withdraw(Way& way);
-  void collect_strays();
-  void receive_part(Way& way, MPI_Comm comm, int tag, std::size_t first, std::size_t bytes);
-  void match(int peer, int tag);
-  void send_parts(Way& way, const Grant& grant);
-  void post(int to, int tag, MPI_Comm comm, const void* data, std::size_t bytes);
-  void reap();
-  void stir(const Frame& frame);
-  void lose(int peer, const std::string& why);
-  void lose_all(const std::string& why);
-  std::chrono::microseconds nap_of_listener() const;
-
-  Engine& engine_;
-  MPI_Comm control_;  // frames and grants
-  MPI_Comm small_;    // pieces that leave at once, by their tag
-  MPI_Comm large_;    // granted pieces, by their token
-  Native native_;
-  int tags_;
-  int next_token_ = 0;
-  std::deque<Outgoing> outgoing_;              // the oldest first; elements stay where they are
-  std::map<std::pair<int, int>, Line> lines_;  // by peer and tag
-  std::list<Stray> strays_;
-  std::list<Dustbin> dustbins_;
-  std::set<std::int32_t> released_;  // tokens of receives that do not know it yet
-  std::deque<Arrival> arrivals_;
-  std::condition_variable arrived_;
-  std::vector<std::string> lost_;  // by rank: why
-  Clock::time_point stirred_;      // when a frame went or came last
-};
-
-// While a transfer is waited for, its waiter looks for frames too, and more often.
-class Waiting {
- public:
-  explicit Waiting(MpiTransport& transport) : transport_(transport) { ++transport_.waiters; }
-  ~Waiting() { --transport_.waiters; }
-  Waiting(const Waiting&) = delete;
-  Waiting& operator=(const Waiting&) = delete;
-
- private:
-  MpiTransport& transport_;
-};
-
-class MpiTransfer final : public Transfer {
- public:
-  MpiTransfer(MpiTransport& transport, int tag, std::span<const Piece> sends,
-              std::span<const Piece> recvs);
-  ~MpiTransfer() override;
-  void wait(Deadline deadline) override;
-  void abort() override { is_aborted_ = true; }
-
- private:
-  Way* first_under_way();
-  // True once MPI uses no memory of this transfer.
-  bool drain(Clock::duration bound);
-  CommError why_not_done();
-
-  MpiTransport& transport_;
-  std::vector<std::shared_ptr<Way>> ways_;
-  std::size_t bytes_ = 0;
-  bool is_over_ = false;
-  std::atomic<bool> is_aborted_ = false;
-};
-
-MpiTransfer::MpiTransfer(MpiTransport& transport, int tag, std::span<const Piece> sends,
-                         std::span<const Piece> recvs)
-    : transport_(transport) {
-  const auto locked = transport_.engine().lock();
-  transport_.advance();  // what is withdrawn must not be sent
-  const auto add = [&](const Piece& piece, bool is_send) {
-    bytes_ += piece.bytes;
-    ways_.push_back(std::make_shared<Way>(Way{.piece = piece, .tag = tag, .is_send = is_send}));
-  };
-  for (const Piece& piece : recvs) {
-    add(piece, false);
-    transport_.open_receive(*ways_.back());
-  }
-  for (const Piece& piece : sends) {
-    add(piece, true);
-    transport_.open_send(ways_.back());
-  }
-}
-
-MpiTransfer::~MpiTransfer() {
-  if (is_over_ || drain(kDrain)) return;
-  Engine& engine = transport_.engine();
-  const auto locked = engine.lock();
-  const Way* const way = first_under_way();
-  if (way == nullptr) return;
-  engine.forsake(fmt::format(
-      "mpi: a transfer with rank {} was given up half way and cannot be called back; start the "
-      "program again ({})",
-      way->piece.peer, transport_.name_self()));
-}
-
-void MpiTransfer::wait(Deadline deadline) {
-  if (is_over_) return;
-  const Waiting waiting(transport_);
-  const Patience patience(bytes_);
+// MPICH prints a warning for each message that nobody has read: those that came after the last
+// look.
+void discard_unread(MPI_Comm comm) {
+  std::array<char, std::max(kEagerBytes, sizeof(Frame))> bytes;
   for (;;) {
-    {
-      const auto locked = transport_.engine().lock();
-      transport_.engine().require_usable();
-      transport_.advance();
-      const Way* const way = first_under_way();
-      if (way == nullptr && !is_aborted_) {
-        is_over_ = true;
-        return;
-      }
-      if (is_aborted_ || !way->error.empty() || Clock::now() > deadline) break;
-    }
-    patience.pause();
+    int is_there = 0;
+    MPI_Status status;
+    if (MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm, &is_there, &status) != MPI_SUCCESS) return;
+    if (!is_there) return;
+    MPI_Recv(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, status.MPI_SOURCE,
+             status.MPI_TAG, comm, MPI_STATUS_IGNORE);
   }
-  const CommError error = why_not_done();
-  is_over_ = drain(kDrainAtOnce);
-  throw error;
 }
 
-CommError MpiTransfer::why_not_done() {
-  const auto locked = transport_.engine().lock();
-  const Way* const way = first_under_way();
-  if (way == nullptr || is_aborted_) {
-    return CommError(fmt::format("mpi: a transfer was ended ({})", transport_.name_self()));
-  }
-  transport_.engine().note_failure();
-  const int peer = way->piece.peer;
-  if (!way->error.empty()) {
-    return CommError(fmt::format("mpi: {} ({})", way->error, transport_.name_self()), peer);
-  }
-  return CommError(fmt::format("mpi: rank {} did not {} {} bytes with tag {} in time ({})", peer,
-                               way->is_send ? "take" : "send", way->piece.bytes, way->tag,
-                               transport_.name_self()),
-                   peer);
-}
-
-Way* MpiTransfer::first_under_way() {
-  for (const auto& way : ways_) {
-    if (!transport_.is_done(*way)) return way.get();
-  }
-  return nullptr;
-}
-
-bool MpiTransfer::drain(Clock::duration bound) {
-  const auto until = Clock::now() + bound;
-  const Patience patience;
-  for (;;) {
-    {
-      const auto locked = transport_.engine().lock();
-      if (!transport_.engine().forsaken().empty()) return true;
-      for (const auto& way : ways_) {
-        if (!transport_.is_done(*way)) transport_.give_up(*way);
-      }
-      transport_.advance();
-      if (first_under_way() == nullptr) return true;
-      transport_.engine().note_failure();
-    }
-    if (Clock::now() > until) return false;
-    patience.pause();
-  }
-}
+}  // namespace
 
 MpiTransport::MpiTransport(Engine& engine, int rank, int size)
     : Transport(rank, size),
@@ -310,13 +39,20 @@ MpiTransport::MpiTransport(Engine& engine, int rank, int size)
       tags_(count_tags()),
       lost_(size),
       stirred_(Clock::now()) {
+  {
+    const auto locked = engine_.lock();
+    engine_.at_end([control = control_, small = small_] {
+      discard_unread(control);
+      discard_unread(small);
+    });
+  }
   compare_greetings();
 }
 
 // The communicators are not freed: a message that is still on its way must not come out in a later
 // one to which MPI gives the same number.
 MpiTransport::~MpiTransport() {
-  const auto until = Clock::now() + kDrain;
+  const auto until = Clock::now() + kLastWords;
   const Patience patience;
   for (;;) {
     {
@@ -414,12 +150,12 @@ std::optional<Arrival> MpiTransport::next_frame(std::chrono::milliseconds patien
 // An answer to what has just been said comes soon; after a silence the next word can wait a little.
 std::chrono::microseconds MpiTransport::nap_of_listener() const {
   using std::chrono::microseconds;
-  constexpr microseconds kLongest{500};
-  if (waiters > 0) return kLongest;
   const auto silence = Clock::now() - stirred_;
+  const microseconds longest(silence < std::chrono::seconds(1) ? 500 : 1000);
+  if (waiters > 0) return longest;
   if (silence < microseconds(50)) return microseconds(0);
   return std::clamp(std::chrono::duration_cast<microseconds>(silence / 16), microseconds(20),
-                    kLongest);
+                    longest);
 }
 
 void MpiTransport::stir(const Frame& frame) {
@@ -429,175 +165,6 @@ void MpiTransport::stir(const Frame& frame) {
   }
   if (frame.header.kind != message::FrameKind::kAlive) stirred_ = Clock::now();
   arrived_.notify_all();
-}
-
-std::unique_ptr<Transfer> MpiTransport::begin(int tag, std::span<const Piece> sends,
-                                              std::span<const Piece> recvs) {
-  return std::make_unique<MpiTransfer>(*this, tag, sends, recvs);
-}
-
-void MpiTransport::open_receive(Way& way) {
-  const auto& [peer, data, bytes] = way.piece;
-  if (!engine_.forsaken().empty() || !lost_[peer].empty()) return;
-  way.is_open = true;
-  if (bytes <= kEagerBytes) return receive_part(way, small_, way.tag, 0, bytes);
-  const Grant grant{way.tag, next_token_, bytes};
-  next_token_ = (next_token_ + 1) % tags_;
-  way.token = grant.token;
-  for (std::size_t first = 0; first < bytes; first += kPartBytes) {
-    receive_part(way, large_, grant.token, first, std::min(kPartBytes, bytes - first));
-  }
-  post(peer, kGrantTag, control_, &grant, sizeof(grant));
-}
-
-void MpiTransport::receive_part(Way& way, MPI_Comm comm, int tag, std::size_t first,
-                                std::size_t bytes) {
-  const int peer = way.piece.peer;
-  const int code =
-      MPI_Irecv(static_cast<char*>(way.piece.data) + first, static_cast<int>(bytes), MPI_BYTE, peer,
-                tag, comm, &way.requests.emplace_back(MPI_REQUEST_NULL));
-  if (code == MPI_SUCCESS) return;
-  way.is_open = false;
-  lose(peer, text_of(code, "MPI_Irecv"));
-}
-
-void MpiTransport::open_send(const std::shared_ptr<Way>& way) {
-  const auto& [peer, data, bytes] = way->piece;
-  if (!engine_.forsaken().empty() || !lost_[peer].empty()) return;
-  if (bytes <= kEagerBytes) {
-    way->is_open = true;
-    post(peer, way->tag, small_, data, bytes);
-    return;
-  }
-  lines_[{peer, way->tag}].ways.push_back(way);
-  match(peer, way->tag);
-}
-
-void MpiTransport::match(int peer, int tag) {
-  const auto found = lines_.find({peer, tag});
-  Line& line = found->second;
-  while (!line.ways.empty() && !line.slots.empty()) {
-    const std::shared_ptr<Way> way = line.ways.front();
-    const auto [grant, is_withdrawn] = line.slots.front();
-    line.ways.pop_front();
-    line.slots.pop_front();
-    if (is_withdrawn) {
-      way->error =
-          fmt::format("rank {} no longer waits for {} bytes with tag {}", peer, grant.bytes, tag);
-    } else if (way->is_given_up) {
-      // Used up all the same, so that the next piece does not take this one's place.
-      post(peer, kReleaseTag, control_, &grant, sizeof(grant));
-    } else if (way->piece.bytes != grant.bytes) {
-      way->error = fmt::format("rank {} waits for {} bytes with tag {}, this rank sends it {}",
-                               peer, grant.bytes, tag, way->piece.bytes);
-      post(peer, kReleaseTag, control_, &grant, sizeof(grant));
-    } else {
-      send_parts(*way, grant);
-    }
-  }
-  if (line.ways.empty() && line.slots.empty()) lines_.erase(found);
-}
-
-void MpiTransport::send_parts(Way& way, const Grant& grant) {
-  const auto& [peer, data, bytes] = way.piece;
-  way.is_open = true;
-  for (std::size_t first = 0; first < bytes; first += kPartBytes) {
-    const int code = MPI_Isend(
-        static_cast<char*>(data) + first, static_cast<int>(std::min(kPartBytes, bytes - first)),
-        MPI_BYTE, peer, grant.token, large_, &way.requests.emplace_back(MPI_REQUEST_NULL));
-    if (code == MPI_SUCCESS) continue;
-    way.is_open = false;
-    return lose(peer, text_of(code, "MPI_Isend"));
-  }
-}
-
-void MpiTransport::give_up(Way& way) {
-  if (way.is_given_up) return;
-  way.is_given_up = true;
-  if (way.is_send) return;
-  for (MPI_Request& request : way.requests) {
-    if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
-  }
-}
-
-bool MpiTransport::is_done(Way& way) {
-  if (!engine_.forsaken().empty()) return false;
-  const int peer = way.piece.peer;
-  bool is_quiet = true;
-  bool is_torn = false;
-  for (MPI_Request& request : way.requests) {
-    if (request == MPI_REQUEST_NULL) continue;
-    int done = 0;
-    MPI_Status status;
-    const int code = MPI_Test(&request, &done, &status);
-    if (code != MPI_SUCCESS) {
-      lose(peer, text_of(code, "MPI_Test"));
-      is_torn = true;
-      continue;
-    }
-    if (!done) {
-      is_quiet = false;
-      break;
-    }
-    int called_back = 0;
-    if (way.is_given_up) MPI_Test_cancelled(&status, &called_back);
-    way.parts_called_back += called_back;
-  }
-  if (way.is_given_up) {
-    if (is_quiet) withdraw(way);
-    return is_quiet;
-  }
-  const bool is_under_way = is_torn || !is_quiet || !way.is_open;
-  if (is_under_way && way.error.empty() && !lost_[peer].empty()) {
-    way.error = fmt::format("rank {} is lost: {}", peer, lost_[peer]);
-  }
-  return !is_under_way && way.error.empty();
-}
-
-void MpiTransport::withdraw(Way& way) {
-  if (way.token < 0 || way.parts_called_back == 0) return;
-  const int parts = std::exchange(way.parts_called_back, 0);
-  if (released_.erase(way.token) > 0) return;
-  const Grant grant{way.tag, way.token, way.piece.bytes};
-  strays_.push_back({way.piece.peer, grant, parts});
-  post(way.piece.peer, kWithdrawTag, control_, &grant, sizeof(grant));
-}
-
-void MpiTransport::take_withdrawal(int peer, const Grant& grant) {
-  const auto line = lines_.find({peer, grant.tag});
-  if (line == lines_.end()) return;
-  for (Line::Slot& slot : line->second.slots) {
-    if (slot.grant.token != grant.token) continue;
-    slot.is_withdrawn = true;
-    post(peer, kReleaseTag, control_, &grant, sizeof(grant));
-  }
-}
-
-void MpiTransport::take_release(const Grant& grant) {
-  const auto is_it = [&](const Stray& stray) { return stray.grant.token == grant.token; };
-  if (std::erase_if(strays_, is_it) == 0) released_.insert(grant.token);
-}
-
-void MpiTransport::collect_strays() {
-  for (auto stray = strays_.begin(); stray != strays_.end();) {
-    int is_there = 0;
-    MPI_Status status;
-    const int code = MPI_Iprobe(stray->peer, stray->grant.token, large_, &is_there, &status);
-    if (code == MPI_SUCCESS && is_there) {
-      int bytes = 0;
-      MPI_Get_count(&status, MPI_BYTE, &bytes);
-      Dustbin& bin = dustbins_.emplace_back(Dustbin{std::vector<char>(bytes)});
-      MPI_Irecv(bin.bytes.data(), bytes, MPI_BYTE, stray->peer, stray->grant.token, large_,
-                &bin.request);
-      --stray->parts;
-    }
-    const bool is_over = stray->parts == 0 || code != MPI_SUCCESS || !lost_[stray->peer].empty();
-    stray = is_over ? strays_.erase(stray) : std::next(stray);
-  }
-  std::erase_if(dustbins_, [](Dustbin& bin) {
-    int done = 0;
-    return MPI_Test(&bin.request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done;
-  });
 }
 
 void MpiTransport::advance() {
@@ -688,8 +255,6 @@ void MpiTransport::lose_all(const std::string& why) {
     if (peer != rank()) lose(peer, why);
   }
 }
-
-}  // namespace
 
 std::unique_ptr<message::Transport> world() {
   Engine& engine = Engine::running();
