@@ -80,9 +80,12 @@ class OverHosts final : public message::Group {
 
   /// The memory of this host: made by its first rank, opened by the others.
   std::unique_ptr<Communicator> join_host(const Hosts& hosts) {
-    // Only a rank that waits for another host can be so late; that one's error comes first.
-    const shm::Options inside{.timeout = 2 * options().timeout + std::chrono::seconds(10),
-                              .watched_by = shm::WatchedBy::kRanks};
+    // With other hosts about, a rank may be late because it waits for one; then that one is to be
+    // named, whose deadline is the earlier one.
+    const auto extra = options().timeout + std::chrono::seconds(10);
+    const shm::Options inside{
+        .timeout = options().timeout + (hosts.count() > 1 ? extra : extra * 0),
+        .watched_by = shm::WatchedBy::kRanks};
     std::optional<shm::World> world;
     std::exception_ptr error;
     const auto attempt = [&](auto make) {

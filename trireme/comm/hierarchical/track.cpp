@@ -21,6 +21,8 @@ constexpr std::size_t kLineBytes = 64;
 ///     barrier
 ///     take out   each rank copies what it wants from the stages
 ///
+/// and a last barrier after the last piece.
+///
 /// A stage is `rows` rows of piece_count_ elements; what they hold is said by each operation.
 class ByHosts {
  public:
@@ -46,6 +48,8 @@ class ByHosts {
       take_out();
       ++track_.turn;
     }
+    // Whoever is done may leave, and its stage with it.
+    track_.meet();
   }
 
  protected:

@@ -69,7 +69,7 @@ class Group::CollectiveWork final : public Work::State {
     if (!hopeless && now < deadline) return;
     lock.unlock();
     try {
-      group_.throw_for(operation_.root, operation_, deadline);
+      group_.throw_for(operation_.root, operation_, 0, deadline);
     } catch (const Error&) {
       group_.end(std::current_exception(), true);
     }
@@ -112,7 +112,7 @@ Group::Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank,
       .fail =
           [this](const Operation& operation, const std::exception_ptr&) {
             try {
-              throw_for(operation.root, operation, Clock::now() + 1s);
+              throw_for(operation.root, operation, 0, Clock::now() + 1s);
             } catch (const Error&) {
               end(std::current_exception(), true);
             }
@@ -280,7 +280,7 @@ void Group::carry_out(const Job& job, int lane) {
       throw_if_over();
       const int culprit = error.lost_rank() >= 0 ? rank_of(error.lost_rank()) : first_lost();
       if (culprit < 0) throw;
-      throw_for(culprit, operation, late);
+      throw_for(culprit, operation, job.number, late);
     }
   } catch (const UsageError&) {
     end(std::current_exception(), false);
@@ -312,7 +312,7 @@ std::vector<Frame> Group::match(const Job& job) {
   if (error_) std::rethrow_exception(error_);
   if (missing >= 0) {
     lock.unlock();
-    throw_for(missing, job.operation, late);
+    throw_for(missing, job.operation, job.number, late);
   }
   std::vector<Frame> posts;
   for (Peer& peer : peers_) {
@@ -347,7 +347,8 @@ int Group::first_lost() const {
   return lost == peers_.end() ? -1 : static_cast<int>(lost - peers_.begin());
 }
 
-void Group::throw_for(int culprit, const Operation& operation, Deadline deadline) {
+void Group::throw_for(int culprit, const Operation& operation, std::uint64_t number,
+                      Deadline deadline) {
   const std::string state = hub_->state_of(world_ranks_[culprit]);
   std::unique_lock lock(mutex_);
   const Peer& peer = peers_[culprit];
@@ -364,18 +365,17 @@ void Group::throw_for(int culprit, const Operation& operation, Deadline deadline
     throw CommError(fmt::format("{} is lost: the connection broke", name(culprit)), culprit);
   }
   std::string history = "it has made no call";
-  bool came = false;
   if (peer.has_called) {
     history =
         fmt::format("its last call was {} (operation {})", describe(peer.last.call, peer.last.site),
                     peer.last.number - std::min(peer.last.number, setup_operations_));
-    came = peer.last.kind == FrameKind::kPost && peer.last.call == operation;
   }
-  throw CommError(fmt::format("{} {} {} within {}; {}; {}", name(culprit),
-                              came ? "did not go on with" : "did not come to",
-                              describe(operation, CallSite(operation.where)),
-                              in_seconds(options_.timeout), history, state),
-                  culprit);
+  throw CommError(
+      fmt::format("{} {} {} within {}; {}; {}", name(culprit),
+                  number > 0 && peer.last_post >= number ? "did not go on with" : "did not come to",
+                  describe(operation, CallSite(operation.where)), in_seconds(options_.timeout),
+                  history, state),
+      culprit);
 }
 
 void Group::throw_if_over() const {
@@ -390,6 +390,7 @@ void Group::on_frame(int from, const Frame& frame) {
   switch (frame.header.kind) {
     case FrameKind::kPost:
       peer.posts.emplace(frame.header.number, frame);
+      peer.last_post = frame.header.number;
       peer.last = frame.header;
       peer.has_called = true;
       break;

@@ -86,7 +86,9 @@ class Group : public Communicator, private Listener {
   Exchange exchange(int tag, std::span<const int> world_ranks, int rank);
   void throw_if_over() const;
   /// Throws the error that names `rank`, which failed `operation` before or at `deadline`.
-  [[noreturn]] void throw_for(int rank, const Operation& operation, Deadline deadline);
+  /// `number`: of the operation, 0 for a message.
+  [[noreturn]] void throw_for(int rank, const Operation& operation, std::uint64_t number,
+                              Deadline deadline);
   Deadline deadline() const { return std::chrono::steady_clock::now() + options_.timeout; }
   const std::shared_ptr<Hub>& hub() const { return hub_; }
   const Options& options() const { return options_; }
@@ -102,6 +104,7 @@ class Group : public Communicator, private Listener {
     std::map<std::uint64_t, Frame> posts;  // of operations that are not done
     Frame::Header last;                    // what it called last
     bool has_called = false;
+    std::uint64_t last_post = 0;  // number of the last collective
     bool left = false;
     bool lost = false;
     std::string why;

@@ -268,6 +268,7 @@ void Group::abort(std::exception_ptr error) {
     if (!abort_error_) abort_error_ = std::move(error);
   }
   aborted_.store(true);
+  peers_.leave(rank());
   ring(member_->segment().control(member_->world_rank()).doorbell);
 }
 

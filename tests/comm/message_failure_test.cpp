@@ -1,0 +1,218 @@
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "tests/comm/in_process.h"
+#include "tests/comm/ranks.h"
+#include "trireme/base/error.h"
+#include "trireme/comm/hierarchical/hierarchical.h"
+#include "trireme/comm/message/group.h"
+
+namespace trireme::test {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+std::string comm_error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const CommError& error) {
+    return error.what();
+  } catch (const std::exception& error) {
+    return std::string("another exception: ") + error.what();
+  }
+  return "nothing was thrown";
+}
+
+/// Ranks over a network that fails on demand; on `hosts` hosts of consecutive ranks.
+void run(Network& network, int ranks, int hosts, message::Options options,
+         const RankFunction& body) {
+  run_threads(ranks, [&](int rank) {
+    body(*hierarchical(network.transport(rank), options,
+                       static_cast<std::uint64_t>(rank * hosts / ranks)));
+  });
+}
+
+class FailureOnHosts : public testing::TestWithParam<int> {};  // hosts of four ranks
+
+TEST_P(FailureOnHosts, ATimeoutNamesTheSilentRankOnEveryRank) {
+  Network network(4);
+  std::atomic<int> done{0};
+  run(network, 4, GetParam(), {.timeout = 300ms}, [&](Communicator& world) {
+    world.barrier({"a.cpp", 5});
+    if (world.rank() != 3) {
+      std::vector<float> x(100'000);
+      EXPECT_EQ(comm_error_of([&] {
+                  world.all_reduce(buffer_of<float>(x), ReduceOp::kSum, {"b.cpp", 7}).wait();
+                }),
+                "rank 3 did not come to all_reduce(f32[100000], sum) at b.cpp:7 within 0.3 s; its "
+                "last call was barrier() at a.cpp:5 (operation 1); its process is running");
+      ++done;
+    }
+    while (done < 3) std::this_thread::sleep_for(1ms);
+  });
+}
+
+TEST_P(FailureOnHosts, ALostRankIsNamedByWhoeverWaitsInAnyOperation) {
+  const std::vector<std::function<Work(Communicator&, Buffer, Buffer)>> operations = {
+      [](auto& c, Buffer x, Buffer) { return c.all_reduce(x); },
+      [](auto& c, Buffer x, Buffer y) { return c.reduce_scatter(y, x); },
+      [](auto& c, Buffer x, Buffer y) { return c.all_gather(x, y); },
+      [](auto& c, Buffer x, Buffer) { return c.broadcast(x, 1); },
+      [](auto& c, Buffer x, Buffer) { return c.reduce(x, 0); },
+      [](auto& c, Buffer x, Buffer y) { return c.gather(x, y, 0); },
+      [](auto& c, Buffer x, Buffer y) { return c.scatter(y, x, 0); },
+      [](auto& c, Buffer, Buffer) { return c.barrier(), Work(); },
+      [](auto& c, Buffer, Buffer) { return c.allocate(8), Work(); },
+      [](auto& c, Buffer, Buffer) { return c.split(0), Work(); },
+      [](auto& c, Buffer x, Buffer) { return c.recv(x, 2); },
+  };
+  for (std::size_t i = 0; i < operations.size(); ++i) {
+    Network network(4);
+    std::atomic<int> done{0};
+    run(network, 4, GetParam(), {}, [&](Communicator& world) {
+      std::vector<float> x(400'000);
+      std::vector<float> y(100'000);
+      world.barrier();
+      if (world.rank() == 2) {
+        std::this_thread::sleep_for(20ms);
+        network.kill(2, "killed by signal 9");
+      } else {
+        EXPECT_EQ(comm_error_of([&] {
+                    operations[i](world, buffer_of<float>(x), buffer_of<float>(y)).wait();
+                  }),
+                  "rank 2 is lost: killed by signal 9")
+            << "operation " << i;
+        EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "rank 2 is lost: killed by signal 9");
+        ++done;
+      }
+      while (done < 3) std::this_thread::sleep_for(1ms);
+    });
+  }
+}
+
+TEST_P(FailureOnHosts, ARankKilledWhileDataMovesEndsTheOthers) {
+  for (const auto when : {0ms, 3ms, 10ms, 30ms}) {
+    Network network(4);
+    std::atomic<int> done{0};
+    run(network, 4, GetParam(), {}, [&](Communicator& world) {
+      std::vector<float> x(3'000'000, 1);
+      std::thread killer;
+      if (world.rank() == 1) {
+        killer = std::thread([&] {
+          std::this_thread::sleep_for(when);
+          network.kill(1, "killed by signal 9");
+        });
+      }
+      const std::string error = comm_error_of([&] {
+        for (int i = 0; i < 1000; ++i) world.all_reduce(buffer_of<float>(x), ReduceOp::kMax).wait();
+      });
+      if (world.rank() == 1) {
+        killer.join();
+      } else {
+        EXPECT_EQ(error, "rank 1 is lost: killed by signal 9");
+      }
+      ++done;
+      while (done < 4) std::this_thread::sleep_for(1ms);
+    });
+  }
+}
+
+TEST_P(FailureOnHosts, ARankThatLeftEndsTheCallsOfWhoeverNeedsIt) {
+  Network network(4);
+  run(network, 4, GetParam(), {}, [](Communicator& world) {
+    world.barrier();
+    if (world.rank() == 2) return;
+    EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "rank 2 has left");
+  });
+}
+
+TEST_P(FailureOnHosts, ARankThatLeftLeavesBehindWhatItHasPublished) {
+  for (int round = 0; round < 20; ++round) {
+    Network network(4);
+    run(network, 4, GetParam(), {}, [](Communicator& world) {
+      int x = world.rank() + 10;
+      world.broadcast({&x, 1, DType::kI32}, 2).wait();
+      EXPECT_EQ(x, 12);
+      std::vector<int> words(50'000, world.rank());
+      world.broadcast(buffer_of<int>(words), 2).wait();
+      EXPECT_EQ(words.back(), 2);
+      std::vector<int> letter(50'000, world.rank());
+      if (world.rank() == 2) world.send(buffer_of<int>(letter), 0).wait();
+      if (world.rank() == 0) world.recv(buffer_of<int>(letter), 2).wait();
+      EXPECT_EQ(letter.back(), world.rank() == 0 ? 2 : world.rank());
+    });
+  }
+}
+
+TEST_P(FailureOnHosts, AbortEndsCallsUnderWayAndLaterOnes) {
+  Network network(4);
+  std::atomic<int> done{0};
+  run(network, 4, GetParam(), {}, [&](Communicator& world) {
+    if (world.rank() == 0) {
+      std::thread elsewhere([&] {
+        std::this_thread::sleep_for(20ms);
+        world.abort(std::make_exception_ptr(CommError("enough")));
+      });
+      std::vector<float> x(100'000);
+      EXPECT_EQ(comm_error_of([&] { world.all_reduce(buffer_of<float>(x)).wait(); }), "enough");
+      EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "enough");
+      elsewhere.join();
+    }
+    ++done;
+    while (done < 4) std::this_thread::sleep_for(1ms);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Hosts, FailureOnHosts, testing::Values(2, 4),
+                         [](const auto& info) { return "Hosts" + std::to_string(info.param); });
+
+TEST(MessageFailure, ARankOutOfReachIsSaidToBeSo) {
+  Network network(2);
+  std::atomic<bool> done{false};
+  run(network, 2, 2, {.timeout = 6500ms}, [&](Communicator& world) {
+    world.barrier({"a.cpp", 5});
+    if (world.rank() == 1) {
+      network.silence(1);
+      while (!done) std::this_thread::sleep_for(1ms);
+      return;
+    }
+    EXPECT_THAT(
+        comm_error_of([&] {
+          world.barrier({"b.cpp", 7});
+        }),
+        testing::ContainsRegex("rank 1 did not come to barrier\\(\\) at b.cpp:7 within 6.5 s; "
+                               "its last call was barrier\\(\\) at a.cpp:5 \\(operation 1\\); "
+                               "nothing has been heard of it for [56] s: stopped, or out of "
+                               "reach"));
+    done = true;
+  });
+}
+
+TEST(MessageFailure, OfASplitLeavesTheOthersAlone) {
+  Network network(4);
+  std::atomic<int> done{0};
+  run(network, 4, 4, {}, [&](Communicator& world) {
+    const auto half = world.split(world.rank() / 2);
+    half->barrier();
+    if (world.rank() == 3) network.kill(3, "killed by signal 9");
+    if (world.rank() == 2) {
+      EXPECT_EQ(comm_error_of([&] { half->barrier(); }),
+                "rank 1 (rank 3 of the world) is lost: killed by signal 9");
+    }
+    std::this_thread::sleep_for(20ms);
+    if (world.rank() < 2) {
+      std::vector<int> x(100'000, 1);
+      half->all_reduce(buffer_of<int>(x)).wait();
+      EXPECT_EQ(x.back(), 2);
+    }
+    ++done;
+    while (done < 4) std::this_thread::sleep_for(1ms);
+  });
+}
+
+}  // namespace
+}  // namespace trireme::test
