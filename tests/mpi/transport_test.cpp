@@ -276,16 +276,23 @@ TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
   meet();
 }
 
-TEST_F(MpiTransport, APieceThatNobodyWaitsForAnyMoreDoesNotHoldItsSender) {
-  std::vector<int> words(1'000'000);
+TEST_F(MpiTransport, APieceThatNobodyWaitsForAnyMoreGoesNowhere) {
+  constexpr std::size_t kBytes = 4'000'000;
+  std::vector<int> in(kBytes / sizeof(int));
+  auto first = letter(0, 1, 1, kBytes);
+  auto second = letter(0, 1, 2, kBytes);
   if (size() > 1 && rank() == 0) {
-    const auto transfer = send(4, piece(1, words));
-    // Asked for and given up by now: this rank finds both at once.
+    const auto unwanted = send(4, piece(1, first));
+    const auto wanted = send(4, piece(1, second));
+    // The first is asked for and given up by now: this rank finds both at once.
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    transfer->wait(soon());
+    unwanted->wait(soon());
+    wanted->wait(soon());
   } else if (rank() == 1) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    receive(4, piece(0, words)).reset();
+    receive(4, piece(0, in)).reset();
+    receive(4, piece(0, in))->wait(soon());
+    EXPECT_TRUE(in == second);
   }
   meet();
 }
