@@ -1,4 +1,6 @@
 void give_up() {
   work.terminate();
+  transfer.abort();
   std::exit(1);
+  std::abort();
 }
