@@ -79,12 +79,16 @@ inline double seconds_a_call(Library& library, int calls) {
 /// two it sleeps in read(): the library does not get to poll.
 inline void serve(const std::string& folder, int rank, Library& library) {
   const std::string requests = folder + "/rank-" + std::to_string(rank);
-  std::FILE* in = std::fopen(requests.c_str(), "re");
-  const int out = ::open((folder + "/answers").c_str(), O_WRONLY | O_CLOEXEC);
-  if (in == nullptr || out < 0) {
+  // Both have their other end already. If that has gone, O_NONBLOCK makes it an error or the end of
+  // the file, where opening would wait for ever.
+  const int in_fd = ::open(requests.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  const int out = ::open((folder + "/answers").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  if (in_fd < 0 || out < 0) {
     std::cerr << requests << ": cannot open\n";
     return;
   }
+  ::fcntl(in_fd, F_SETFL, 0);
+  std::FILE* in = ::fdopen(in_fd, "r");
   const auto answer = [&](double seconds) {
     char line[64];
     const int length = std::snprintf(line, sizeof line, "%.9e\n", seconds);

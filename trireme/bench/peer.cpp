@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 
 #include "trireme/base/error.h"
@@ -99,12 +100,13 @@ std::vector<std::vector<std::string>> commands_of(PeerKind kind,
   std::vector<std::vector<std::string>> commands;
   switch (kind) {
     case PeerKind::kOpenMpi: {
-      // The ranks bind themselves. --oversubscribe allows for more of them than cores, and makes
-      // them yield while they poll only where there are.
-      std::vector<std::string> command = {mpirun_of(kind), "--oversubscribe", "--bind-to", "none"};
-      if (options.ranks <= static_cast<int>(options.cores.size())) {
-        command.insert(command.end(), {"--mca", "mpi_yield_when_idle", "0"});
-      }
+      // The ranks bind themselves. Open MPI does not see to what: it is told that they must yield
+      // where several share a core, as it does of itself once it knows.
+      const std::set<int> cores_in_use(options.cores.begin(), options.cores.end());
+      const bool shared = options.ranks > static_cast<int>(cores_in_use.size());
+      std::vector<std::string> command = {
+          mpirun_of(kind), "--oversubscribe",     "--bind-to",       "none",
+          "--mca",         "mpi_yield_when_idle", shared ? "1" : "0"};
       if (::geteuid() == 0) command.emplace_back("--allow-run-as-root");
       command.insert(command.end(), {"-n", ranks, program, folder.string(), cores});
       commands.push_back(std::move(command));
