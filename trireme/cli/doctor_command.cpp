@@ -10,6 +10,7 @@
 #include "trireme/cli/terminal.h"
 #include "trireme/launch/blas.h"
 #include "trireme/launch/machine.h"
+#include "trireme/world/connect.h"
 
 namespace trireme::cli {
 
@@ -22,6 +23,13 @@ std::string caches(const Machine& machine) {
         fmt::format("L{} {}", cache.level, memory_size(static_cast<double>(cache.bytes))));
   }
   return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+// Without memfd there is no shared memory, and no host whose ranks could use it.
+std::vector<std::string> backends(const Machine& machine) {
+  std::vector<std::string> all = available_backends();
+  if (!machine.memfd_works) std::erase(all, "shm");
+  return all;
 }
 
 void print_text(const Machine& machine, const Blas& blas) {
@@ -41,7 +49,7 @@ void print_text(const Machine& machine, const Blas& blas) {
                                 machine.shared_memory_huge_pages));
   row("libtorch", TORCH_VERSION);
   row("BLAS", fmt::format("{} ({})", name_of(blas.kind), fmt::join(blas.paths, ", ")));
-  row("backends", machine.memfd_works ? "self, shm (shared memory)" : "self");
+  row("backends", fmt::format("{}", fmt::join(backends(machine), ", ")));
   if (!blas.advice().empty()) row("warning", blas.advice());
   if (!machine.memfd_works) {
     row("warning", "memfd_create does not work here: ranks cannot share memory");
@@ -66,8 +74,7 @@ void print_json(const Machine& machine, const Blas& blas) {
       {"transparent_huge_pages", machine.transparent_huge_pages},
       {"libtorch", TORCH_VERSION},
       {"blas", {{"kind", name_of(blas.kind)}, {"paths", blas.paths}, {"advice", blas.advice()}}},
-      {"backends", machine.memfd_works ? std::vector<std::string>{"self", "shm"}
-                                       : std::vector<std::string>{"self"}}};
+      {"backends", backends(machine)}};
   std::cout << json.dump(2) << '\n';
 }
 

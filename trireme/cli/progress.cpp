@@ -55,11 +55,14 @@ void Progress::on_start(const RunDescription& run) {
       run.ranks, run.ranks == 1 ? "" : "s", run.threads, run.threads == 1 ? "" : "s",
       with_commas(run.global_batch), run.virtual_workers, run.virtual_workers == 1 ? "" : "s",
       with_commas(run.steps), with_commas(run.steps_per_epoch));
+  const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
   say(how);
+  if (run.ranks > 1) say(joined);
   if (run.first_step > 0) say(fmt::format("going on after step {}", with_commas(run.first_step)));
   log(what);
   log(how);
+  log(joined);
 }
 
 void Progress::on_step(const StepReport& report) {

@@ -1,4 +1,3 @@
-#include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -12,20 +11,17 @@
 #include <cstring>
 #include <iostream>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/checkpoint.h"
-#include "trireme/cli/closing_card.h"
 #include "trireme/cli/commands.h"
-#include "trireme/cli/configuration_words.h"
 #include "trireme/cli/failure_box.h"
 #include "trireme/cli/progress.h"
+#include "trireme/cli/train_job.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/exit_codes.h"
-#include "trireme/launch/heap.h"
 #include "trireme/launch/launcher.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
@@ -34,105 +30,13 @@ namespace trireme::cli {
 
 namespace {
 
-struct TrainArguments {
-  std::vector<std::string> words;  // FILE.toml and section.key=value
-  int ranks = 0;
-  std::string resume;
-  bool overwrite = false;
-  bool dry_run = false;
-  bool json = false;
-};
-
-// What the command line asks for.
-struct Job {
-  Config config;
-  int ranks = 1;
-  bool resume = false;
-  bool json = false;
-};
-
-Job job_of(const TrainArguments& arguments) {
-  auto [file, overrides] = parse_words("train", arguments.words);
-  Job job{.json = arguments.json};
-  if (!arguments.resume.empty()) {
-    if (!file.empty()) {
-      throw UsageError(
-          "train: --resume RUN goes on with that run's own configuration; leave out "
-          "the file, and change keys by section.key=value");
-    }
-    const RunDirectory run{arguments.resume};
-    if (!latest_checkpoint(run.checkpoints())) {
-      throw UsageError(
-          fmt::format("train: {} holds no checkpoint to resume from", run.checkpoints().string()));
-    }
-    file = run.config();
-    overrides.push_back(fmt::format("run.directory=\"{}\"", arguments.resume));
-    job.resume = true;
-  }
-  if (file.empty() && overrides.empty()) {
-    throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
-  }
-  job.config = read_config(file, overrides);
-  job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
-  resolve(job.config.training, job.ranks);
-  check(job.config, job.ranks);
-  return job;
-}
-
-// Refuses to mix two runs. With `overwrite` the rest of the earlier one goes away once the new one
-// begins.
-void clear_directory(const std::filesystem::path& directory, bool overwrite) {
-  const RunDirectory run{directory};
-  const bool checkpoint = latest_checkpoint(run.checkpoints()).has_value();
-  if (!checkpoint && !std::filesystem::exists(run.model())) return;
-  if (!overwrite) {
-    throw UsageError(fmt::format(
-        "run.directory: {} holds a run; choose another one, {}or replace it by --overwrite",
-        directory.string(),
-        checkpoint ? fmt::format("go on with `trireme train --resume {}`, ", directory.string())
-                   : ""));
-  }
-  std::error_code ignored;
-  std::filesystem::remove_all(run.logs(), ignored);
-}
-
-// One line, without the stack that libtorch puts below its messages.
-std::string message_of(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
-  std::string message = error.what();
-  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
-    message = torch->what_without_backtrace();
-  }
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  return message.substr(0, message.find('\n'));
-}
-
-// What setting up took and freed goes back to the system; from the first step on it stays.
-class RankProgress final : public Progress {
- public:
-  using Progress::Progress;
-  void on_start(const RunDescription& run) override {
-    keep_freed_memory();
-    Progress::on_start(run);
-  }
-};
-
 int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   stop_on_signals();
-  RankProgress progress(rank, terminal);
   try {
-    const auto communicator = shm::World::open(world_fd).join(rank);
-    const RunSummary summary = train(job.config, *communicator, progress, job.resume);
-    progress.clear();
-    if (rank == 0) {
-      std::cout << (job.json ? summary_json(summary) : closing_card(summary)) << std::flush;
-    }
-    return static_cast<int>(summary.interrupted ? ExitCode::kInterrupted : ExitCode::kOk);
+    return train_as_rank(job, *shm::World::open(world_fd).join(rank), terminal);
   } catch (const std::exception& error) {
-    progress.clear();
     std::fprintf(stderr, "%s\n", message_of(error).c_str());
-    const bool diverged = dynamic_cast<const DivergedError*>(&error) != nullptr;
-    return static_cast<int>(diverged ? ExitCode::kDiverged : exit_code_of(error));
+    return exit_code_of_rank(error);
   }
 }
 
@@ -222,16 +126,31 @@ void add_train(CLI::App& app, int& exit_code) {
       "    trireme train run.toml -n 2 optimizer.lr=3e-4 run.directory=out\n"
       "`trireme keys` lists every key. Ctrl-C saves a checkpoint and stops; Ctrl-C twice stops at\n"
       "once. The result goes to stdout, all else to stderr.\n"
+      "Under mpirun, srun, torchrun or Kubernetes each process trains as the rank it was started "
+      "as:\n"
+      "    mpirun -n 4 trireme train run.toml\n"
       "Exit codes: 0 done, 2 command line or configuration, 3 data, 4 a rank did not come, 5 the\n"
       "loss or a gradient is not finite, 130 stopped by Ctrl-C, 128 + N: signal N ended a rank.");
   command->callback([arguments, &exit_code] {
-    const Job job = job_of(*arguments);
+    const RankEnvironment environment = read_environment();
+    const Job job = job_of(*arguments, environment);
     if (arguments->dry_run) {
       rehearse(job.config, job.ranks);
       std::cout << to_toml(job.config);
       return;
     }
-    if (!job.resume) clear_directory(job.config.run.directory, arguments->overwrite);
+    if (is_started_rank(environment)) {
+      exit_code = train_as_started_rank(job, environment);
+      return;
+    }
+    if (!job.resume) clear_directory(job);
+    if (job.config.communication.backend != "auto" && job.config.communication.backend != "shm") {
+      throw UsageError(
+          fmt::format("communication.backend: \"{}\" joins ranks that mpirun, srun or torchrun has "
+                      "started; the "
+                      "ranks that trireme starts itself share memory",
+                      job.config.communication.backend));
+    }
     exit_code = run(job);
   });
 }

@@ -98,6 +98,9 @@ struct Config {
 
   struct Communication {
     std::string mode = "synchronous";
+    std::string backend = "auto";
+    bool reproducible = true;
+    std::string interface;
     double timeout = 1800;
   } communication;
 

@@ -230,6 +230,15 @@ void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   add("parallelism.pin", &c.parallelism.pin, "bind each rank to its own cores", anything());
   add("communication.mode", &c.communication.mode, "all ranks wait for each other at each step",
       one_of({"synchronous"}));
+  add("communication.backend", &c.communication.backend,
+      "how ranks that mpirun, srun or torchrun has started are joined",
+      one_of({"auto", "shm", "mpi", "gloo"}));
+  add("communication.reproducible", &c.communication.reproducible,
+      "sum in one order on any backend; false: in the order of MPI or Gloo where it is theirs to "
+      "sum",
+      anything());
+  add("communication.interface", &c.communication.interface,
+      "address by which other hosts reach this one; empty: found out", anything());
   add("communication.timeout", &c.communication.timeout,
       "seconds after which a rank that does not come is an error",
       number_rule("a number of seconds from 0.001 to 1000000000",

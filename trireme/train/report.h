@@ -14,6 +14,7 @@ struct RunDescription {
   std::int64_t samples = 0;             ///< of an epoch, over all ranks
   std::int64_t evaluation_samples = 0;  ///< held back
   int ranks = 1;
+  std::string communication;  ///< how they are joined: "shared memory"
   int threads = 1;  ///< of libtorch, per rank
   int virtual_workers = 1;
   std::int64_t first_step = 0;

@@ -140,6 +140,7 @@ RunDescription TrainingRun::describe() const {
           .samples = data_.train->size(),
           .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
           .ranks = world_.size(),
+          .communication = world_.description(),
           .threads = at::get_num_threads(),
           .virtual_workers = tree_.leaves(),
           .first_step = first_step_,
