@@ -1,6 +1,8 @@
+#include <charconv>
 #include <string>
 #include <vector>
 
+#include "trireme/base/error.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/failure_box.h"
 #include "trireme/launch/launcher.h"
@@ -13,11 +15,51 @@ struct RunArguments {
   int ranks = usable_cores();
   std::string log_directory;
   bool pin = false;
+  HostsOptions hosts;
+  std::string master;
   std::vector<std::string> command;
 };
 
+// "10.0.0.1:29500", "node1", "[fe80::1]:29500".
+void read_master(const std::string& text, HostsOptions& hosts) {
+  const auto bracket = text.rfind(']');
+  const auto colon = text.rfind(':');
+  const bool has_port =
+      colon != std::string::npos && (bracket == std::string::npos || colon > bracket);
+  hosts.master_address = text.substr(0, has_port ? colon : std::string::npos);
+  if (hosts.master_address.starts_with('[')) {
+    hosts.master_address = hosts.master_address.substr(1, hosts.master_address.size() - 2);
+  }
+  if (!has_port) return;
+  const char* begin = text.data() + colon + 1;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(begin, end, hosts.master_port);
+  if (error == std::errc() && stop == end && hosts.master_port >= 1 && hosts.master_port <= 65535) {
+    return;
+  }
+  throw UsageError("run: --master must be ADDRESS:PORT of the first host, got \"" + text + "\"");
+}
+
+// Throws UsageError for hosts that do not fit together.
+HostsOptions hosts_of(const RunArguments& arguments) {
+  HostsOptions hosts = arguments.hosts;
+  if (hosts.count > 1 && arguments.master.empty()) {
+    throw UsageError("run: --hosts needs --master ADDRESS:PORT, where the first host is reached");
+  }
+  if (hosts.count == 1 && !arguments.master.empty()) {
+    throw UsageError("run: --master is for several hosts; give --hosts and --host as well");
+  }
+  if (hosts.index >= hosts.count) {
+    throw UsageError("run: --host counts from 0 and must be below --hosts " +
+                     std::to_string(hosts.count) + ", got " + std::to_string(hosts.index));
+  }
+  if (hosts.count > 1) read_master(arguments.master, hosts);
+  return hosts;
+}
+
 int run(const RunArguments& arguments) {
   LaunchOptions options;
+  options.hosts = hosts_of(arguments);
   options.ranks = arguments.ranks;
   options.log_directory = arguments.log_directory;
   options.pin_to_cores = arguments.pin;
@@ -41,13 +83,20 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--logs", arguments->log_directory,
                       "folder for the output of all ranks but rank 0");
   command->add_flag("--pin", arguments->pin, "bind each rank to its own cores");
+  command->add_option("--hosts", arguments->hosts.count, "hosts that run this command")
+      ->check(CLI::Range(1, 100'000));
+  command->add_option("--host", arguments->hosts.index, "which of them this is, from 0 on")
+      ->check(CLI::Range(0, 99'999));
+  command->add_option("--master", arguments->master, "ADDRESS:PORT of the first host, free there");
   // From the first word that is no option of ours, all is the program's.
   command->add_option("program", arguments->command, "the program and its arguments");
   command->positionals_at_end();
   command->prefix_command();
   command->footer(
       "The ranks see RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT,\n"
-      "as under torchrun; trireme::connect() joins them over shared memory.\n"
+      "as under torchrun; trireme::connect() joins them over shared memory. Over several hosts\n"
+      "start the same on each of them, with as many ranks; Gloo carries what goes between them:\n"
+      "    trireme run -n 8 --hosts 2 --host 0 --master node1:29500 trireme train run.toml\n"
       "The exit code is that of the rank at fault; 128 + N: signal N ended it.");
   command->callback([arguments, command, &exit_code] {
     std::vector<std::string> rest = command->remaining();

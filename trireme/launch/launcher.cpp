@@ -74,13 +74,15 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
-std::map<std::string, std::string> environment_of(int rank, int ranks, int port, int world_fd) {
-  std::map<std::string, std::string> set = {{"RANK", std::to_string(rank)},
-                                            {"WORLD_SIZE", std::to_string(ranks)},
+// `hosts`: with the meeting point of the ranks; `rank` counts on this host.
+std::map<std::string, std::string> environment_of(int rank, int ranks, const HostsOptions& hosts,
+                                                  int world_fd) {
+  std::map<std::string, std::string> set = {{"RANK", std::to_string(hosts.index * ranks + rank)},
+                                            {"WORLD_SIZE", std::to_string(hosts.count * ranks)},
                                             {"LOCAL_RANK", std::to_string(rank)},
                                             {"LOCAL_WORLD_SIZE", std::to_string(ranks)},
-                                            {"MASTER_ADDR", "127.0.0.1"},
-                                            {"MASTER_PORT", std::to_string(port)},
+                                            {"MASTER_ADDR", hosts.master_address},
+                                            {"MASTER_PORT", std::to_string(hosts.master_port)},
                                             {"TRIREME_WORLD_FD", std::to_string(world_fd)}};
   if (std::getenv("OMP_NUM_THREADS") == nullptr) {
     set["OMP_NUM_THREADS"] = std::to_string(std::max(1, usable_cores() / ranks));
@@ -118,8 +120,9 @@ class Launch {
         out_(options.stdout_fd),
         err_(options.stderr_fd) {
     open_logs();
-    const int port = free_port();
-    for (int rank = 0; rank < options.ranks; ++rank) start(rank, port, main, command);
+    HostsOptions hosts = options.hosts;
+    if (hosts.count == 1) hosts = {.master_address = "127.0.0.1", .master_port = free_port()};
+    for (int rank = 0; rank < options.ranks; ++rank) start(rank, hosts, main, command);
   }
 
   Verdict run() {
@@ -149,12 +152,13 @@ class Launch {
     }
   }
 
-  void start(int rank, int port, const RankMain& main, const std::vector<std::string>& command) {
+  void start(int rank, const HostsOptions& hosts, const RankMain& main,
+             const std::vector<std::string>& command) {
     RankSpec spec;
     const int world_fd = world_.fd();
     if (main) spec.main = [&main, rank, world_fd] { return main(rank, world_fd); };
     spec.command = command;
-    spec.environment = environment_of(rank, options_.ranks, port, world_fd);
+    spec.environment = environment_of(rank, options_.ranks, hosts, world_fd);
     spec.cores = cores_of_rank(options_, rank);
     spec.inherited_fd = world_fd;
     spec.closed_fds = own_fds();

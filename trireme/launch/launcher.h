@@ -13,6 +13,14 @@
 
 namespace trireme {
 
+/// The other hosts of a world, each with a launcher of its own and as many ranks as this one.
+struct HostsOptions {
+  int count = 1;
+  int index = 0;               ///< of this host; the first one has the ranks from 0 on
+  std::string master_address;  ///< of the first host
+  int master_port = 29500;     ///< free there
+};
+
 struct LaunchOptions {
   int ranks = usable_cores();
   /// Where the output of rank N > 0 goes, stdout and stderr in whole lines, as rank-N.log. If
@@ -21,6 +29,7 @@ struct LaunchOptions {
   /// Rank r runs on its own share of the usable cores, if there are as many cores as ranks.
   bool pin_to_cores = false;
   Supervisor::Options ending;
+  HostsOptions hosts;
   shm::Options world;             ///< of the memory that the ranks share
   int stdout_fd = STDOUT_FILENO;  ///< rank 0 writes to it directly
   int stderr_fd = STDERR_FILENO;
