@@ -18,6 +18,8 @@ class RankProcesses {
  public:
   RankProcesses(int count, const std::function<void(int rank)>& body);
   ~RankProcesses();
+  RankProcesses(const RankProcesses&) = delete;
+  RankProcesses& operator=(const RankProcesses&) = delete;
 
   pid_t process(int rank) const { return ranks_.at(rank).process; }
 
