@@ -102,7 +102,8 @@ TEST(RanksThatWatchEachOther, GoOnWithoutOneThatHasLeft) {
   const auto errors = processes.run([](std::unique_ptr<Communicator> world) {
     world->barrier();
     if (world->rank() == 2) return;
-    std::this_thread::sleep_for(100ms);
+    // Rank 1 waits long enough to look around.
+    if (world->rank() == 0) std::this_thread::sleep_for(300ms);
     int x = 7;
     if (world->rank() == 0) world->send({&x, 1, DType::kI32}, 1).wait();
     if (world->rank() == 1) world->recv({&x, 1, DType::kI32}, 0).wait();

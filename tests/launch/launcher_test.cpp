@@ -141,7 +141,8 @@ TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {
       world.release();
       return 0;
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    // Rank 1 waits long enough to look around.
+    if (rank == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
     int x = rank;
     if (rank == 0) world->send({&x, 1, DType::kI32}, 1).wait();
     if (rank == 1) world->recv({&x, 1, DType::kI32}, 0).wait();
