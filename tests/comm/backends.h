@@ -4,13 +4,15 @@
 
 #include <string>
 #include <tuple>
+#include <vector>
 
+#include "tests/comm/engine.h"
 #include "tests/comm/ranks.h"
 #include "trireme/comm/self/self.h"
 
 namespace trireme::test {
 
-enum class Backend { kSelf, kThreads, kProcesses, kMessages, kOneHost, kTwoHosts };
+enum class Backend { kSelf, kThreads, kProcesses, kMessages, kOneHost, kTwoHosts, kEngine };
 
 /// The suites that every communicator must pass, over backends and numbers of ranks.
 class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
@@ -23,7 +25,12 @@ class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
   static bool share_memory(int a, int b) {
     const Backend backend = std::get<0>(GetParam());
     if (backend == Backend::kTwoHosts) return a == b || (ranks() > 2 && host_of(a) == host_of(b));
-    return a == b || backend != Backend::kMessages;
+    return a == b || (backend != Backend::kMessages && backend != Backend::kEngine);
+  }
+
+  /// Do ranks see what was mapped before run()? Not those that somebody else has started.
+  static bool share_mappings() {
+    return std::get<0>(GetParam()) != Backend::kEngine || engine_of_program()->forks;
   }
 
   static void run(const RankFunction& body) {
@@ -47,23 +54,45 @@ class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
       case Backend::kTwoHosts:
         run_ranks_on_hosts(ranks(), host_of, body);
         return;
+      case Backend::kEngine:
+        engine_of_program()->run(ranks(), body);
+        return;
     }
   }
 };
 
 inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend, int>>& info) {
+  const auto [backend, ranks] = info.param;
   const char* const names[] = {"Self", "Threads", "Processes", "Messages", "OneHost", "TwoHosts"};
-  return names[static_cast<int>(std::get<0>(info.param))] + std::to_string(std::get<1>(info.param));
+  return (backend == Backend::kEngine ? engine_of_program()->name
+                                      : names[static_cast<int>(backend)]) +
+         std::to_string(ranks);
 }
 
-#define TRIREME_ON_EVERY_BACKEND(Suite)                                                            \
-  INSTANTIATE_TEST_SUITE_P(Alone, Suite, testing::Values(std::tuple(Backend::kSelf, 1)),           \
-                           backend_name);                                                          \
-  INSTANTIATE_TEST_SUITE_P(                                                                        \
-      Ranks, Suite,                                                                                \
-      testing::Combine(testing::Values(Backend::kThreads, Backend::kProcesses, Backend::kMessages, \
-                                       Backend::kOneHost, Backend::kTwoHosts),                     \
-                       testing::Values(1, 2, 3, 4)),                                               \
+/// Each of `backends` with each number of ranks; in a program that has an engine, that one alone.
+inline std::vector<std::tuple<Backend, int>> on(const std::vector<Backend>& backends,
+                                                const std::vector<int>& rank_counts) {
+  std::vector<std::tuple<Backend, int>> all;
+  if (const Engine* engine = engine_of_program()) {
+    for (const int ranks : engine->rank_counts) {
+      if (ranks >= rank_counts.front()) all.emplace_back(Backend::kEngine, ranks);
+    }
+    return all;
+  }
+  for (const Backend backend : backends) {
+    for (const int ranks : rank_counts) {
+      if (backend != Backend::kSelf || ranks == 1) all.emplace_back(backend, ranks);
+    }
+  }
+  return all;
+}
+
+#define TRIREME_ON_EVERY_BACKEND(Suite)                                                 \
+  INSTANTIATE_TEST_SUITE_P(                                                             \
+      Ranks, Suite,                                                                     \
+      testing::ValuesIn(on({Backend::kSelf, Backend::kThreads, Backend::kProcesses,     \
+                            Backend::kMessages, Backend::kOneHost, Backend::kTwoHosts}, \
+                           {1, 2, 3, 4})),                                              \
       backend_name)
 
 }  // namespace trireme::test

@@ -133,7 +133,9 @@ TEST_P(Movement, NoRankPassesABarrierBeforeAllHaveCome) {
     for (int round = 1; round <= 200; ++round) {
       reached[world.rank()] = round;
       world.barrier();
-      for (int peer = 0; peer < world.size(); ++peer) ASSERT_EQ(reached[peer], round);
+      for (int peer = 0; peer < world.size(); ++peer) {
+        if (share_mappings()) ASSERT_EQ(reached[peer], round);
+      }
       world.barrier();
     }
   });

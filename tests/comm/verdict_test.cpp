@@ -102,10 +102,11 @@ TEST_P(Verdict, OfCallsInAnotherOrderIsAUsageErrorToo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Verdict,
-                         testing::Combine(testing::Values(Backend::kThreads, Backend::kProcesses,
-                                                          Backend::kMessages, Backend::kTwoHosts),
-                                          testing::Values(2, 3, 4)),
+                         testing::ValuesIn(on({Backend::kThreads, Backend::kProcesses,
+                                               Backend::kMessages, Backend::kTwoHosts},
+                                              {2, 3, 4})),
                          backend_name);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Verdict);
 
 }  // namespace
 }  // namespace trireme::test
