@@ -11,6 +11,9 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
+// What srun sets and a batch script does not see.
+const Variables::value_type kStep = {"SLURM_STEP_NODELIST", "node[1-2]"};
+
 RankEnvironment read(const Variables& variables) {
   return read_environment([&](const std::string& name) -> std::optional<std::string> {
     const auto found = variables.find(name);
@@ -45,25 +48,31 @@ TEST(Environment, ReadsEveryLaunchersVariables) {
        {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
        {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}},
       {{"PMI_RANK", "5"}, {"PMI_SIZE", "8"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "4"}},
-      {{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "8"}, {"SLURM_LOCALID", "1"}}};
+      {{"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "8"}, {"SLURM_LOCALID", "1"}, kStep}};
   for (const Variables& variables : launchers) {
     SCOPED_TRACE(variables.begin()->first);
     const RankEnvironment environment = read(variables);
     EXPECT_EQ(environment.rank, 5);
     EXPECT_EQ(environment.world_size, 8);
     EXPECT_EQ(environment.local_rank, 1);
-    if (variables.size() == 4) {
+    if (environment.starter != Starter::kSlurm) {
       EXPECT_EQ(environment.local_world_size, 4);
     }
     for (const auto& [name, value] : variables) {
+      if (name == kStep.first) continue;
       EXPECT_THAT(environment.variables, testing::HasSubstr(name));
     }
   }
 }
 
 TEST(Environment, PrefersTorchrunsVariablesToMpisAndThoseToSlurms) {
-  Variables all = {{"RANK", "1"},     {"WORLD_SIZE", "2"},   {"PMI_RANK", "3"},
-                   {"PMI_SIZE", "4"}, {"SLURM_PROCID", "5"}, {"SLURM_NTASKS", "6"}};
+  Variables all = {{"RANK", "1"},
+                   {"WORLD_SIZE", "2"},
+                   {"PMI_RANK", "3"},
+                   {"PMI_SIZE", "4"},
+                   {"SLURM_PROCID", "5"},
+                   {"SLURM_NTASKS", "6"},
+                   kStep};
   EXPECT_EQ(read(all).world_size, 2);
   all.erase("RANK");
   all.erase("WORLD_SIZE");
@@ -82,8 +91,118 @@ TEST(Environment, AnAllocationOfSlurmThatStartedNoTaskIsAWorldOfOne) {
   EXPECT_EQ(read({{"SLURM_NTASKS", "8"}}).world_size, 1);
 }
 
+TEST(Environment, ABatchScriptOfSlurmIsAWorldOfOne) {
+  const RankEnvironment environment = read({{"SLURM_PROCID", "0"},
+                                            {"SLURM_LOCALID", "0"},
+                                            {"SLURM_NTASKS", "8"},
+                                            {"SLURM_JOB_NODELIST", "node[1-2]"}});
+  EXPECT_EQ(environment.world_size, 1);
+  EXPECT_EQ(environment.starter, Starter::kNobody);
+}
+
 TEST(Environment, ReadsTheDescriptorOfTheSharedWorld) {
   EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"TRIREME_WORLD_FD", "7"}}).world_fd, 7);
+}
+
+TEST(Environment, TellsWhoHasStartedIt) {
+  EXPECT_EQ(read({}).starter, Starter::kNobody);
+  EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "2"}}).starter, Starter::kTorchrun);
+  EXPECT_EQ(read({{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}}).starter,
+            Starter::kOpenMpi);
+  EXPECT_EQ(read({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}).starter, Starter::kPmi);
+  EXPECT_EQ(read({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, kStep}).starter, Starter::kSlurm);
+}
+
+TEST(Environment, TellsWhetherAnMpiCanJoinTheTasksOfSrun) {
+  Variables srun = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, kStep};
+  EXPECT_FALSE(read(srun).speaks_pmix);
+  srun["PMIX_RANK"] = "0";
+  EXPECT_TRUE(read(srun).speaks_pmix);
+  EXPECT_EQ(read(srun).starter, Starter::kSlurm);
+}
+
+TEST(Environment, MeetsAtMasterAddressAndPort) {
+  Variables variables = {{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "10.0.0.7"}};
+  EXPECT_EQ(read(variables).meeting.value().address, "10.0.0.7");
+  EXPECT_EQ(read(variables).meeting.value().port, 29500) << "torchrun's usual one";
+  variables["MASTER_PORT"] = "1234";
+  EXPECT_EQ(read(variables).meeting.value().port, 1234);
+  variables["MASTER_PORT"] = "0";
+  EXPECT_EQ(error_of(variables),
+            "environment: MASTER_PORT must be a whole number of at least 1, got \"0\"");
+  variables.erase("MASTER_ADDR");
+  variables.erase("MASTER_PORT");
+  EXPECT_FALSE(read(variables).meeting);
+}
+
+TEST(Environment, MeetsInTheStoreOfTorchrunsAgent) {
+  Variables variables = {{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}};
+  EXPECT_FALSE(read(variables).meeting.value().is_served);
+  variables["TORCHELASTIC_USE_AGENT_STORE"] = "False";
+  EXPECT_FALSE(read(variables).meeting.value().is_served);
+  variables["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+  variables["TORCHELASTIC_RESTART_COUNT"] = "3";
+  EXPECT_TRUE(read(variables).meeting.value().is_served);
+  EXPECT_EQ(read(variables).meeting.value().attempt, "3");
+}
+
+TEST(Environment, RanksOfMpirunMeetWhereTheyAreTold) {
+  const Variables variables = {{"OMPI_COMM_WORLD_RANK", "0"},
+                               {"OMPI_COMM_WORLD_SIZE", "2"},
+                               {"MASTER_ADDR", "node1"},
+                               {"MASTER_PORT", "4000"}};
+  EXPECT_EQ(read(variables).meeting.value().address, "node1");
+  EXPECT_EQ(read(variables).meeting.value().port, 4000);
+}
+
+TEST(Environment, TasksOfSrunMeetAtTheFirstHostOfTheirStep) {
+  Variables variables = {{"SLURM_PROCID", "0"},
+                         {"SLURM_NTASKS", "2"},
+                         {"SLURM_JOB_NODELIST", "node[01-99]"},
+                         {"SLURM_STEP_NODELIST", "step[07-09]"},
+                         {"SLURM_JOB_ID", "1234567"}};
+  EXPECT_EQ(read(variables).meeting.value().address, "step07");
+  variables["MASTER_ADDR"] = "head";
+  EXPECT_EQ(read(variables).meeting.value().address, "head");
+}
+
+TEST(Environment, JobsOfSlurmThatShareAHostMeetAtDifferentPorts) {
+  Variables variables = {
+      {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_NODELIST", "a"}};
+  const auto port_of = [&](const std::string& job) {
+    variables["SLURM_JOB_ID"] = job;
+    return read(variables).meeting.value().port;
+  };
+  EXPECT_EQ(port_of("1234567"), 20000 + 1234567 % 12000);
+  EXPECT_NE(port_of("1234567"), port_of("1234568"));
+  variables["MASTER_PORT"] = "777";
+  EXPECT_EQ(port_of("1234567"), 777);
+}
+
+TEST(Environment, FindsTheFirstHostOfANodeList) {
+  // As `scontrol show hostnames` lists them.
+  const std::pair<const char*, const char*> lists[] = {
+      {"localhost", "localhost"},
+      {"node1,node2", "node1"},
+      {"node[03-12,20],login1", "node03"},
+      {"node[7,9-11]", "node7"},
+      {"node[5]", "node5"},
+      {"login1,node[03-12]", "login1"},
+      {"a,b[1-2],c", "a"},
+      {"node[1-2]-ib", "node1-ib"},
+      {"rack[0-1]node[02-03],spare", "rack0node02"},
+      {"r[10-12,3]n[7].cluster.example.org", "r10n7.cluster.example.org"},
+      {"10.0.0.[1-4]", "10.0.0.1"},
+      {"", ""},
+  };
+  for (const auto& [list, first] : lists) EXPECT_EQ(first_host(list), first) << list;
+}
+
+TEST(Environment, RefusesANodeListThatIsCutOff) {
+  EXPECT_EQ(
+      error_of(
+          {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_NODELIST", "node[03-12"}}),
+      "environment: a bracket of Slurm's node list is never closed: \"node[03-12\"");
 }
 
 TEST(Environment, NamesTheVariableAndItsValue) {
@@ -108,7 +227,7 @@ TEST(Environment, NamesTheVariableAndItsValue) {
       {{{"WORLD_SIZE", "3"}},
        "environment: WORLD_SIZE is set but RANK is not; set both or neither"},
       {{{"RANK", "0"}}, "environment: RANK is set but WORLD_SIZE is not; set both or neither"},
-      {{{"SLURM_PROCID", "0"}},
+      {{{"SLURM_PROCID", "0"}, kStep},
        "environment: SLURM_PROCID is set but SLURM_NTASKS is not; set both or neither"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"TRIREME_WORLD_FD", "x"}},
        "environment: TRIREME_WORLD_FD must be a whole number of at least 0, got \"x\""},

@@ -15,15 +15,18 @@ struct Family {
   const char* world_size;
   const char* local_rank;
   const char* local_world_size;  // or null where the launcher sets none
+  const char* sign;              // without which the others mean nothing, or null
   Starter starter;
 };
 
 constexpr Family kFamilies[] = {
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", Starter::kTorchrun},
+    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", nullptr, Starter::kTorchrun},
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-     "OMPI_COMM_WORLD_LOCAL_SIZE", Starter::kOpenMpi},
-    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", Starter::kPmi},
-    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr, Starter::kSlurm},
+     "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr, Starter::kOpenMpi},
+    {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr, Starter::kPmi},
+    // A batch script has a SLURM_PROCID too, 0, but it is the one task of no step.
+    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr, "SLURM_STEP_NODELIST",
+     Starter::kSlurm},
 };
 constexpr const char* kWorldFd = "TRIREME_WORLD_FD";
 
@@ -88,13 +91,10 @@ std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) 
     meeting.address = *address;
     meeting.port = reader.number("MASTER_PORT", 1).value_or(kUsualPort);
   } else if (starter == Starter::kSlurm) {
-    auto nodes = reader.text("SLURM_STEP_NODELIST");
-    if (!nodes) nodes = reader.text("SLURM_JOB_NODELIST");
-    if (!nodes) return std::nullopt;
-    meeting.address = first_host(*nodes);
-    // Jobs that share a host must not meet.
+    meeting.address = first_host(reader.text("SLURM_STEP_NODELIST").value_or(""));
+    // Jobs that share a host must not meet, nor anybody's outgoing connections, from 32768 on.
     const int job = reader.number("SLURM_JOB_ID", 0).value_or(0);
-    meeting.port = reader.number("MASTER_PORT", 1).value_or(20000 + job % 20000);
+    meeting.port = reader.number("MASTER_PORT", 1).value_or(20000 + job % 12000);
   } else {
     return std::nullopt;
   }
@@ -140,7 +140,7 @@ RankEnvironment read_environment(const Lookup& lookup) {
     // A bare WORLD_SIZE or world descriptor is a mistake; a bare SLURM_NTASKS is a login shell.
     const bool given = reader.has(family.rank) ||
                        (ours && (reader.has(family.world_size) || reader.has(kWorldFd)));
-    if (!given) continue;
+    if (!given || (family.sign != nullptr && !reader.has(family.sign))) continue;
     RankEnvironment environment = read_family(reader, family);
     if (ours) environment.world_fd = reader.number(kWorldFd, 0);
     environment.variables = reader.names();
@@ -155,11 +155,22 @@ RankEnvironment read_environment(const Lookup& lookup) {
 }
 
 std::string first_host(const std::string& node_list) {
-  const auto bracket = node_list.find('[');
-  const auto comma = node_list.find(',');
-  if (bracket == std::string::npos || comma < bracket) return node_list.substr(0, comma);
-  const auto number_end = node_list.find_first_of("-,]", bracket + 1);
-  return node_list.substr(0, bracket) + node_list.substr(bracket + 1, number_end - bracket - 1);
+  std::string host;
+  for (std::size_t i = 0; i < node_list.size() && node_list[i] != ','; ++i) {
+    if (node_list[i] != '[') {
+      host += node_list[i];
+      continue;
+    }
+    const auto first_end = node_list.find_first_of("-,]", i);
+    const auto close = node_list.find(']', i);
+    if (close == std::string::npos) {
+      throw UsageError(fmt::format(
+          "environment: a bracket of Slurm's node list is never closed: \"{}\"", node_list));
+    }
+    host += node_list.substr(i + 1, first_end - i - 1);
+    i = close;
+  }
+  return host;
 }
 
 }  // namespace trireme

@@ -17,7 +17,7 @@ enum class Starter : std::uint8_t {
 };
 
 /// Where ranks on several hosts can meet without MPI: MASTER_ADDR and MASTER_PORT, or under srun
-/// the first host of the job and a port made of the job's number.
+/// the first host of the step and a port made of the job's number.
 struct MeetingPoint {
   std::string address;
   int port = 0;
@@ -48,7 +48,7 @@ std::optional<std::string> process_environment(const std::string& name);
 ///     RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE          torchrun, Kubernetes, `trireme run`
 ///     OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE   Open MPI
 ///     PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS    MPICH, Intel MPI
-///     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID               srun
+///     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID               srun: SLURM_STEP_NODELIST is set
 ///
 /// With none it is a world of one. The local rank is 0 where it is not told (one rank a pod, say).
 /// TRIREME_WORLD_FD is read with the first family, a meeting point with any of them. Throws
@@ -56,7 +56,8 @@ std::optional<std::string> process_environment(const std::string& name);
 /// range.
 RankEnvironment read_environment(const Lookup& lookup = process_environment);
 
-/// The first host of a Slurm node list: "node[03-12,20],login1" is "node03".
+/// The first host of a Slurm node list: "node03" of "node[03-12,20],login1", "r0n2" of
+/// "r[0-1]n[2-3]". Throws UsageError if a bracket is not closed.
 std::string first_host(const std::string& node_list);
 
 }  // namespace trireme
