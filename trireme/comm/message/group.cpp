@@ -15,8 +15,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-// So long may the completion of a send trail behind the news that its receiver, content, has left.
-constexpr auto kGrace = 250ms;
+// So long may one piece of news trail behind another: the completion of a send behind its receiver,
+// content, having left.
+constexpr std::chrono::milliseconds kGrace = 250ms;
 
 std::string in_seconds(std::chrono::milliseconds time) {
   return fmt::format("{:g} s", std::chrono::duration<double>(time).count());
@@ -349,13 +350,15 @@ int Group::first_lost() const {
 
 void Group::throw_for(int culprit, const Operation& operation, std::uint64_t number,
                       Deadline deadline) {
+  const bool late = Clock::now() >= deadline;
+  if (late) culprit = suspect(culprit, number);
   const std::string state = hub_->state_of(world_ranks_[culprit]);
   std::unique_lock lock(mutex_);
   const Peer& peer = peers_[culprit];
   const auto is_known = [&] { return error_ || peer.lost || peer.left; };
-  const bool late = Clock::now() >= deadline;
-  // A transfer may notice a broken connection before the Hub does.
-  if (!late) changed_.wait_for(lock, 1s, is_known);
+  // A transfer may notice a broken connection before the Hub does, and a rank of this host may have
+  // given up before it says why.
+  changed_.wait_for(lock, late ? kGrace : 1s, is_known);
   if (error_) std::rethrow_exception(error_);
   if (peer.lost) {
     throw CommError(fmt::format("{} is lost: {}", name(culprit), peer.why), culprit);
@@ -376,6 +379,15 @@ void Group::throw_for(int culprit, const Operation& operation, std::uint64_t num
                   describe(operation, CallSite(operation.where)), in_seconds(options_.timeout),
                   history, state),
       culprit);
+}
+
+// Whoever waits for `culprit` may wait for one that waits for another, which is silent.
+int Group::suspect(int culprit, std::uint64_t number) const {
+  const int silent = rank_of(hub_->most_silent(world_ranks_));
+  if (silent < 0) return culprit;
+  const std::lock_guard lock(mutex_);
+  const auto came = [&](int rank) { return peers_[rank].last_post >= number; };
+  return number > 0 && came(silent) && !came(culprit) ? culprit : silent;
 }
 
 void Group::throw_if_over() const {

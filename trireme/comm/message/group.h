@@ -125,6 +125,7 @@ class Group : public Communicator, private Listener {
   std::vector<Frame> match(const Job& job);
   int first_missing(std::uint64_t number) const;
   int first_lost() const;
+  int suspect(int culprit, std::uint64_t number) const;
 
   void on_frame(int from, const Frame& frame) override;
   void on_gone(int world_rank, const std::string& why) override;

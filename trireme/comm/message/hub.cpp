@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kBeat{1000};
 // A process that is alive is heard every second; on a machine with more work than cores, later.
-constexpr std::chrono::seconds kSilence{5};
+constexpr std::chrono::milliseconds kSilence{2500};
 constexpr std::chrono::milliseconds kFarewell{500};
 
 Frame frame_of(FrameKind kind, std::uint64_t number = 0) {
@@ -148,6 +148,18 @@ std::string Hub::state_of(int rank) const {
   if (silence < kSilence) return "its process is running";
   return fmt::format("nothing has been heard of it for {} s: stopped, or out of reach",
                      std::chrono::duration_cast<std::chrono::seconds>(silence).count());
+}
+
+int Hub::most_silent(std::span<const int> ranks) const {
+  const std::lock_guard lock(mutex_);
+  auto heard = Clock::now() - kSilence;
+  int silent = -1;
+  for (const int rank : ranks) {
+    if (rank == transport_->rank() || peers_[rank].gone || peers_[rank].heard > heard) continue;
+    heard = peers_[rank].heard;
+    silent = rank;
+  }
+  return silent;
 }
 
 }  // namespace trireme::message

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -50,6 +51,9 @@ class Hub {
 
   /// "its process is running", or since when nothing was heard of it.
   std::string state_of(int rank) const;
+
+  /// Who of `ranks` has not been heard of for longest, if state_of() says so; -1 for nobody.
+  int most_silent(std::span<const int> ranks) const;
 
  private:
   using Clock = std::chrono::steady_clock;
