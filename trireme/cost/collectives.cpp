@@ -1,0 +1,395 @@
+#include "trireme/cost/collectives.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+#include <vector>
+
+#include "trireme/base/partition.h"
+
+namespace trireme::cost {
+
+namespace {
+
+// Those of comm/message and comm/hierarchical, which lie above this layer; the tests count.
+constexpr std::int64_t kInlineBytes = 1024;
+constexpr std::int64_t kHeaderBytes = 88;
+constexpr std::int64_t kPieceBytes = std::int64_t{512} << 10;
+constexpr std::int64_t kFlatBroadcastBytes = std::int64_t{64} << 10;
+constexpr std::int64_t kLineBytes = 64;
+constexpr std::int64_t kStageBytes = std::int64_t{2} << 20;
+constexpr std::int64_t kTracks = 2;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// A collective among those who exchange with each other: all ranks, or one rank of each host.
+struct Party {
+  Collective kind;
+  int size;
+  int root;
+  int to;
+  std::int64_t count;
+  std::int64_t element_bytes;
+  std::vector<int> rows;  // of each member, in reductions
+
+  std::int64_t bytes() const { return count * element_bytes; }
+  std::int64_t reduced_piece() const { return kPieceBytes / element_bytes * size; }
+  bool broadcasts_flat() const { return size == 2 || bytes() <= kFlatBroadcastBytes; }
+};
+
+// Complete nodes of the reduction tree that the leaves hold: aligned powers of two, greedily.
+int rows_of(Range leaves) {
+  int rows = 0;
+  for (auto at = static_cast<std::uint64_t>(leaves.begin),
+            end = static_cast<std::uint64_t>(leaves.end);
+       at < end; ++rows) {
+    const std::uint64_t fits = std::bit_floor(end - at);
+    at += at == 0 ? fits : std::min(fits, at & (~at + 1));
+  }
+  return rows;
+}
+
+bool has_rows(Collective kind) {
+  return kind == Collective::kAllReduce || kind == Collective::kReduce;
+}
+
+Party all_ranks(const CollectiveCall& call, int ranks) {
+  Party party{call.kind, ranks,      call.root,
+              call.to,   call.count, static_cast<std::int64_t>(size_of(call.dtype)),
+              {}};
+  const int leaves = call.leaves > 0 ? call.leaves : ranks;
+  for (int rank = 0; has_rows(call.kind) && rank < ranks; ++rank) {
+    party.rows.push_back(rows_of(partition(leaves, ranks, rank)));
+  }
+  return party;
+}
+
+// Pieces of `count` elements that one member announces.
+std::int64_t announced_pieces(const Party& party, int rank) {
+  switch (party.kind) {
+    case Collective::kAllReduce:
+    case Collective::kReduce:
+      return party.rows[rank];
+    case Collective::kReduceScatter:
+    case Collective::kAllToAll:
+      return party.size;
+    case Collective::kScatter:
+      return rank == party.root ? party.size : 0;
+    case Collective::kBroadcast:
+    case Collective::kSend:
+      return rank == party.root ? 1 : 0;
+    case Collective::kAllGather:
+    case Collective::kGather:
+      return 1;
+    case Collective::kBarrier:
+      return 0;
+  }
+  return 0;
+}
+
+bool travels_inline(const Party& party) {
+  std::int64_t most = 0;
+  for (int rank = 0; rank < party.size; ++rank) {
+    most = std::max(most, announced_pieces(party, rank));
+  }
+  return most * party.bytes() <= kInlineBytes;
+}
+
+// Bytes of a row that `rank` sums: its slices of all pieces.
+std::int64_t summed_bytes(const Party& party, int rank) {
+  const auto slice = [&](std::int64_t piece) {
+    return partition_aligned(piece, party.size, rank, kLineBytes / party.element_bytes).size();
+  };
+  const std::int64_t piece = party.reduced_piece();
+  return (party.count / piece * slice(piece) + slice(party.count % piece)) * party.element_bytes;
+}
+
+// Data, not announcements.
+std::int64_t bytes_between(const Party& party, int from, int to) {
+  if (from == to) return 0;
+  const auto broadcast_slice = [&](int rank) {
+    return partition(party.count, party.size, rank).size() * party.element_bytes;
+  };
+  switch (party.kind) {
+    case Collective::kAllReduce:
+      return party.rows[from] * summed_bytes(party, to) + summed_bytes(party, from);
+    case Collective::kReduce:
+      return party.rows[from] * summed_bytes(party, to) +
+             (to == party.root ? summed_bytes(party, from) : 0);
+    case Collective::kReduceScatter:
+    case Collective::kAllGather:
+    case Collective::kAllToAll:
+      return party.bytes();
+    case Collective::kBroadcast:
+      if (party.broadcasts_flat()) return from == party.root ? party.bytes() : 0;
+      if (to == party.root) return 0;
+      return broadcast_slice(from) + (from == party.root ? broadcast_slice(to) : 0);
+    case Collective::kGather:
+      return to == party.root ? party.bytes() : 0;
+    case Collective::kScatter:
+      return from == party.root ? party.bytes() : 0;
+    case Collective::kSend:
+      return from == party.root && to == party.to ? party.bytes() : 0;
+    case Collective::kBarrier:
+      return 0;
+  }
+  return 0;
+}
+
+std::int64_t phases_of(const Party& party) {
+  if (party.size == 1 || party.count == 0) return 0;
+  switch (party.kind) {
+    case Collective::kAllReduce:
+    case Collective::kReduce:
+      // The sums of one piece are handed out while the terms of the next one come.
+      return divide_up(party.count, party.reduced_piece()) + 1;
+    case Collective::kReduceScatter:
+      return divide_up(party.count, kPieceBytes / party.element_bytes);
+    case Collective::kBroadcast:
+      return party.broadcasts_flat() ? 1 : 2;
+    case Collective::kSend:
+      return party.root == party.to ? 0 : 1;
+    case Collective::kAllGather:
+    case Collective::kAllToAll:
+    case Collective::kGather:
+    case Collective::kScatter:
+      return 1;
+    case Collective::kBarrier:
+      return 0;
+  }
+  return 0;
+}
+
+void add_data(const Party& party, int rank, std::int64_t times, Traffic& traffic) {
+  for (int peer = 0; peer < party.size; ++peer) {
+    traffic.bytes_sent += times * bytes_between(party, rank, peer);
+    traffic.bytes_received += times * bytes_between(party, peer, rank);
+  }
+}
+
+Traffic announcements_of(const Party& party, int rank) {
+  Traffic traffic;
+  const bool sends = party.kind == Collective::kSend;
+  const bool speaks = !sends || (rank == party.root && rank != party.to);
+  if (!speaks) return traffic;
+  traffic.announcements = sends ? 1 : party.size - 1;
+  const std::int64_t payload =
+      travels_inline(party) ? announced_pieces(party, rank) * party.bytes() : 0;
+  traffic.announced_bytes = traffic.announcements * (kHeaderBytes + payload);
+  return traffic;
+}
+
+/// Ranks on hosts, consecutive on each.
+struct Layout {
+  std::span<const int> ranks_of_host;
+
+  int hosts() const { return static_cast<int>(ranks_of_host.size()); }
+  int ranks() const { return first_of(hosts()); }
+  int first_of(int host) const {
+    return std::accumulate(ranks_of_host.begin(), ranks_of_host.begin() + host, 0);
+  }
+  int host_of(int rank) const {
+    int host = 0;
+    while (rank >= first_of(host + 1)) ++host;
+    return host;
+  }
+  /// Ranks of each host that carry data to the others.
+  int rails() const { return *std::min_element(ranks_of_host.begin(), ranks_of_host.end()); }
+  /// Ranks of `host` that its local-th rank carries data for.
+  std::int64_t served(int host, int local) const {
+    return divide_up(ranks_of_host[host] - local, rails());
+  }
+};
+
+bool goes_by_hosts(const CollectiveCall& call, const Layout& layout) {
+  if (layout.hosts() == layout.ranks()) return false;
+  switch (call.kind) {
+    case Collective::kAllReduce:
+    case Collective::kReduce:
+    case Collective::kReduceScatter:
+    case Collective::kAllGather:
+    case Collective::kBroadcast:
+      return !travels_inline(all_ranks(call, layout.ranks()));
+    default:
+      return false;
+  }
+}
+
+// Elements that go through shared memory at a time.
+std::int64_t staged_piece(const CollectiveCall& call, const Layout& layout) {
+  std::int64_t rows = 1;
+  if (has_rows(call.kind)) {
+    const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
+    rows = 1 + *std::max_element(all.begin(), all.end());
+  } else if (call.kind == Collective::kAllGather) {
+    for (int host = 0; host < layout.hosts(); ++host) rows += layout.served(host, 0);
+  } else if (call.kind == Collective::kReduceScatter) {
+    std::int64_t most = 0;
+    for (int host = 0; host < layout.hosts(); ++host) {
+      most = std::max(most, layout.served(host, 0));
+    }
+    rows = layout.ranks() + most;
+  }
+  return kStageBytes / rows / kLineBytes * kLineBytes /
+         static_cast<std::int64_t>(size_of(call.dtype));
+}
+
+// Partial sums of f16 and bf16 cross between hosts in f32.
+std::int64_t partial_bytes(DType dtype) {
+  return std::max<std::int64_t>(static_cast<std::int64_t>(size_of(dtype)),
+                                dtype == DType::kF16 || dtype == DType::kBF16 ? 4 : 0);
+}
+
+std::vector<int> rows_of_hosts(const CollectiveCall& call, const Layout& layout) {
+  const int leaves = has_rows(call.kind) && call.leaves > 0 ? call.leaves : layout.ranks();
+  std::vector<int> rows;
+  for (int host = 0; host < layout.hosts(); ++host) {
+    const int first = layout.first_of(host);
+    const int last = layout.first_of(host + 1) - 1;
+    rows.push_back(rows_of({partition(leaves, layout.ranks(), first).begin,
+                            partition(leaves, layout.ranks(), last).end}));
+  }
+  return rows;
+}
+
+/// The local-th ranks of all hosts, which carry their slice of a piece.
+Party rail_of(const CollectiveCall& call, const Layout& layout, std::int64_t piece, int local) {
+  const auto element = static_cast<std::int64_t>(size_of(call.dtype));
+  Party rail{call.kind,
+             layout.hosts(),
+             layout.host_of(call.root),
+             0,
+             partition_aligned(piece, layout.rails(), local, kLineBytes / element).size(),
+             element,
+             {}};
+  if (has_rows(call.kind)) {
+    // Whoever is the root, all hosts learn the sum.
+    rail.kind = Collective::kAllReduce;
+    rail.element_bytes = partial_bytes(call.dtype);
+    rail.rows = rows_of_hosts(call, layout);
+  }
+  return rail;
+}
+
+std::int64_t phases_by_hosts(const CollectiveCall& call, const Layout& layout) {
+  const std::int64_t piece = staged_piece(call, layout);
+  const std::int64_t turns = divide_up(divide_up(call.count, piece), kTracks);
+  const bool moves_once =
+      call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter;
+  if (moves_once) return turns;
+  return turns * phases_of(rail_of(call, layout, std::min(piece, call.count), 0));
+}
+
+void add_data_by_hosts(const CollectiveCall& call, const Layout& layout, int rank,
+                       Traffic& traffic) {
+  const int host = layout.host_of(rank);
+  const int local = rank - layout.first_of(host);
+  if (local >= layout.rails()) return;
+  if (call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter) {
+    const bool gathers = call.kind == Collective::kAllGather;
+    const auto element = static_cast<std::int64_t>(size_of(call.dtype));
+    const std::int64_t bytes = call.count * (gathers ? element : partial_bytes(call.dtype));
+    const std::vector<int> rows = rows_of_hosts(call, layout);
+    const auto between = [&](int from, int to) {
+      return bytes * (gathers ? layout.served(from, local) : rows[from] * layout.served(to, local));
+    };
+    for (int other = 0; other < layout.hosts(); ++other) {
+      if (other == host) continue;
+      traffic.bytes_sent += between(host, other);
+      traffic.bytes_received += between(other, host);
+    }
+    return;
+  }
+  const std::int64_t piece = staged_piece(call, layout);
+  add_data(rail_of(call, layout, piece, local), host, call.count / piece, traffic);
+  add_data(rail_of(call, layout, call.count % piece, local), host, 1, traffic);
+}
+
+// The part of a rank's announcements that leaves its host.
+std::int64_t announced_elsewhere(const CollectiveCall& call, const Layout& layout, int rank,
+                                 std::int64_t announced_bytes) {
+  const int host = layout.host_of(rank);
+  if (call.kind == Collective::kSend) return layout.host_of(call.to) == host ? 0 : announced_bytes;
+  const int ranks = layout.ranks();
+  return announced_bytes / (ranks - 1) * (ranks - layout.ranks_of_host[host]);
+}
+
+double seconds(std::int64_t phases, std::int64_t bytes, const Link& link) {
+  return static_cast<double>(1 + phases) * link.latency_seconds +
+         static_cast<double>(bytes) / link.bytes_per_second;
+}
+
+}  // namespace
+
+Traffic over_messages(const CollectiveCall& call, int ranks, int rank) {
+  const Party party = all_ranks(call, ranks);
+  Traffic traffic = announcements_of(party, rank);
+  if (travels_inline(party)) return traffic;
+  traffic.phases = phases_of(party);
+  add_data(party, rank, 1, traffic);
+  return traffic;
+}
+
+Traffic over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host, int rank) {
+  const Layout layout{ranks_of_host};
+  if (layout.hosts() == 1) return {};
+  if (!goes_by_hosts(call, layout)) return over_messages(call, layout.ranks(), rank);
+  Traffic traffic = announcements_of(all_ranks(call, layout.ranks()), rank);
+  traffic.phases = phases_by_hosts(call, layout);
+  add_data_by_hosts(call, layout, rank, traffic);
+  return traffic;
+}
+
+double least_all_reduce_bytes(double bytes, int ranks) {
+  return 2.0 * (ranks - 1) / ranks * bytes;
+}
+
+double seconds_over_messages(const CollectiveCall& call, int ranks, const Link& link) {
+  if (ranks == 1) return 0;
+  std::int64_t busiest = 0;
+  std::int64_t phases = 0;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Traffic traffic = over_messages(call, ranks, rank);
+    busiest = std::max(
+        busiest, traffic.announced_bytes + std::max(traffic.bytes_sent, traffic.bytes_received));
+    phases = traffic.phases;
+  }
+  return seconds(phases, busiest, link);
+}
+
+double seconds_over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host,
+                          const Link& link) {
+  const Layout layout{ranks_of_host};
+  if (layout.hosts() == 1) return 0;
+  const int ranks = layout.ranks();
+  const Party party = all_ranks(call, ranks);
+  const bool by_hosts = goes_by_hosts(call, layout);
+  std::vector<Traffic> hosts(layout.hosts());
+  for (int rank = 0; rank < ranks; ++rank) {
+    const int host = layout.host_of(rank);
+    Traffic& of_host = hosts[host];
+    const Traffic traffic = over_hosts(call, ranks_of_host, rank);
+    of_host.phases = traffic.phases;
+    of_host.announced_bytes += announced_elsewhere(call, layout, rank, traffic.announced_bytes);
+    if (by_hosts) {
+      of_host.bytes_sent += traffic.bytes_sent;
+      of_host.bytes_received += traffic.bytes_received;
+      continue;
+    }
+    for (int peer = 0; traffic.phases > 0 && peer < ranks; ++peer) {
+      if (layout.host_of(peer) == host) continue;
+      of_host.bytes_sent += bytes_between(party, rank, peer);
+      of_host.bytes_received += bytes_between(party, peer, rank);
+    }
+  }
+  std::int64_t busiest = 0;
+  for (const Traffic& host : hosts) {
+    busiest =
+        std::max(busiest, host.announced_bytes + std::max(host.bytes_sent, host.bytes_received));
+  }
+  return seconds(hosts[0].phases, busiest, link);
+}
+
+}  // namespace trireme::cost
