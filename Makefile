@@ -1,17 +1,18 @@
 # The short way in. What each target does is in scripts/ and CMakePresets.json.
 
-.PHONY: help build run test format clean
+.PHONY: help build run test test-torch2 format clean
 .DEFAULT_GOAL := help
 
 program := build/release/trireme
 configured := build/release/build.ninja
 
 help:
-	@echo "make build    install what is missing and build $(program)"
-	@echo "make run      build, fetch Fashion-MNIST and train a small network on all cores"
-	@echo "make test     build and run every test: release, sanitizers, fuzz targets, format"
-	@echo "make format   format the sources"
-	@echo "make clean    remove build/ (fetched data stays in .cache/)"
+	@echo "make build       install what is missing and build $(program)"
+	@echo "make run         build, fetch Fashion-MNIST and train a small network on all cores"
+	@echo "make test        build and run every test: release, sanitizers, fuzz targets, format"
+	@echo "make test-torch2 build and run the release's tests on libtorch 2.6, in a Debian 13 under .cache/"
+	@echo "make format      format the sources"
+	@echo "make clean       remove build/ (fetched data stays in .cache/)"
 
 build:
 	@scripts/install-dependencies.sh
@@ -25,6 +26,9 @@ run: build
 test:
 	@scripts/install-dependencies.sh --test
 	@scripts/test.sh
+
+test-torch2:
+	@scripts/test-torch2.sh
 
 format:
 	@git ls-files -z '*.h' '*.cpp' | xargs -0 -r clang-format -i
