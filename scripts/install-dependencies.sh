@@ -14,7 +14,7 @@ if [[ ${1:-} == --test ]]; then
     libgtest-dev libgmock-dev librapidcheck-dev
     clang clang-format clang-tidy libclang-rt-dev
     openmpi-bin libopenmpi-dev mpich libmpich-dev
-    tmux procps python3 git
+    tmux procps iproute2 python3 git
   )
 elif [[ $# -gt 0 ]]; then
   echo "usage: $0 [--test]" >&2

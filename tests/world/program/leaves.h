@@ -1,0 +1,54 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace trireme::test {
+
+/// What the ranks of world_program sum, and the sum itself, taken slowly by one process.
+
+constexpr std::int64_t kLeafElements = 1'000'003;
+constexpr int kLeaves = 12;
+
+/// Element i of leaf `leaf`: of either sign and of any size from 2^-12 to 2^12, so that a sum in
+/// another order has other bits.
+inline float leaf_value(int leaf, std::int64_t i) {
+  // SplitMix64 (Steele et al. 2014).
+  std::uint64_t x = (static_cast<std::uint64_t>(leaf) << 40) + static_cast<std::uint64_t>(i);
+  x = (x + 1) * 0x9e3779b97f4a7c15;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  x ^= x >> 31;
+  const auto mantissa = static_cast<float>(static_cast<std::int32_t>(x >> 32)) * 0x1p-31f;
+  return std::ldexp(mantissa, static_cast<int>(x % 25) - 12);
+}
+
+/// Element i of the sum of `count` leaves from `first` on: the largest power of two of them that
+/// leaves some over, and those.
+inline float sum_of_leaves(int first, int count, std::int64_t i) {
+  if (count == 1) return leaf_value(first, i);
+  const auto left = static_cast<int>(std::bit_ceil(static_cast<unsigned>(count)) / 2);
+  return sum_of_leaves(first, left, i) + sum_of_leaves(first + left, count - left, i);
+}
+
+inline std::vector<float> sum_of_leaves(int first, int count) {
+  std::vector<float> sum(kLeafElements);
+  for (std::int64_t i = 0; i < kLeafElements; ++i) sum[i] = sum_of_leaves(first, count, i);
+  return sum;
+}
+
+/// FNV-1a over the bytes.
+inline std::uint64_t checksum(const std::vector<float>& values) {
+  std::uint64_t hash = 14695981039346656037ull;
+  const std::string_view bytes(reinterpret_cast<const char*>(values.data()),
+                               values.size() * sizeof(float));
+  for (const char byte : bytes) {
+    hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
+  }
+  return hash;
+}
+
+}  // namespace trireme::test
