@@ -7,6 +7,7 @@
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/comm/mesh.h"
 #include "trireme/data/loader.h"
 #include "trireme/data/sampler.h"
 #include "trireme/optim/clip.h"
