@@ -314,6 +314,54 @@ TEST(Cost, EachHostOfTwoSendsAnAllReducedBufferOnceWhateverItsRanks) {
   }
 }
 
+// Counts that divide evenly, so that the closed forms of docs/algorithms.md are exact.
+TEST(Cost, TheTableOverMessagesHolds) {
+  for (const int p : {3, 4, 8}) {
+    const std::int64_t count = std::int64_t{131'072} * p;
+    const std::int64_t bytes = 4 * count;
+    const auto sent = [&](Collective kind, int rank, int leaves = 0) {
+      const CollectiveCall call{kind, count, DType::kF32, 0, p - 1, leaves};
+      return over_messages(call, p, rank).bytes_sent;
+    };
+    EXPECT_EQ(sent(Collective::kAllReduce, 1), 2 * (p - 1) * bytes / p);
+    // Rank 1 holds leaves 3, 4 and 5: two nodes.
+    EXPECT_EQ(sent(Collective::kAllReduce, 1, 3 * p), 3 * (p - 1) * bytes / p);
+    EXPECT_EQ(sent(Collective::kReduce, 0), (p - 1) * bytes / p);
+    EXPECT_EQ(sent(Collective::kReduce, 1), bytes);
+    EXPECT_EQ(sent(Collective::kReduceScatter, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(Collective::kAllGather, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(Collective::kAllToAll, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(Collective::kBroadcast, 0), 2 * (p - 1) * bytes / p);
+    EXPECT_EQ(sent(Collective::kBroadcast, 1), (p - 2) * bytes / p);
+    EXPECT_EQ(sent(Collective::kGather, 0), 0);
+    EXPECT_EQ(sent(Collective::kGather, 1), bytes);
+    EXPECT_EQ(sent(Collective::kScatter, 0), (p - 1) * bytes);
+    EXPECT_EQ(sent(Collective::kScatter, 1), 0);
+    EXPECT_EQ(sent(Collective::kSend, 0), bytes);
+  }
+}
+
+TEST(Cost, TheTableOverHostsHolds) {
+  const std::vector<int> hosts(4, 2);  // H = 4, C = 2, m = 1
+  const std::int64_t count = 1 << 20;
+  const std::int64_t bytes = 4 * count;
+  const auto sent = [&](Collective kind, int rank, DType dtype = DType::kF32) {
+    const CollectiveCall call{kind, count * 4 / static_cast<std::int64_t>(size_of(dtype)), dtype};
+    return over_hosts(call, hosts, rank).bytes_sent;
+  };
+  EXPECT_EQ(sent(Collective::kAllReduce, 3), 2 * 3 * bytes / 4 / 2);
+  EXPECT_EQ(sent(Collective::kAllReduce, 3, DType::kBF16), 2 * 3 * (2 * bytes) / 4 / 2);
+  EXPECT_EQ(sent(Collective::kReduceScatter, 3, DType::kF64), 3 * bytes);
+  EXPECT_EQ(sent(Collective::kAllGather, 3), 3 * bytes);
+  EXPECT_EQ(sent(Collective::kBroadcast, 1), 2 * 3 * bytes / 4 / 2);
+  EXPECT_EQ(sent(Collective::kBroadcast, 2), 2 * bytes / 4 / 2);
+  // One host of three: its third rank sends nothing, the first one serves it.
+  const int unequal[] = {2, 3};
+  const CollectiveCall gather{Collective::kAllGather, count};
+  EXPECT_EQ(over_hosts(gather, unequal, 2).bytes_sent, 2 * bytes);
+  EXPECT_EQ(over_hosts(gather, unequal, 4).bytes_sent, 0);
+}
+
 TEST(Cost, AllReduceSendsTheLeastBytesThatAnAlgorithmCan) {
   // A slice is cut between lines, and the last line may be short.
   constexpr double kRounding = 2 * 64;
