@@ -3,13 +3,13 @@
 #
 #   scripts/test-torch2.sh [CTEST OPTION ...]     -R Communicator: a part of the tests
 #
-#   .cache/trixie         the system: made by debootstrap once, 2.6 GB with the packages, then reused
+#   .cache/trixie         the system: made by debootstrap once, 2.6 GB with its packages; reused
 #   .cache/trixie-build   the build folder, and the tests' records
 #   .cache/trixie-ccache  compiled objects
 #
 # Needs root, and Debian's archive the first time. The sources are there under their own path,
-# read-only. Everything runs in namespaces of its own: mounts and processes end with this script,
-# however it ends. -O1: what differs between two versions shows without optimisation, and sooner.
+# read-only but for .cache. Everything runs in namespaces of its own: mounts and processes end with
+# this script, however it ends. -O1: what differs between two versions shows as well, and sooner.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,10 +19,9 @@ build=$source/.cache/trixie-build
 ccache=$source/.cache/trixie-ccache
 mirror=http://deb.debian.org/debian
 
-# What runs inside; $1: the build folder, then ctest's options.
+# What runs inside, with ctest's options.
 inside() {
-  local build=$1 jobs
-  shift
+  local jobs
   # The first process of a PID namespace takes the signals that it asks for.
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -38,20 +37,17 @@ inside() {
 
 # Mounts what the system inside needs, and goes on there; only in a mount namespace of its own.
 enter() {
-  local folder
   mkdir -p "$system$source"
   mount --bind "$source" "$system$source"
   mount -o remount,bind,ro "$system$source"
-  for folder in "$build" "$ccache"; do
-    mount --bind "$folder" "$system$folder"
-  done
+  mount --bind "$source/.cache" "$system$source/.cache"
   mount -t proc proc "$system/proc"
   mount --rbind /sys "$system/sys"
   mount --rbind /dev "$system/dev"
   cp /etc/resolv.conf "$system/etc/resolv.conf"
   exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 TERM="${TERM:-dumb}" CCACHE_DIR="$ccache" \
-    chroot "$system" "$source/scripts/test-torch2.sh" --inside "$build" "$@"
+    chroot "$system" "$source/scripts/test-torch2.sh" --inside "$@"
 }
 
 case ${1:-} in
@@ -71,6 +67,7 @@ if [[ $EUID -ne 0 ]]; then
   exit 1
 fi
 if ! command -v debootstrap >/dev/null; then
+  apt-get -q update
   DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends debootstrap
 fi
 if [[ ! -d $system ]]; then
@@ -81,4 +78,5 @@ if [[ ! -d $system ]]; then
   mv "$system.partial" "$system"
 fi
 mkdir -p "$build" "$ccache"
-exec nice -n 15 unshare --mount --pid --fork --kill-child "$0" --enter "$@"
+exec nice -n 15 unshare --mount --pid --fork --kill-child \
+  "$source/scripts/test-torch2.sh" --enter "$@"

@@ -134,7 +134,9 @@ TEST_P(Movement, NoRankPassesABarrierBeforeAllHaveCome) {
       reached[world.rank()] = round;
       world.barrier();
       for (int peer = 0; peer < world.size(); ++peer) {
-        if (share_mappings()) ASSERT_EQ(reached[peer], round);
+        if (share_mappings()) {
+          ASSERT_EQ(reached[peer], round);
+        }
       }
       world.barrier();
     }

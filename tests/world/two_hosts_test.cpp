@@ -21,8 +21,9 @@ using testing::Not;
 /// The ranks of one world, host by host, with torchrun's variables.
 class Ranks {
  public:
-  /// `on_hosts`: how many ranks each host has.
-  Ranks(const TestHosts& hosts, const std::vector<int>& on_hosts, const Command& arguments) {
+  /// `on_hosts`: how many ranks each host has. `name_of_itself`: what the first host calls itself.
+  Ranks(const TestHosts& hosts, const std::vector<int>& on_hosts, const Command& arguments,
+        const std::string& name_of_itself = {}) {
     int world_size = 0;
     for (const int ranks : on_hosts) world_size += ranks;
     for (int host = 0; host < static_cast<int>(on_hosts.size()); ++host) {
@@ -30,6 +31,7 @@ class Ranks {
         // Nobody else is in these networks: any port is free.
         Variables variables = torchrun_variables(static_cast<int>(ranks_.size()), world_size,
                                                  hosts.address(0), 29500);
+        if (host == 0 && !name_of_itself.empty()) variables["MASTER_ADDR"] = name_of_itself;
         variables["LOCAL_RANK"] = std::to_string(local);
         variables["LOCAL_WORLD_SIZE"] = std::to_string(on_hosts[host]);
         ranks_.push_back(hosts.start(host, world_program(arguments), variables));
@@ -92,6 +94,15 @@ TEST(ThreeHosts, OfTwoRanksOneRankAndOneRankSumToTheBitsOfOneHost) {
   const TestHosts hosts(3);
   expect_sums(Ranks(hosts, {2, 1, 1}, {"sum"}).wait(),
               "gloo, 4 ranks on 3 hosts that share memory, sums in tree order");
+}
+
+// As with Debian's /etc/hosts, and in the first pod of some Kubernetes jobs.
+TEST(TwoHosts, TheFirstHostMayKnowItselfByALoopbackAddress) {
+  const TestHosts hosts(2);
+  for (const char* name : {"localhost", "127.0.1.1"}) {
+    expect_sums(Ranks(hosts, {2, 1}, {"--timeout", "10000", "sum"}, name).wait(),
+                "gloo, 3 ranks on 2 hosts that share memory, sums in tree order");
+  }
 }
 
 TEST(TwoHosts, AKilledRankIsNamedOnBothHosts) {

@@ -27,12 +27,23 @@ Command by_mpirun(int ranks, const Command& program) {
   return joined({TRIREME_MPIEXEC, "-n", std::to_string(ranks)}, program);
 }
 
+std::filesystem::path trireme_program() {
+  return TRIREME_PROGRAM;
+}
+
+std::filesystem::path mpirun_program() {
+  return TRIREME_MPIEXEC;
+}
+
 // MPICH needs no telling.
 Variables mpirun_variables() {
   return {{"OMPI_ALLOW_RUN_AS_ROOT", "1"},
           {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
           {"OMPI_MCA_rmaps_base_oversubscribe", "1"},
-          {"OMPI_MCA_hwloc_base_binding_policy", "none"}};
+          {"OMPI_MCA_hwloc_base_binding_policy", "none"},
+          // Open MPI 5
+          {"PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"},
+          {"PRTE_MCA_hwloc_default_binding_policy", "none"}};
 }
 
 std::filesystem::path deploy_folder() {

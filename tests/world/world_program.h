@@ -15,6 +15,10 @@ Command world_program(const Command& arguments);
 Command by_trireme_run(int ranks, const Command& program);
 Command by_mpirun(int ranks, const Command& program);
 
+/// The program trireme, and mpirun of the MPI that it was built with.
+std::filesystem::path trireme_program();
+std::filesystem::path mpirun_program();
+
 /// What mpirun must see to start more ranks than cores, as root.
 Variables mpirun_variables();
 

@@ -14,7 +14,7 @@ namespace trireme::message {
 enum class FrameKind : std::uint8_t {
   kPost,     ///< a rank has started collective `number`; the data of a small one is the payload
   kMessage,  ///< a send: its payload follows as data
-  kVerdict,  ///< this communicator is over; payload: why
+  kVerdict,  ///< this communicator is over, from operation call.count on; payload: why
   kLeave,    ///< the sender has destroyed this communicator
   kAlive,    ///< nothing to say
   kGoodbye,  ///< the sender goes; what comes after is no loss
@@ -28,7 +28,6 @@ constexpr std::size_t kInlineBytes = 1024;
 struct Frame {
   struct Header {
     FrameKind kind = FrameKind::kAlive;
-    std::uint8_t is_usage_error = 0;  ///< of a verdict
     std::uint16_t payload_bytes = 0;
     std::uint32_t channel = 0;  ///< the communicator
     std::uint64_t number = 0;   ///< of the operation; rank at fault + 1 of a verdict

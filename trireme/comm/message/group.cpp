@@ -198,6 +198,7 @@ Work Group::start(const Operation& operation) {
   auto ticket = std::make_shared<Ticket>();
   const std::uint64_t number = ++started_;
   const Frame post = post_of(operation, number);
+  unfinished_.insert(number);
   peers_[rank()].posts.emplace(number, post);
   lanes_[number % lanes_.size()].jobs.push_back({operation, number, ticket});
   changed_.notify_all();
@@ -251,19 +252,25 @@ void Group::run_lane(int index) {
     changed_.wait(lock, [&] { return closing_ || !lane.jobs.empty(); });
     if (lane.jobs.empty()) return;
     const Job job = lane.jobs.front();
+    bool done = false;
     if (!error_) {
       lock.unlock();
-      carry_out(job, index);
+      done = carry_out(job, index);
       lock.lock();
     }
     lane.jobs.pop_front();
-    job.ticket->error = error_;
+    unfinished_.erase(job.number);
+    if (!done) job.ticket->error = error_;
     job.ticket->done = true;
     changed_.notify_all();
+    lock.unlock();
+    heed_verdict();
+    lock.lock();
   }
 }
 
-void Group::carry_out(const Job& job, int lane) {
+// False if it failed: the communicator is then over.
+bool Group::carry_out(const Job& job, int lane) {
   const Operation& operation = job.operation;
   const Deadline late = deadline();
   try {
@@ -276,6 +283,7 @@ void Group::carry_out(const Job& job, int lane) {
       } else {
         move(operation, lane);
       }
+      return true;
     } catch (const CommError& error) {
       // The transport counts in its own ranks, and knows nothing of calls.
       throw_if_over();
@@ -284,10 +292,20 @@ void Group::carry_out(const Job& job, int lane) {
       throw_for(culprit, operation, job.number, late);
     }
   } catch (const UsageError&) {
-    end(std::current_exception(), false);
+    fail(job, std::current_exception(), false);
   } catch (const Error&) {
-    end(std::current_exception(), true);
+    fail(job, std::current_exception(), true);
   }
+  return false;
+}
+
+// Operations before this one may still succeed: their ranks had come.
+void Group::fail(const Job& job, const std::exception_ptr& error, bool tell) {
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return error_ || first_unfinished() == job.number; });
+  }
+  end(error, tell);
 }
 
 // Waits until every rank has come to this operation and compares what they call. In the order of
@@ -415,12 +433,14 @@ void Group::on_frame(int from, const Frame& frame) {
       peer.left = true;
       break;
     case FrameKind::kVerdict: {
+      if (!verdict_) {
+        const std::string why(frame.text());
+        const int culprit = static_cast<int>(frame.header.number) - 1;
+        verdict_ = std::make_exception_ptr(CommError(why, culprit));
+        verdict_from_ = static_cast<std::uint64_t>(frame.header.call.count);
+      }
       lock.unlock();
-      const std::string why(frame.text());
-      const int culprit = static_cast<int>(frame.header.number) - 1;
-      end(frame.header.is_usage_error ? std::make_exception_ptr(UsageError(why))
-                                      : std::make_exception_ptr(CommError(why, culprit)),
-          false);
+      heed_verdict();
       return;
     }
     case FrameKind::kAlive:
@@ -455,22 +475,38 @@ std::string Group::name(int rank) const {
                             : fmt::format("rank {} (rank {} of the world)", rank, world_rank);
 }
 
+std::uint64_t Group::first_unfinished() const {
+  return unfinished_.empty() ? started_ + 1 : *unfinished_.begin();
+}
+
+void Group::heed_verdict() {
+  std::exception_ptr error;
+  {
+    const std::lock_guard lock(mutex_);
+    if (verdict_ && !error_ && first_unfinished() >= verdict_from_) error = verdict_;
+  }
+  if (error) end(error, false);
+}
+
 void Group::end(std::exception_ptr error, bool tell) {
+  std::uint64_t first = 0;
   {
     const std::lock_guard lock(mutex_);
     if (error_) return;
+    first = first_unfinished();
     error_ = error;
     messages_->end(error);
     changed_.notify_all();
   }
   transfers_.abort();
-  if (tell) say_to_all(verdict_of(error));
+  if (tell) say_to_all(verdict_of(error, first));
   on_end(error);
 }
 
-Frame Group::verdict_of(const std::exception_ptr& error) const {
+Frame Group::verdict_of(const std::exception_ptr& error, std::uint64_t first) const {
   Frame frame;
   frame.header = {.kind = FrameKind::kVerdict};
+  frame.header.call.count = static_cast<std::int64_t>(first);
   try {
     std::rethrow_exception(error);
   } catch (const CommError& known) {

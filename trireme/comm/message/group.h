@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <thread>
 #include <vector>
@@ -121,7 +122,8 @@ class Group : public Communicator, private Listener {
   Frame post_of(const Operation& operation, std::uint64_t number) const;
   bool travels_inline(const Operation& operation) const;
   void run_lane(int lane);
-  void carry_out(const Job& job, int lane);
+  bool carry_out(const Job& job, int lane);
+  void fail(const Job& job, const std::exception_ptr& error, bool tell);
   std::vector<Frame> match(const Job& job);
   int first_missing(std::uint64_t number) const;
   int first_lost() const;
@@ -133,7 +135,9 @@ class Group : public Communicator, private Listener {
   std::string name(int rank) const;
 
   void end(std::exception_ptr error, bool tell);
-  Frame verdict_of(const std::exception_ptr& error) const;
+  Frame verdict_of(const std::exception_ptr& error, std::uint64_t first) const;
+  std::uint64_t first_unfinished() const;
+  void heed_verdict();
   void say_to_all(const Frame& frame);
 
   std::shared_ptr<Hub> hub_;
@@ -145,11 +149,16 @@ class Group : public Communicator, private Listener {
   std::condition_variable changed_;
   std::vector<Peer> peers_;
   std::uint64_t started_ = 0;
+  std::set<std::uint64_t> unfinished_;  // numbers of operations
   std::uint64_t setup_operations_ = 0;
   std::uint64_t matched_ = 0;  // all ranks have called operations up to this one, and alike
   std::vector<Lane> lanes_;
   bool closing_ = false;
   std::exception_ptr error_;  // once this communicator is over
+  // What another rank has found: it ends operation verdict_from_ and all that follow, but not those
+  // before it, which that rank has done.
+  std::exception_ptr verdict_;
+  std::uint64_t verdict_from_ = 0;
   Transfers transfers_;
   std::unique_ptr<Messages> messages_;
 };

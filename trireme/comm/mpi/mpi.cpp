@@ -160,7 +160,7 @@ std::chrono::microseconds MpiTransport::nap_of_listener() const {
 
 void MpiTransport::stir(const Frame& frame) {
   // Some rank does not come or is lost: it may not come to the end of the program either.
-  if (frame.header.kind == message::FrameKind::kVerdict && !frame.header.is_usage_error) {
+  if (frame.header.kind == message::FrameKind::kVerdict) {
     engine_.note_failure();
   }
   if (frame.header.kind != message::FrameKind::kAlive) stirred_ = Clock::now();

@@ -27,6 +27,17 @@ constexpr milliseconds kOneTry{2000};
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
+Addresses parse(const std::string& numbers) {
+  addrinfo hints{};
+  hints.ai_family = AF_UNSPEC;
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  // Any port: a datagram's socket connects without sending.
+  if (getaddrinfo(numbers.c_str(), "9", &hints, &found) != 0) found = nullptr;
+  return {found, &freeaddrinfo};
+}
+
 // Sets `trouble` where the name has no address (yet: a pod's name comes with the pod).
 Addresses resolve(const Rendezvous& rendezvous, std::string& trouble) {
   addrinfo hints{};
@@ -121,6 +132,18 @@ std::string address_towards_master(const Rendezvous& rendezvous, Clock::time_poi
       "runs there and that MASTER_ADDR and MASTER_PORT are the same on all ranks",
       rendezvous.rank, rendezvous.world_size, endpoint_of(rendezvous),
       static_cast<double>(rendezvous.timeout.count()) / 1000, trouble));
+}
+
+bool is_loopback(const std::string& address) {
+  return address.starts_with("127.") || address == "::1" || address.starts_with("::ffff:127.");
+}
+
+std::string address_towards(const std::string& peer) {
+  const Addresses address = parse(peer);
+  if (!address) return {};
+  const FileDescriptor socket(::socket(address->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (connect(socket.fd(), address->ai_addr, address->ai_addrlen) != 0) return {};
+  return own_address(socket);
 }
 
 }  // namespace trireme::c10d

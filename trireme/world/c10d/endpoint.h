@@ -15,4 +15,10 @@ void require_free_port(const Rendezvous& rendezvous);
 std::string address_towards_master(const Rendezvous& rendezvous,
                                    std::chrono::steady_clock::time_point deadline);
 
+/// Is this address, written in numbers, one that only its own host reaches?
+bool is_loopback(const std::string& address);
+
+/// The address of this host by which it reaches `peer`, written in numbers; empty if it does not.
+std::string address_towards(const std::string& peer);
+
 }  // namespace trireme::c10d

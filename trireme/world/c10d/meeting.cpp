@@ -63,12 +63,27 @@ milliseconds Meeting::left() const {
 void Meeting::gather() {
   claim_rank();
   compare_greeting();
+  store_->set(fmt::format("address/{}", rendezvous_.rank), bytes_of(address_));
   store_->set(fmt::format("here/{}", rendezvous_.rank), bytes_of("yes"));
   store_->add("here", 1);
   while (store_->add("here", 0) < rendezvous_.world_size) {
     if (store_->check({"verdict"})) leave_with(read("verdict"));
     if (Clock::now() >= deadline_) raise(missing_ranks());
     std::this_thread::sleep_for(kBetweenLooks);
+  }
+  if (rendezvous_.interface_address.empty()) leave_loopback();
+}
+
+// On rank 0's host the name of that host is often a loopback address: by it other hosts do not
+// reach this one.
+void Meeting::leave_loopback() {
+  if (!is_loopback(address_)) return;
+  for (int rank = 0; rank < rendezvous_.world_size; ++rank) {
+    const std::string peer = read(fmt::format("address/{}", rank));
+    if (is_loopback(peer)) continue;
+    const std::string own = address_towards(peer);
+    if (!own.empty()) address_ = own;
+    return;
   }
 }
 

@@ -23,7 +23,7 @@ class Meeting {
  public:
   Meeting(const Rendezvous& rendezvous, std::string greeting);
 
-  /// Returns once all ranks are there and alike.
+  /// Returns once all ranks are there and alike; address() is then one that all of them reach.
   void gather();
 
   /// Rank 0 returns once all ranks have concluded: until then they need its store.
@@ -37,6 +37,7 @@ class Meeting {
  private:
   void claim_rank();
   void compare_greeting();
+  void leave_loopback();
   std::string missing_ranks();
   [[noreturn]] void raise(const std::string& verdict);
   [[noreturn]] void leave_with(const std::string& verdict);
