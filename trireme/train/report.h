@@ -15,7 +15,7 @@ struct RunDescription {
   std::int64_t evaluation_samples = 0;  ///< held back
   int ranks = 1;
   std::string communication;  ///< how they are joined: "shared memory"
-  int threads = 1;  ///< of libtorch, per rank
+  int threads = 1;            ///< of libtorch, per rank
   int virtual_workers = 1;
   std::int64_t first_step = 0;
   std::int64_t steps = 0;  ///< where the run ends
