@@ -149,24 +149,26 @@ class OverHosts final : public message::Group {
 
   void move(const Operation& operation, int lane) override {
     if (!hosts_ || !hosts::goes_by_hosts(operation)) return Group::move(operation, lane);
-    std::exception_ptr errors[kTracksPerLane];
+    std::mutex mutex;
+    std::exception_ptr error;  // the first: others follow from it
     const auto attempt = [&](int index) {
       const int track = lane * kTracksPerLane + index;
       const Exchange rail = exchange(track, rail_, hosts_->host());
       try {
         hosts::move_by_hosts(operation, *hosts_, tracks_[track], rail, index, kTracksPerLane);
       } catch (...) {
-        errors[index] = std::current_exception();
-        end_tracks(errors[index]);
+        {
+          const std::lock_guard lock(mutex);
+          if (!error) error = std::current_exception();
+        }
+        end_tracks(lane * kTracksPerLane, kTracksPerLane);
       }
     };
     // Two pieces at a time: one crosses between hosts while the other moves inside.
     std::thread second(attempt, 1);
     attempt(0);
     second.join();
-    for (const std::exception_ptr& error : errors) {
-      if (error) std::rethrow_exception(error);
-    }
+    if (error) std::rethrow_exception(error);
   }
 
   Memory do_allocate(std::size_t bytes, Where where) override {
@@ -208,14 +210,17 @@ class OverHosts final : public message::Group {
   }
 
   void on_end(const std::exception_ptr& error) override {
-    end_tracks(error);
+    end_tracks(0, kTracks);
     const std::lock_guard lock(inside_mutex_);
     if (inside_) inside_->abort(error);
   }
 
-  void end_tracks(const std::exception_ptr& error) {
+  void end_tracks(int first, int count) {
+    // It names nobody: a track counts the ranks of its host only.
+    const auto error = std::make_exception_ptr(CommError("this collective has failed"));
     const std::lock_guard lock(inside_mutex_);
-    for (Track& track : tracks_) track.inside->abort(error);
+    if (tracks_.empty()) return;
+    for (int track = first; track < first + count; ++track) tracks_[track].inside->abort(error);
   }
 
   std::mutex inside_mutex_;
