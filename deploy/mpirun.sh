@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Starts a program on several hosts by ssh, with the mpirun of Open MPI or MPICH:
+#
+#   deploy/mpirun.sh HOSTFILE RANKS program [argument ...]
+#
+# HOSTFILE: a host a line, and how many ranks it takes:
+#
+#   node1 slots=4
+#   node2 slots=4
+#
+# MPIRUN names another mpirun than the one in PATH. It must be of the MPI that trireme was built
+# with: `trireme doctor` says which.
+set -euo pipefail
+
+if [[ $# -lt 3 ]]; then
+  sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+fi
+hosts=$1
+ranks=$2
+shift 2
+mpirun=${MPIRUN:-mpirun}
+if [[ ! -r $hosts ]]; then
+  echo "$0: cannot read the host file $hosts" >&2
+  exit 2
+fi
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+# Ranks are numbered host by host, and not bound: trireme has threads beside those that compute.
+if [[ $("$mpirun" --version) != *HYDRA* ]]; then
+  exec "$mpirun" -n "$ranks" --hostfile "$hosts" --map-by slot --bind-to none \
+    -x OMP_NUM_THREADS "$@"
+fi
+# MPICH
+machines=$(mktemp)
+trap 'rm -f "$machines"' EXIT
+sed -E 's/[[:space:]]+slots=/:/' "$hosts" >"$machines"
+"$mpirun" -n "$ranks" -f "$machines" -bind-to none -genvlist OMP_NUM_THREADS "$@"
