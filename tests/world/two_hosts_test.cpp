@@ -205,13 +205,15 @@ TEST(TwoHosts, AMismatchEndsInTheSameErrorOnEveryRank) {
   }
 }
 
+// 64 MiB go each way: 0.537 s at the link's rate, 0.561 s with the headers of Ethernet, IP and TCP.
 TEST(TwoHosts, ALinkOfOneGigabitIsSharedByAllRanks) {
   const TestHosts hosts(2);
   hosts.slow_down("1gbit");
-  const std::vector<Outcome> outcomes = Ranks(hosts, {2, 2}, {"bandwidth", "64", "5"}).wait();
-  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.exit_code, 0);
-  // 64 MiB go each way: 0.537 s at the link's rate, headers not counted.
-  fmt::print("{}", outcomes[0].out);
+  for (const int on_each : {1, 2}) {
+    const auto outcomes = Ranks(hosts, {on_each, on_each}, {"bandwidth", "64", "7"}).wait();
+    for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.exit_code, 0);
+    fmt::print("{}", outcomes[0].out);
+  }
 }
 
 }  // namespace
