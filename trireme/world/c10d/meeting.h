@@ -50,6 +50,7 @@ class Meeting {
   bool serves_;
   std::chrono::steady_clock::time_point deadline_;
   std::string address_;
+  WithoutWarnings without_warnings_;
   Store store_;
 };
 

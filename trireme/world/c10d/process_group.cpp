@@ -1,9 +1,11 @@
 #include "trireme/world/c10d/process_group.h"
 
+#include <c10/util/Logging.h>
 #include <pthread.h>
 #include <signal.h>
 #include <torch/version.h>
 
+#include <atomic>
 #include <ctime>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -96,6 +98,15 @@ WithoutSigpipe::~WithoutSigpipe() {
   const timespec now{};
   sigtimedwait(&sigpipe, nullptr, &now);
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+// Added and subtracted: ranks that are threads of one process share the level.
+WithoutWarnings::WithoutWarnings() {
+  std::atomic_ref(FLAGS_caffe2_log_level).fetch_add(1);
+}
+
+WithoutWarnings::~WithoutWarnings() {
+  std::atomic_ref(FLAGS_caffe2_log_level).fetch_sub(1);
 }
 
 void leave_signals_to_others() {

@@ -57,6 +57,17 @@ class WithoutSigpipe {
   sigset_t before_;
 };
 
+/// While one of these lives, libtorch logs one level less: its store warns of every client whose
+/// address has no name, and writes to a terminal that is not ours. With glog, as in libtorch 1.13
+/// of Debian, the level was read when the program started, and nothing changes.
+class WithoutWarnings {
+ public:
+  WithoutWarnings();
+  ~WithoutWarnings();
+  WithoutWarnings(const WithoutWarnings&) = delete;
+  WithoutWarnings& operator=(const WithoutWarnings&) = delete;
+};
+
 /// The calling thread, and those that it starts, take no signals.
 void leave_signals_to_others();
 
