@@ -37,6 +37,8 @@ inside() {
 
 # Mounts what the system inside needs, and goes on there; only in a mount namespace of its own.
 enter() {
+  # Itself a mount: programs inside may then change what is mounted on their /.
+  mount --bind "$system" "$system"
   mkdir -p "$system$source"
   mount --bind "$source" "$system$source"
   mount -o remount,bind,ro "$system$source"
