@@ -42,7 +42,7 @@ struct Frame {
 
   void set_payload(std::string_view text) {
     header.payload_bytes = static_cast<std::uint16_t>(std::min(text.size(), kInlineBytes));
-    std::memcpy(payload, text.data(), header.payload_bytes);
+    if (!text.empty()) std::memcpy(payload, text.data(), header.payload_bytes);
   }
   std::string_view text() const { return {payload, header.payload_bytes}; }
 };
