@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "trireme/base/error.h"
@@ -84,6 +85,29 @@ CallSite::CallSite(Where where) : line(where.line) {
 std::string describe(const Call& call, const CallSite& site) {
   if (site.line == 0) return describe(call);
   return fmt::format("{} at {}:{}", describe(call), site.file, site.line);
+}
+
+int units_of(const Operation& operation, int ranks, int rank) {
+  switch (operation.kind) {
+    case OpKind::kAllReduce:
+    case OpKind::kReduce:
+      return static_cast<int>(operation.tree->nodes_of(rank).size());
+    case OpKind::kReduceScatter:
+    case OpKind::kAllToAll:
+    case OpKind::kScatter:
+      return ranks;
+    default:
+      return 1;
+  }
+}
+
+int most_units(const Operation& operation, int ranks) {
+  int most = units_of(operation, ranks, 0);
+  if (operation.leaves == 0) return most;
+  for (int rank = 1; rank < ranks; ++rank) {
+    most = std::max(most, units_of(operation, ranks, rank));
+  }
+  return most;
 }
 
 void throw_mismatch(CallOfRank first, CallOfRank other, std::uint64_t number) {

@@ -75,4 +75,10 @@ struct Operation : Call {
   Where where;                          ///< the call was made
 };
 
+/// Rows or pieces of `operation.count` elements in the buffer of `rank` of `ranks`.
+int units_of(const Operation& operation, int ranks, int rank);
+
+/// The most that any rank has: what all know alike.
+int most_units(const Operation& operation, int ranks);
+
 }  // namespace trireme

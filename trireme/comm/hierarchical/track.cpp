@@ -117,25 +117,19 @@ void put(const Buffer& to, const Buffer& sum) {
   }
 }
 
-int most_rows(const ReductionTree& tree) {
-  std::size_t most = 1;
-  for (int rank = 0; rank < tree.ranks(); ++rank) most = std::max(most, tree.nodes_of(rank).size());
-  return static_cast<int>(most);
-}
-
 /// Stage: the rows of the rank, then its slice of the sum. Each carrier sums its slice over the
 /// host, all-reduces it over the hosts, and everybody gathers the slices.
 class AllReduce final : public ByHosts {
  public:
   AllReduce(const Operation& operation, const Hosts& hosts, Track& track,
             const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail, most_rows(*operation.tree) + 1),
+      : ByHosts(operation, hosts, track, rail, most_units(operation, hosts.ranks()) + 1),
         fold_(*operation.tree, hosts),
-        result_row_(most_rows(*operation.tree)) {}
+        result_row_(most_units(operation, hosts.ranks())) {}
 
  private:
   void bring_in() override {
-    const auto rows = static_cast<int>(operation_.tree->nodes_of(rank()).size());
+    const int rows = units_of(operation_, hosts_.ranks(), rank());
     for (int row = 0; row < rows; ++row) copy(stage(local(), row), piece_of(operation_.in, row));
   }
 

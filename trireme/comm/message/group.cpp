@@ -207,26 +207,9 @@ Work Group::start(const Operation& operation) {
   return Work(std::make_unique<CollectiveWork>(*this, operation, std::move(ticket)));
 }
 
-// By what all ranks know alike: the most that any of them posts.
 bool Group::travels_inline(const Operation& operation) const {
-  std::int64_t units = 1;
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      for (int peer = 0; peer < size(); ++peer) {
-        units = std::max<std::int64_t>(units, operation.tree->nodes_of(peer).size());
-      }
-      break;
-    case OpKind::kReduceScatter:
-    case OpKind::kAllToAll:
-    case OpKind::kScatter:
-      units = size();
-      break;
-    default:
-      break;
-  }
-  return units * operation.count * static_cast<std::int64_t>(size_of(operation.dtype)) <=
-         static_cast<std::int64_t>(kInlineBytes);
+  const Buffer largest{nullptr, most_units(operation, size()) * operation.count, operation.dtype};
+  return largest.bytes() <= kInlineBytes;
 }
 
 Frame Group::post_of(const Operation& operation, std::uint64_t number) const {

@@ -274,24 +274,11 @@ bool Collective::wants(int peer) const {
 }
 
 int Collective::units_of(int peer) const {
-  switch (operation_.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      return static_cast<int>(operation_.tree->nodes_of(peer).size());
-    case OpKind::kReduceScatter:
-    case OpKind::kAllToAll:
-    case OpKind::kScatter:
-      return peers_->size();
-    default:
-      return 1;
-  }
+  return trireme::units_of(operation_, peers_->size(), peer);
 }
 
 int Collective::most_units() const {
-  int most = units_of(0);
-  if (operation_.leaves == 0) return most;
-  for (int peer = 1; peer < peers_->size(); ++peer) most = std::max(most, units_of(peer));
-  return most;
+  return trireme::most_units(operation_, peers_->size());
 }
 
 bool Collective::is_staged(int peer) const {
