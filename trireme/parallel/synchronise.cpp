@@ -6,21 +6,20 @@
 #include <array>
 
 #include "trireme/base/error.h"
+#include "trireme/base/hash.h"
 
 namespace trireme {
 
 namespace {
 
-// FNV-1a over everything that must agree.
+// Of everything that must agree.
 std::uint64_t fingerprint(const NamedTensors& model) {
-  std::uint64_t hash = 14695981039346656037ull;
-  const auto add = [&](std::string_view text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  };
+  std::uint64_t hash = fnv1a("");
   for (const auto* tensors : {&model.parameters, &model.buffers}) {
     for (const auto& [name, tensor] : *tensors) {
-      add(fmt::format("{} {} [{}] {};", name, at::toString(tensor.scalar_type()),
-                      fmt::join(tensor.sizes(), ","), tensor.requires_grad()));
+      hash = fnv1a(fmt::format("{} {} [{}] {};", name, at::toString(tensor.scalar_type()),
+                               fmt::join(tensor.sizes(), ","), tensor.requires_grad()),
+                   hash);
     }
   }
   return hash;

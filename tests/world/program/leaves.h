@@ -3,8 +3,9 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <vector>
+
+#include "trireme/base/hash.h"
 
 namespace trireme::test {
 
@@ -40,15 +41,9 @@ inline std::vector<float> sum_of_leaves(int first, int count) {
   return sum;
 }
 
-/// FNV-1a over the bytes.
+/// Of the bytes.
 inline std::uint64_t checksum(const std::vector<float>& values) {
-  std::uint64_t hash = 14695981039346656037ull;
-  const std::string_view bytes(reinterpret_cast<const char*>(values.data()),
-                               values.size() * sizeof(float));
-  for (const char byte : bytes) {
-    hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
-  }
-  return hash;
+  return fnv1a({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
 }
 
 }  // namespace trireme::test

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <fstream>
-#include <numeric>
 #include <thread>
 
 #include "trireme/base/error.h"
+#include "trireme/base/hash.h"
 #include "trireme/comm/hierarchical/hosts.h"
 #include "trireme/comm/hierarchical/track.h"
 #include "trireme/comm/shm/world.h"
@@ -21,12 +21,6 @@ namespace {
 using hosts::Hosts;
 using hosts::Track;
 using message::Exchange;
-
-// FNV-1a, continued.
-std::uint64_t mix(std::uint64_t hash, std::string_view text) {
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ull;
-  return hash;
-}
 
 /// Memory that the ranks of this host see, under the ranks of the whole communicator.
 class HostBlock final : public Memory::Block {
@@ -50,23 +44,13 @@ class HostBlock final : public Memory::Block {
 /// A message::Group whose ranks share memory in parts.
 class OverHosts final : public message::Group {
  public:
+  OverHosts(std::unique_ptr<message::Transport> transport, message::Options options)
+      : Group(std::move(transport), options) {}
   OverHosts(std::shared_ptr<message::Hub> hub, std::uint32_t channel, int rank,
             std::vector<int> world_ranks, message::Options options)
       : Group(std::move(hub), channel, rank, std::move(world_ranks), options) {}
 
   ~OverHosts() override { stop_lanes(); }
-
-  static std::unique_ptr<OverHosts> world(std::unique_ptr<message::Transport> transport,
-                                          message::Options options) {
-    std::vector<int> ranks(transport->size());
-    std::iota(ranks.begin(), ranks.end(), 0);
-    const int rank = transport->rank();
-    auto hub = std::make_shared<message::Hub>(std::move(transport));
-    hub->reserve(0);
-    auto group = std::make_unique<OverHosts>(std::move(hub), 0, rank, std::move(ranks), options);
-    group->start_lanes();
-    return group;
-  }
 
   std::string description() const override {
     if (!hosts_) return Group::description();
@@ -82,10 +66,8 @@ class OverHosts final : public message::Group {
   std::unique_ptr<Communicator> join_host(const Hosts& hosts) {
     // With other hosts about, a rank may be late because it waits for one; then that one is to be
     // named, whose deadline is the earlier one.
-    const auto extra = options().timeout + std::chrono::seconds(10);
-    const shm::Options inside{
-        .timeout = options().timeout + (hosts.count() > 1 ? extra : extra * 0),
-        .watched_by = shm::WatchedBy::kRanks};
+    shm::Options inside{.timeout = options().timeout, .watched_by = shm::WatchedBy::kRanks};
+    if (hosts.count() > 1) inside.timeout += options().timeout + std::chrono::seconds(10);
     std::optional<shm::World> world;
     std::exception_ptr error;
     const auto attempt = [&](auto make) {
@@ -142,6 +124,7 @@ class OverHosts final : public message::Group {
   }
 
   using Group::end_of_setup;
+  using Group::start_lanes;
 
  private:
   static constexpr int kTracksPerLane = 2;
@@ -234,21 +217,21 @@ class OverHosts final : public message::Group {
 }  // namespace
 
 std::uint64_t host_of_this_process() {
-  std::uint64_t host = 14695981039346656037ull;
   std::ifstream boot("/proc/sys/kernel/random/boot_id");
   std::string id;
   std::getline(boot, id);
-  host = mix(host, id);
+  std::uint64_t host = fnv1a(id);
   for (const char* name : {"/proc/self/ns/net", "/proc/self/ns/pid", "/proc/self/ns/user"}) {
     struct stat status {};
-    if (stat(name, &status) == 0) host = mix(host, fmt::format("{} {}", name, status.st_ino));
+    if (stat(name, &status) == 0) host = fnv1a(fmt::format("{} {}", name, status.st_ino), host);
   }
   return host;
 }
 
 std::unique_ptr<Communicator> hierarchical(std::unique_ptr<message::Transport> transport,
                                            message::Options options, std::uint64_t host) {
-  auto group = OverHosts::world(std::move(transport), options);
+  auto group = std::make_unique<OverHosts>(std::move(transport), options);
+  group->start_lanes();
   std::vector<std::uint64_t> ids = group->gather(host);
   auto hosts = Hosts::of(ids, group->rank());
   if (hosts && hosts->count() < hosts->ranks()) {

@@ -41,22 +41,21 @@ class Hosts {
 
   /// Ranks 0 .. rails() - 1 of every host carry its data to the others: rank l talks with the l-th
   /// ranks of the other hosts, and carries what concerns local ranks l, l + rails(), ...
-  int rails() const {
-    int least = ranks_of(0);
-    for (int host = 1; host < count(); ++host) least = std::min(least, ranks_of(host));
-    return least;
-  }
-  bool carries() const { return local_ < rails(); }
+  int rails() const { return rails_; }
+  bool carries() const { return local_ < rails_; }
 
  private:
   Hosts(std::vector<int> first, int rank) : first_(std::move(first)) {
     host_ = host_of(rank);
     local_ = local_of(rank);
+    rails_ = ranks_of(0);
+    for (int host = 1; host < count(); ++host) rails_ = std::min(rails_, ranks_of(host));
   }
 
   std::vector<int> first_;  // rank of each host, and the number of ranks
   int host_ = 0;
   int local_ = 0;
+  int rails_ = 0;
 };
 
 }  // namespace trireme::hosts

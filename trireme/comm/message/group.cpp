@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "trireme/base/error.h"
-#include "trireme/comm/heap_block.h"
 
 namespace trireme::message {
 
@@ -23,12 +22,18 @@ std::string in_seconds(std::chrono::milliseconds time) {
   return fmt::format("{:g} s", std::chrono::duration<double>(time).count());
 }
 
+std::vector<int> all_ranks(int size) {
+  std::vector<int> ranks(size);
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
 }  // namespace
 
 /// Waits for a ticket, and sees to it that a message which nobody else watches over ends.
-class Group::CollectiveWork final : public Work::State {
+class Group::TicketWork final : public Work::State {
  public:
-  CollectiveWork(Group& group, Operation operation, std::shared_ptr<Ticket> ticket)
+  TicketWork(Group& group, Operation operation, std::shared_ptr<Ticket> ticket)
       : group_(group), operation_(std::move(operation)), ticket_(std::move(ticket)) {}
 
   bool test() override {
@@ -85,14 +90,18 @@ class Group::CollectiveWork final : public Work::State {
 };
 
 std::unique_ptr<Group> Group::world(std::unique_ptr<Transport> transport, Options options) {
-  const int rank = transport->rank();
-  std::vector<int> world_ranks(transport->size());
-  std::iota(world_ranks.begin(), world_ranks.end(), 0);
-  auto hub = std::make_shared<Hub>(std::move(transport));
-  hub->reserve(0);
-  std::unique_ptr<Group> group(new Group(std::move(hub), 0, rank, std::move(world_ranks), options));
+  std::unique_ptr<Group> group(new Group(std::move(transport), options));
   group->start_lanes();
   return group;
+}
+
+Group::Group(std::unique_ptr<Transport> transport, Options options)
+    : Group(std::make_shared<Hub>(std::move(transport)), options) {}
+
+// The first channel is the world's.
+Group::Group(std::shared_ptr<Hub> hub, Options options)
+    : Group(hub, 0, hub->transport().rank(), all_ranks(hub->transport().size()), options) {
+  hub->reserve(0);
 }
 
 Group::Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank,
@@ -193,7 +202,7 @@ Work Group::start(const Operation& operation) {
     auto ticket =
         operation.kind == OpKind::kSend ? messages_->send(operation) : messages_->recv(operation);
     if (ticket->done && !ticket->error) return Work();
-    return Work(std::make_unique<CollectiveWork>(*this, operation, std::move(ticket)));
+    return Work(std::make_unique<TicketWork>(*this, operation, std::move(ticket)));
   }
   auto ticket = std::make_shared<Ticket>();
   const std::uint64_t number = ++started_;
@@ -204,7 +213,7 @@ Work Group::start(const Operation& operation) {
   changed_.notify_all();
   lock.unlock();
   say_to_all(post);
-  return Work(std::make_unique<CollectiveWork>(*this, operation, std::move(ticket)));
+  return Work(std::make_unique<TicketWork>(*this, operation, std::move(ticket)));
 }
 
 bool Group::travels_inline(const Operation& operation) const {
@@ -508,77 +517,6 @@ void Group::say_to_all(const Frame& frame) {
   for (int peer = 0; peer < size(); ++peer) {
     if (peer != rank()) hub_->transport().send_frame(world_ranks_[peer], ours);
   }
-}
-
-Memory Group::do_allocate(std::size_t bytes, Where where) {
-  Operation operation;
-  operation.kind = OpKind::kAllocate;
-  operation.where = where;
-  start(operation).wait();
-  return Memory(std::make_unique<HeapBlock>(bytes, rank()));
-}
-
-// One word from each rank, in rank order.
-std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) {
-  std::vector<std::uint64_t> words(size());
-  Operation operation;
-  operation.kind = OpKind::kSplit;
-  operation.dtype = DType::kU8;
-  operation.count = sizeof(word);
-  operation.in = {&word, sizeof(word), DType::kU8};
-  operation.out = {words.data(), static_cast<std::int64_t>(size() * sizeof(word)), DType::kU8};
-  operation.where = where;
-  start(operation).wait();
-  return words;
-}
-
-// A channel that is free on every rank. Splits of other communicators may be under way at once.
-std::uint32_t Group::agree_on_channel(Where where) {
-  for (;;) {
-    const auto proposals = gather_words(hub_->propose(), where);
-    const auto channel =
-        static_cast<std::uint32_t>(*std::max_element(proposals.begin(), proposals.end()));
-    const bool mine = hub_->reserve(channel);
-    const auto reserved = gather_words(mine ? 1 : 0, where);
-    if (std::count(reserved.begin(), reserved.end(), 1) == size()) return channel;
-    if (mine) hub_->give_back(channel);
-  }
-}
-
-Group::Part Group::agree_on_part(int color, int key, Where where) {
-  const auto choices =
-      gather_words(static_cast<std::uint64_t>(static_cast<std::uint32_t>(color)) << 32 |
-                       static_cast<std::uint32_t>(key),
-                   where);
-  Part part;
-  part.channel = agree_on_channel(where);
-  if (static_cast<int>(part.channel) >= hub_->transport().tags() / kTags) {
-    throw UsageError(fmt::format(
-        "split: {} has tags for {} communicators, this would be number {} (rank {} of {})",
-        hub_->transport().name(), hub_->transport().tags() / kTags, part.channel + 1, rank(),
-        size()));
-  }
-  if (color < 0) return part;
-  for (int peer = 0; peer < size(); ++peer) {
-    if (static_cast<std::int32_t>(choices[peer] >> 32) == color) part.ranks.push_back(peer);
-  }
-  std::stable_sort(part.ranks.begin(), part.ranks.end(), [&](int a, int b) {
-    return static_cast<std::int32_t>(choices[a]) < static_cast<std::int32_t>(choices[b]);
-  });
-  for (const int peer : part.ranks) {
-    if (peer == rank()) part.rank = static_cast<int>(part.world_ranks.size());
-    part.world_ranks.push_back(world_ranks_[peer]);
-  }
-  return part;
-}
-
-std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
-  Part part = agree_on_part(color, key, where);
-  if (part.ranks.empty()) return nullptr;
-  std::unique_ptr<Group> group(
-      new Group(hub_, part.channel, part.rank, std::move(part.world_ranks), options_));
-  group->start_lanes();
-  return group;
 }
 
 }  // namespace trireme::message

@@ -48,10 +48,13 @@ class Group : public Communicator, private Listener {
  protected:
   static constexpr int kLanes = 2;  ///< moves of two collectives run at a time
 
+  /// All ranks of `transport`.
+  Group(std::unique_ptr<Transport> transport, Options options);
+  /// Some of them: `world_ranks`, of which this one is the `rank`-th, on a channel of their own.
   Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank, std::vector<int> world_ranks,
         Options options);
 
-  /// Begins to listen; the last act of a constructor. stop() is the first act of a destructor.
+  /// Begins to listen; once the object is whole. stop_lanes() is the first act of a destructor.
   void start_lanes();
   void stop_lanes();
 
@@ -96,6 +99,8 @@ class Group : public Communicator, private Listener {
   const std::vector<int>& world_ranks() const { return world_ranks_; }
 
  private:
+  Group(std::shared_ptr<Hub> hub, Options options);
+
   struct Job {
     Operation operation;
     std::uint64_t number = 0;
@@ -114,7 +119,7 @@ class Group : public Communicator, private Listener {
     std::deque<Job> jobs;
     std::thread thread;
   };
-  class CollectiveWork;
+  class TicketWork;
 
   Work start(const Operation& operation) final;
   std::uint32_t agree_on_channel(Where where);
