@@ -17,10 +17,8 @@ namespace {
 template <class D>
 std::size_t widen_from(D d, const std::uint16_t* from, bool brain, float* to, std::size_t count,
                        std::size_t i) {
-  const hn::Rebind<std::uint16_t, D> d16;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    const auto half = hn::PromoteTo(Bits<D>(), hn::LoadU(d16, from + i));
-    hn::StoreU(brain ? f32_of_bf16(d, half) : f32_of_f16(d, half), d, to + i);
+    hn::StoreU(brain ? load_bf16(d, from + i) : load_f16(d, from + i), d, to + i);
   }
   return i;
 }
@@ -28,12 +26,9 @@ std::size_t widen_from(D d, const std::uint16_t* from, bool brain, float* to, st
 template <class D>
 std::size_t narrow_from(D d, const float* from, bool brain, std::uint16_t* to, std::size_t count,
                         std::size_t i) {
-  const hn::Rebind<std::uint16_t, D> d16;
-  const hn::RebindToSigned<D> di;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
     const auto value = hn::LoadU(d, from + i);
-    const auto bits = brain ? bf16_of_f32(d, value) : f16_of_f32(d, value);
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, bits)), d16, to + i);
+    brain ? store_bf16(d, value, to + i) : store_f16(d, value, to + i);
   }
   return i;
 }

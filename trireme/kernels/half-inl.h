@@ -80,7 +80,26 @@ hn::Vec<Bits<D>> f16_of_f32(D d, hn::Vec<D> value) {
   return hn::Or(result, sign);
 }
 
-// From memory and back. x86's own conversions, which every machine with AVX2 has, give the bits
+// From memory and back.
+template <class D>
+hn::Vec<D> load_bf16(D d, const std::uint16_t* p) {
+  return f32_of_bf16(d, hn::PromoteTo(Bits<D>(), hn::LoadU(hn::Rebind<std::uint16_t, D>(), p)));
+}
+
+template <class D>
+void store_bits(D, hn::Vec<Bits<D>> bits, std::uint16_t* p) {
+  const hn::Rebind<std::uint16_t, D> d16;
+  const hn::RebindToSigned<D> di;
+  // Through signed: bits of a 16-bit value, which DemoteTo does not saturate.
+  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, bits)), d16, p);
+}
+
+template <class D>
+void store_bf16(D d, hn::Vec<D> value, std::uint16_t* p) {
+  store_bits(d, bf16_of_f32(d, value), p);
+}
+
+// x86's own conversions, which every machine with AVX2 has, give the bits
 // of those above: they ignore the flushing of denormals, and the rounding is part of the
 // instruction.
 template <class D>
@@ -99,10 +118,7 @@ void store_f16(D d, hn::Vec<D> value, std::uint16_t* p) {
   const hn::Rebind<hwy::float16_t, D> d16;
   hn::StoreU(hn::DemoteTo(d16, value), d16, reinterpret_cast<hwy::float16_t*>(p));
 #else
-  const hn::Rebind<std::uint16_t, D> d16;
-  const hn::RebindToSigned<D> di;
-  // Through signed: bits of a 16-bit value, which DemoteTo does not saturate.
-  hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, f16_of_f32(d, value))), d16, p);
+  store_bits(d, f16_of_f32(d, value), p);
 #endif
 }
 

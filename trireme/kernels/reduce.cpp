@@ -67,14 +67,11 @@ struct Bf16 {
   static constexpr bool kCanStream = false;
   template <class D>
   static hn::Vec<D> load(D d, const std::uint16_t* p) {
-    return f32_of_bf16(d, hn::PromoteTo(Bits<D>(), hn::LoadU(hn::Rebind<std::uint16_t, D>(), p)));
+    return load_bf16(d, p);
   }
   template <class D>
   static void store(D d, hn::Vec<D> v, std::uint16_t* p) {
-    const hn::Rebind<std::uint16_t, D> d16;
-    const hn::RebindToSigned<D> di;
-    // Through signed: bits of a 16-bit value, which DemoteTo does not saturate.
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, bf16_of_f32(d, v))), d16, p);
+    store_bf16(d, v, p);
   }
 };
 
