@@ -34,11 +34,18 @@ inline std::vector<NamedCall> different_calls(int ranks) {
     for (const DType dtype : {DType::kF32, DType::kI32}) {
       if (n == 13 && dtype == DType::kI32) continue;
       const std::string shape = std::to_string(n) + std::string(name_of(dtype));
-      add("all_reduce " + shape,
-          [=](Communicator& c, auto& x) { return c.all_reduce(at(x, 0, n, dtype)); });
-      add("reduce_scatter " + shape, [=](Communicator& c, auto& x) {
-        return c.reduce_scatter(at(x, 0, n, dtype), at(x, kApart, n * ranks, dtype));
-      });
+      for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
+        const std::string how = shape + " " + std::string(name_of(op));
+        add("all_reduce " + how,
+            [=](Communicator& c, auto& x) { return c.all_reduce(at(x, 0, n, dtype), op); });
+        add("reduce_scatter " + how, [=](Communicator& c, auto& x) {
+          return c.reduce_scatter(at(x, 0, n, dtype), at(x, kApart, n * ranks, dtype), op);
+        });
+        for (const int root : {0, 1}) {
+          add("reduce " + how + " root " + std::to_string(root),
+              [=](Communicator& c, auto& x) { return c.reduce(at(x, 0, n, dtype), root, op); });
+        }
+      }
       add("all_gather " + shape, [=](Communicator& c, auto& x) {
         return c.all_gather(at(x, kApart, n * ranks, dtype), at(x, 0, n, dtype));
       });
@@ -49,8 +56,6 @@ inline std::vector<NamedCall> different_calls(int ranks) {
         const std::string rooted = shape + " root " + std::to_string(root);
         add("broadcast " + rooted,
             [=](Communicator& c, auto& x) { return c.broadcast(at(x, 0, n, dtype), root); });
-        add("reduce " + rooted,
-            [=](Communicator& c, auto& x) { return c.reduce(at(x, 0, n, dtype), root); });
         add("gather " + rooted, [=](Communicator& c, auto& x) {
           return c.gather(at(x, kApart, n * ranks, dtype), at(x, 0, n, dtype), root);
         });
@@ -60,20 +65,15 @@ inline std::vector<NamedCall> different_calls(int ranks) {
       }
     }
   }
-  add("all_reduce max",
-      [=](Communicator& c, auto& x) { return c.all_reduce(at(x, 0, 12), ReduceOp::kMax); });
-  add("reduce max",
-      [=](Communicator& c, auto& x) { return c.reduce(at(x, 0, 12), 0, ReduceOp::kMax); });
-  add("reduce_scatter max", [=](Communicator& c, auto& x) {
-    return c.reduce_scatter(at(x, 0, 12), at(x, kApart, 12 * ranks), ReduceOp::kMax);
-  });
-  add("all_reduce over virtual workers", [=](Communicator& c, auto& x) {
-    const ReductionTree tree(2 * ranks, ranks);
-    const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
-    // The tree must outlive the operation.
-    c.all_reduce(at(x, 0, 12 * rows), ReduceOp::kSum, tree).wait();
-    return Work();
-  });
+  for (const int leaves : {2 * ranks, 2 * ranks + 1}) {
+    add("all_reduce over " + std::to_string(leaves), [=](Communicator& c, auto& x) {
+      const ReductionTree tree(leaves, ranks);
+      const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
+      // The tree must outlive the operation.
+      c.all_reduce(at(x, 0, 12 * rows), ReduceOp::kSum, tree).wait();
+      return Work();
+    });
+  }
   add("barrier", [](Communicator& c, auto&) { return c.barrier(), Work(); });
   add("allocate", [](Communicator& c, auto&) { return c.allocate(10), Work(); });
   add("split", [](Communicator& c, auto&) { return c.split(0), Work(); });

@@ -8,6 +8,7 @@
 #include <functional>
 #include <thread>
 
+#include "tests/comm/message_of.h"
 #include "tests/comm/ranks.h"
 #include "trireme/base/error.h"
 
@@ -17,21 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-/// The message with which `call` throws an error of type E.
-template <class E>
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    return std::string("another exception: ") + error.what();
-  }
-  return "nothing was thrown";
-}
-
-using Caller = std::function<Work(Communicator&)>;
-
 std::vector<float>& memory() {
   thread_local std::vector<float> x(12 * 4000);
   return x;
@@ -39,64 +25,6 @@ std::vector<float>& memory() {
 
 Buffer floats(std::int64_t count) {
   return {memory().data(), count, DType::kF32};
-}
-
-/// Calls of three ranks of which no two agree.
-const std::vector<Caller>& different_calls() {
-  static const std::vector<Caller> calls = {
-      [](Communicator& c) { return c.all_reduce(floats(12)); },
-      [](Communicator& c) { return c.all_reduce(floats(13)); },
-      [](Communicator& c) { return c.all_reduce(floats(12'000)); },
-      [](Communicator& c) { return c.all_reduce(floats(12), ReduceOp::kMax); },
-      [](Communicator& c) {
-        return c.all_reduce({memory().data(), 12, DType::kI32});
-      },
-      [](Communicator& c) {
-        static const ReductionTree tree(6, 3);
-        return c.all_reduce(floats(2 * tree.nodes_of(c.rank()).size()), ReduceOp::kSum, tree);
-      },
-      [](Communicator& c) {
-        return c.reduce_scatter(floats(4), {memory().data() + 20, 12});
-      },
-      [](Communicator& c) {
-        return c.all_gather({memory().data() + 20, 12}, floats(4));
-      },
-      [](Communicator& c) {
-        return c.all_to_all({memory().data() + 20, 12}, floats(12));
-      },
-      [](Communicator& c) { return c.broadcast(floats(12), 1); },
-      [](Communicator& c) { return c.broadcast(floats(12), 2); },
-      [](Communicator& c) { return c.reduce(floats(12), 1); },
-      [](Communicator& c) {
-        return c.gather({memory().data() + 20, 36}, floats(12), 1);
-      },
-      [](Communicator& c) {
-        return c.scatter(floats(12), {memory().data() + 20, 36}, 1);
-      },
-      [](Communicator& c) { return c.barrier(), Work(); },
-      [](Communicator& c) { return c.allocate(10), Work(); },
-      [](Communicator& c) { return c.split(0), Work(); },
-  };
-  return calls;
-}
-
-TEST(Mismatch, OfAnyTwoCallsEndsInTheSameUsageErrorOnEveryRank) {
-  const auto& calls = different_calls();
-  for (std::size_t a = 0; a < calls.size(); ++a) {
-    for (std::size_t b = 0; b < calls.size(); ++b) {
-      if (a == b) continue;
-      std::vector<std::string> verdicts(3);
-      run_ranks(3, [&](Communicator& world) {
-        const Caller& call = calls[world.rank() == 1 ? b : a];
-        verdicts[world.rank()] = message_of<UsageError>([&] { call(world).wait(); });
-        // The communicator is over.
-        EXPECT_EQ(message_of<UsageError>([&] { world.barrier(); }), verdicts[world.rank()]);
-      });
-      EXPECT_THAT(verdicts[0], HasSubstr("mismatch: rank 0 called ")) << a << " " << b;
-      EXPECT_EQ(verdicts[1], verdicts[0]);
-      EXPECT_EQ(verdicts[2], verdicts[0]);
-    }
-  }
 }
 
 TEST(Mismatch, NamesBothRanksAndTheirCalls) {

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/comm/in_process.h"
+#include "tests/comm/message_of.h"
 #include "tests/comm/ranks.h"
 #include "trireme/base/error.h"
 #include "trireme/comm/hierarchical/hierarchical.h"
@@ -15,17 +16,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-
-std::string comm_error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const CommError& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    return std::string("another exception: ") + error.what();
-  }
-  return "nothing was thrown";
-}
 
 /// Ranks over a network that fails on demand; on `hosts` hosts of consecutive ranks.
 void run(Network& network, int ranks, int hosts, message::Options options,
@@ -45,7 +35,7 @@ TEST_P(FailureOnHosts, ATimeoutNamesTheSilentRankOnEveryRank) {
     world.barrier({"a.cpp", 5});
     if (world.rank() != 3) {
       std::vector<float> x(100'000);
-      EXPECT_EQ(comm_error_of([&] {
+      EXPECT_EQ(message_of<CommError>([&] {
                   world.all_reduce(buffer_of<float>(x), ReduceOp::kSum, {"b.cpp", 7}).wait();
                 }),
                 "rank 3 did not come to all_reduce(f32[100000], sum) at b.cpp:7 within 0.3 s; its "
@@ -81,12 +71,13 @@ TEST_P(FailureOnHosts, ALostRankIsNamedByWhoeverWaitsInAnyOperation) {
         std::this_thread::sleep_for(20ms);
         network.kill(2, "killed by signal 9");
       } else {
-        EXPECT_EQ(comm_error_of([&] {
+        EXPECT_EQ(message_of<CommError>([&] {
                     operations[i](world, buffer_of<float>(x), buffer_of<float>(y)).wait();
                   }),
                   "rank 2 is lost: killed by signal 9")
             << "operation " << i;
-        EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "rank 2 is lost: killed by signal 9");
+        EXPECT_EQ(message_of<CommError>([&] { world.barrier(); }),
+                  "rank 2 is lost: killed by signal 9");
         ++done;
       }
       while (done < 3) std::this_thread::sleep_for(1ms);
@@ -107,7 +98,7 @@ TEST_P(FailureOnHosts, ARankKilledWhileDataMovesEndsTheOthers) {
           network.kill(1, "killed by signal 9");
         });
       }
-      const std::string error = comm_error_of([&] {
+      const std::string error = message_of<CommError>([&] {
         for (int i = 0; i < 1000; ++i) world.all_reduce(buffer_of<float>(x), ReduceOp::kMax).wait();
       });
       if (world.rank() == 1) {
@@ -126,7 +117,7 @@ TEST_P(FailureOnHosts, ARankThatLeftEndsTheCallsOfWhoeverNeedsIt) {
   run(network, 4, GetParam(), {}, [](Communicator& world) {
     world.barrier();
     if (world.rank() == 2) return;
-    EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "rank 2 has left");
+    EXPECT_EQ(message_of<CommError>([&] { world.barrier(); }), "rank 2 has left");
   });
 }
 
@@ -158,8 +149,9 @@ TEST_P(FailureOnHosts, AbortEndsCallsUnderWayAndLaterOnes) {
         world.abort(std::make_exception_ptr(CommError("enough")));
       });
       std::vector<float> x(100'000);
-      EXPECT_EQ(comm_error_of([&] { world.all_reduce(buffer_of<float>(x)).wait(); }), "enough");
-      EXPECT_EQ(comm_error_of([&] { world.barrier(); }), "enough");
+      EXPECT_EQ(message_of<CommError>([&] { world.all_reduce(buffer_of<float>(x)).wait(); }),
+                "enough");
+      EXPECT_EQ(message_of<CommError>([&] { world.barrier(); }), "enough");
       elsewhere.join();
     }
     ++done;
@@ -181,7 +173,7 @@ TEST(MessageFailure, ARankOutOfReachIsSaidToBeSo) {
       return;
     }
     EXPECT_THAT(
-        comm_error_of([&] {
+        message_of<CommError>([&] {
           world.barrier({"b.cpp", 7});
         }),
         testing::ContainsRegex("rank 1 did not come to barrier\\(\\) at b.cpp:7 within 6.5 s; "
@@ -200,7 +192,7 @@ TEST(MessageFailure, OfASplitLeavesTheOthersAlone) {
     half->barrier();
     if (world.rank() == 3) network.kill(3, "killed by signal 9");
     if (world.rank() == 2) {
-      EXPECT_EQ(comm_error_of([&] { half->barrier(); }),
+      EXPECT_EQ(message_of<CommError>([&] { half->barrier(); }),
                 "rank 1 (rank 3 of the world) is lost: killed by signal 9");
     }
     std::this_thread::sleep_for(20ms);

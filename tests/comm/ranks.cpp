@@ -35,10 +35,24 @@ void rethrow_root_cause(const std::vector<std::exception_ptr>& errors) {
   if (cause) std::rethrow_exception(cause);
 }
 
-[[noreturn]] void be_rank(shm::World& world, int rank, const RankFunction& body, int report) {
+std::string read_all(int fd) {
+  std::string text;
+  char bytes[4096];
+  for (ssize_t n = 0; (n = read(fd, bytes, sizeof(bytes))) > 0;) text.append(bytes, n);
+  return text;
+}
+
+std::string reason_of(int status) {
+  return WIFSIGNALED(status) ? fmt::format("killed by signal {}", WTERMSIG(status))
+                             : fmt::format("ended with status {}", WEXITSTATUS(status));
+}
+
+}  // namespace
+
+void be_rank_process(const std::function<void()>& body, int report) {
   std::string error;
   try {
-    body(*world.join(rank));
+    body();
   } catch (const std::exception& caught) {
     error = caught.what();
   }
@@ -53,20 +67,6 @@ void rethrow_root_cause(const std::vector<std::exception_ptr>& errors) {
   const bool written = write(report, error.data(), error.size()) >= 0;
   _exit(error.empty() && written ? 0 : 1);
 }
-
-std::string read_all(int fd) {
-  std::string text;
-  char bytes[4096];
-  for (ssize_t n = 0; (n = read(fd, bytes, sizeof(bytes))) > 0;) text.append(bytes, n);
-  return text;
-}
-
-std::string reason_of(int status) {
-  return WIFSIGNALED(status) ? fmt::format("killed by signal {}", WTERMSIG(status))
-                             : fmt::format("ended with status {}", WEXITSTATUS(status));
-}
-
-}  // namespace
 
 void run_threads(int ranks, const std::function<void(int rank)>& body) {
   std::vector<std::exception_ptr> errors(ranks);
@@ -112,7 +112,9 @@ std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm
     int report[2];
     if (pipe(report) != 0) throw std::runtime_error("pipe failed");
     processes[rank] = fork();
-    if (processes[rank] == 0) be_rank(world, rank, body, report[1]);
+    if (processes[rank] == 0) {
+      be_rank_process([&] { body(*world.join(rank)); }, report[1]);
+    }
     close(report[1]);
     reports[rank] = report[0];
   }

@@ -36,6 +36,10 @@ struct RankEnd {
 std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body,
                                         shm::Options options = {});
 
+/// Ends this process, a rank of the running test, once `body` has: what it threw, or which of its
+/// expectations failed, goes to the pipe `report`, at most what a pipe holds.
+[[noreturn]] void be_rank_process(const std::function<void()>& body, int report);
+
 /// Fails the running test for each rank that did not end well.
 void expect_all_well(const std::vector<RankEnd>& ends);
 

@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <exception>
+#include <stdexcept>
 
+#include "tests/comm/ranks.h"
 #include "trireme/base/file_descriptor.h"
 
 namespace trireme::test {
@@ -20,25 +20,6 @@ namespace {
 
 constexpr int kSeconds = 60;
 
-[[noreturn]] void be_rank(int rank, const std::function<void(int)>& body, int report) {
-  alarm(kSeconds);
-  std::string error;
-  try {
-    body(rank);
-  } catch (const std::exception& caught) {
-    error = caught.what();
-  }
-  if (error.empty() && testing::Test::HasFailure()) {
-    const auto& result = *testing::UnitTest::GetInstance()->current_test_info()->result();
-    for (int i = 0; i < result.total_part_count(); ++i) {
-      if (result.GetTestPartResult(i).failed()) error += result.GetTestPartResult(i).message();
-    }
-  }
-  error.resize(std::min<std::size_t>(error.size(), 4096));
-  const bool written = write(report, error.data(), error.size()) >= 0;
-  _exit(error.empty() && written ? 0 : 1);
-}
-
 }  // namespace
 
 RankProcesses::RankProcesses(int count, const std::function<void(int)>& body) : ranks_(count) {
@@ -46,7 +27,10 @@ RankProcesses::RankProcesses(int count, const std::function<void(int)>& body) : 
     int report[2];
     if (pipe(report) != 0) throw std::runtime_error("pipe failed");
     const pid_t process = fork();
-    if (process == 0) be_rank(rank, body, report[1]);
+    if (process == 0) {
+      alarm(kSeconds);
+      be_rank_process([&] { body(rank); }, report[1]);
+    }
     close(report[1]);
     ranks_[rank].process = process;
     ranks_[rank].report = report[0];
