@@ -51,7 +51,9 @@ Job job_of(const Arguments& arguments) {
   } else {
     job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
   }
-  resolve(job.config.training, job.ranks);
+  const bool started = environment.world_size > 1;
+  resolve(job.config.training, job.ranks,
+          started ? ranks_of_host(environment, job.ranks) : job.ranks);
   check(job.config, job.ranks);
   return job;
 }

@@ -32,9 +32,13 @@ int default_ranks(const Config& config) {
                       : static_cast<int>(std::min<std::int64_t>(workers, usable_cores()));
 }
 
-void resolve(Config::Training& training, int ranks) {
+int ranks_of_host(const RankEnvironment& environment, int ranks) {
+  return environment.starter == Starter::kNobody ? ranks : environment.local_world_size.value_or(1);
+}
+
+void resolve(Config::Training& training, int ranks, int ranks_of_host) {
   if (training.virtual_workers == 0) training.virtual_workers = ranks;
-  if (training.threads == 0) training.threads = std::max(1, usable_cores() / ranks);
+  if (training.threads == 0) training.threads = std::max(1, usable_cores() / ranks_of_host);
 }
 
 }  // namespace trireme::cli

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/launch/environment.h"
 #include "trireme/train/config.h"
 
 namespace trireme::cli {
@@ -21,7 +22,10 @@ ConfigurationWords parse_words(const std::string& command, std::span<const std::
 /// One rank a core, and no more than there is work for.
 int default_ranks(const Config& config);
 
+/// How many of `ranks` share the cores of this host: all, or as many as whoever started them says.
+int ranks_of_host(const RankEnvironment& environment, int ranks);
+
 /// Fills in what depends on the ranks, so that resuming on others is the same run.
-void resolve(Config::Training& training, int ranks);
+void resolve(Config::Training& training, int ranks, int ranks_of_host);
 
 }  // namespace trireme::cli

@@ -1,18 +1,11 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <iostream>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/checkpoint.h"
@@ -77,14 +70,7 @@ void explain_failure(const Verdict& verdict, const Job& job, const Terminal& ter
 int run(const Job& job) {
   const RunDirectory directory{job.config.run.directory};
   const bool existed = std::filesystem::exists(directory.root);
-  std::error_code error;
-  std::filesystem::create_directories(directory.logs(), error);
-  const std::string first_log = (directory.logs() / "rank-0.log").string();
-  const int log = ::open(first_log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (log < 0) {
-    throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
-                                 directory.root.string(), std::strerror(errno)));
-  }
+  const FileDescriptor log = open_log(directory, 0);
   // A limit of file size is then an error of the write, as a full disk is.
   ::signal(SIGXFSZ, SIG_IGN);
   // Rank 0's stderr goes to its log like everybody's; its live line goes to ours.
@@ -94,12 +80,10 @@ int run(const Job& job) {
   options.ranks = job.ranks;
   options.log_directory = directory.logs();
   options.pin_to_cores = job.config.parallelism.pin;
-  options.stderr_fd = log;
-  options.world.timeout =
-      std::chrono::milliseconds(static_cast<std::int64_t>(1000 * job.config.communication.timeout));
+  options.stderr_fd = log.fd();
+  options.world.timeout = timeout_of(job.config.communication);
   const Verdict verdict = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
-  ::close(log);
   if (!verdict.ok()) remove_if_never_begun(directory, existed);
   if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
   ::close(terminal.fd);

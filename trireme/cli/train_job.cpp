@@ -54,21 +54,11 @@ void agree_to_begin(const Job& job, Communicator& world) {
   if (text[0] != 0) throw UsageError(reinterpret_cast<const char*>(text.data()));
 }
 
-FileDescriptor open_log(const std::filesystem::path& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  FileDescriptor log(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (log.is_open()) return log;
-  throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
-                               path.parent_path().parent_path().string(), std::strerror(errno)));
-}
-
 ConnectOptions options_of(const Config::Communication& communication) {
-  return {
-      .backend = communication.backend,
-      .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout)),
-      .reproducible = communication.reproducible,
-      .interface_address = communication.interface};
+  return {.backend = communication.backend,
+          .timeout = timeout_of(communication),
+          .reproducible = communication.reproducible,
+          .interface_address = communication.interface};
 }
 
 }  // namespace
@@ -95,7 +85,6 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
   }
   job.config = read_config(file, overrides);
-  const std::int64_t virtual_workers = job.config.training.virtual_workers;
   if (is_started_rank(environment)) {
     if (arguments.ranks > 0 && arguments.ranks != environment.world_size) {
       throw UsageError(fmt::format(
@@ -103,13 +92,10 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
           arguments.ranks, environment.variables, environment.world_size));
     }
     job.ranks = environment.world_size;
-    resolve(job.config.training, environment.local_world_size.value_or(1));
-    // Their number is that of all ranks, wherever they are.
-    if (virtual_workers == 0) job.config.training.virtual_workers = job.ranks;
   } else {
     job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
-    resolve(job.config.training, job.ranks);
   }
+  resolve(job.config.training, job.ranks, ranks_of_host(environment, job.ranks));
   check(job.config, job.ranks);
   return job;
 }
@@ -138,6 +124,20 @@ std::string message_of(const std::exception& error) {
   }
   while (!message.empty() && message.back() == '\n') message.pop_back();
   return message.substr(0, message.find('\n'));
+}
+
+std::chrono::milliseconds timeout_of(const Config::Communication& communication) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
+}
+
+FileDescriptor open_log(const RunDirectory& run, int rank) {
+  const std::filesystem::path path = run.logs() / fmt::format("rank-{}.log", rank);
+  std::error_code error;
+  std::filesystem::create_directories(run.logs(), error);
+  FileDescriptor log(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (log.is_open()) return log;
+  throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
+                               run.root.string(), std::strerror(errno)));
 }
 
 int exit_code_of_rank(const std::exception& error) {
@@ -176,8 +176,7 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   try {
     world = connect(environment, options_of(job.config.communication));
     agree_to_begin(job, *world);
-    const FileDescriptor log =
-        open_log(directory.logs() / fmt::format("rank-{}.log", environment.rank));
+    const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);
     return train_as_rank(job, *world, terminal);
   } catch (const std::exception& error) {

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <string>
 #include <vector>
 
+#include "trireme/base/file_descriptor.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/launch/environment.h"
 #include "trireme/train/config.h"
+#include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
 
@@ -36,6 +39,11 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 /// Refuses to mix two runs. With `overwrite` the rest of the earlier one goes away once the new one
 /// begins.
 void clear_directory(const Job& job);
+
+std::chrono::milliseconds timeout_of(const Config::Communication& communication);
+
+/// The log of `rank`, to append to. Throws UsageError if the run's directory takes none.
+FileDescriptor open_log(const RunDirectory& run, int rank);
 
 /// One line, without the stack that libtorch puts below its messages.
 std::string message_of(const std::exception& error);
