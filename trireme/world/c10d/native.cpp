@@ -1,30 +1,17 @@
 #include "trireme/world/c10d/native.h"
 
 #include <cstring>
-#include <optional>
 #include <vector>
+
+#include "trireme/tensor/named_tensors.h"
 
 namespace trireme::c10d {
 
 namespace {
 
-std::optional<at::ScalarType> reducible_type(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return at::kFloat;
-    case DType::kF64:
-      return at::kDouble;
-    case DType::kI32:
-      return at::kInt;
-    case DType::kI64:
-      return at::kLong;
-    case DType::kU8:
-      return at::kByte;
-    case DType::kF16:
-    case DType::kBF16:
-      return std::nullopt;
-  }
-  return std::nullopt;
+// Sums of the half types are taken in f32, which is not for Gloo to do.
+bool is_reducible(DType dtype) {
+  return dtype != DType::kF16 && dtype != DType::kBF16;
 }
 
 ::c10d::ReduceOp reduce_op(ReduceOp op) {
@@ -40,19 +27,18 @@ std::optional<at::ScalarType> reducible_type(DType dtype) {
   return ::c10d::ReduceOp::SUM;
 }
 
-at::Tensor tensor_of(const Buffer& x, at::ScalarType type) {
-  return at::from_blob(x.data, {x.count}, type);
+at::Tensor tensor_of(const Buffer& x) {
+  return tensor_over(x, {x.count});
 }
 
 // For what only moves, bytes are as good as elements.
 at::Tensor bytes_of(const Buffer& x) {
-  return at::from_blob(x.data, {static_cast<std::int64_t>(x.bytes())}, at::kByte);
+  return tensor_of({x.data, static_cast<std::int64_t>(x.bytes()), DType::kU8});
 }
 
 GlooWork begin_reduction(GlooGroup& group, const Operation& operation) {
-  const auto type = reducible_type(operation.dtype);
-  if (!type || operation.leaves != 0) return {};
-  std::vector<at::Tensor> tensors{tensor_of(operation.out, *type)};
+  if (!is_reducible(operation.dtype) || operation.leaves != 0) return {};
+  std::vector<at::Tensor> tensors{tensor_of(operation.out)};
   if (operation.kind == OpKind::kAllReduce) {
     ::c10d::AllreduceOptions options;
     options.reduceOp = reduce_op(operation.op);
@@ -113,7 +99,7 @@ GlooWork begin_native(GlooGroup& group, const Operation& operation) {
 void finish_native(const Operation& operation, int size) {
   const bool reduces = operation.kind == OpKind::kAllReduce || operation.kind == OpKind::kReduce;
   if (!reduces || operation.op != ReduceOp::kMean) return;
-  tensor_of(operation.out, *reducible_type(operation.dtype)).div_(size);
+  tensor_of(operation.out).div_(size);
 }
 
 }  // namespace trireme::c10d
