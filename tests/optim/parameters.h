@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "trireme/base/random.h"
-#include "trireme/tensor/shard.h"
+#include "trireme/optim/shard.h"
 
 namespace trireme {
 

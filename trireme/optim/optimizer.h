@@ -8,7 +8,7 @@
 
 #include "trireme/kernels/optimizers.h"
 #include "trireme/optim/state_memory.h"
-#include "trireme/tensor/shard.h"
+#include "trireme/optim/shard.h"
 
 namespace trireme {
 

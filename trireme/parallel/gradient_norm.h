@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "trireme/tensor/shard.h"
+#include "trireme/optim/shard.h"
 
 namespace trireme {
 

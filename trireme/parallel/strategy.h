@@ -6,7 +6,7 @@
 #include "trireme/base/partition.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/tensor/named_tensors.h"
-#include "trireme/tensor/shard.h"
+#include "trireme/optim/shard.h"
 
 namespace trireme {
 
@@ -69,6 +69,27 @@ class Strategy {
 
   /// True if every rank holds all shards, false if each holds its own part.
   virtual bool shards_are_whole() const = 0;
+
+  /// False after a step in which ranks went on alone, so that their parameters differ: what needs
+  /// one model (evaluation, checkpoints) waits for a later step.
+  virtual bool is_in_step() const { return true; }
+
+  /// Before a step's publish_parameters(): it is the last one, or one after which somebody needs
+  /// one model; is_in_step() then follows.
+  virtual void ask_to_be_in_step() {}
+
+  /// One piece of what the strategy itself remembers between steps: a slice of a tensor of
+  /// `full_shape`, from element `offset` of its flattened form on.
+  struct State {
+    std::string name;
+    std::vector<std::int64_t> full_shape;
+    std::int64_t offset = 0;
+    Buffer values;
+  };
+
+  /// After attach(): all that it remembers, for checkpoints. What is written to the values is what
+  /// the next step sees. Together the ranks' slices cover each tensor once.
+  virtual std::vector<State> state() { return {}; }
 };
 
 struct StrategyOptions {

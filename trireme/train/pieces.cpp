@@ -26,6 +26,12 @@ void append_state(Optimizer& optimizer, std::vector<Piece>& pieces) {
   }
 }
 
+void append_strategy(Strategy& strategy, std::vector<Piece>& pieces) {
+  for (const Strategy::State& state : strategy.state()) {
+    pieces.push_back({"strategy." + state.name, state.full_shape, state.offset, state.values});
+  }
+}
+
 // Buffers and frozen parameters: equal on every rank.
 void append_rest(const Model& model, std::vector<Piece>& pieces) {
   const NamedTensors tensors = model.tensors();
@@ -42,19 +48,23 @@ void append_rest(const Model& model, std::vector<Piece>& pieces) {
 }  // namespace
 
 std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                              const Model& model, bool first_rank) {
+                              Strategy& strategy, const Model& model, bool first_rank) {
   std::vector<Piece> pieces;
-  append_shards(shards, pieces);
-  append_state(optimizer, pieces);
+  if (first_rank || !strategy.shards_are_whole()) {
+    append_shards(shards, pieces);
+    append_state(optimizer, pieces);
+  }
+  append_strategy(strategy, pieces);
   if (first_rank) append_rest(model, pieces);
   return pieces;
 }
 
 std::vector<Piece> wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                                 const Model& model) {
+                                 Strategy& strategy, const Model& model) {
   std::vector<Piece> pieces;
   append_shards(shards, pieces);
   append_state(optimizer, pieces);
+  append_strategy(strategy, pieces);
   append_rest(model, pieces);
   return pieces;
 }

@@ -6,19 +6,22 @@
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
+#include "trireme/parallel/strategy.h"
 #include "trireme/train/config.h"
 
 namespace trireme {
 
 /// What a checkpoint holds of a run: "model.NAME" for parameters and buffers,
-/// "optimizer.NAME.SLOT" for the optimizer's state of a parameter.
+/// "optimizer.NAME.SLOT" for the optimizer's state of a parameter, "strategy.NAME" for what the
+/// strategy remembers.
 
-/// The pieces that this rank writes: its shards and, on rank 0, what no optimizer updates.
+/// The pieces that this rank writes: its shards, what its strategy remembers and, on rank 0, what
+/// no optimizer updates. Of shards that are whole, rank 0's alone are written.
 std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                              const Model& model, bool first_rank);
+                              Strategy& strategy, const Model& model, bool first_rank);
 
 /// The pieces that this rank reads.
 std::vector<Piece> wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                                 const Model& model);
+                                 Strategy& strategy, const Model& model);
 
 }  // namespace trireme

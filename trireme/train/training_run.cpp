@@ -76,7 +76,8 @@ void TrainingRun::restore() {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
-  const RunState state = load_checkpoint(*newest, wanted_pieces(shards_, *optimizer_, *model_));
+  const RunState state =
+      load_checkpoint(*newest, wanted_pieces(shards_, *optimizer_, *strategy_, *model_));
   require_same_order(state, *newest);
   first_step_ = state.step;
   // Ranks may share memory: nobody goes on before all have read.
@@ -118,10 +119,12 @@ RunSummary TrainingRun::run() {
     const bool asked_to_stop = step(done);
     ++done;
     summary_.interrupted = asked_to_stop && done < last_step_;
-    const bool ends = done == last_step_ || summary_.interrupted;
-    if (!summary_.interrupted && evaluation_due(done)) evaluate_model(done);
-    const auto every = config_.checkpoint.every_steps;
-    if (ends || (every > 0 && done % every == 0)) save(done);
+    evaluation_waits_ = evaluation_waits_ || evaluation_due(done);
+    checkpoint_waits_ = checkpoint_waits_ || summary_.interrupted || checkpoint_due(done);
+    if (!strategy_->is_in_step()) continue;
+    if (evaluation_waits_ && !summary_.interrupted) evaluate_model(done);
+    if (checkpoint_waits_) save(done);
+    evaluation_waits_ = checkpoint_waits_ = false;
   }
   if (!summary_.interrupted) save_final_model();
   summary_.steps = done;
@@ -168,6 +171,7 @@ bool TrainingRun::step(std::int64_t step) {
   require_finite_loss(step);
   clip_and_update(step);
   const auto updated = Clock::now();
+  if (step + 1 == last_step_) strategy_->ask_to_be_in_step();
   strategy_->publish_parameters();
   const auto published = Clock::now();
 
@@ -267,6 +271,11 @@ void TrainingRun::report(std::int64_t done) {
   report_ = StepReport();
 }
 
+bool TrainingRun::checkpoint_due(std::int64_t done) const {
+  const auto every = config_.checkpoint.every_steps;
+  return done == last_step_ || (every > 0 && done % every == 0);
+}
+
 bool TrainingRun::evaluation_due(std::int64_t done) const {
   if (!data_.evaluation) return false;
   const auto every_steps = config_.evaluation.every_steps;
@@ -293,9 +302,7 @@ void TrainingRun::evaluate_model(std::int64_t done) {
 }
 
 void TrainingRun::save(std::int64_t done) {
-  const bool writes = first_rank() || !strategy_->shards_are_whole();
-  const auto pieces =
-      writes ? own_pieces(shards_, *optimizer_, *model_, first_rank()) : std::vector<Piece>();
+  const auto pieces = own_pieces(shards_, *optimizer_, *strategy_, *model_, first_rank());
   save_checkpoint(directory_.checkpoints(), world_, {.step = done, .metadata = order()}, pieces,
                   static_cast<int>(config_.checkpoint.keep));
   observer_.on_checkpoint(directory_.checkpoints() / fmt::format("step-{}", done));

@@ -56,6 +56,7 @@ class TrainingRun {
   void report(std::int64_t done);
   void evaluate_model(std::int64_t done);
   bool evaluation_due(std::int64_t done) const;
+  bool checkpoint_due(std::int64_t done) const;
   void save(std::int64_t done);
   void save_final_model();
   bool first_rank() const { return world_.rank() == 0; }
@@ -79,6 +80,8 @@ class TrainingRun {
 
   RunSummary summary_;
   StepReport report_;
+  bool evaluation_waits_ = false;  // for a step after which there is one model
+  bool checkpoint_waits_ = false;
   std::int64_t samples_ = 0;  // since the last report
   std::int64_t samples_of_run_ = 0;
   double seconds_of_steps_ = 0;
