@@ -61,6 +61,10 @@ std::vector<Step<T>> all_optimizers() {
       [](Arrays<T>& a, std::int64_t i, std::int64_t n) {
         update_adagrad(update_of(a, i, n), {.weight_decay = 0.1}, a.state[0].data() + i);
       },
+      [](Arrays<T>& a, std::int64_t i, std::int64_t n) {
+        update_ftrl(update_of(a, i, n), {.lr = 0.1, .l1 = 0.3, .l2 = 0.2}, a.state[1].data() + i,
+                    a.state[0].data() + i);
+      },
   };
 }
 
@@ -90,6 +94,7 @@ TEST(OptimizerUpdates, RefuseHalfTypes) {
   EXPECT_THROW(update_adam(update, {}, nullptr, nullptr), UsageError);
   EXPECT_THROW(update_rmsprop(update, {}, nullptr, nullptr, nullptr), UsageError);
   EXPECT_THROW(update_adagrad(update, {}, nullptr), UsageError);
+  EXPECT_THROW(update_ftrl(update, {}, nullptr, nullptr), UsageError);
 }
 
 }  // namespace

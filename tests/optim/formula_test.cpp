@@ -1,4 +1,5 @@
 // Against the papers' formulas, written down naively, one number at a time, in f64.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,6 +8,7 @@
 #include "tests/optim/parameters.h"
 #include "trireme/optim/adagrad.h"
 #include "trireme/optim/adam.h"
+#include "trireme/optim/ftrl.h"
 #include "trireme/optim/rmsprop.h"
 #include "trireme/optim/sgd.h"
 
@@ -108,6 +110,21 @@ TEST(Formula, AdagradFollowsDuchi) {
       return w - 0.1 / (1 + (t - 1) * 0.01) * g / (std::sqrt(s) + 1e-10);
     };
   });
+}
+
+TEST(Formula, FtrlFollowsMcMahan) {
+  Parameters<double> parameters({37});
+  Ftrl ftrl(parameters.shards(), {.lr = 0.1, .beta = 0.5, .l1 = 2, .l2 = 0.3});
+  expect_formula(ftrl, parameters, [] {
+    return [z = 0.0, n = 0.0](double w, double g, int) mutable {
+      const double s = (std::sqrt(n + g * g) - std::sqrt(n)) / 0.1;
+      z += g - s * w;
+      n += g * g;
+      if (std::abs(z) <= 2) return 0.0;
+      return -(z - std::copysign(2.0, z)) / ((0.5 + std::sqrt(n)) / 0.1 + 0.3);
+    };
+  });
+  EXPECT_THAT(parameters.values()[0], testing::Contains(0.0));
 }
 
 }  // namespace

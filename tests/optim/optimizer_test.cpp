@@ -169,6 +169,7 @@ TEST(Optimizer, NamesItsStateAsTorchDoes) {
   EXPECT_THAT(names({.name = "rmsprop", .momentum = 0.5, .centered = true}),
               ElementsAre("step", "square_avg", "grad_avg", "momentum_buffer"));
   EXPECT_THAT(names({.name = "adagrad"}), ElementsAre("step", "sum"));
+  EXPECT_THAT(names({.name = "ftrl"}), ElementsAre("step", "z", "n"));
 }
 
 TEST(Optimizer, FollowsTheRateThatIsSet) {
@@ -191,7 +192,7 @@ TEST(Optimizer, RefusesParametersOfIntegers) {
 
 TEST(MakeOptimizer, NamesWhatItKnowsAndWhatWasMeant) {
   EXPECT_THAT([] { make_optimizer({.name = "adamv"}, {}); },
-              ThrowsMessage<UsageError>(AllOf(HasSubstr("sgd, adam, adamw, rmsprop, adagrad"),
+              ThrowsMessage<UsageError>(AllOf(HasSubstr("sgd, adam, adamw, rmsprop, adagrad, ftrl"),
                                               HasSubstr("got \"adamv\""),
                                               HasSubstr("did you mean \"adam"))));
 }

@@ -241,6 +241,49 @@ class Adagrad {
   T eps_;
 };
 
+template <class T>
+class Ftrl {
+ public:
+  Ftrl(const Update& update, const FtrlRule& rule, void* z, void* n)
+      : gradient_(update, 0),
+        values_(update.values.as<T>()),
+        z_(static_cast<T*>(z)),
+        n_(static_cast<T*>(n)),
+        lr_(static_cast<T>(rule.lr)),
+        beta_(static_cast<T>(rule.beta)),
+        l1_(static_cast<T>(rule.l1)),
+        l2_(static_cast<T>(rule.l2)) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    const auto g = gradient_.at(d, i, value);
+    const auto lr = hn::Set(d, lr_);
+    const auto n = hn::LoadU(d, n_ + i);
+    const auto n_now = add_product(d, n, g, g);
+    const auto root = hn::Sqrt(n_now);
+    const auto sigma = hn::Div(hn::Sub(root, hn::Sqrt(n)), lr);
+    const auto z = hn::Sub(hn::Add(hn::LoadU(d, z_ + i), g), hn::Mul(sigma, value));
+    hn::StoreU(n_now, d, n_ + i);
+    hn::StoreU(z, d, z_ + i);
+    const auto l1 = hn::Set(d, l1_);
+    const auto slope = hn::Add(hn::Div(hn::Add(hn::Set(d, beta_), root), lr), hn::Set(d, l2_));
+    const auto moved = hn::Div(hn::Sub(hn::CopySign(l1, z), z), slope);
+    // By comparison with what stays zero: a NaN moves.
+    hn::StoreU(hn::IfThenElse(hn::Le(hn::Abs(z), l1), hn::Zero(d), moved), d, values_ + i);
+  }
+
+ private:
+  Gradient<T> gradient_;
+  T* values_;
+  T* z_;
+  T* n_;
+  T lr_;
+  T beta_;
+  T l1_;
+  T l2_;
+};
+
 // Whole vectors, then the rest lane by lane: the bits are the same either way. `rule` by value, so
 // that the compiler sees that no store changes it.
 template <class T, class Rule>
@@ -279,6 +322,10 @@ void adagrad(const Update& update, const AdagradRule& rule, void* sum) {
   apply<Adagrad>(update, rule, sum);
 }
 
+void ftrl(const Update& update, const FtrlRule& rule, void* z, void* n) {
+  apply<Ftrl>(update, rule, z, n);
+}
+
 }  // namespace
 }  // namespace trireme::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -291,6 +338,7 @@ HWY_EXPORT(sgd);
 HWY_EXPORT(adam);
 HWY_EXPORT(rmsprop);
 HWY_EXPORT(adagrad);
+HWY_EXPORT(ftrl);
 
 void require_f32_or_f64(const Update& update) {
   const DType dtype = update.values.dtype;
@@ -321,6 +369,11 @@ void update_rmsprop(const Update& update, const RmspropRule& rule, void* square_
 void update_adagrad(const Update& update, const AdagradRule& rule, void* sum) {
   require_f32_or_f64(update);
   HWY_DYNAMIC_DISPATCH(adagrad)(update, rule, sum);
+}
+
+void update_ftrl(const Update& update, const FtrlRule& rule, void* z, void* n) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(ftrl)(update, rule, z, n);
 }
 
 }  // namespace trireme

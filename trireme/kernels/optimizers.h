@@ -68,4 +68,14 @@ struct AdagradRule {
 
 void update_adagrad(const Update& update, const AdagradRule& rule, void* sum);
 
+struct FtrlRule {
+  double lr = 1e-2;
+  double beta = 1;
+  double l1 = 0;
+  double l2 = 0;
+};
+
+/// `z` and `n` as in McMahan et al. 2013, algorithm 1.
+void update_ftrl(const Update& update, const FtrlRule& rule, void* z, void* n);
+
 }  // namespace trireme

@@ -17,12 +17,12 @@ void check(const AdagradOptions& options) {
 }  // namespace
 
 Adagrad::Adagrad(std::span<Shard> shards, AdagradOptions options)
-    : Optimizer("adagrad", shards, options.lr, {"sum"}), options_(options) {
+    : Optimizer("adagrad", shards, options.lr, {{"sum", options.initial_accumulator}}),
+      options_(options) {
   check(options);
-  fill_state(0, options.initial_accumulator);
 }
 
-void Adagrad::update(const Update& part, std::span<void* const> state, std::int64_t step) {
+void Adagrad::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
   const double decayed = lr() / (1 + static_cast<double>(step - 1) * options_.lr_decay);
   update_adagrad(part, {decayed, options_.eps, options_.weight_decay}, state[0]);
 }

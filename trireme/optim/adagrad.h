@@ -25,7 +25,7 @@ class Adagrad : public Optimizer {
   explicit Adagrad(std::span<Shard> shards, AdagradOptions options = {});
 
  private:
-  void update(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
 
   AdagradOptions options_;
 };

@@ -28,20 +28,20 @@ AdamRule rule_of(const Options& options, double lr, std::int64_t step) {
 }  // namespace
 
 Adam::Adam(std::span<Shard> shards, AdamOptions options)
-    : Optimizer("adam", shards, options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
+    : Optimizer("adam", shards, options.lr, {{"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
   check("adam", options);
 }
 
-void Adam::update(const Update& part, std::span<void* const> state, std::int64_t step) {
+void Adam::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
   update_adam(part, rule_of(options_, lr(), step), state[0], state[1]);
 }
 
 AdamW::AdamW(std::span<Shard> shards, AdamWOptions options)
-    : Optimizer("adamw", shards, options.lr, {"exp_avg", "exp_avg_sq"}), options_(options) {
+    : Optimizer("adamw", shards, options.lr, {{"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
   check("adamw", options);
 }
 
-void AdamW::update(const Update& part, std::span<void* const> state, std::int64_t step) {
+void AdamW::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
   AdamRule rule = rule_of(options_, lr(), step);
   rule.decoupled = true;
   update_adam(part, rule, state[0], state[1]);

@@ -7,6 +7,7 @@
 #include "trireme/base/text.h"
 #include "trireme/optim/adagrad.h"
 #include "trireme/optim/adam.h"
+#include "trireme/optim/ftrl.h"
 #include "trireme/optim/rmsprop.h"
 #include "trireme/optim/sgd.h"
 
@@ -52,7 +53,7 @@ AdagradOptions adagrad_options(const OptimizerOptions& from) {
 }  // namespace
 
 std::span<const std::string> optimizer_names() {
-  static const std::string names[] = {"sgd", "adam", "adamw", "rmsprop", "adagrad"};
+  static const std::string names[] = {"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"};
   return names;
 }
 
@@ -64,6 +65,12 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
   if (name == "adamw") return std::make_unique<AdamW>(shards, adam_options<AdamWOptions>(options));
   if (name == "rmsprop") return std::make_unique<Rmsprop>(shards, rmsprop_options(options));
   if (name == "adagrad") return std::make_unique<Adagrad>(shards, adagrad_options(options));
+  if (name == "ftrl") {
+    return std::make_unique<Ftrl>(shards, FtrlOptions{.lr = options.lr.value_or(FtrlOptions().lr),
+                                                      .beta = options.beta,
+                                                      .l1 = options.l1,
+                                                      .l2 = options.l2});
+  }
 
   const std::string meant = nearest(name, optimizer_names());
   throw UsageError(fmt::format("optimizer must be one of {}, got \"{}\"{}",

@@ -25,9 +25,12 @@ struct OptimizerOptions {
   bool centered = false;
   double lr_decay = 0;
   double initial_accumulator = 0;
+  double beta = 1;
+  double l1 = 0;
+  double l2 = 0;
 };
 
-/// The names that make_optimizer() knows: sgd, adam, adamw, rmsprop, adagrad.
+/// The names that make_optimizer() knows: sgd, adam, adamw, rmsprop, adagrad, ftrl.
 std::span<const std::string> optimizer_names();
 
 /// By name. Throws UsageError for an unknown name or an impossible option.

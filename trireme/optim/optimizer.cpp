@@ -23,6 +23,15 @@ void require_f32_or_f64(std::string_view optimizer, const Shard& shard) {
                                name_of(shard.values.dtype)));
 }
 
+void fill(const Buffer& array, double value) {
+  if (value == 0) return;  // as it came
+  if (array.dtype == DType::kF32) {
+    std::fill_n(array.as<float>(), array.count, static_cast<float>(value));
+  } else {
+    std::fill_n(array.as<double>(), array.count, value);
+  }
+}
+
 // Where a block of the gradient lies once it is one array: in place, or summed up in `scratch`.
 class GradientBlocks {
  public:
@@ -48,19 +57,20 @@ class GradientBlocks {
 }  // namespace
 
 Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
-                     std::vector<std::string> state_names)
-    : name_(name), shards_(shards), lr_(lr), state_names_(std::move(state_names)) {
+                     std::vector<StateArray> state_arrays)
+    : name_(name), shards_(shards), lr_(lr), state_arrays_(std::move(state_arrays)) {
   std::size_t bytes = 0;
   for (const Shard& shard : shards_) {
     require_f32_or_f64(name_, shard);
-    bytes += padded_bytes(shard) * state_names_.size();
+    bytes += padded_bytes(shard) * state_arrays_.size();
   }
   memory_ = StateMemory(bytes);
   std::byte* at = memory_.data();
   for (const Shard& shard : shards_) {
     ShardState& state = states_.emplace_back();
-    for (std::size_t slot = 0; slot < state_names_.size(); ++slot) {
+    for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
       state.arrays.push_back({at, shard.values.count, shard.values.dtype});
+      fill(state.arrays.back(), state_arrays_[slot].initial);
       at += padded_bytes(shard);
     }
   }
@@ -81,19 +91,8 @@ void Optimizer::update_shard(const Shard& shard, ShardState& state) {
     const void* const block = gradient.block(first, count);
     std::transform(state.arrays.begin(), state.arrays.end(), arrays.begin(),
                    [&](const Buffer& array) { return array.slice(first, count).data; });
-    update({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_}, arrays,
-           state.step);
-  }
-}
-
-void Optimizer::fill_state(std::size_t slot, double value) {
-  for (const ShardState& state : states_) {
-    const Buffer& array = state.arrays[slot];
-    if (array.dtype == DType::kF32) {
-      std::fill_n(array.as<float>(), array.count, static_cast<float>(value));
-    } else {
-      std::fill_n(array.as<double>(), array.count, value);
-    }
+    apply({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_}, arrays,
+          state.step);
   }
 }
 
@@ -101,8 +100,8 @@ std::vector<Optimizer::Slot> Optimizer::state() {
   std::vector<Slot> slots;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
     slots.push_back({&shards_[i], "step", {&states_[i].step, 1, DType::kI64}});
-    for (std::size_t slot = 0; slot < state_names_.size(); ++slot) {
-      slots.push_back({&shards_[i], state_names_[slot], states_[i].arrays[slot]});
+    for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
+      slots.push_back({&shards_[i], state_arrays_[slot].name, states_[i].arrays[slot]});
     }
   }
   return slots;

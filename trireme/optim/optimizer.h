@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "trireme/kernels/optimizers.h"
-#include "trireme/optim/state_memory.h"
 #include "trireme/optim/shard.h"
+#include "trireme/optim/state_memory.h"
 
 namespace trireme {
 
@@ -54,19 +54,26 @@ class Optimizer {
   /// "adamw"
   std::string_view name() const { return name_; }
 
- protected:
-  /// State arrays named `state_names` for each shard, zeroed. Throws UsageError for values other
-  /// than f32 and f64.
-  Optimizer(std::string_view name, std::span<Shard> shards, double lr,
-            std::vector<std::string> state_names);
+  /// An array of state, as long as what is updated: its name and what its elements start as.
+  struct StateArray {
+    std::string name;
+    double initial = 0;
+  };
+  std::span<const StateArray> state_arrays() const { return state_arrays_; }
 
-  /// Sets the state array `slot` of every shard to `value`.
-  void fill_state(std::size_t slot, double value);
+  /// The rule alone, for those who keep values and state themselves: `state` in the order of
+  /// state_arrays(), `step` counts the updates of these values from 1. Scale and cut are `part`'s.
+  void update(const Update& part, std::span<void* const> state, std::int64_t step) {
+    apply(part, state, step);
+  }
+
+ protected:
+  /// Throws UsageError for values other than f32 and f64.
+  Optimizer(std::string_view name, std::span<Shard> shards, double lr,
+            std::vector<StateArray> state_arrays);
 
  private:
-  /// A part of one shard: `state` are the parts of its arrays in the order of their names, `step`
-  /// counts this shard's updates from 1.
-  virtual void update(const Update& part, std::span<void* const> state, std::int64_t step) = 0;
+  virtual void apply(const Update& part, std::span<void* const> state, std::int64_t step) = 0;
 
   struct ShardState {
     std::int64_t step = 0;
@@ -80,7 +87,7 @@ class Optimizer {
   double lr_;
   double gradient_scale_ = 1;
   double gradient_clip_value_ = 0;
-  std::vector<std::string> state_names_;
+  std::vector<StateArray> state_arrays_;
   StateMemory memory_;
   std::vector<ShardState> states_;
 };

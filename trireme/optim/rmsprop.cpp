@@ -14,21 +14,21 @@ void check(const RmspropOptions& options) {
   require_fraction("rmsprop", "momentum", options.momentum);
 }
 
-std::vector<std::string> state_names(const RmspropOptions& options) {
-  std::vector<std::string> names = {"square_avg"};
-  if (options.centered) names.push_back("grad_avg");
-  if (options.momentum > 0) names.push_back("momentum_buffer");
-  return names;
+std::vector<Optimizer::StateArray> arrays_of(const RmspropOptions& options) {
+  std::vector<Optimizer::StateArray> arrays = {{"square_avg"}};
+  if (options.centered) arrays.push_back({"grad_avg"});
+  if (options.momentum > 0) arrays.push_back({"momentum_buffer"});
+  return arrays;
 }
 
 }  // namespace
 
 Rmsprop::Rmsprop(std::span<Shard> shards, RmspropOptions options)
-    : Optimizer("rmsprop", shards, options.lr, state_names(options)), options_(options) {
+    : Optimizer("rmsprop", shards, options.lr, arrays_of(options)), options_(options) {
   check(options);
 }
 
-void Rmsprop::update(const Update& part, std::span<void* const> state, std::int64_t) {
+void Rmsprop::apply(const Update& part, std::span<void* const> state, std::int64_t) {
   update_rmsprop(part,
                  {.lr = lr(),
                   .alpha = options_.alpha,

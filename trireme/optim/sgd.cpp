@@ -17,19 +17,19 @@ void check(const SgdOptions& options) {
   }
 }
 
-std::vector<std::string> state_names(const SgdOptions& options) {
+std::vector<Optimizer::StateArray> arrays_of(const SgdOptions& options) {
   if (options.momentum == 0) return {};
-  return {"momentum_buffer"};
+  return {{"momentum_buffer"}};
 }
 
 }  // namespace
 
 Sgd::Sgd(std::span<Shard> shards, SgdOptions options)
-    : Optimizer("sgd", shards, options.lr, state_names(options)), options_(options) {
+    : Optimizer("sgd", shards, options.lr, arrays_of(options)), options_(options) {
   check(options);
 }
 
-void Sgd::update(const Update& part, std::span<void* const> state, std::int64_t step) {
+void Sgd::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
   update_sgd(part,
              {.lr = lr(),
               .momentum = options_.momentum,

@@ -26,7 +26,7 @@ class Sgd : public Optimizer {
   explicit Sgd(std::span<Shard> shards, SgdOptions options = {});
 
  private:
-  void update(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
 
   SgdOptions options_;
 };

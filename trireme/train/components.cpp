@@ -66,7 +66,10 @@ std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> s
                            .alpha = optimizer.alpha,
                            .centered = optimizer.centered,
                            .lr_decay = optimizer.lr_decay,
-                           .initial_accumulator = optimizer.initial_accumulator};
+                           .initial_accumulator = optimizer.initial_accumulator,
+                           .beta = optimizer.beta,
+                           .l1 = optimizer.l1,
+                           .l2 = optimizer.l2};
   if (optimizer.eps > 0) options.eps = optimizer.eps;
   auto result = make_optimizer(options, shards);
   result->set_gradient_clip_value(config.training.clip_value);

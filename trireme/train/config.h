@@ -79,6 +79,9 @@ struct Config {
     bool centered = false;
     double lr_decay = 0.0;
     double initial_accumulator = 0.0;
+    double beta = 1.0;
+    double l1 = 0.0;
+    double l2 = 0.0;
   } optimizer;
 
   struct LrScheduler {

@@ -193,7 +193,7 @@ void add_training(std::vector<ConfigKey>& keys, Config::Training& c) {
 
 void add_optimizer(std::vector<ConfigKey>& keys, Config::Optimizer& c) {
   const Section add{keys, "optimizer."};
-  add("name", &c.name, "", one_of({"sgd", "adam", "adamw", "rmsprop", "adagrad"}));
+  add("name", &c.name, "", one_of({"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"}));
   add("lr", &c.lr, "learning rate", positive());
   add("momentum", &c.momentum, "sgd, rmsprop", fraction());
   add("dampening", &c.dampening, "sgd: of the momentum", fraction());
@@ -207,6 +207,9 @@ void add_optimizer(std::vector<ConfigKey>& keys, Config::Optimizer& c) {
   add("lr_decay", &c.lr_decay, "adagrad: of the learning rate", not_negative());
   add("initial_accumulator", &c.initial_accumulator, "adagrad: where the sum starts",
       not_negative());
+  add("beta", &c.beta, "ftrl: added to the root of the sum of squares", not_negative());
+  add("l1", &c.l1, "ftrl: strength of the L1 norm, which makes weights zero", not_negative());
+  add("l2", &c.l2, "ftrl: strength of the squared L2 norm", not_negative());
 }
 
 void add_lr_scheduler(std::vector<ConfigKey>& keys, Config::LrScheduler& c) {
