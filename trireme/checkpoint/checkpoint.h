@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +53,10 @@ void save_checkpoint(const std::filesystem::path& directory, Communicator& world
 /// another type or shape; no piece has been changed then.
 RunState load_checkpoint(const std::filesystem::path& step_directory,
                          std::span<const Piece> wanted);
+
+/// The names of the tensors that a checkpoint holds. Throws DataError if its manifest is missing or
+/// damaged.
+std::set<std::string> tensors_of_checkpoint(const std::filesystem::path& step_directory);
 
 /// The complete checkpoint of the highest step, if there is any.
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& directory);

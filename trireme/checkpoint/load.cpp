@@ -84,11 +84,21 @@ void check(const SafetensorsFile& file, const Read& read, const fs::path& path) 
   }
 }
 
+Manifest manifest_of(const fs::path& step_directory) {
+  const fs::path path = step_directory / "manifest.json";
+  return parse_manifest(read_file(path), path.string());
+}
+
 }  // namespace
 
+std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory) {
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : manifest_of(step_directory).tensors) names.insert(name);
+  return names;
+}
+
 RunState load_checkpoint(const fs::path& step_directory, std::span<const Piece> wanted) {
-  const fs::path path = step_directory / "manifest.json";
-  const Manifest manifest = parse_manifest(read_file(path), path.string());
+  const Manifest manifest = manifest_of(step_directory);
   ReadsOfFile reads;
   for (const Piece& piece : wanted) plan(piece, find(manifest, piece, step_directory), reads);
 

@@ -63,6 +63,12 @@ void Progress::on_start(const RunDescription& run) {
   log(what);
   log(how);
   log(joined);
+  if (!run.starts_anew.empty()) {
+    log(fmt::format("the checkpoint does not hold {}{}: starting it anew", run.starts_anew.front(),
+                    run.starts_anew.size() == 1
+                        ? ""
+                        : fmt::format(" and {} more", run.starts_anew.size() - 1)));
+  }
 }
 
 void Progress::on_step(const StepReport& report) {

@@ -48,15 +48,18 @@ class Strategy {
   /// The loss of the virtual worker whose backward comes next; optional.
   virtual void add_loss(double loss) = 0;
 
-  /// Before its last backward of a step any rank may raise the flag, which after reduce_gradients()
-  /// every rank sees: how all agree to stop after the same step.
+  /// Before its last backward of a step any rank may raise the flag, which after some
+  /// publish_parameters() every rank sees, for one step, in which all are in step: how all agree to
+  /// stop after the same one. Where ranks never go on alone it is the step itself, and
+  /// reduce_gradients() is enough.
   virtual void raise_flag() = 0;
   virtual bool flag_raised() const = 0;
 
   /// After the last backward: the gradients of the shards are ready once this returns.
   virtual void reduce_gradients() = 0;
 
-  /// The mean over the step's virtual workers of what add_loss() was told, on every rank.
+  /// The mean over the step's virtual workers of what add_loss() was told, on every rank. Of those
+  /// of this rank's group in a step in which groups went on alone.
   virtual double loss() const = 0;
 
   /// After reduce_gradients(): makes the gradient of each shard one array, for those who want to
@@ -74,9 +77,21 @@ class Strategy {
   /// one model (evaluation, checkpoints) waits for a later step.
   virtual bool is_in_step() const { return true; }
 
-  /// Before a step's publish_parameters(): it is the last one, or one after which somebody needs
-  /// one model; is_in_step() then follows.
+  /// Before a step's publish_parameters(), on every rank: it is the last one, or one after which
+  /// somebody needs one model; is_in_step() then follows.
   virtual void ask_to_be_in_step() {}
+
+  /// The same for somebody who can wait: a strategy whose ranks come into step by themselves keeps
+  /// to its own time.
+  virtual void wait_to_be_in_step() {}
+
+  /// Ranks whose optimizers hold the same state. The one that leads writes it to checkpoints; with
+  /// a single group that is rank 0 or, where shards are parts, every rank.
+  struct Group {
+    int index = 0;
+    bool leads = false;
+  };
+  virtual Group group() const { return {}; }
 
   /// One piece of what the strategy itself remembers between steps: a slice of a tensor of
   /// `full_shape`, from element `offset` of its flattened form on.
@@ -85,10 +100,12 @@ class Strategy {
     std::vector<std::int64_t> full_shape;
     std::int64_t offset = 0;
     Buffer values;
+    bool is_written = true;  ///< false where another rank holds the same slice and writes it
   };
 
-  /// After attach(): all that it remembers, for checkpoints. What is written to the values is what
-  /// the next step sees. Together the ranks' slices cover each tensor once.
+  /// After attach(): all that it remembers, for checkpoints. What is set in the values before the
+  /// next step is what that step sees; what no checkpoint holds may stay as it is. Together the
+  /// slices that are written cover each tensor once.
   virtual std::vector<State> state() { return {}; }
 };
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -14,10 +16,10 @@ void append_shards(std::span<const Shard> shards, std::vector<Piece>& pieces) {
   }
 }
 
-void append_state(Optimizer& optimizer, std::vector<Piece>& pieces) {
+void append_state(Optimizer& optimizer, const std::string& prefix, std::vector<Piece>& pieces) {
   for (const Optimizer::Slot& slot : optimizer.state()) {
     const Shard& shard = *slot.shard;
-    const std::string name = fmt::format("optimizer.{}.{}", shard.name, slot.name);
+    const std::string name = fmt::format("{}optimizer.{}.{}", prefix, shard.name, slot.name);
     if (slot.name == "step") {
       pieces.push_back({name, {1}, 0, slot.values});  // the same in every slice of a parameter
     } else {
@@ -26,10 +28,12 @@ void append_state(Optimizer& optimizer, std::vector<Piece>& pieces) {
   }
 }
 
-void append_strategy(Strategy& strategy, std::vector<Piece>& pieces) {
-  for (const Strategy::State& state : strategy.state()) {
-    pieces.push_back({"strategy." + state.name, state.full_shape, state.offset, state.values});
-  }
+std::string prefix_of(const Strategy::Group& group) {
+  return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
+}
+
+Piece piece_of(const Strategy::State& state) {
+  return {"strategy." + state.name, state.full_shape, state.offset, state.values};
 }
 
 // Buffers and frozen parameters: equal on every rank.
@@ -50,23 +54,35 @@ void append_rest(const Model& model, std::vector<Piece>& pieces) {
 std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
                               Strategy& strategy, const Model& model, bool first_rank) {
   std::vector<Piece> pieces;
-  if (first_rank || !strategy.shards_are_whole()) {
-    append_shards(shards, pieces);
-    append_state(optimizer, pieces);
+  const bool every_rank = !strategy.shards_are_whole();
+  const Strategy::Group group = strategy.group();
+  if (first_rank || every_rank) append_shards(shards, pieces);
+  if (first_rank || every_rank || group.leads) append_state(optimizer, prefix_of(group), pieces);
+  for (const Strategy::State& state : strategy.state()) {
+    if (state.is_written) pieces.push_back(piece_of(state));
   }
-  append_strategy(strategy, pieces);
   if (first_rank) append_rest(model, pieces);
   return pieces;
 }
 
-std::vector<Piece> wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                                 Strategy& strategy, const Model& model) {
-  std::vector<Piece> pieces;
-  append_shards(shards, pieces);
-  append_state(optimizer, pieces);
-  append_strategy(strategy, pieces);
-  append_rest(model, pieces);
-  return pieces;
+WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, Strategy& strategy,
+                           const Model& model, const std::set<std::string>& names) {
+  WantedPieces wanted;
+  const std::string own = prefix_of(strategy.group());
+  const bool is_known = std::ranges::any_of(
+      names, [&](const std::string& name) { return name.starts_with(own + "optimizer."); });
+  append_shards(shards, wanted.pieces);
+  append_state(optimizer, is_known ? own : "", wanted.pieces);
+  for (const Strategy::State& state : strategy.state()) {
+    Piece piece = piece_of(state);
+    if (names.contains(piece.name)) {
+      wanted.pieces.push_back(std::move(piece));
+    } else {
+      wanted.absent.push_back(std::move(piece.name));
+    }
+  }
+  append_rest(model, wanted.pieces);
+  return wanted;
 }
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace trireme {
 
@@ -18,12 +19,15 @@ struct RunDescription {
   int threads = 1;            ///< of libtorch, per rank
   int virtual_workers = 1;
   std::int64_t first_step = 0;
+  /// Of what the strategy remembers between steps, that which the checkpoint did not hold.
+  std::vector<std::string> starts_anew;
   std::int64_t steps = 0;  ///< where the run ends
   std::int64_t steps_per_epoch = 0;
   std::int64_t global_batch = 0;
 };
 
-/// One step, the same on every rank but for the times and the memory, which are this rank's.
+/// One step, the same on every rank but for the times and the memory, which are this rank's, and in
+/// steps that groups of ranks take alone for loss and norm, which are the group's.
 struct StepReport {
   std::int64_t step = 0;  ///< how many are done
   double epoch = 0;

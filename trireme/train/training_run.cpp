@@ -76,8 +76,10 @@ void TrainingRun::restore() {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
-  const RunState state =
-      load_checkpoint(*newest, wanted_pieces(shards_, *optimizer_, *strategy_, *model_));
+  WantedPieces wanted =
+      wanted_pieces(shards_, *optimizer_, *strategy_, *model_, tensors_of_checkpoint(*newest));
+  const RunState state = load_checkpoint(*newest, wanted.pieces);
+  starts_anew_ = std::move(wanted.absent);
   require_same_order(state, *newest);
   first_step_ = state.step;
   // Ranks may share memory: nobody goes on before all have read.
@@ -147,6 +149,7 @@ RunDescription TrainingRun::describe() const {
           .threads = at::get_num_threads(),
           .virtual_workers = tree_.leaves(),
           .first_step = first_step_,
+          .starts_anew = starts_anew_,
           .steps = last_step_,
           .steps_per_epoch = data_.sampler->steps_per_epoch(),
           .global_batch = config_.training.global_batch};
@@ -171,7 +174,12 @@ bool TrainingRun::step(std::int64_t step) {
   require_finite_loss(step);
   clip_and_update(step);
   const auto updated = Clock::now();
-  if (step + 1 == last_step_) strategy_->ask_to_be_in_step();
+  if (step + 1 == last_step_) {
+    strategy_->ask_to_be_in_step();
+  } else if (evaluation_waits_ || checkpoint_waits_ || evaluation_due(step + 1) ||
+             checkpoint_due(step + 1)) {
+    strategy_->wait_to_be_in_step();
+  }
   strategy_->publish_parameters();
   const auto published = Clock::now();
 
@@ -212,7 +220,7 @@ void TrainingRun::require_finite_loss(std::int64_t step) {
                                   strategy_->loss(), first_bad_gradient()));
 }
 
-// "; the first parameter with a bad gradient is fc1.weight", on every rank.
+// "; the first parameter with a bad gradient is fc1.weight", on every rank that has the gradient.
 std::string TrainingRun::first_bad_gradient() {
   strategy_->gradient_norm();
   const auto parameters = model_->tensors().parameters;
@@ -225,7 +233,10 @@ std::string TrainingRun::first_bad_gradient() {
       if (!all_finite(gradient)) first = std::min(first, static_cast<std::int64_t>(p));
     }
   }
-  world_.all_reduce(buffer_of(std::span(&first, 1)), ReduceOp::kMin).wait();
+  // Ranks that hold all of it found the same, and others may have gone on.
+  if (!strategy_->shards_are_whole()) {
+    world_.all_reduce(buffer_of(std::span(&first, 1)), ReduceOp::kMin).wait();
+  }
   if (first == static_cast<std::int64_t>(parameters.size()))
     return "; every gradient is finite, the outputs are too large: try a smaller optimizer.lr";
   return fmt::format(

@@ -73,6 +73,7 @@ class TrainingRun {
   std::span<Shard> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   std::int64_t first_step_ = 0;
+  std::vector<std::string> starts_anew_;
   std::int64_t last_step_ = 0;
   std::unique_ptr<Schedule> schedule_;
   std::unique_ptr<Loader> loader_;
