@@ -67,12 +67,35 @@ void check_optimizer(const Config::Optimizer& optimizer) {
   }
 }
 
+void check_hybrid(const Config& config) {
+  const Config::Communication& c = config.communication;
+  if (c.mode != "hybrid") return;
+  if (config.parallelism.strategy != "replicated") {
+    throw UsageError(
+        fmt::format("communication.mode = \"hybrid\" needs parallelism.strategy = \"replicated\", "
+                    "got \"{}\": ranks that go on alone cannot share their parameters",
+                    config.parallelism.strategy));
+  }
+  if (c.fragments > c.local_steps) {
+    throw UsageError(
+        fmt::format("communication.fragments must be at most the {} communication.local_steps, "
+                    "got {}",
+                    c.local_steps, c.fragments));
+  }
+  if (c.delay >= c.local_steps) {
+    throw UsageError(fmt::format(
+        "communication.delay must be less than the {} communication.local_steps, got {}",
+        c.local_steps, c.delay));
+  }
+}
+
 }  // namespace
 
 void check(const Config& config, int ranks) {
   check_data(config.data);
   check_batch(config.training, virtual_workers_of(config, ranks), ranks);
   check_optimizer(config.optimizer);
+  check_hybrid(config);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
 }
 

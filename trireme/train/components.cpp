@@ -4,8 +4,26 @@
 #include <thread>
 
 #include "trireme/optim/make_optimizer.h"
+#include "trireme/parallel/local_steps.h"
 
 namespace trireme {
+
+namespace {
+
+LocalStepsOptions local_steps_options_of(const Config::Communication& communication,
+                                         const StrategyOptions& world) {
+  const bool diloco = communication.hybrid == "diloco";
+  return {.world = world,
+          .group_size = static_cast<int>(communication.group_size),
+          .steps = static_cast<int>(communication.local_steps),
+          .outer_lr = diloco ? communication.outer_lr : 1,
+          .outer_momentum = diloco ? communication.outer_momentum : 0,
+          .fragments = static_cast<int>(communication.fragments),
+          .delay = static_cast<int>(communication.delay),
+          .mix = communication.mix};
+}
+
+}  // namespace
 
 int virtual_workers_of(const Config& config, int ranks) {
   const std::int64_t asked = config.training.virtual_workers;
@@ -48,9 +66,13 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
 }
 
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
-  return make_strategy(config.parallelism.strategy, world,
-                       {.virtual_workers = virtual_workers_of(config, world.size()),
-                        .bucket_bytes = config.parallelism.bucket_bytes});
+  const StrategyOptions options{.virtual_workers = virtual_workers_of(config, world.size()),
+                                .bucket_bytes = config.parallelism.bucket_bytes};
+  const Config::Communication& communication = config.communication;
+  if (communication.mode == "hybrid") {
+    return local_steps(world, local_steps_options_of(communication, options));
+  }
+  return make_strategy(config.parallelism.strategy, world, options);
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards) {

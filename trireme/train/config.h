@@ -101,6 +101,14 @@ struct Config {
 
   struct Communication {
     std::string mode = "synchronous";
+    std::string hybrid = "local_sgd";
+    std::int64_t local_steps = 16;
+    std::int64_t group_size = 1;
+    double outer_lr = 0.7;
+    double outer_momentum = 0.9;
+    std::int64_t fragments = 1;
+    std::int64_t delay = 0;
+    double mix = 0.5;
     std::string backend = "auto";
     bool reproducible = true;
     std::string interface;

@@ -20,6 +20,8 @@ constexpr std::int64_t kMaxEpochs = 1'000'000;
 constexpr std::int64_t kMaxWidth = std::int64_t{1} << 31;
 constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
 constexpr std::int64_t kMaxThreads = 1024;
+constexpr std::int64_t kMaxLocalSteps = 1'000'000;
+constexpr std::int64_t kMaxGroupSize = 1 << 16;
 constexpr std::int64_t kMaxTimeoutSeconds = 1'000'000'000;
 
 double number(const Target& value) {
@@ -223,6 +225,28 @@ void add_lr_scheduler(std::vector<ConfigKey>& keys, Config::LrScheduler& c) {
   add("max_lr", &c.max_lr, "one_cycle: the peak; 0: optimizer.lr", not_negative());
 }
 
+void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
+  const Section add{keys, "communication."};
+  add("hybrid", &c.hybrid,
+      "hybrid: what becomes of the steps that ranks took alone: local_sgd: their mean; diloco: an "
+      "outer optimizer's gradient",
+      one_of({"local_sgd", "diloco"}));
+  add("local_steps", &c.local_steps, "hybrid: steps that ranks take alone",
+      positive_up_to(kMaxLocalSteps));
+  add("group_size", &c.group_size,
+      "hybrid: so many ranks in a row stay in step; 1: each is alone; 0: the ranks of a host",
+      up_to(kMaxGroupSize));
+  add("outer_lr", &c.outer_lr, "diloco: learning rate of the outer optimizer", positive());
+  add("outer_momentum", &c.outer_momentum, "diloco: its Nesterov momentum", fraction());
+  add("fragments", &c.fragments,
+      "hybrid: the parameters are sent in so many pieces, each in its turn",
+      positive_up_to(kMaxLocalSteps));
+  add("delay", &c.delay, "hybrid: steps that go on while a piece is under way",
+      up_to(kMaxLocalSteps));
+  add("mix", &c.mix,
+      "hybrid: the share of its own values that a rank keeps when a piece comes late", fraction());
+}
+
 void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   const Section add{keys, ""};
   add("parallelism.strategy", &c.parallelism.strategy,
@@ -231,8 +255,10 @@ void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   add("parallelism.bucket_bytes", &c.parallelism.bucket_bytes,
       "gradients that are all-reduced at once, in bytes", positive());
   add("parallelism.pin", &c.parallelism.pin, "bind each rank to its own cores", anything());
-  add("communication.mode", &c.communication.mode, "all ranks wait for each other at each step",
-      one_of({"synchronous"}));
+  add("communication.mode", &c.communication.mode,
+      "synchronous: all ranks wait for each other at each step; hybrid: now and then",
+      one_of({"synchronous", "hybrid"}));
+  add_hybrid(keys, c.communication);
   add("communication.backend", &c.communication.backend,
       "how ranks that mpirun, srun or torchrun has started are joined",
       one_of({"auto", "shm", "mpi", "gloo"}));
