@@ -11,4 +11,12 @@ inline std::uint64_t fnv1a(std::string_view text, std::uint64_t hash = 146959810
   return hash;
 }
 
+/// One-to-one, each bit of the result depending on every bit of `x` (the finalizer of splitmix64,
+/// Steele et al. 2014).
+constexpr std::uint64_t mix_bits(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
 }  // namespace trireme

@@ -1,0 +1,267 @@
+#include "trireme/server/client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <numeric>
+
+#include "tests/comm/message_of.h"
+#include "tests/server/transports.h"
+#include "trireme/base/error.h"
+#include "trireme/base/random.h"
+#include "trireme/kernels/reduce.h"
+
+namespace trireme::test {
+namespace {
+
+using server::Consistency;
+using server::Declaration;
+using server::Gradient;
+using server::Wanted;
+using Mode = Consistency::Mode;
+
+class Clients : public OnEveryTransport {
+ protected:
+  static Declaration declaration(Mode mode, OptimizerOptions optimizer = {}) {
+    return {.dense = {{"small", 3}, {"w", 1000}, {"none", 0}, {"wide", 70}},
+            .sparse = {{.name = "rows", .width = 5, .optimizer = {.name = "adagrad"}}},
+            .optimizer = std::move(optimizer),
+            .consistency = {.mode = mode, .workers = workers()}};
+  }
+};
+
+std::vector<float> drawn(std::int64_t count, std::uint64_t seed) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  const CounterRandom random(seed);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(random.normal(i));
+  return values;
+}
+
+Buffer buffer_of(std::vector<float>& values) {
+  return trireme::buffer_of(std::span(values));
+}
+
+/// The tensors of a declaration, as one rank has them.
+struct Model {
+  explicit Model(const Declaration& declaration, std::uint64_t seed = 1) {
+    for (const server::DenseTable& table : declaration.dense) {
+      names.push_back(table.name);
+      values.push_back(drawn(table.count, seed++));
+    }
+  }
+
+  std::vector<Wanted> wanted() {
+    std::vector<Wanted> all;
+    for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], buffer_of(values[i])});
+    return all;
+  }
+  std::vector<Gradient> gradients() {
+    std::vector<Gradient> all;
+    for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], buffer_of(values[i])});
+    return all;
+  }
+
+  std::vector<std::string> names;
+  std::vector<std::vector<float>> values;
+};
+
+TEST_P(Clients, PullWhatTheFirstHasStored) {
+  run([](server::Client& client, Communicator&) {
+    const Declaration model = declaration(Mode::kAsynchronous);
+    client.join(model);
+    EXPECT_EQ(client.clock(), 0);
+    if (client.worker() == 0) client.store(Model(model, 10).wanted());
+    Model mine(model, 20);
+    client.pull(mine.wanted());
+    EXPECT_EQ(mine.values, Model(model, 10).values);
+  });
+}
+
+// With plain SGD the order of pushes does not show but in rounding, and not at all with integers.
+TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
+  run([](server::Client& client, Communicator& world) {
+    const Declaration model = declaration(Mode::kAsynchronous);
+    client.join(model);
+    Model mine(model);
+    for (auto& values : mine.values) std::fill(values.begin(), values.end(), 0.0F);
+    if (client.worker() == 0) client.store(mine.wanted());
+    client.pull(mine.wanted());
+    Model gradient(model);
+    constexpr int kSteps = 20;
+    for (int step = 1; step <= kSteps; ++step) {
+      for (auto& values : gradient.values) {
+        std::iota(values.begin(), values.end(), static_cast<float>(client.worker()));
+      }
+      client.push_pull(gradient.gradients(), {.lr = 1, .scale = -2}, mine.wanted());
+      EXPECT_EQ(client.clock(), step);
+    }
+    world.barrier();
+    client.pull(mine.wanted());
+    const int n = world.size();
+    for (const auto& values : mine.values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto per_step = 2 * (static_cast<int>(i) * n + n * (n - 1) / 2);
+        ASSERT_EQ(values[i], static_cast<float>(kSteps * per_step)) << i;
+      }
+    }
+    EXPECT_EQ(client.fetch(mine.wanted()), kSteps * n);
+  });
+}
+
+// The oracle: the same optimizer on the mean of all gradients in the canonical order.
+TEST_P(Clients, InStepMakeTheBitsOfAnAllReduce) {
+  run([](server::Client& client, Communicator& world) {
+    const int n = world.size();
+    const int leaves = 7;
+    Declaration model = declaration(Mode::kSynchronous, {.name = "adam"});
+    model.consistency.virtual_workers = leaves;
+    client.join(model);
+    const ReductionTree tree(leaves, n);
+    const ReductionTree alone(leaves, 1);
+    Model mine(model, 30);
+    if (client.worker() == 0) client.store(mine.wanted());
+    Model expected(model, 30);
+    std::vector<Shard> shards;
+    std::vector<std::vector<float>> means;
+    for (const auto& values : expected.values) means.emplace_back(values.size());
+    for (std::size_t i = 0; i < means.size(); ++i) {
+      const auto count = static_cast<std::int64_t>(means[i].size());
+      shards.push_back(
+          {expected.names[i], {count}, 0, buffer_of(expected.values[i]), {means[i].data()}});
+    }
+    const auto optimizer = make_optimizer({.name = "adam"}, shards);
+    for (int step = 0; step < 5; ++step) {
+      client.pull(mine.wanted());
+      ASSERT_EQ(mine.values, expected.values) << step;
+      std::vector<std::vector<float>> rows;  // of this worker's nodes
+      std::vector<Gradient> gradients;
+      for (std::size_t i = 0; i < means.size(); ++i) {
+        std::vector<std::vector<float>> leaf;
+        for (int l = 0; l < leaves; ++l) {
+          leaf.push_back(drawn(std::ssize(means[i]),
+                               static_cast<std::uint64_t>(1000 + step * 100 + l * 10) + i));
+        }
+        // Nodes by their definition: the sum of their leaves, left child plus right child.
+        const std::function<std::vector<float>(int, std::int64_t)> node = [&](int level,
+                                                                              std::int64_t index) {
+          if (level == 0) return leaf[static_cast<std::size_t>(index)];
+          std::vector<float> left = node(level - 1, 2 * index);
+          const std::vector<float> right = node(level - 1, 2 * index + 1);
+          for (std::size_t j = 0; j < left.size(); ++j) left[j] += right[j];
+          return left;
+        };
+        std::vector<float>& all = rows.emplace_back();
+        for (const auto& [level, index] : tree.nodes_of(client.worker())) {
+          const auto sum = node(level, index);
+          all.insert(all.end(), sum.begin(), sum.end());
+        }
+        // The reference: everybody's leaves on one rank.
+        std::vector<std::vector<float>> terms;
+        for (const auto& [level, index] : alone.terms()) terms.push_back(node(level, index));
+        std::vector<const void*> pointers;
+        for (const auto& term : terms) pointers.push_back(term.data());
+        void* out = means[i].data();
+        tree_reduce({&out, 1}, pointers, alone, std::ssize(means[i]), DType::kF32, ReduceOp::kMean);
+      }
+      for (std::size_t i = 0; i < rows.size(); ++i) {
+        gradients.push_back({mine.names[i], buffer_of(rows[i])});
+      }
+      client.push(gradients, {.lr = 0.01});
+      optimizer->set_lr(0.01);
+      optimizer->step();
+      EXPECT_EQ(client.clock(), step + 1);
+    }
+  });
+}
+
+TEST_P(Clients, PushAndPullRowsByKey) {
+  run([](server::Client& client, Communicator& world) {
+    Declaration model = declaration(Mode::kAsynchronous);
+    model.sparse[0].optimizer = {.name = "sgd"};
+    model.sparse[0].init = {.kind = server::RowInit::Kind::kUniform, .scale = 0.5, .seed = 9};
+    client.join(model);
+    if (client.worker() == 0) client.store(Model(model).wanted());
+    // One key twice, keys of all servers, the extremes.
+    const std::vector<std::uint64_t> keys = {7, 0, 12345678901234567890ull, 7, ~std::uint64_t{0},
+                                             1};
+    std::vector<float> before(keys.size() * 5);
+    client.pull(std::vector<Wanted>{{"rows", buffer_of(before), keys}});
+    for (const float value : before) {
+      EXPECT_GE(value, -0.5F);
+      EXPECT_LT(value, 0.5F);
+    }
+    EXPECT_NE(before[0], before[5]);
+    EXPECT_EQ(before[0], before[15]) << "the same key";
+    EXPECT_THAT(client.fetch_keys("rows"), testing::IsEmpty()) << "reading makes no rows";
+    world.barrier();
+    std::vector<float> ones(keys.size() * 5, 1.0F);
+    client.push(std::vector<Gradient>{{"rows", buffer_of(ones), keys}}, {.lr = 0.25});
+    world.barrier();
+    std::vector<float> after(keys.size() * 5);
+    client.pull(std::vector<Wanted>{{"rows", buffer_of(after), keys}});
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      const float times = i / 5 == 0 || i / 5 == 3 ? 2.0F : 1.0F;
+      EXPECT_NEAR(after[i], before[i] - 0.25F * times * static_cast<float>(world.size()), 1e-5);
+    }
+    EXPECT_THAT(client.fetch_keys("rows"),
+                testing::UnorderedElementsAre(7, 0, 12345678901234567890ull, ~std::uint64_t{0}, 1));
+  });
+}
+
+TEST_P(Clients, HearWhatIsWrongAndGoOn) {
+  run([](server::Client& client, Communicator&) {
+    const Declaration model = declaration(Mode::kAsynchronous);
+    Declaration other = model;
+    other.dense[1].count = 90;
+    client.join(model);
+    EXPECT_THAT(message_of<UsageError>([&] { client.join(other); }),
+                testing::HasSubstr("this is another model: w has elements: 90 here and 1000 on the "
+                                   "servers"));
+    client.join(model);
+    Model mine(model);
+    if (client.worker() == 0) client.store(mine.wanted());
+    std::vector<float> wrong(9);
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  client.pull(std::vector<Wanted>{{"w", buffer_of(wrong)}});
+                }),
+                testing::HasSubstr("pull: w is f32[1000], got f32[9]"));
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  client.push(std::vector<Gradient>{{"wide", buffer_of(wrong)}}, {});
+                }),
+                testing::HasSubstr("push: wide wants rows of f32[70], got f32[9]"));
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  client.pull(std::vector<Wanted>{{"wode", buffer_of(wrong)}});
+                }),
+                testing::HasSubstr("no table \"wode\"; did you mean \"wide\"?"));
+    client.pull(mine.wanted());
+  });
+}
+
+TEST_P(Clients, ReadNothingOlderThanTheStalenessAllows) {
+  run([](server::Client& client, Communicator& world) {
+    constexpr int kStaleness = 2;
+    Declaration model = declaration(Mode::kBounded);
+    model.dense = {{"counts", 16 * 8}};
+    model.consistency.staleness = kStaleness;
+    client.join(model);
+    std::vector<float> counts(16 * 8);
+    const std::vector<Wanted> wanted = {{"counts", buffer_of(counts)}};
+    if (client.worker() == 0) client.store(wanted);
+    // Worker r counts its steps in elements that every server holds some of.
+    std::vector<float> gradient(16 * 8);
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      gradient[i] = static_cast<int>(i) % world.size() == client.worker() ? -1.0F : 0.0F;
+    }
+    for (int step = 0; step < 50; ++step) {
+      client.pull(wanted);
+      for (std::size_t i = 0; i < counts.size(); ++i) ASSERT_GE(counts[i], step - kStaleness);
+      client.push(std::vector<Gradient>{{"counts", buffer_of(gradient)}}, {.lr = 1});
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, Clients, every_transport(), transport_name);
+
+}  // namespace
+}  // namespace trireme::test

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace trireme::server {
+
+/// The version of what workers and servers say to each other; both ends must have the same.
+inline constexpr std::uint16_t kProtocol = 1;
+
+enum class Verb : std::uint8_t {
+  kJoin = 1,  ///< a worker comes, or comes back; text: the declaration; one part, whose range says
+              ///< which server it takes this one for: number `first` of `count`
+  kStore,     ///< values and optimizer state to begin with
+  kPush,      ///< a step's gradients, the pulls among the parts answered afterwards
+  kPull,      ///< parameters at this worker's clock
+  kFetch,     ///< values and state as they are now, for whoever asks
+  kSave,      ///< text: the folder in which the server writes its checkpoint
+  kLeave,     ///< a worker has done its last step
+  kPing,      ///< is there and says so
+  kAnswer,    ///< from a server: it is done; clock: how many updates it has made
+  kRefusal,   ///< from a server: it is not; text: why
+};
+
+/// The clock of a refusal: which error the worker throws.
+inline constexpr std::uint8_t kUsageFault = 1;
+inline constexpr std::uint8_t kDataFault = 2;
+inline constexpr std::uint8_t kCommFault = 3;
+
+/// What one part of a message is about, and what its payload holds.
+enum class Form : std::uint8_t {
+  kGradient = 1,  ///< `rows` rows of the range's elements
+  kEncoded,       ///< the range's gradient, encoded (kernels/compress.h)
+  kRowGradients,  ///< count keys (u64), then count rows of gradients (f32)
+  kValues,        ///< the range's elements, of array `slot`
+  kRowValues,     ///< count keys, then count rows of array `slot`
+  kRange,         ///< nothing: the range is asked for
+  kKeys,          ///< count keys: their rows are asked for
+  kAllKeys,       ///< nothing: `count` keys from the `first` row on are asked for; in an answer
+                  ///< those that there are
+};
+
+/// Which array of a table: 0 its values, i the optimizer's state array i - 1.
+inline constexpr std::uint8_t kStepSlot = 255;  ///< how often each has been updated, i64
+
+struct Part {
+  std::uint32_t table = 0;
+  Form form = Form::kRange;
+  std::uint8_t slot = 0;
+  bool empty = false;      ///< a gradient of zeros, which alone does not move a parameter
+  std::int64_t first = 0;  ///< of a range
+  std::int64_t count = 0;  ///< elements of a range, or keys
+  std::span<const std::byte> payload;
+};
+
+/// What one end tells the other. Each request has one answer.
+struct Message {
+  Verb verb = Verb::kPing;
+  std::uint32_t worker = 0;
+  std::uint64_t life = 0;      ///< of the worker: another one after each start
+  std::uint64_t sequence = 0;  ///< of the request, from 1; repeated as it was if it is sent again
+  std::int64_t clock = 0;      ///< of the worker before this push
+  double lr = 0;
+  double scale = 1;  ///< the gradients are multiplied by it
+  std::vector<Part> parts;
+  std::string text;
+
+  std::size_t payload_bytes() const;
+};
+
+/// The worker of messages from programs that only look.
+inline constexpr std::uint32_t kObserver = 0xffffffff;
+
+/// All but the payloads (docs/format/parameter-server.md has the bytes).
+std::string encode_head(const Message& message);
+
+/// Reads it back. The payloads, one after another, each padded to a multiple of 8 bytes, lie in
+/// `bodies`; none lies in two. The message looks into them. Hostile bytes: throws DataError unless
+/// everything is in its place.
+Message decode(std::span<const std::byte> head, std::span<const std::span<const std::byte>> bodies);
+
+/// Bytes of a payload with its padding.
+constexpr std::size_t padded(std::size_t bytes) {
+  return (bytes + 7) / 8 * 8;
+}
+
+}  // namespace trireme::server

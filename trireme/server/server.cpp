@@ -1,0 +1,419 @@
+#include "trireme/server/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "trireme/base/error.h"
+
+namespace trireme::server {
+
+namespace {
+
+void check_wanted(const Store& store, const Message& message) {
+  for (const Part& part : message.parts) {
+    if (!Store::is_gradient(part)) store.check_wanted(part);
+  }
+}
+
+// Of pushes that were averaged by their workers: one leaf each.
+ReductionTree tree_over(int workers) {
+  return ReductionTree(workers, workers);
+}
+
+ReductionTree tree_of(const Consistency& consistency) {
+  const int leaves =
+      consistency.virtual_workers > 0 ? consistency.virtual_workers : consistency.workers;
+  return ReductionTree(leaves, consistency.workers);
+}
+
+}  // namespace
+
+Server::Server(Options options) : options_(std::move(options)) {}
+
+Server::Worker& Server::worker_of(const Message& message) {
+  if (!store_ || message.worker >= workers_.size() ||
+      workers_[message.worker].presence == Presence::kAwaited) {
+    throw UsageError(
+        fmt::format("worker {} must join before it asks for anything else", message.worker));
+  }
+  Worker& worker = workers_[message.worker];
+  if (worker.life != message.life) {
+    throw UsageError(fmt::format(
+        "another process has joined as worker {} since; each worker needs a rank of its own",
+        message.worker));
+  }
+  if (worker.presence == Presence::kLost) {
+    throw CommError(fmt::format("worker {} was taken for lost ({}); it must join again",
+                                message.worker, worker.why_lost),
+                    static_cast<int>(message.worker));
+  }
+  return worker;
+}
+
+void Server::handle(Request request, Time now, Answers& answers) {
+  const Message& message = request.message;
+  if (store_ && message.worker < workers_.size() && workers_[message.worker].life == message.life) {
+    workers_[message.worker].heard = now;
+  }
+  try {
+    switch (message.verb) {
+      case Verb::kJoin:
+        join(request, answers);
+        if (message.worker < workers_.size()) workers_[message.worker].heard = now;
+        return;
+      case Verb::kStore:
+        return store_values(request, answers);
+      case Verb::kPush:
+        return push(std::move(request), answers);
+      case Verb::kPull:
+        return pull(std::move(request), answers);
+      case Verb::kFetch:
+        return fetch(request, answers);
+      case Verb::kSave:
+        return save(request, answers);
+      case Verb::kLeave:
+        return leave(request, answers);
+      case Verb::kPing:
+        return answers.answer(request, {.verb = Verb::kAnswer,
+                                        .worker = message.worker,
+                                        .sequence = message.sequence,
+                                        .clock = version_,
+                                        .text = what_is_awaited()});
+      case Verb::kAnswer:
+      case Verb::kRefusal:
+        throw UsageError("message: only servers answer");
+    }
+  } catch (const DataError& error) {
+    refuse(request, kDataFault, error.what(), answers);
+  } catch (const CommError& error) {
+    refuse(request, kCommFault, error.what(), answers);
+  } catch (const Error& error) {
+    refuse(request, kUsageFault, error.what(), answers);
+  }
+}
+
+void Server::join(const Request& request, Answers& answers) {
+  const Message& message = request.message;
+  const Declaration theirs = parse_declaration(message.text);
+  if (message.parts.size() != 1 || message.parts[0].first != options_.shard ||
+      message.parts[0].count != options_.shards) {
+    const Part asked = message.parts.empty() ? Part() : message.parts[0];
+    throw UsageError(fmt::format(
+        "worker {}: takes this server for number {} of {}, and it is number {} of {}; name all "
+        "servers, in order",
+        message.worker, asked.first, asked.count, options_.shard, options_.shards));
+  }
+  if (!store_) {
+    store_ = std::make_unique<Store>(theirs, options_.shard, options_.shards);
+  } else if (const std::string differs = difference(theirs, store_->declaration());
+             !differs.empty()) {
+    throw UsageError(fmt::format("worker {}: this is another model: {}", message.worker, differs));
+  }
+  workers_.resize(static_cast<std::size_t>(consistency().workers));
+  if (message.worker >= workers_.size()) {
+    throw UsageError(fmt::format("worker {}: the servers have been told of {} workers, 0 to {}",
+                                 message.worker, workers_.size(), workers_.size() - 1));
+  }
+  if (!over_.empty()) throw CommError(over_);
+  Worker& worker = workers_[message.worker];
+  if (worker.life != message.life) {
+    const bool had_gone = worker.presence != Presence::kAwaited;
+    worker = {.life = message.life, .clock = worker.clock};
+    // One that comes late begins where the slowest of the others is.
+    if (had_gone && slowest_clock() != std::numeric_limits<std::int64_t>::max()) {
+      worker.clock = std::max(worker.clock, slowest_clock());
+    }
+    if (is_synchronous()) worker.clock = version_;
+    together_.erase(message.worker);
+  }
+  worker.presence = Presence::kHere;
+  answers.answer(request, {.verb = Verb::kAnswer,
+                           .worker = message.worker,
+                           .life = store_->is_complete() ? 1U : 0U,
+                           .sequence = message.sequence,
+                           .clock = worker.clock});
+  answer_ready(answers);
+}
+
+void Server::store_values(const Request& request, Answers& answers) {
+  worker_of(request.message);
+  for (const Part& part : request.message.parts) store_->check_values(part);
+  for (const Part& part : request.message.parts) store_->write(part);
+  answers.answer(request, {.verb = Verb::kAnswer,
+                           .worker = request.message.worker,
+                           .sequence = request.message.sequence,
+                           .clock = version_});
+  answer_ready(answers);
+}
+
+void Server::push(Request request, Answers& answers) {
+  const Message& message = request.message;
+  Worker& worker = worker_of(message);
+  if (message.sequence <= worker.sequence) {
+    // Sent again: if it waits still, its answer goes to where it came from now.
+    if (const auto waits = together_.find(message.worker);
+        waits != together_.end() && waits->second.message.sequence == message.sequence) {
+      waits->second = std::move(request);
+      return;
+    }
+    return pull(std::move(request), answers);
+  }
+  if (!store_->is_complete()) {
+    throw UsageError(
+        fmt::format("worker {}: pushes before anybody has stored the parameters to begin with",
+                    message.worker));
+  }
+  if (!over_.empty()) throw CommError(over_);
+  const bool averaged = !is_synchronous() || consistency().backup_workers > 0;
+  const auto rows = averaged
+                        ? std::size_t{1}
+                        : tree_of(consistency()).nodes_of(static_cast<int>(message.worker)).size();
+  store_->check_gradients(message, static_cast<std::int64_t>(rows));
+  check_wanted(*store_, message);
+  worker.sequence = message.sequence;
+  if (is_synchronous()) return push_together(std::move(request), answers);
+  const Message* const one = &message;
+  store_->apply({&one, 1}, nullptr);
+  ++version_;
+  ++worker.clock;
+  answer_ready(answers);
+  pull(std::move(request), answers);
+}
+
+void Server::push_together(Request request, Answers& answers) {
+  // For a step that is over: it comes too late to count.
+  if (request.message.clock < version_) return answer_with_values(request, answers);
+  const std::uint32_t worker = request.message.worker;
+  together_.insert_or_assign(worker, std::move(request));
+  apply_complete_steps(answers);
+}
+
+int Server::needed() const {
+  return consistency().workers - consistency().backup_workers;
+}
+
+void Server::apply_complete_steps(Answers& answers) {
+  if (static_cast<int>(together_.size()) < needed()) return;
+  std::vector<const Message*> pushes;
+  for (const auto& [worker, request] : together_) pushes.push_back(&request.message);
+  const ReductionTree tree = consistency().backup_workers > 0
+                                 ? tree_over(static_cast<int>(pushes.size()))
+                                 : tree_of(consistency());
+  store_->apply(pushes, &tree);
+  ++version_;
+  for (Worker& worker : workers_) worker.clock = version_;
+  const auto answered = std::move(together_);
+  together_.clear();
+  for (const auto& [worker, request] : answered) answer_with_values(request, answers);
+  answer_ready(answers);
+}
+
+void Server::pull(Request request, Answers& answers) {
+  worker_of(request.message);
+  check_wanted(*store_, request.message);
+  // One at a time: what a worker asks for anew is what it gave up waiting for.
+  std::erase_if(waiting_,
+                [&](const Request& r) { return r.message.worker == request.message.worker; });
+  waiting_.push_back(std::move(request));
+  answer_ready(answers);
+}
+
+bool Server::may_read(std::int64_t clock) const {
+  if (!store_->is_complete()) return false;
+  switch (consistency().mode) {
+    case Consistency::Mode::kSynchronous:
+      return version_ >= clock;
+    case Consistency::Mode::kBounded:
+      return slowest_clock() >= clock - consistency().staleness;
+    case Consistency::Mode::kAsynchronous:
+      return true;
+  }
+  return false;
+}
+
+// Of those that still push; those that have left or are lost hold nobody up.
+std::int64_t Server::slowest_clock() const {
+  std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
+  for (const Worker& worker : workers_) {
+    if (worker.presence == Presence::kLeft || worker.presence == Presence::kLost) continue;
+    slowest = std::min(slowest, worker.clock);
+  }
+  return slowest;
+}
+
+void Server::answer_ready(Answers& answers) {
+  if (!store_) return;
+  std::vector<Request> still;
+  std::vector<Request> waiting = std::move(waiting_);
+  waiting_.clear();
+  for (Request& request : waiting) {
+    const Message& message = request.message;
+    const std::int64_t clock = is_synchronous() ? message.clock : workers_[message.worker].clock;
+    const bool asks = std::ranges::any_of(
+        message.parts, [](const Part& part) { return !Store::is_gradient(part); });
+    if (!asks || may_read(clock)) {
+      answer_with_values(request, answers);
+    } else if (!over_.empty()) {
+      refuse(request, kCommFault, over_, answers);
+    } else {
+      still.push_back(std::move(request));
+    }
+  }
+  std::ranges::move(still, std::back_inserter(waiting_));
+}
+
+void Server::answer_with_values(const Request& request, Answers& answers) {
+  Message answer{.verb = Verb::kAnswer,
+                 .worker = request.message.worker,
+                 .life = static_cast<std::uint64_t>(version_),
+                 .sequence = request.message.sequence,
+                 .clock = request.message.worker < workers_.size()
+                              ? workers_[request.message.worker].clock
+                              : version_};
+  for (std::size_t i = 0; i < request.message.parts.size(); ++i) {
+    const Part& part = request.message.parts[i];
+    if (Store::is_gradient(part)) continue;
+    const std::span<std::byte> out = answers.place(request, i, store_->bytes_of(part));
+    store_->read(part, out);
+    Part given = part;
+    given.payload = out;
+    if (part.form == Form::kRange) {
+      given.form = Form::kValues;
+    } else if (part.form == Form::kKeys) {
+      given.form = Form::kRowValues;
+    } else {
+      given.count = static_cast<std::int64_t>(out.size() / sizeof(std::uint64_t));
+    }
+    answer.parts.push_back(given);
+  }
+  answers.answer(request, answer);
+}
+
+void Server::fetch(const Request& request, Answers& answers) {
+  if (!store_) throw UsageError("fetch: no worker has declared a model yet");
+  check_wanted(*store_, request.message);
+  if (request.message.parts.empty()) {  // what is there?
+    return answers.answer(request, {.verb = Verb::kAnswer,
+                                    .worker = request.message.worker,
+                                    .sequence = request.message.sequence,
+                                    .clock = version_,
+                                    .text = to_json(store_->declaration())});
+  }
+  if (!store_->is_complete()) throw UsageError("fetch: nobody has stored any parameters yet");
+  answer_with_values(request, answers);
+}
+
+void Server::save(const Request& request, Answers& answers) {
+  if (options_.checkpoints.empty()) {
+    throw UsageError("save: this server was not given a folder for checkpoints");
+  }
+  if (!store_ || !store_->is_complete()) throw UsageError("save: there are no parameters yet");
+  store_->save((std::filesystem::path(options_.checkpoints) /
+                fmt::format("shard-{}-of-{}.safetensors", options_.shard, options_.shards))
+                   .string(),
+               version_);
+  answers.answer(request, {.verb = Verb::kAnswer,
+                           .worker = request.message.worker,
+                           .sequence = request.message.sequence,
+                           .clock = version_});
+}
+
+void Server::leave(const Request& request, Answers& answers) {
+  worker_of(request.message).presence = Presence::kLeft;
+  const auto left = std::ranges::count_if(
+      workers_, [](const Worker& worker) { return worker.presence == Presence::kLeft; });
+  if (is_synchronous() && left > consistency().backup_workers && over_.empty()) {
+    over_ = fmt::format(
+        "worker {} has left after step {}; in synchronous training all do the same steps",
+        request.message.worker, version_);
+    refuse_all(over_, answers);
+  }
+  answers.answer(request, {.verb = Verb::kAnswer,
+                           .worker = request.message.worker,
+                           .sequence = request.message.sequence,
+                           .clock = version_});
+  answer_ready(answers);
+}
+
+void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) {
+  if (worker >= workers_.size() || workers_[worker].presence == Presence::kLeft ||
+      workers_[worker].presence == Presence::kLost) {
+    return;
+  }
+  workers_[worker].presence = Presence::kLost;
+  workers_[worker].why_lost = why;
+  std::erase_if(waiting_, [&](const Request& r) { return r.message.worker == worker; });
+  if (is_synchronous()) {
+    const auto gone = std::ranges::count_if(
+        workers_, [](const Worker& w) { return w.presence == Presence::kLost; });
+    if (gone > consistency().backup_workers) {
+      over_ = fmt::format("worker {} is lost: {}; synchronous training cannot go on without it",
+                          worker, why);
+      return refuse_all(over_, answers);
+    }
+  }
+  answer_ready(answers);
+}
+
+void Server::refuse_all(const std::string& why, Answers& answers) {
+  const auto together = std::move(together_);
+  together_.clear();
+  for (const auto& [worker, request] : together) refuse(request, kCommFault, why, answers);
+  answer_ready(answers);
+}
+
+void Server::time_passed(Time now, Answers& answers) {
+  if (options_.dead_after.count() == 0) return;
+  for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].presence != Presence::kHere || now - workers_[i].heard < options_.dead_after) {
+      continue;
+    }
+    lose(i,
+         fmt::format("not heard of for {:.1f} s",
+                     std::chrono::duration<double>(now - workers_[i].heard).count()),
+         answers);
+  }
+}
+
+bool Server::is_over() const {
+  return !workers_.empty() && std::ranges::all_of(workers_, [](const Worker& worker) {
+    return worker.presence == Presence::kLeft || worker.presence == Presence::kLost;
+  });
+}
+
+void Server::refuse(const Request& request, std::uint8_t fault, const std::string& why,
+                    Answers& answers) const {
+  answers.answer(request, {.verb = Verb::kRefusal,
+                           .worker = request.message.worker,
+                           .sequence = request.message.sequence,
+                           .clock = fault,
+                           .text = why});
+}
+
+// "worker 2, which has not joined", "worker 1, at step 7"
+std::string Server::what_is_awaited() const {
+  if (!store_) return "a worker that declares a model";
+  if (!store_->is_complete()) return "a worker that stores the parameters to begin with";
+  if (is_synchronous()) {
+    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+      if (together_.contains(i) || workers_[i].presence == Presence::kLeft) continue;
+      return workers_[i].presence == Presence::kAwaited
+                 ? fmt::format("worker {}, which has not joined", i)
+                 : fmt::format("worker {}, which has not pushed step {}", i, version_ + 1);
+    }
+    return "";
+  }
+  const std::int64_t slowest = slowest_clock();
+  for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].clock != slowest || workers_[i].presence == Presence::kLeft) continue;
+    return workers_[i].presence == Presence::kAwaited
+               ? fmt::format("worker {}, which has not joined", i)
+               : fmt::format("worker {}, which has done {} steps", i, slowest);
+  }
+  return "";
+}
+
+}  // namespace trireme::server

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trireme/server/message.h"
+#include "trireme/server/store.h"
+
+namespace trireme::server {
+
+/// A request and where its answer goes.
+struct Request {
+  Message message;
+  std::uint64_t from = 0;  ///< the transport's own
+  std::shared_ptr<const void>
+      memory;  ///< what the payloads lie in, if they do not stay by themselves
+};
+
+/// How a transport takes answers.
+class Answers {
+ public:
+  virtual ~Answers() = default;
+  /// Where the answer to part `part` of `request` goes; 8-byte aligned. Filled before answer().
+  virtual std::span<std::byte> place(const Request& request, std::size_t part,
+                                     std::size_t bytes) = 0;
+  /// The one answer. The payloads of its parts are what place() gave, in the same order.
+  virtual void answer(const Request& request, const Message& answer) = 0;
+};
+
+/// One of the servers that hold a model between them: a state machine without sockets, threads or
+/// clock. Requests go in; each is answered once, at once or when the workers' clocks allow it.
+///
+/// Each push is applied exactly once: of a worker's life the sequence numbers rise, and one that
+/// has been seen is answered and not applied again.
+class Server {
+ public:
+  using Time = std::chrono::nanoseconds;  ///< of any clock that only goes forward
+
+  struct Options {
+    int shard = 0;
+    int shards = 1;
+    /// A worker that is silent for longer counts as lost; 0: the transport knows by itself.
+    Time dead_after{};
+    /// Where kSave may write; empty: nowhere.
+    std::string checkpoints;
+  };
+
+  explicit Server(Options options);
+
+  void handle(Request request, Time now, Answers& answers);
+
+  /// The worker is gone, "killed by signal 9": what waits for it goes on without it or is refused.
+  void lose(std::uint32_t worker, std::string_view why, Answers& answers);
+
+  /// Looks for workers that are silent.
+  void time_passed(Time now, Answers& answers);
+
+  /// True once every worker has joined, and has left or is lost.
+  bool is_over() const;
+
+  /// How many updates it has made.
+  std::int64_t version() const { return version_; }
+
+  /// Null until a worker has declared a model, or a checkpoint has been restored.
+  const Store* store() const { return store_.get(); }
+
+  /// Takes over what a checkpoint's files hold of this server's, before any worker joins. Throws
+  /// DataError.
+  void restore(const std::vector<std::string>& files);
+
+ private:
+  enum class Presence : std::uint8_t { kAwaited, kHere, kLeft, kLost };
+
+  struct Worker {
+    Presence presence = Presence::kAwaited;
+    std::uint64_t life = 0;
+    std::uint64_t sequence = 0;  // of its last push that counts
+    std::int64_t clock = 0;
+    Time heard{};
+    std::string why_lost;
+  };
+
+  const Consistency& consistency() const { return store_->declaration().consistency; }
+  bool is_synchronous() const {
+    return store_ && consistency().mode == Consistency::Mode::kSynchronous;
+  }
+  Worker& worker_of(const Message& message);
+
+  void join(const Request& request, Answers& answers);
+  void store_values(const Request& request, Answers& answers);
+  void push(Request request, Answers& answers);
+  void push_together(Request request, Answers& answers);
+  void pull(Request request, Answers& answers);
+  void fetch(const Request& request, Answers& answers);
+  void save(const Request& request, Answers& answers);
+  void leave(const Request& request, Answers& answers);
+
+  bool may_read(std::int64_t clock) const;
+  std::int64_t slowest_clock() const;
+  int needed() const;
+  void apply_complete_steps(Answers& answers);
+  void answer_ready(Answers& answers);
+  void refuse_all(const std::string& why, Answers& answers);
+  void answer_with_values(const Request& request, Answers& answers);
+  void refuse(const Request& request, std::uint8_t fault, const std::string& why,
+              Answers& answers) const;
+  std::string what_is_awaited() const;
+
+  Options options_;
+  std::unique_ptr<Store> store_;
+  std::vector<Worker> workers_;
+  std::int64_t version_ = 0;
+  std::map<std::uint32_t, Request> together_;  // pushes of step version_, by worker
+  std::vector<Request> waiting_;               // reads that come too early
+  std::string over_;                           // why nothing can go on
+};
+
+}  // namespace trireme::server
