@@ -15,6 +15,7 @@
 #include "tests/kernels/targets.h"
 #include "trireme/base/error.h"
 #include "trireme/base/random.h"
+#include "trireme/kernels/reduce.h"
 
 namespace trireme {
 namespace {
@@ -416,6 +417,31 @@ INSTANTIATE_TEST_SUITE_P(Codecs, EveryCodec,
                          ::testing::ValuesIn(compression_codecs().begin(),
                                              compression_codecs().end()),
                          [](const auto& info) { return std::string(info.param); });
+
+TEST(Compressor, SumsOfSummablePartsDecodeToTheSum) {
+  for (const std::string_view codec : compression_codecs()) {
+    Compressor first = whole(codec);
+    Compressor second = whole(codec);
+    // Small whole numbers, which f16 and bf16 add without rounding.
+    Floats x(kCount), y(kCount);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      x[i] = static_cast<float>(i % 7);
+      y[i] = static_cast<float>(i % 5) - 9;
+    }
+    Bytes mine = encoded(first, x);
+    Bytes theirs = encoded(second, y);
+    const Buffer into = first.summable(mine);
+    if (into.count == 0) continue;
+    Floats expected = decoded(mine);
+    decode_add(theirs, kCount, expected.data());
+    accumulate(into, second.summable(theirs).data);
+    EXPECT_EQ(decoded(mine), expected) << codec;
+  }
+  Bytes none(whole("sign").bytes());
+  EXPECT_EQ(whole("sign").summable(none).count, 0);
+  Bytes drawn(whole("random_k").bytes());
+  EXPECT_EQ(whole("random_k").summable(drawn).count, 94);
+}
 
 TEST(Compressor, PayloadsHaveTheBytesOfTheDocuments) {
   const auto bytes = [](std::string_view codec) { return whole(codec).bytes() - kHeader; };

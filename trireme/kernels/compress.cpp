@@ -254,6 +254,21 @@ void Compressor::encode(const Buffer& values, std::int64_t step, std::span<std::
   decode_add(payload, count(), s.residual.data(), -1);
 }
 
+Buffer Compressor::summable(std::span<std::byte> payload) const {
+  std::byte* const body = payload.data() + sizeof(Header);
+  switch (state_->codec()) {
+    case Codec::kNone:
+      return {body, count(), DType::kF32};
+    case Codec::kBF16:
+    case Codec::kF16:
+      return {body, count(), half_of(state_->codec())};
+    case Codec::kRandomK:
+      return {body + RandomK::bytes(0), state_->k, DType::kF32};
+    default:
+      return {};
+  }
+}
+
 void Compressor::take_back(std::span<const std::byte> payload) {
   if (state_->leaves_out()) decode_add(payload, count(), state_->residual.data());
 }

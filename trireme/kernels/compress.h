@@ -64,6 +64,11 @@ class Compressor {
   /// `values`: count() of f32 or f64, which are rounded to f32. `payload`: bytes().
   void encode(const Buffer& values, std::int64_t step, std::span<std::byte> payload);
 
+  /// The part of a payload that ranks with the same random choices may add up element by element:
+  /// the sum decodes to the sum. All values of none, bf16 and f16, those that random_k has drawn;
+  /// empty for the other codecs. `payload`: bytes(), of this compressor.
+  Buffer summable(std::span<std::byte> payload) const;
+
   /// Undoes the last encode() of zeros whose payload nobody applied.
   void take_back(std::span<const std::byte> payload);
 

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/kernels/compress.h"
+#include "trireme/parallel/strategy.h"
+
+namespace trireme {
+
+/// Sums tensors over all ranks with a codec between, each rank with error feedback of its own; for
+/// a mean each rank divides first. Every rank gets the same bits.
+///
+///     CompressedSum sum(world, {.codec = "int8"}, tensors);
+///     Work work = sum.start(values, step);
+///     work.wait();
+///     sum.finish(values);
+///
+/// What a codec lets add up travels by all-reduce (Compressor::summable), other payloads by
+/// all-gather, to be decoded and added in rank order by every rank.
+class CompressedSum {
+ public:
+  struct Tensor {
+    std::string name;
+    std::vector<std::int64_t> shape;
+  };
+
+  /// Collective. The tensors travel together. Throws UsageError if the options are bad.
+  CompressedSum(Communicator& world, const CompressionOptions& options,
+                std::vector<Tensor> tensors);
+
+  /// Collective. values[i]: what this rank adds to tensor i, f32 or f64, which is sent as f32; they
+  /// may change once this returns. One sum at a time.
+  Work start(std::span<const Buffer> values, std::int64_t step);
+
+  /// Once that is done: sums[i] is the sum over the ranks of what they sent for tensor i.
+  void finish(std::span<const Buffer> sums);
+
+  /// After finish(), if every rank had zeros for tensor i and nobody applies its sum: what was sent
+  /// of the residual is not lost. On every rank.
+  void take_back(std::size_t tensor);
+
+  /// For Strategy::state(): residuals [ranks, elements] and factors, this rank's row of each. The
+  /// names have the number of ranks in them: with another number there is no telling whose is
+  /// whose, and ranks start without.
+  std::vector<Strategy::State> state();
+
+ private:
+  std::size_t bytes() const { return offsets_.back(); }
+  std::span<std::byte> payload(int rank, std::size_t tensor) const;
+  Buffer place_of_sum(std::size_t tensor) const;
+
+  Communicator& world_;
+  int rank_of_factors_;
+  std::vector<Tensor> tensors_;
+  std::vector<Compressor> compressors_;
+  std::vector<std::size_t> offsets_;  // of each payload in a rank's, and the end
+  Buffer summed_;                     // of all tensors, if the codec has such a part
+  std::vector<std::int64_t> sum_offsets_;
+  std::vector<std::byte> own_;  // this rank's payloads then
+  Memory memory_;               // summed_, or the payloads of all ranks
+  std::vector<float> narrow_;
+};
+
+}  // namespace trireme
