@@ -40,6 +40,7 @@ GradientBuckets::GradientBuckets(Communicator& world, const NamedTensors& model,
   }
   seen_.resize(slots_.size());
   lay_out(options.bucket_bytes);
+  if (mode == Mode::kReduce && options.compression.codec != "none") compress(options.compression);
   note_count_ = static_cast<std::int64_t>(slots_.size()) + kChanges;
   for (const auto& [name, tensor] : model.buffers) {
     model_buffers_.push_back(tensor);
@@ -77,6 +78,16 @@ void GradientBuckets::lay_out(std::int64_t bucket_bytes) {
     }
   }
   gradients_ = world_.allocate(bytes[world_.rank()]);
+}
+
+void GradientBuckets::compress(const CompressionOptions& options) {
+  for (const Bucket& bucket : buckets_) {
+    std::vector<CompressedSum::Tensor> tensors;
+    for (const std::size_t p : bucket.slots) {
+      tensors.push_back({slots_[p].name, slots_[p].tensor.sizes().vec()});
+    }
+    compressed_.emplace_back(world_, options, std::move(tensors));
+  }
 }
 
 Buffer GradientBuckets::row(int rank, std::size_t parameter, int row) const {
@@ -198,15 +209,61 @@ void GradientBuckets::start_complete_buckets() {
   if (mode_ != Mode::kReduce) return;
   // In one fixed order on every rank, whatever order backward finished them in here.
   while (started_ < buckets_.size() && buckets_[started_].missing == 0) {
-    start(buckets_[started_++]);
+    start(started_++);
   }
 }
 
-void GradientBuckets::start(const Bucket& bucket) {
+// The nodes of this rank.
+Buffer GradientBuckets::rows_of(const Bucket& bucket) const {
   const int rank = world_.rank();
-  const Buffer rows{static_cast<char*>(gradients_.data()) + bucket.bytes_before[rank],
-                    programs_[rank].nodes * bucket.count, bucket.dtype};
-  works_.push_back(world_.all_reduce(rows, ReduceOp::kMean, tree_));
+  return {static_cast<char*>(gradients_.data()) + bucket.bytes_before[rank],
+          programs_[rank].nodes * bucket.count, bucket.dtype};
+}
+
+void GradientBuckets::start(std::size_t bucket) {
+  if (!compressed_.empty()) return start_compressed(bucket);
+  works_.push_back(world_.all_reduce(rows_of(buckets_[bucket]), ReduceOp::kMean, tree_));
+}
+
+void GradientBuckets::start_compressed(std::size_t index) {
+  const Bucket& bucket = buckets_[index];
+  const Buffer rows = rows_of(bucket);
+  for (std::int64_t row = programs_[world_.rank()].nodes - 1; row > 0; --row) {
+    accumulate(rows.slice((row - 1) * bucket.count, bucket.count),
+               rows.slice(row * bucket.count, 0).data);
+  }
+  const at::NoGradGuard no_grad;
+  tensor_over(rows.slice(0, bucket.count), {bucket.count}).div_(tree_.leaves());
+  works_.push_back(compressed_[index].start(first_rows_of(bucket), step_));
+}
+
+std::vector<Buffer> GradientBuckets::first_rows_of(const Bucket& bucket) const {
+  std::vector<Buffer> rows;
+  for (const std::size_t p : bucket.slots) rows.push_back(row(world_.rank(), p, 0));
+  return rows;
+}
+
+void GradientBuckets::finish_compressed() {
+  for (std::size_t b = 0; b < compressed_.size(); ++b) {
+    const Bucket& bucket = buckets_[b];
+    compressed_[b].finish(first_rows_of(bucket));
+    for (std::size_t i = 0; i < bucket.slots.size(); ++i) {
+      if (!has_gradient(bucket.slots[i])) compressed_[b].take_back(i);
+    }
+  }
+  ++step_;
+}
+
+std::vector<Strategy::State> GradientBuckets::state() {
+  std::vector<Strategy::State> state;
+  if (compressed_.empty()) return state;
+  for (CompressedSum& sum : compressed_) {
+    for (Strategy::State& piece : sum.state()) state.push_back(std::move(piece));
+  }
+  // The same everywhere, and several that write it do no harm.
+  state.push_back(
+      {.name = "compression.step", .full_shape = {1}, .values = buffer_of(std::span(&step_, 1))});
+  return state;
 }
 
 void GradientBuckets::finish() {
@@ -220,6 +277,7 @@ void GradientBuckets::finish() {
   for (Work& work : works_) work.wait();
   works_.clear();
   begun_ = false;
+  finish_compressed();
   apply_buffer_changes();
 }
 

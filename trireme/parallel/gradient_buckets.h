@@ -9,6 +9,7 @@
 
 #include "trireme/comm/communicator.h"
 #include "trireme/kernels/row_program.h"
+#include "trireme/parallel/compressed_sum.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/tensor/gradient_hook.h"
 
@@ -19,7 +20,9 @@ namespace trireme {
 ///
 /// Parameters are laid into buckets from the last one to the first, the order in which backward
 /// finishes them. With kReduce each bucket is all-reduced as soon as this rank's last backward pass
-/// has filled it, while backward goes on; with kCollect the rows stay for others to read. Beside
+/// has filled it, while backward goes on, or summed through options.compression, which makes one
+/// payload a rank of its virtual workers' part of the mean; with kCollect the rows stay for others
+/// to read. Beside
 /// the gradients travel, in f64, which parameters had one, the loss, and the change of the model's
 /// buffers, whose mean over the virtual workers becomes the new value.
 class GradientBuckets {
@@ -46,6 +49,9 @@ class GradientBuckets {
   /// Row `row` of the gradient of `parameter` on rank `rank`; null if out of sight.
   Buffer row(int rank, std::size_t parameter, int row) const;
 
+  /// What is remembered from step to step: residuals of the compression.
+  std::vector<Strategy::State> state();
+
   /// After finish(): whether any virtual worker had a gradient for it.
   bool has_gradient(std::size_t parameter) const;
   /// After finish(): the mean over the virtual workers.
@@ -69,12 +75,17 @@ class GradientBuckets {
   };
 
   void lay_out(std::int64_t bucket_bytes);
+  void compress(const CompressionOptions& options);
   void on_gradient(std::size_t parameter);
   void end_pass();
   void add(std::size_t parameter, const void* gradient);
   void add_notes();
   void start_complete_buckets();
-  void start(const Bucket& bucket);
+  void start(std::size_t bucket);
+  void start_compressed(std::size_t bucket);
+  void finish_compressed();
+  std::vector<Buffer> first_rows_of(const Bucket& bucket) const;
+  Buffer rows_of(const Bucket& bucket) const;
   void apply_buffer_changes();
   const RowProgram::Leaf& leaf() const { return programs_[world_.rank()].leaves[pass_]; }
   double* notes_row(int row) const {
@@ -91,6 +102,8 @@ class GradientBuckets {
   Memory
       notes_;  // per row: for each parameter if it has one, loss, passes, flag, changes of buffers
   std::int64_t note_count_ = 0;
+  std::vector<CompressedSum> compressed_;  // one a bucket, or none
+  std::int64_t step_ = 0;                  // counted for the random choices of codecs
   std::vector<at::Tensor> model_buffers_;
   std::vector<at::Tensor> buffers_before_;
 

@@ -14,7 +14,9 @@ namespace {
 class Replicated final : public BucketedStrategy {
  public:
   Replicated(Communicator& world, const StrategyOptions& options)
-      : BucketedStrategy(world, options) {}
+      : BucketedStrategy(world, options) {
+    check(options.compression);
+  }
 
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
@@ -48,6 +50,7 @@ class Replicated final : public BucketedStrategy {
 
   void publish_parameters() override {}
   bool shards_are_whole() const override { return true; }
+  std::vector<State> state() override { return buckets_->state(); }
 
  private:
   std::vector<at::Tensor> gradients_;  // what grad() becomes

@@ -19,7 +19,13 @@ constexpr std::size_t kAlignment = 64;  // bytes
 
 class Shared final : public BucketedStrategy {
  public:
-  Shared(Communicator& world, const StrategyOptions& options) : BucketedStrategy(world, options) {}
+  Shared(Communicator& world, const StrategyOptions& options) : BucketedStrategy(world, options) {
+    if (options.compression.codec == "none") return;
+    throw UsageError(
+        fmt::format("strategy shared: compression must be \"none\", got \"{}\"; gradients are read "
+                    "where they lie and do not travel. Use strategy replicated to compress them",
+                    options.compression.codec));
+  }
 
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);

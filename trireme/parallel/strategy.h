@@ -5,8 +5,9 @@
 
 #include "trireme/base/partition.h"
 #include "trireme/comm/communicator.h"
-#include "trireme/tensor/named_tensors.h"
+#include "trireme/kernels/compress.h"
 #include "trireme/optim/shard.h"
+#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 
@@ -116,6 +117,9 @@ struct StrategyOptions {
   int virtual_workers = 0;
   /// Gradients are communicated in pieces of about this size, while backward goes on.
   std::int64_t bucket_bytes = std::int64_t{1} << 20;
+  /// How gradients are made smaller before they travel. With a codec the bits depend on the number
+  /// of ranks: each compresses the sum over its own virtual workers.
+  CompressionOptions compression = {};
 };
 
 /// Every rank holds all parameters and all optimizer state; gradients are all-reduced (data
@@ -126,7 +130,8 @@ std::unique_ptr<Strategy> replicated(Communicator& world, StrategyOptions option
 /// One copy of the parameters for all ranks of this host. Each rank sums its slice of the
 /// gradients, updates its slice of the parameters and holds its slice of the optimizer state; the
 /// sum is taken inside the optimizer's pass and nothing is gathered. Needs trireme's optimizers.
-/// attach() throws UsageError if the ranks do not share memory.
+/// attach() throws UsageError if the ranks do not share memory. Gradients do not travel, so that
+/// there is nothing to compress: UsageError for any codec but "none".
 std::unique_ptr<Strategy> shared(Communicator& world, StrategyOptions options = {});
 
 /// By name: "replicated" or "shared". Throws UsageError for others.

@@ -1,0 +1,275 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/nn/functional/loss.h>
+#include <torch/nn/modules/linear.h>
+
+#include <map>
+#include <mutex>
+
+#include "tests/comm/ranks.h"
+#include "trireme/base/error.h"
+#include "trireme/base/hash.h"
+#include "trireme/base/random.h"
+#include "trireme/parallel/compressed_sum.h"
+#include "trireme/parallel/strategy.h"
+
+namespace trireme {
+namespace {
+
+constexpr std::int64_t kInputs = 9;
+constexpr std::int64_t kOutputs = 7;
+constexpr std::int64_t kSamples = 120;
+
+at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
+  const CounterRandom random(seed);
+  at::Tensor tensor = at::empty(shape);
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
+  }
+  return tensor;
+}
+
+struct Samples {
+  at::Tensor x = random_tensor({kSamples, kInputs}, 1);
+  at::Tensor y = x.matmul(random_tensor({kInputs, kOutputs}, 2)) +
+                 random_tensor({kSamples, kOutputs}, 3).mul(0.5);
+};
+
+CompressionOptions options_of(std::string_view codec) {
+  return {.codec = std::string(codec), .ratio = 0.2, .rank = 2};
+}
+
+// Everything that the strategy remembers, and back.
+std::map<std::string, std::vector<char>> saved(Strategy& strategy) {
+  std::map<std::string, std::vector<char>> saved;
+  for (const Strategy::State& piece : strategy.state()) {
+    const char* data = piece.values.as<char>();
+    saved[piece.name].assign(data, data + piece.values.bytes());
+  }
+  return saved;
+}
+
+void restore(Strategy& strategy, const std::map<std::string, std::vector<char>>& saved) {
+  const auto state = strategy.state();
+  ASSERT_EQ(state.size(), saved.size());
+  for (const Strategy::State& piece : state) {
+    const auto& bytes = saved.at(piece.name);
+    ASSERT_EQ(bytes.size(), piece.values.bytes());
+    std::copy(bytes.begin(), bytes.end(), piece.values.as<char>());
+  }
+}
+
+// Gradient descent on the mean squared error, each virtual worker with a share of the samples.
+class Descent {
+ public:
+  Descent(Communicator& world, std::string_view codec, int virtual_workers = 0)
+      : strategy_(replicated(world, {.virtual_workers = virtual_workers,
+                                     .bucket_bytes = 64,
+                                     .compression = options_of(codec)})) {
+    {
+      const at::NoGradGuard no_grad;
+      model_->weight.zero_();
+      model_->bias.zero_();
+    }
+    shards_ = strategy_->attach(*model_);
+    workers_ = virtual_workers == 0 ? world.size() : virtual_workers;
+  }
+
+  void step(double lr) {
+    const Range mine = strategy_->virtual_workers();
+    strategy_->begin();
+    for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+      const Range part = partition(kSamples, workers_, worker);
+      const at::Tensor x = samples_.x.slice(0, part.begin, part.end);
+      const at::Tensor y = samples_.y.slice(0, part.begin, part.end);
+      const double weight = double(part.size()) * double(workers_) / kSamples;
+      ((model_->forward(x) - y).square().sum(1).mean() * weight).backward();
+    }
+    strategy_->reduce_gradients();
+    for (Shard& shard : shards_) {
+      const auto* gradient = static_cast<const float*>(shard.gradient[0]);
+      for (std::int64_t i = 0; i < shard.values.count; ++i) {
+        shard.values.as<float>()[i] -= static_cast<float>(lr) * gradient[i];
+      }
+    }
+    strategy_->publish_parameters();
+  }
+
+  Strategy& strategy() { return *strategy_; }
+  torch::nn::Linear& model() { return model_; }
+  at::Tensor solution() const {
+    return at::cat({model_->weight, model_->bias.unsqueeze(1)}, 1).detach().clone();
+  }
+
+ private:
+  Samples samples_;
+  torch::nn::Linear model_{kInputs, kOutputs};
+  std::unique_ptr<Strategy> strategy_;
+  std::span<Shard> shards_;
+  std::int64_t workers_ = 0;
+};
+
+// By LAPACK: nothing of ours.
+at::Tensor least_squares() {
+  const Samples samples;
+  const at::Tensor x = at::cat({samples.x, at::ones({kSamples, 1})}, 1).to(at::kDouble);
+  const at::Tensor inverse = at::linalg_inv(x.t().matmul(x));
+  return inverse.matmul(x.t()).matmul(samples.y.to(at::kDouble)).t().to(at::kFloat);
+}
+
+class CompressedGradients : public ::testing::TestWithParam<std::tuple<std::string_view, int>> {};
+
+TEST_P(CompressedGradients, EndAtTheLeastSquaresSolutionWithTheSameBitsOnEveryRank) {
+  const auto [codec, ranks] = GetParam();
+  std::vector<at::Tensor> ends(static_cast<std::size_t>(ranks));
+  test::run_ranks(ranks, [&, codec = codec](Communicator& world) {
+    Descent descent(world, codec);
+    for (int step = 0; step < 600; ++step) descent.step(0.05 / (1 + step / 40.0));
+    ends[static_cast<std::size_t>(world.rank())] = descent.solution();
+    world.barrier();
+  });
+  const double error = (ends[0] - least_squares()).abs().max().item<double>();
+  EXPECT_LT(error, 0.01);
+  for (const at::Tensor& end : ends) EXPECT_TRUE(end.equal(ends[0]));
+}
+
+TEST_P(CompressedGradients, GoOnWithTheSameBitsFromWhatStateHolds) {
+  const auto [codec, ranks] = GetParam();
+  test::run_ranks(ranks, [&, codec = codec, ranks = ranks](Communicator& world) {
+    Descent through(world, codec, 2 * ranks + 1);
+    Descent first(world, codec, 2 * ranks + 1);
+    Descent second(world, codec, 2 * ranks + 1);
+    for (int step = 0; step < 5; ++step) through.step(0.05);
+    for (int step = 0; step < 3; ++step) first.step(0.05);
+    {
+      const at::NoGradGuard no_grad;
+      second.model()->weight.copy_(first.model()->weight);
+      second.model()->bias.copy_(first.model()->bias);
+    }
+    restore(second.strategy(), saved(first.strategy()));
+    for (int step = 0; step < 2; ++step) second.step(0.05);
+    EXPECT_TRUE(second.solution().equal(through.solution()));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(CodecsAndRanks, CompressedGradients,
+                         ::testing::Combine(::testing::ValuesIn(compression_codecs().begin(),
+                                                                compression_codecs().end()),
+                                            ::testing::Values(1, 2, 3, 4)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)) + "_on_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+class CompressedSums : public ::testing::TestWithParam<std::tuple<std::string_view, int>> {};
+
+// Each rank's compressor once more, all in one thread.
+TEST_P(CompressedSums, AddUpWhatEachRankSends) {
+  const auto [codec, ranks] = GetParam();
+  const std::vector<CompressedSum::Tensor> tensors = {{"a", {17, 31}}, {"b", {5}}, {"c", {0, 4}}};
+  const auto value_of = [](int rank, std::size_t tensor, int step, at::IntArrayRef shape) {
+    return random_tensor(shape, 1000 + rank * 100 + tensor * 10 + step);
+  };
+  std::vector<std::vector<std::vector<float>>> expected(3);
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const std::int64_t count = at::empty(tensors[t].shape).numel();
+    std::vector<Compressor> compressors;
+    for (int rank = 0; rank < ranks; ++rank) {
+      compressors.emplace_back(options_of(codec), tensors[t].shape, Range{0, count},
+                               fnv1a(tensors[t].name));
+    }
+    for (int step = 0; step < 3; ++step) {
+      std::vector<float> sum(static_cast<std::size_t>(count));
+      for (int rank = 0; rank < ranks; ++rank) {
+        std::vector<std::byte> payload(compressors[rank].bytes());
+        compressors[rank].encode(buffer_of(value_of(rank, t, step, tensors[t].shape)), step,
+                                 payload);
+        decode_add(payload, count, sum.data());
+      }
+      expected[step].push_back(sum);
+    }
+  }
+  // What is added in half precision is rounded once more; what is all-reduced is added in a tree.
+  const double tolerance = codec == "bf16" ? 0.04 : codec == "f16" ? 0.005 : 1e-5;
+  test::run_ranks(ranks, [&, codec = codec](Communicator& world) {
+    for (const auto dtype : {at::kFloat, at::kDouble}) {
+      CompressedSum sum(world, options_of(codec), tensors);
+      for (int step = 0; step < 3; ++step) {
+        std::vector<at::Tensor> values;
+        std::vector<Buffer> buffers;
+        for (std::size_t t = 0; t < tensors.size(); ++t) {
+          values.push_back(value_of(world.rank(), t, step, tensors[t].shape).to(dtype));
+          buffers.push_back(buffer_of(values.back()));
+        }
+        sum.start(buffers, step).wait();
+        sum.finish(buffers);
+        for (std::size_t t = 0; t < tensors.size(); ++t) {
+          const at::Tensor flat = values[t].flatten().to(at::kFloat).contiguous();
+          for (std::int64_t i = 0; i < flat.numel(); ++i) {
+            ASSERT_NEAR(flat.data_ptr<float>()[i], expected[step][t][i], tolerance)
+                << step << " " << t << " " << i;
+          }
+        }
+      }
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(CodecsAndRanks, CompressedSums,
+                         ::testing::Combine(::testing::ValuesIn(compression_codecs().begin(),
+                                                                compression_codecs().end()),
+                                            ::testing::Values(1, 2, 3)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)) + "_on_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+TEST(CompressedGradients, OfAParameterThatNobodyUsesKeepTheirResidual) {
+  test::run_ranks(3, [](Communicator& world) {
+    torch::nn::Linear used(4, 4);
+    torch::nn::Linear idle(4, 4);
+    NamedTensors model = tensors_of(*used);
+    for (auto& [name, tensor] : tensors_of(*idle).parameters) {
+      model.parameters.emplace_back("idle." + name, tensor);
+    }
+    const auto strategy = replicated(world, {.compression = {.codec = "int8"}});
+    const auto shards = strategy->attach(model);
+    const auto residual = [&] {
+      for (const Strategy::State& piece : strategy->state()) {
+        if (piece.name == "compression.residual.of_3.idle.weight") {
+          EXPECT_EQ(piece.full_shape, (std::vector<std::int64_t>{3, 16}));
+          EXPECT_EQ(piece.offset, 16 * world.rank());
+          return tensor_over(piece.values, {16}).clone();
+        }
+      }
+      return at::Tensor();
+    };
+    const at::Tensor x = random_tensor({2, 4}, 7 + world.rank());
+    strategy->begin();
+    (used->forward(x) + idle->forward(x)).square().sum().backward();
+    strategy->reduce_gradients();
+    const at::Tensor before = residual();
+    EXPECT_GT(before.abs().max().item<float>(), 0);
+    strategy->begin();
+    used->forward(x).square().sum().backward();
+    strategy->reduce_gradients();
+    EXPECT_FALSE(shards[2].has_gradient);
+    EXPECT_TRUE(residual().allclose(before, 1e-5, 1e-8));
+  });
+}
+
+TEST(CompressedGradients, AreRefusedWhereNoGradientTravels) {
+  test::run_ranks(1, [](Communicator& world) {
+    try {
+      make_strategy("shared", world, {.compression = {.codec = "sign"}});
+      FAIL();
+    } catch (const UsageError& error) {
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("must be \"none\", got \"sign\""));
+    }
+    EXPECT_THROW(make_strategy("replicated", world, {.compression = {.codec = "zip"}}), UsageError);
+  });
+}
+
+}  // namespace
+}  // namespace trireme
