@@ -416,6 +416,11 @@ void Client::save() {
   run("save", exchange);
 }
 
+void Client::settle() {
+  Exchange exchange(shards(), Verb::kSettle);
+  run("settle", exchange);
+}
+
 void Client::leave() {
   if (!joined_) return;
   joined_ = false;

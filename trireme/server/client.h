@@ -102,6 +102,9 @@ class Client {
   /// Every server writes its checkpoint.
   void save();
 
+  /// Returns once every other worker has left or is lost: what is fetched then is the end.
+  void settle();
+
   /// This worker has done its last step: nobody waits for it any more.
   void leave();
 

@@ -18,6 +18,7 @@ enum class Verb : std::uint8_t {
   kPush,      ///< a step's gradients, the pulls among the parts answered afterwards
   kPull,      ///< parameters at this worker's clock
   kFetch,     ///< values and state as they are now, for whoever asks
+  kSettle,    ///< answered once no other worker pushes any more
   kSave,      ///< text: the folder in which the server writes its checkpoint
   kLeave,     ///< a worker has done its last step
   kPing,      ///< is there and says so

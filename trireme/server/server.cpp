@@ -72,6 +72,8 @@ void Server::handle(Request request, Time now, Answers& answers) {
         return pull(std::move(request), answers);
       case Verb::kFetch:
         return fetch(request, answers);
+      case Verb::kSettle:
+        return settle(std::move(request), answers);
       case Verb::kSave:
         return save(request, answers);
       case Verb::kLeave:
@@ -214,7 +216,11 @@ void Server::apply_complete_steps(Answers& answers) {
 void Server::pull(Request request, Answers& answers) {
   worker_of(request.message);
   check_wanted(*store_, request.message);
-  // One at a time: what a worker asks for anew is what it gave up waiting for.
+  wait(std::move(request), answers);
+}
+
+// One at a time: what a worker asks for anew is what it gave up waiting for.
+void Server::wait(Request request, Answers& answers) {
   std::erase_if(waiting_,
                 [&](const Request& r) { return r.message.worker == request.message.worker; });
   waiting_.push_back(std::move(request));
@@ -234,6 +240,21 @@ bool Server::may_read(std::int64_t clock) const {
   return false;
 }
 
+bool Server::may_answer(const Message& message) const {
+  if (message.verb == Verb::kSettle) return is_alone(message.worker);
+  const bool asks = std::ranges::any_of(
+      message.parts, [](const Part& part) { return !Store::is_gradient(part); });
+  return !asks || may_read(is_synchronous() ? message.clock : workers_[message.worker].clock);
+}
+
+bool Server::is_alone(std::uint32_t worker) const {
+  for (std::uint32_t other = 0; other < workers_.size(); ++other) {
+    const Presence presence = workers_[other].presence;
+    if (other != worker && presence != Presence::kLeft && presence != Presence::kLost) return false;
+  }
+  return true;
+}
+
 // Of those that still push; those that have left or are lost hold nobody up.
 std::int64_t Server::slowest_clock() const {
   std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
@@ -250,11 +271,7 @@ void Server::answer_ready(Answers& answers) {
   std::vector<Request> waiting = std::move(waiting_);
   waiting_.clear();
   for (Request& request : waiting) {
-    const Message& message = request.message;
-    const std::int64_t clock = is_synchronous() ? message.clock : workers_[message.worker].clock;
-    const bool asks = std::ranges::any_of(
-        message.parts, [](const Part& part) { return !Store::is_gradient(part); });
-    if (!asks || may_read(clock)) {
+    if (may_answer(request.message)) {
       answer_with_values(request, answers);
     } else if (!over_.empty()) {
       refuse(request, kCommFault, over_, answers);
@@ -304,6 +321,11 @@ void Server::fetch(const Request& request, Answers& answers) {
   }
   if (!store_->is_complete()) throw UsageError("fetch: nobody has stored any parameters yet");
   answer_with_values(request, answers);
+}
+
+void Server::settle(Request request, Answers& answers) {
+  worker_of(request.message);
+  wait(std::move(request), answers);
 }
 
 void Server::save(const Request& request, Answers& answers) {

@@ -97,10 +97,14 @@ class Server {
   void push_together(Request request, Answers& answers);
   void pull(Request request, Answers& answers);
   void fetch(const Request& request, Answers& answers);
+  void settle(Request request, Answers& answers);
+  void wait(Request request, Answers& answers);
   void save(const Request& request, Answers& answers);
   void leave(const Request& request, Answers& answers);
 
   bool may_read(std::int64_t clock) const;
+  bool may_answer(const Message& message) const;
+  bool is_alone(std::uint32_t worker) const;
   std::int64_t slowest_clock() const;
   int needed() const;
   void apply_complete_steps(Answers& answers);
