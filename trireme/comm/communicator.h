@@ -8,6 +8,7 @@
 #include "trireme/base/buffer.h"
 #include "trireme/base/where.h"
 #include "trireme/comm/memory.h"
+#include "trireme/comm/traffic.h"
 #include "trireme/comm/work.h"
 #include "trireme/kernels/reduce.h"
 #include "trireme/kernels/reduction_tree.h"
@@ -79,6 +80,13 @@ class Communicator {
 
   /// Returns once every rank has called it.
   void barrier(Where where = Where::here());
+
+  /// What this rank has moved through this communicator so far, but not through others that were
+  /// split from it. Between hosts: all that was handed to the engine, announcements included, and
+  /// what ranks share by memory not; of the engine's own collectives their data, as data_of() has
+  /// it. In shared memory: data_of() of each call, which is what others read of this rank's and
+  /// this rank of theirs. From any thread that may use the communicator.
+  virtual Traffic traffic() const { return {}; }
 
   /// Moves the operations under way on as far as possible without blocking.
   virtual void progress() {}

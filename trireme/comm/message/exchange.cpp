@@ -244,6 +244,16 @@ void Transfers::abort() {
   for (Transfer* transfer : under_way_) transfer->abort();
 }
 
+void Transfers::count(const Traffic& traffic) {
+  const std::lock_guard lock(mutex_);
+  traffic_ += traffic;
+}
+
+Traffic Transfers::traffic() const {
+  const std::lock_guard lock(mutex_);
+  return traffic_;
+}
+
 Exchange::Moving::Moving(std::unique_ptr<Transfer> transfer, Transfers& transfers,
                          Deadline deadline)
     : transfer_(std::move(transfer)), transfers_(&transfers), deadline_(deadline) {
@@ -276,6 +286,10 @@ Exchange::Moving Exchange::begin(std::vector<Piece> sends, std::vector<Piece> re
     for (Piece& piece : *pieces) piece.peer = world_ranks_[piece.peer];
   }
   if (sends.empty() && receives.empty()) return {};
+  Traffic traffic;
+  for (const Piece& piece : sends) traffic.sent += static_cast<std::int64_t>(piece.bytes);
+  for (const Piece& piece : receives) traffic.received += static_cast<std::int64_t>(piece.bytes);
+  transfers_.count(traffic);
   return Moving(transport_.begin(tag_, sends, receives), transfers_, deadline_);
 }
 

@@ -8,10 +8,12 @@
 
 #include "trireme/comm/message/transport.h"
 #include "trireme/comm/operation.h"
+#include "trireme/comm/traffic.h"
 
 namespace trireme::message {
 
-/// The transfers of one communicator that are under way, so that all can be ended. Thread-safe.
+/// The transfers of one communicator that are under way, so that all can be ended, and the bytes of
+/// those that ever were. Thread-safe.
 class Transfers {
  public:
   void add(Transfer& transfer);
@@ -19,8 +21,12 @@ class Transfers {
   /// Ends those under way and every later one.
   void abort();
 
+  void count(const Traffic& traffic);
+  Traffic traffic() const;
+
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  Traffic traffic_;
   std::set<Transfer*> under_way_;
   bool aborted_ = false;
 };

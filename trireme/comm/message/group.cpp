@@ -130,7 +130,7 @@ Group::Group(std::shared_ptr<Hub> hub, std::uint32_t channel, int rank,
       .say =
           [this](int to, Frame frame) {
             frame.header.channel = channel_;
-            hub_->transport().send_frame(world_ranks_[to], frame);
+            say(to, frame);
           },
       .rank = rank,
       .size = size()});
@@ -190,7 +190,7 @@ Exchange Group::exchange(int tag, std::span<const int> world_ranks, int rank) {
 void Group::move(const Operation& operation, int lane) {
   const bool is_world = size() == hub_->transport().size();
   if (options_.native && is_world && hub_->transport().carry_out_natively(operation, deadline())) {
-    return;
+    return transfers_.count(data_of(operation, size(), rank()));
   }
   move_by_pieces(operation, exchange(2 * lane, world_ranks_, rank()));
 }
@@ -407,6 +407,7 @@ void Group::throw_if_over() const {
 
 void Group::on_frame(int from, const Frame& frame) {
   const int sender = rank_of(from);
+  transfers_.count({0, static_cast<std::int64_t>(frame.bytes())});
   std::unique_lock lock(mutex_);
   Peer& peer = peers_[sender];
   switch (frame.header.kind) {
@@ -515,8 +516,13 @@ void Group::say_to_all(const Frame& frame) {
   Frame ours = frame;
   ours.header.channel = channel_;
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer != rank()) hub_->transport().send_frame(world_ranks_[peer], ours);
+    if (peer != rank()) say(peer, ours);
   }
+}
+
+void Group::say(int to, const Frame& frame) {
+  transfers_.count({static_cast<std::int64_t>(frame.bytes()), 0});
+  hub_->transport().send_frame(world_ranks_[to], frame);
 }
 
 }  // namespace trireme::message

@@ -44,6 +44,7 @@ class Group : public Communicator, private Listener {
 
   std::string description() const override;
   void abort(std::exception_ptr error) override;
+  Traffic traffic() const override { return transfers_.traffic(); }
 
  protected:
   static constexpr int kLanes = 2;  ///< moves of two collectives run at a time
@@ -143,6 +144,7 @@ class Group : public Communicator, private Listener {
   Frame verdict_of(const std::exception_ptr& error, std::uint64_t first) const;
   std::uint64_t first_unfinished() const;
   void heed_verdict();
+  void say(int to, const Frame& frame);
   void say_to_all(const Frame& frame);
 
   std::shared_ptr<Hub> hub_;

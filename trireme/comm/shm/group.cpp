@@ -122,6 +122,7 @@ Group::~Group() {
 
 Work Group::start(const Operation& operation) {
   throw_if_over();
+  traffic_ += data_of(operation, size(), rank());
   if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
     auto transfer =
         operation.kind == OpKind::kSend ? mailbox_.send(operation) : mailbox_.recv(operation);

@@ -33,6 +33,7 @@ class Group final : public Communicator {
 
   std::string description() const override { return "shared memory"; }
   void progress() override;
+  Traffic traffic() const override { return traffic_; }
   void abort(std::exception_ptr error) override;
 
  private:
@@ -75,6 +76,7 @@ class Group final : public Communicator {
   std::array<std::uint64_t, kRing> ends_{};  // phases at the end of the last operations
   std::uint64_t cleared_ = 0;                // a progress that every rank has reached
   int slowest_ = 0;                          // the rank whose progress the next publication needs
+  Traffic traffic_;
   Scratch scratch_;
   Mailbox mailbox_;
   std::exception_ptr error_;  // once this communicator is over
