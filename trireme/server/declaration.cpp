@@ -17,6 +17,8 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kGrain = 16;  // elements: a cache line of f32
 constexpr int kMostWorkers = 65536;
 constexpr std::int64_t kWidestRow = 1 << 20;
+constexpr std::int64_t kLargestTensor = std::int64_t{1} << 46;  // more has no address
+constexpr std::size_t kMostTables = 1 << 16;
 
 Json json_of(const OptimizerOptions& o) {
   Json json = {{"name", o.name},
@@ -86,10 +88,13 @@ void check_consistency(const Consistency& c) {
 }  // namespace
 
 void check(const Declaration& declaration) {
+  require(declaration.dense.size() + declaration.sparse.size() <= kMostTables,
+          fmt::format("there may be {} tables, got {}", kMostTables,
+                      declaration.dense.size() + declaration.sparse.size()));
   check_names(declaration);
   for (const DenseTable& table : declaration.dense) {
-    require(table.count >= 0,
-            fmt::format("{} must hold 0 or more elements, got {}", table.name, table.count));
+    require(table.count >= 0 && table.count <= kLargestTensor,
+            fmt::format("{} must hold 0 to 2^46 elements, got {}", table.name, table.count));
     require(table.dtype == DType::kF32 || table.dtype == DType::kF64,
             fmt::format("{} must be f32 or f64, got {}", table.name, name_of(table.dtype)));
   }

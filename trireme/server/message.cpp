@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -66,11 +67,9 @@ class Bodies {
     }
     require(!left_.empty(), "a payload is missing");
     const std::span<const std::byte> body = left_.front();
-    // In this order: padded() of a hostile size may overflow.
-    require(bytes <= body.size() - at_ && padded(bytes) <= body.size() - at_,
-            "a payload is longer than what came");
+    require(bytes <= body.size() - at_, "a payload is longer than what came");
     const auto payload = body.subspan(at_, bytes);
-    at_ += padded(bytes);
+    at_ = std::min(at_ + padded(bytes), body.size());
     return payload;
   }
 
@@ -131,6 +130,15 @@ std::string encode_head(const Message& message) {
     bytes.append(reinterpret_cast<const char*>(&part_head), sizeof part_head);
   }
   return bytes + message.text;
+}
+
+bool is_of_another_protocol(std::span<const std::byte> head) {
+  if (head.size() < sizeof(std::uint32_t) + sizeof(std::uint16_t)) return false;
+  return take<std::uint32_t>(head) == kMagic && take<std::uint16_t>(head) != kProtocol;
+}
+
+std::uint64_t sequence_in(std::span<const std::byte> head) {
+  return head.size() < sizeof(Head) ? 0 : take<Head>(head).sequence;
 }
 
 Message decode(std::span<const std::byte> bytes,

@@ -78,9 +78,15 @@ inline constexpr std::uint32_t kObserver = 0xffffffff;
 /// All but the payloads (docs/format/parameter-server.md has the bytes).
 std::string encode_head(const Message& message);
 
-/// Reads it back. The payloads, one after another, each padded to a multiple of 8 bytes, lie in
-/// `bodies`; none lies in two. The message looks into them. Hostile bytes: throws DataError unless
-/// everything is in its place.
+/// Whether these are the first bytes of a head of trireme's, of another version of it.
+bool is_of_another_protocol(std::span<const std::byte> head);
+
+/// The sequence number in a head, whatever else is wrong with it; 0 if it is too short.
+std::uint64_t sequence_in(std::span<const std::byte> head);
+
+/// Reads it back. The payloads, one after another, each padded to a multiple of 8 bytes but for the
+/// last of a body, lie in `bodies`; none lies in two. The message looks into them. Hostile bytes:
+/// throws DataError unless everything is in its place.
 Message decode(std::span<const std::byte> head, std::span<const std::span<const std::byte>> bodies);
 
 /// Bytes of a payload with its padding.

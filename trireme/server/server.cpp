@@ -5,18 +5,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <new>
 
 #include "trireme/base/error.h"
 
 namespace trireme::server {
 
 namespace {
-
-void check_wanted(const Store& store, const Message& message) {
-  for (const Part& part : message.parts) {
-    if (!Store::is_gradient(part)) store.check_wanted(part);
-  }
-}
 
 // Of pushes that were averaged by their workers: one leaf each.
 ReductionTree tree_over(int workers) {
@@ -32,6 +27,40 @@ ReductionTree tree_of(const Consistency& consistency) {
 }  // namespace
 
 Server::Server(Options options) : options_(std::move(options)) {}
+
+void Server::check_wanted(const Message& message) const {
+  std::size_t bytes = 0;
+  for (const Part& part : message.parts) {
+    if (Store::is_gradient(part)) continue;
+    store_->check_wanted(part);
+    bytes += store_->bytes_of(part);
+  }
+  if (options_.max_answer_bytes == 0 || bytes <= options_.max_answer_bytes) return;
+  throw UsageError(fmt::format(
+      "server {} of {}: answers with at most {} bytes, asked for {}; ask for less at a time or use "
+      "more shards",
+      options_.shard, options_.shards, options_.max_answer_bytes, bytes));
+}
+
+// Before anything is allocated for it.
+void Server::check_memory(const Declaration& declaration) const {
+  if (options_.max_model_bytes == 0) return;
+  const std::size_t bytes = Store::dense_bytes(declaration, options_.shard, options_.shards);
+  if (bytes <= options_.max_model_bytes) return;
+  throw UsageError(fmt::format(
+      "server {} of {}: may hold {} bytes, and its part of this model with the optimizer's state "
+      "takes {}; use more shards",
+      options_.shard, options_.shards, options_.max_model_bytes, bytes));
+}
+
+// Of rows that a push is going to make.
+void Server::check_memory() const {
+  if (options_.max_model_bytes == 0 || store_->row_bytes() <= options_.max_model_bytes) return;
+  throw UsageError(fmt::format(
+      "server {} of {}: may hold {} bytes, and the rows of its sparse tables take {}; use more "
+      "shards",
+      options_.shard, options_.shards, options_.max_model_bytes, store_->row_bytes()));
+}
 
 Server::Worker& Server::worker_of(const Message& message) {
   if (!store_ || message.worker >= workers_.size() ||
@@ -94,6 +123,11 @@ void Server::handle(Request request, Time now, Answers& answers) {
     refuse(request, kCommFault, error.what(), answers);
   } catch (const Error& error) {
     refuse(request, kUsageFault, error.what(), answers);
+  } catch (const std::bad_alloc&) {
+    refuse(request, kUsageFault,
+           fmt::format("server {} of {}: has not memory enough; use more shards", options_.shard,
+                       options_.shards),
+           answers);
   }
 }
 
@@ -109,6 +143,7 @@ void Server::join(const Request& request, Answers& answers) {
         message.worker, asked.first, asked.count, options_.shard, options_.shards));
   }
   if (!store_) {
+    check_memory(theirs);
     store_ = std::make_unique<Store>(theirs, options_.shard, options_.shards);
   } else if (const std::string differs = difference(theirs, store_->declaration());
              !differs.empty()) {
@@ -141,9 +176,14 @@ void Server::join(const Request& request, Answers& answers) {
 }
 
 void Server::store_values(const Request& request, Answers& answers) {
-  worker_of(request.message);
-  for (const Part& part : request.message.parts) store_->check_values(part);
-  for (const Part& part : request.message.parts) store_->write(part);
+  Worker& worker = worker_of(request.message);
+  // Sent again: what others have pushed since stays.
+  if (request.message.sequence > worker.sequence) {
+    for (const Part& part : request.message.parts) store_->check_values(part);
+    check_memory();
+    for (const Part& part : request.message.parts) store_->write(part);
+    worker.sequence = request.message.sequence;
+  }
   answers.answer(request, {.verb = Verb::kAnswer,
                            .worker = request.message.worker,
                            .sequence = request.message.sequence,
@@ -174,7 +214,8 @@ void Server::push(Request request, Answers& answers) {
                         ? std::size_t{1}
                         : tree_of(consistency()).nodes_of(static_cast<int>(message.worker)).size();
   store_->check_gradients(message, static_cast<std::int64_t>(rows));
-  check_wanted(*store_, message);
+  check_wanted(message);
+  check_memory();
   worker.sequence = message.sequence;
   if (is_synchronous()) return push_together(std::move(request), answers);
   const Message* const one = &message;
@@ -198,7 +239,11 @@ int Server::needed() const {
 }
 
 void Server::apply_complete_steps(Answers& answers) {
-  if (static_cast<int>(together_.size()) < needed()) return;
+  if (static_cast<int>(together_.size()) < needed()) {
+    // So many have done their last step that this one will not come about.
+    if (still_here() < needed()) answer_together(answers);
+    return;
+  }
   std::vector<const Message*> pushes;
   for (const auto& [worker, request] : together_) pushes.push_back(&request.message);
   const ReductionTree tree = consistency().backup_workers > 0
@@ -207,15 +252,25 @@ void Server::apply_complete_steps(Answers& answers) {
   store_->apply(pushes, &tree);
   ++version_;
   for (Worker& worker : workers_) worker.clock = version_;
+  answer_together(answers);
+  answer_ready(answers);
+}
+
+void Server::answer_together(Answers& answers) {
   const auto answered = std::move(together_);
   together_.clear();
   for (const auto& [worker, request] : answered) answer_with_values(request, answers);
-  answer_ready(answers);
+}
+
+int Server::still_here() const {
+  return static_cast<int>(std::ranges::count_if(workers_, [](const Worker& worker) {
+    return worker.presence != Presence::kLeft && worker.presence != Presence::kLost;
+  }));
 }
 
 void Server::pull(Request request, Answers& answers) {
   worker_of(request.message);
-  check_wanted(*store_, request.message);
+  check_wanted(request.message);
   wait(std::move(request), answers);
 }
 
@@ -242,8 +297,8 @@ bool Server::may_read(std::int64_t clock) const {
 
 bool Server::may_answer(const Message& message) const {
   if (message.verb == Verb::kSettle) return is_alone(message.worker);
-  const bool asks = std::ranges::any_of(
-      message.parts, [](const Part& part) { return !Store::is_gradient(part); });
+  const bool asks = std::ranges::any_of(message.parts,
+                                        [](const Part& part) { return !Store::is_gradient(part); });
   return !asks || may_read(is_synchronous() ? message.clock : workers_[message.worker].clock);
 }
 
@@ -273,7 +328,7 @@ void Server::answer_ready(Answers& answers) {
   for (Request& request : waiting) {
     if (may_answer(request.message)) {
       answer_with_values(request, answers);
-    } else if (!over_.empty()) {
+    } else if (!over_.empty() && request.message.verb != Verb::kSettle) {
       refuse(request, kCommFault, over_, answers);
     } else {
       still.push_back(std::move(request));
@@ -311,7 +366,7 @@ void Server::answer_with_values(const Request& request, Answers& answers) {
 
 void Server::fetch(const Request& request, Answers& answers) {
   if (!store_) throw UsageError("fetch: no worker has declared a model yet");
-  check_wanted(*store_, request.message);
+  check_wanted(request.message);
   if (request.message.parts.empty()) {  // what is there?
     return answers.answer(request, {.verb = Verb::kAnswer,
                                     .worker = request.message.worker,
@@ -333,26 +388,27 @@ void Server::save(const Request& request, Answers& answers) {
     throw UsageError("save: this server was not given a folder for checkpoints");
   }
   if (!store_ || !store_->is_complete()) throw UsageError("save: there are no parameters yet");
-  store_->save((std::filesystem::path(options_.checkpoints) /
-                fmt::format("shard-{}-of-{}.safetensors", options_.shard, options_.shards))
-                   .string(),
-               version_);
+  const std::string file =
+      (std::filesystem::path(options_.checkpoints) /
+       fmt::format("shard-{}-of-{}.safetensors", options_.shard, options_.shards))
+          .string();
+  store_->save(file, version_);
   answers.answer(request, {.verb = Verb::kAnswer,
                            .worker = request.message.worker,
                            .sequence = request.message.sequence,
-                           .clock = version_});
+                           .clock = version_,
+                           .text = file});
 }
 
 void Server::leave(const Request& request, Answers& answers) {
   worker_of(request.message).presence = Presence::kLeft;
-  const auto left = std::ranges::count_if(
-      workers_, [](const Worker& worker) { return worker.presence == Presence::kLeft; });
-  if (is_synchronous() && left > consistency().backup_workers && over_.empty()) {
+  if (is_synchronous() && consistency().backup_workers == 0 && over_.empty()) {
     over_ = fmt::format(
         "worker {} has left after step {}; in synchronous training all do the same steps",
         request.message.worker, version_);
     refuse_all(over_, answers);
   }
+  if (is_synchronous()) apply_complete_steps(answers);
   answers.answer(request, {.verb = Verb::kAnswer,
                            .worker = request.message.worker,
                            .sequence = request.message.sequence,

@@ -48,6 +48,10 @@ class Server {
     Time dead_after{};
     /// Where kSave may write; empty: nowhere.
     std::string checkpoints;
+    /// No request is answered with more values than that; 0: any.
+    std::size_t max_answer_bytes = 0;
+    /// Values and optimizer state of all tables, together; 0: any.
+    std::size_t max_model_bytes = 0;
   };
 
   explicit Server(Options options);
@@ -102,12 +106,17 @@ class Server {
   void save(const Request& request, Answers& answers);
   void leave(const Request& request, Answers& answers);
 
+  void check_wanted(const Message& message) const;
+  void check_memory(const Declaration& declaration) const;
+  void check_memory() const;
   bool may_read(std::int64_t clock) const;
   bool may_answer(const Message& message) const;
   bool is_alone(std::uint32_t worker) const;
   std::int64_t slowest_clock() const;
   int needed() const;
   void apply_complete_steps(Answers& answers);
+  void answer_together(Answers& answers);
+  int still_here() const;
   void answer_ready(Answers& answers);
   void refuse_all(const std::string& why, Answers& answers);
   void answer_with_values(const Request& request, Answers& answers);

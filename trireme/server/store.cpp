@@ -300,6 +300,17 @@ bool Store::is_complete() const {
       dense_, [](const Dense& dense) { return dense.slots.empty() || dense.is_written; });
 }
 
+std::size_t Store::dense_bytes(const Declaration& declaration, int shard, int shards) {
+  const std::size_t arrays = 1 + make_optimizer(declaration.optimizer, {})->state_arrays().size();
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < declaration.dense.size(); ++i) {
+    const DenseTable& table = declaration.dense[i];
+    const auto count = static_cast<std::size_t>(range_of(table.count, i, shard, shards).size());
+    bytes += arrays * count * size_of(table.dtype);
+  }
+  return bytes;
+}
+
 std::size_t Store::row_bytes() const {
   std::size_t bytes = 0;
   for (const auto& rows : sparse_) bytes += rows->bytes();

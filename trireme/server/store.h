@@ -47,6 +47,9 @@ class Store {
   /// True once every element of every dense table's range has been written.
   bool is_complete() const;
 
+  /// Memory that a Store of these takes for its dense tables and their state.
+  static std::size_t dense_bytes(const Declaration& declaration, int shard, int shards);
+
   /// Memory of the sparse tables.
   std::size_t row_bytes() const;
 
