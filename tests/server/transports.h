@@ -2,17 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "tests/comm/ranks.h"
+#include "tests/server/zmq_servers.h"
 #include "trireme/server/embedded/embedded.h"
 
 namespace trireme::test {
 
-enum class Transport { kThreads, kProcesses };
+enum class Transport { kThreads, kProcesses, kZmq, kZmqWithKeys };
 
 using WorkerFunction = std::function<void(server::Client& client, Communicator& world)>;
 
@@ -33,20 +36,33 @@ class OnEveryTransport : public testing::TestWithParam<std::tuple<Transport, int
         return run_ranks(workers(), rank);
       case Transport::kProcesses:
         return expect_all_well(run_rank_processes(workers(), rank));
+      case Transport::kZmq:
+      case Transport::kZmqWithKeys:
+        return run_over_zmq(body, std::get<0>(GetParam()) == Transport::kZmqWithKeys);
     }
+  }
+
+ private:
+  static void run_over_zmq(const WorkerFunction& body, bool keys) {
+    ZmqServers servers(shards(), keys);
+    run_ranks(workers(), [&](Communicator& world) {
+      const auto client = server::connect_servers(servers.options(world.rank()));
+      body(*client, world);
+    });
   }
 };
 
 inline std::string transport_name(
     const testing::TestParamInfo<std::tuple<Transport, int, int>>& info) {
   const auto [transport, workers, shards] = info.param;
-  const char* const names[] = {"Threads", "Processes"};
+  const char* const names[] = {"Threads", "Processes", "Zmq", "ZmqWithKeys"};
   return names[static_cast<int>(transport)] + std::to_string(workers) + "Shards" +
          std::to_string(shards);
 }
 
 inline auto every_transport() {
-  return testing::Combine(testing::Values(Transport::kThreads, Transport::kProcesses),
+  return testing::Combine(testing::Values(Transport::kThreads, Transport::kProcesses,
+                                          Transport::kZmq, Transport::kZmqWithKeys),
                           testing::Values(1, 2, 3, 4), testing::Values(1, 3));
 }
 

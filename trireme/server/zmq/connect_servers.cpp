@@ -1,0 +1,72 @@
+#include "trireme/server/zmq/connect_servers.h"
+
+#include <fmt/format.h>
+
+#include <zmq.hpp>
+
+#include "trireme/base/error.h"
+#include "trireme/server/zmq/endpoint.h"
+#include "trireme/server/zmq/keys.h"
+#include "trireme/server/zmq/zmq_link.h"
+
+namespace trireme::server {
+
+namespace {
+
+void check(const ServersOptions& options) {
+  if (options.addresses.empty()) {
+    throw UsageError("parameter server: no address of a server was given");
+  }
+  const std::size_t keys = options.server_keys.size();
+  if (options.secret_key.empty() != options.server_keys.empty()) {
+    throw UsageError(
+        "parameter server: needs both this worker's secret key and the servers' public keys, got "
+        "only one of them");
+  }
+  if (keys > 1 && keys != options.addresses.size()) {
+    throw UsageError(
+        fmt::format("parameter server: {} servers need one public key each, or one for all, got {}",
+                    options.addresses.size(), keys));
+  }
+  for (const std::string& address : options.addresses) {
+    check_endpoint(address, "parameter server");
+    if (keys == 0 && !is_loopback(address)) {
+      throw UsageError(fmt::format(
+          "parameter server: {} is not on this host: a secret key and the server's public key are "
+          "needed; make them with `trireme keys new`",
+          address));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& options) {
+  check(options);
+  ZmqLink::Options link{.connect_timeout = options.connect_timeout,
+                        .lost_after = options.lost_after,
+                        .retry_after = options.retry_after,
+                        .dead_after = options.dead_after};
+  if (!options.secret_key.empty()) link.keys = read_key_pair(options.secret_key);
+  const auto context = std::make_shared<zmq::context_t>(1);
+  std::vector<std::unique_ptr<Link>> links;
+  for (std::size_t i = 0; i < options.addresses.size(); ++i) {
+    link.endpoint = options.addresses[i];
+    link.name =
+        fmt::format("server {} of {} at {}", i, options.addresses.size(), options.addresses[i]);
+    if (link.keys) {
+      const auto& keys = options.server_keys;
+      link.server_key = read_public_key(keys[keys.size() == 1 ? 0 : i]);
+    }
+    links.push_back(std::make_unique<ZmqLink>(context, link));
+  }
+  return links;
+}
+
+std::unique_ptr<Client> connect_servers(ServersOptions options) {
+  return std::make_unique<Client>(
+      links_to_servers(options),
+      Client::Options{.worker = options.worker, .timeout = options.timeout});
+}
+
+}  // namespace trireme::server

@@ -1,0 +1,98 @@
+#include "trireme/server/zmq/frames.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace trireme::server {
+
+namespace {
+
+constexpr std::size_t kFirstRoom = 1 << 10;
+
+void free_memory(void* data, void*) {
+  ::operator delete(data);
+}
+
+void give_back(void*, void* hint) {
+  auto* const lent = static_cast<std::shared_ptr<std::atomic<int>>*>(hint);
+  lent->get()->fetch_sub(1);
+  delete lent;
+}
+
+std::byte* reserve(std::size_t bytes) {
+  return static_cast<std::byte*>(::operator new(bytes));
+}
+
+}  // namespace
+
+Payloads::~Payloads() {
+  ::operator delete(open_);
+}
+
+void Payloads::close() {
+  if (open_ == nullptr) return;
+  frames_.emplace_back(std::exchange(open_, nullptr), used_, free_memory);
+  room_ = used_ = 0;
+}
+
+std::span<std::byte> Payloads::add(std::size_t bytes) {
+  if (bytes == 0) return {};
+  const std::size_t taken = padded(bytes);
+  if (taken > room_ - used_) {
+    close();
+    next_room_ = std::clamp(2 * next_room_, kFirstRoom, kLarge);
+    room_ = std::max(taken, next_room_);
+    open_ = reserve(room_);
+  }
+  std::byte* const at = open_ + used_;
+  used_ += taken;
+  bytes_ += taken;
+  // The padding leaves this process.
+  std::memset(at + bytes, 0, taken - bytes);
+  return {at, bytes};
+}
+
+void Payloads::lend(std::span<const std::byte> payload,
+                    const std::shared_ptr<std::atomic<int>>& lent) {
+  close();
+  bytes_ += payload.size();
+  lent->fetch_add(1);
+  frames_.emplace_back(const_cast<std::byte*>(payload.data()), payload.size(), give_back,
+                       new std::shared_ptr<std::atomic<int>>(lent));
+}
+
+std::vector<zmq::message_t> Payloads::take() {
+  close();
+  bytes_ = 0;
+  next_room_ = 0;
+  return std::exchange(frames_, {});
+}
+
+Arrived::Arrived(std::vector<zmq::message_t> frames) : frames_(std::move(frames)) {
+  for (std::size_t i = 1; i < frames_.size(); ++i) {
+    const auto* data = frames_[i].data<std::byte>();
+    const std::size_t bytes = frames_[i].size();
+    if (reinterpret_cast<std::uintptr_t>(data) % alignof(std::uint64_t) != 0) {
+      auto& copy = copies_.emplace_back(std::make_unique<std::uint64_t[]>((bytes + 7) / 8));
+      std::memcpy(copy.get(), data, bytes);
+      data = reinterpret_cast<const std::byte*>(copy.get());
+    }
+    bodies_.emplace_back(data, bytes);
+  }
+}
+
+std::span<const std::byte> Arrived::head() const {
+  if (frames_.empty()) return {};
+  return {frames_.front().data<std::byte>(), frames_.front().size()};
+}
+
+std::size_t Arrived::bytes() const {
+  std::size_t bytes = 0;
+  for (const zmq::message_t& frame : frames_) bytes += frame.size();
+  return bytes;
+}
+
+}  // namespace trireme::server

@@ -1,0 +1,110 @@
+#include "trireme/server/zmq/keys.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "trireme/base/error.h"
+#include "trireme/base/file_descriptor.h"
+#include "trireme/base/files.h"
+
+namespace trireme::server {
+
+namespace {
+
+constexpr std::size_t kKeyLength = 40;
+constexpr std::uintmax_t kLargestKeyFile = 256;
+
+bool is_name(std::string_view name) {
+  return !name.empty() && !name.starts_with('.') && std::ranges::all_of(name, [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+  });
+}
+
+void create(const std::filesystem::path& path, std::string_view bytes, mode_t mode) {
+  const FileDescriptor file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!file.is_open()) {
+    throw DataError(fmt::format("{}: cannot be created: {}{}", path.string(), std::strerror(errno),
+                                errno == EEXIST ? "; keys are never overwritten" : ""));
+  }
+  if (::write(file.fd(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()) ||
+      ::fsync(file.fd()) != 0) {
+    throw DataError(fmt::format("{}: cannot be written: {}", path.string(), std::strerror(errno)));
+  }
+}
+
+std::string read_key(const std::filesystem::path& file) {
+  std::error_code error;
+  if (std::filesystem::file_size(file, error) > kLargestKeyFile && !error) {
+    throw DataError(fmt::format("{}: must hold a key of {} characters, got a larger file",
+                                file.string(), kKeyLength));
+  }
+  std::string text = read_file(file);
+  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) {
+    text.pop_back();
+  }
+  std::array<std::uint8_t, 32> bytes{};
+  if (text.size() != kKeyLength || zmq_z85_decode(bytes.data(), text.c_str()) == nullptr) {
+    throw DataError(
+        fmt::format("{}: must hold a key of {} characters (Z85), as `trireme keys new` "
+                    "writes it",
+                    file.string(), kKeyLength));
+  }
+  return text;
+}
+
+}  // namespace
+
+KeyPair new_key_pair() {
+  std::array<char, kKeyLength + 1> open{};
+  std::array<char, kKeyLength + 1> secret{};
+  if (zmq_curve_keypair(open.data(), secret.data()) != 0) {
+    throw UsageError("keys: this libzmq has no CURVE; build it with libsodium");
+  }
+  return {open.data(), secret.data()};
+}
+
+void write_key_files(const std::filesystem::path& folder, std::string_view name,
+                     const KeyPair& keys) {
+  if (!is_name(name)) {
+    throw UsageError(fmt::format(
+        "keys: a name has letters, digits, '-', '_' and '.' and begins with none of the last, got "
+        "\"{}\"",
+        name));
+  }
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw DataError(fmt::format("{}: {}", folder.string(), error.message()));
+  // The secret first: without it a public key is of no use.
+  create(folder / fmt::format("{}.secret", name), keys.secret_key + "\n", 0600);
+  create(folder / fmt::format("{}.key", name), keys.public_key + "\n", 0644);
+}
+
+std::string read_public_key(const std::filesystem::path& file) {
+  return read_key(file);
+}
+
+KeyPair read_key_pair(const std::filesystem::path& file) {
+  struct stat status {};
+  if (::stat(file.c_str(), &status) == 0 && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    throw DataError(fmt::format("{}: a secret key that others may read; run chmod 600 {}",
+                                file.string(), file.string()));
+  }
+  KeyPair keys{.public_key = "", .secret_key = read_key(file)};
+  std::array<char, kKeyLength + 1> open{};
+  if (zmq_curve_public(open.data(), keys.secret_key.c_str()) != 0) {
+    throw UsageError("keys: this libzmq has no CURVE; build it with libsodium");
+  }
+  keys.public_key = open.data();
+  return keys;
+}
+
+}  // namespace trireme::server

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <chrono>
+#include <zmq.hpp>
+
+namespace trireme::server {
+
+/// A worker that is not heard of otherwise says so at least this often.
+inline constexpr std::chrono::milliseconds kHeartbeat{1000};
+
+/// Both ends: a peer whose host has gone away is noticed by the kernel within half a minute. The
+/// heartbeats of ZeroMQ wait their turn behind a large frame, so that they are given `dead_after`.
+void set_liveness(zmq::socket_t& socket, std::chrono::milliseconds dead_after);
+
+}  // namespace trireme::server
