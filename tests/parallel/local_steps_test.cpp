@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <mutex>
 
 #include "tests/comm/ranks.h"
@@ -344,6 +345,27 @@ INSTANTIATE_TEST_SUITE_P(Each, LocalStepsForms,
                                   std::to_string(std::get<2>(info.param));
                          });
 
+// y = 3 a - 2 b + 1 exactly, each rank with samples of its own: all agree where the loss is least.
+void expect_to_learn_a_line(int ranks, const LocalStepsOptions& options, double tolerance) {
+  test::run_ranks(ranks, [&](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    model->to(at::kDouble);
+    const auto strategy = local_steps(world, options);
+    Sgd optimizer(strategy->attach(*model), {.lr = 0.1});
+    const at::Tensor x = random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()));
+    const at::Tensor y = x.matmul(at::tensor({3.0, -2.0}, at::kDouble)).add(1).view({16, 1});
+    for (int step = 0; step < 800; ++step) {
+      strategy->begin();
+      torch::mse_loss(model->forward(x), y).backward();
+      strategy->reduce_gradients();
+      optimizer.step();
+      if (step == 799) strategy->ask_to_be_in_step();
+      strategy->publish_parameters();
+    }
+    expect_near(flat(model->parameters()), {3, -2, 1}, tolerance);
+  });
+}
+
 class LocalSteps : public ::testing::TestWithParam<int> {};
 
 TEST_P(LocalSteps, OneStepAndTheMeanIsSynchronousTraining) {
@@ -383,6 +405,49 @@ TEST_P(LocalSteps, MixPlaysNoPartWithoutDelay) {
   not_mixed.mix = 0;
   EXPECT_EQ(train_on(GetParam(), mixed, 10)[0].parameters,
             train_on(GetParam(), not_mixed, 10)[0].parameters);
+}
+
+TEST_P(LocalSteps, ACodecThatLeavesNothingOutChangesNothing) {
+  LocalStepsOptions options = diloco(6);
+  options.fragments = 2;
+  options.delay = 1;
+  options.world.compression = {.codec = "top_k", .ratio = 1};
+  Simulation simulation(GetParam(), options);
+  simulation.run(14);
+  // What travels is f32.
+  expect_near(train_on(GetParam(), options, 14)[0].parameters, simulation.parameters(0), 1e-6);
+}
+
+TEST_P(LocalSteps, MoveNothingButInTheirTurn) {
+  test::run_ranks(GetParam(), [](Communicator& world) {
+    constexpr std::int64_t kParameters = 4096;
+    std::map<std::string, Traffic> moved;
+    for (const std::string codec : {"none", "int8"}) {
+      torch::nn::Linear model(torch::nn::LinearOptions(kParameters, 1).bias(false));
+      LocalStepsOptions options{.steps = 4};
+      options.world.compression.codec = codec;
+      const auto strategy = local_steps(world, options);
+      Sgd optimizer(strategy->attach(*model));
+      for (int step = 1; step <= 9; ++step) {
+        const Traffic before = strategy->traffic();
+        strategy->begin();
+        model->forward(at::ones({1, kParameters})).sum().backward();
+        strategy->reduce_gradients();
+        optimizer.step();
+        strategy->publish_parameters();
+        const Traffic now = strategy->traffic() - before;
+        if (step % 4 == 0) {
+          EXPECT_EQ(now.sent > 0, world.size() > 1);
+          moved[codec] = now;
+        } else {
+          EXPECT_EQ(now, Traffic());
+        }
+      }
+    }
+    EXPECT_GE(moved["none"].sent, (world.size() - 1) * kParameters * 4 / world.size());
+    // An int8 and its share of a scale for each f32; gathered, not reduced.
+    EXPECT_LE(moved["int8"].sent, (world.size() - 1) * (kParameters * 5 / 4 + 64));
+  });
 }
 
 TEST_P(LocalSteps, RanksAreInStepEveryHStepsAndWhenAsked) {
@@ -462,7 +527,13 @@ std::vector<Buffer> kept_of(std::span<Shard> shards, Optimizer& optimizer, Strat
 }
 
 TEST_P(LocalSteps, GoOnWithTheSameBitsFromWhatTheyRemember) {
-  for (const Form& form : forms()) {
+  std::vector<Form> all = forms();
+  for (const char* codec : {"int8", "power_sgd", "random_k"}) {
+    all.push_back({codec, diloco(6)});
+    all.back().options.fragments = 2;
+    all.back().options.world.compression = {.codec = codec, .ratio = 0.2};
+  }
+  for (const Form& form : all) {
     LocalStepsOptions options = form.options;
     options.group_size = 2;
     test::run_ranks(GetParam(), [&](Communicator& world) {
@@ -494,6 +565,14 @@ TEST_P(LocalSteps, GoOnWithTheSameBitsFromWhatTheyRemember) {
   }
 }
 
+TEST_P(LocalSteps, LearnALineThroughACodec) {
+  for (const char* codec : {"bf16", "int8", "top_k", "sign"}) {
+    LocalStepsOptions options{.steps = 4};
+    options.world.compression = {.codec = codec, .ratio = 0.4};
+    expect_to_learn_a_line(GetParam(), options, 1e-3);
+  }
+}
+
 TEST_P(LocalSteps, WriteWhatAllRememberOnce) {
   std::mutex mutex;
   std::vector<std::string> written;
@@ -513,28 +592,11 @@ TEST_P(LocalSteps, WriteWhatAllRememberOnce) {
                                             "local_steps.outer_momentum.bias"));
 }
 
-// y = 3 a - 2 b + 1 exactly, each rank with samples of its own: all agree where the loss is least.
 TEST_P(LocalSteps, EveryFormLearnsALine) {
   for (const Form& form : forms()) {
     LocalStepsOptions options = form.options;
     options.world.virtual_workers = 0;
-    test::run_ranks(GetParam(), [&](Communicator& world) {
-      torch::nn::Linear model(2, 1);
-      model->to(at::kDouble);
-      const auto strategy = local_steps(world, options);
-      Sgd optimizer(strategy->attach(*model), {.lr = 0.1});
-      const at::Tensor x = random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()));
-      const at::Tensor y = x.matmul(at::tensor({3.0, -2.0}, at::kDouble)).add(1).view({16, 1});
-      for (int step = 0; step < 800; ++step) {
-        strategy->begin();
-        torch::mse_loss(model->forward(x), y).backward();
-        strategy->reduce_gradients();
-        optimizer.step();
-        if (step == 799) strategy->ask_to_be_in_step();
-        strategy->publish_parameters();
-      }
-      expect_near(flat(model->parameters()), {3, -2, 1}, 1e-6);
-    });
+    expect_to_learn_a_line(GetParam(), options, 1e-6);
   }
 }
 

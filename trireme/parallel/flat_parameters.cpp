@@ -18,14 +18,21 @@ FlatParameters::FlatParameters(const NamedTensors& model) {
 
 std::vector<at::Tensor> FlatParameters::parts(Range range) const {
   std::vector<at::Tensor> parts;
-  for (const Parameter& parameter : parameters_) {
-    const std::int64_t first = std::max(range.begin, parameter.range.begin);
-    const std::int64_t last = std::min(range.end, parameter.range.end);
-    if (first >= last) continue;
-    const std::int64_t offset = first - parameter.range.begin;
-    parts.push_back(parameter.tensor.detach().view(-1).narrow(0, offset, last - first));
-  }
+  for (const Parameter& slice : slices(range)) parts.push_back(slice.tensor.view(-1));
   return parts;
+}
+
+std::vector<FlatParameters::Parameter> FlatParameters::slices(Range range) const {
+  std::vector<Parameter> slices;
+  for (const Parameter& parameter : parameters_) {
+    const Range whole = parameter.range;
+    const Range slice{std::max(range.begin, whole.begin), std::min(range.end, whole.end)};
+    if (slice.begin >= slice.end) continue;
+    at::Tensor values = parameter.tensor.detach();
+    if (slice != whole) values = values.view(-1).narrow(0, slice.begin - whole.begin, slice.size());
+    slices.push_back({parameter.name, std::move(values), slice});
+  }
+  return slices;
 }
 
 void FlatParameters::read(Range range, const at::Tensor& flat) const {

@@ -34,6 +34,8 @@ class FlatParameters {
   /// The parts of the parameters that lie in `range`, in order. They are views: writing to them
   /// changes the parameters.
   std::vector<at::Tensor> parts(Range range) const;
+  /// The same with their names and places; a parameter that lies in it as a whole has its shape.
+  std::vector<Parameter> slices(Range range) const;
 
   /// To and from `flat`, [range.size()].
   void read(Range range, const at::Tensor& flat) const;

@@ -49,20 +49,25 @@ class LocalSteps final : public Strategy {
     groups_.emplace(world_, virtual_workers_of_world(), options_.group_size);
     StrategyOptions inside = options_.world;
     inside.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
+    inside.compression = {};
     inner_ = replicated(groups_->inside(), inside);
     const std::span<Shard> shards = inner_->attach(model);
     parameters_ = FlatParameters(model);
+    std::vector<Range> ranges;
     for (int f = 0; f < options_.fragments; ++f) {
-      fragments_.push_back({.range = partition(parameters_.size(), options_.fragments, f),
+      ranges.push_back(partition(parameters_.size(), options_.fragments, f));
+      fragments_.push_back({.index = static_cast<std::size_t>(f),
+                            .range = ranges.back(),
                             .offset = std::int64_t{options_.steps} * f / options_.fragments,
                             .notes = GroupNotes(f == 0 ? model.buffers : no_buffers())});
     }
     all_notes_ = GroupNotes(model.buffers);
     if (leads()) {
-      outer_.emplace(*groups_->leaders(), parameters_,
+      outer_.emplace(*groups_->leaders(), parameters_, std::move(ranges),
                      OuterOptimizer::Options{.lr = options_.outer_lr,
                                              .momentum = options_.outer_momentum,
-                                             .weight = groups_->weight()});
+                                             .weight = groups_->weight(),
+                                             .compression = options_.world.compression});
     }
     return shards;
   }
@@ -116,18 +121,20 @@ class LocalSteps final : public Strategy {
 
   Group group() const override { return {groups_->index(), leads()}; }
 
+  Traffic traffic() const override {
+    Traffic traffic = groups_->inside().traffic() + inner_->traffic();
+    if (leads()) traffic += groups_->leaders()->traffic();
+    return traffic;
+  }
+
   std::vector<State> state() override {
     std::vector<State> state;
-    const bool first = world_.rank() == 0;
     state.push_back({.name = "step",
                      .full_shape = {1},
                      .values = buffer_of(std::span(&step_, 1)),
-                     .is_written = first});
+                     .is_written = world_.rank() == 0});
     if (outer_) {
-      for (State& piece : outer_->state()) {
-        piece.is_written = first;
-        state.push_back(std::move(piece));
-      }
+      for (State& piece : outer_->state()) state.push_back(std::move(piece));
     }
     for (State& piece : state) piece.name.insert(0, "local_steps.");
     return state;
@@ -135,6 +142,7 @@ class LocalSteps final : public Strategy {
 
  private:
   struct Fragment {
+    std::size_t index = 0;
     Range range;
     std::int64_t offset = 0;
     GroupNotes notes;
@@ -158,8 +166,9 @@ class LocalSteps final : public Strategy {
   void send(Fragment& fragment) {
     fragment.under_way = true;
     if (leads()) {
-      fragment.values = outer_->start(fragment.range);
-      fragment.told = fragment.notes.start(*groups_->leaders(), flag_waits_, loss_, weight());
+      fragment.values = outer_->start(fragment.index, step_);
+      fragment.told =
+          fragment.notes.start(*groups_->leaders(), flag_waits_, loss_, groups_->weight());
     }
     flag_waits_ = false;
   }
@@ -169,7 +178,7 @@ class LocalSteps final : public Strategy {
     if (leads()) {
       fragment.values.wait();
       fragment.told.wait();
-      outer_->apply(fragment.range, kept());
+      outer_->apply(fragment.index, kept());
     }
     share(fragment.range, fragment.notes, kept());
     in_step_ = is_ever_in_step();
@@ -182,7 +191,7 @@ class LocalSteps final : public Strategy {
     }
     if (leads()) {
       Work values = outer_->start_mean();
-      Work told = all_notes_.start(*groups_->leaders(), flag_waits_, loss_, weight());
+      Work told = all_notes_.start(*groups_->leaders(), flag_waits_, loss_, groups_->weight());
       values.wait();
       told.wait();
       outer_->apply_mean();
@@ -205,8 +214,6 @@ class LocalSteps final : public Strategy {
     notes.apply(kept);
     flag_ = flag_ || notes.flag();
   }
-
-  double weight() const { return groups_->weight(); }
 
   Communicator& world_;
   LocalStepsOptions options_;

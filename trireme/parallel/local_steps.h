@@ -8,7 +8,8 @@
 namespace trireme {
 
 struct LocalStepsOptions {
-  /// Virtual workers of a step of the whole world, and bucket_bytes inside a group.
+  /// Virtual workers of a step of the whole world, bucket_bytes inside a group, and compression of
+  /// what groups send each other in their turn.
   StrategyOptions world = {};
   /// So many ranks in a row are a group, which stays in step as with replicated(); 1: each rank
   /// alone, 0: the ranks that share memory.

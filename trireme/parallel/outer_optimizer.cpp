@@ -1,6 +1,7 @@
 #include "trireme/parallel/outer_optimizer.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "trireme/kernels/optimizers.h"
 
@@ -12,18 +13,31 @@ at::Tensor part_of(const at::Tensor& flat, Range range) {
   return flat.narrow(0, range.begin, range.size());
 }
 
+std::vector<CompressedSum::Tensor> described(const std::vector<FlatParameters::Parameter>& slices) {
+  std::vector<CompressedSum::Tensor> tensors;
+  for (const auto& slice : slices) tensors.push_back({slice.name, slice.tensor.sizes().vec()});
+  return tensors;
+}
+
 }  // namespace
 
 OuterOptimizer::OuterOptimizer(Communicator& groups, const FlatParameters& parameters,
-                               Options options)
+                               std::vector<Range> fragments, Options options)
     : groups_(groups),
       parameters_(parameters),
-      options_(options),
+      fragments_(std::move(fragments)),
+      options_(std::move(options)),
       sent_(groups.allocate(static_cast<std::size_t>(parameters.size()) *
                             size_of(parameters.dtype()))) {
+  if (options_.compression.codec != "none") {
+    for (const Range range : fragments_) {
+      compressed_.emplace_back(groups, options_.compression, described(parameters.slices(range)));
+    }
+  }
   const auto type = scalar_type_of(parameters.dtype());
-  if (!averages()) agreed_ = at::zeros({parameters.size()}, type);
-  if (options.momentum > 0) momentum_ = at::zeros({parameters.size()}, type);
+  const bool averages = options_.lr == 1 && options_.momentum == 0;
+  if (!averages || compresses()) agreed_ = at::zeros({parameters.size()}, type);
+  if (options_.momentum > 0) momentum_ = at::zeros({parameters.size()}, type);
 }
 
 void OuterOptimizer::remember() {
@@ -39,23 +53,36 @@ at::Tensor OuterOptimizer::sent_tensor(Range range) const {
   return tensor_over(sent(range), {range.size()});
 }
 
-Work OuterOptimizer::reduce(Range range) {
-  if (options_.weight != 1) sent_tensor(range).mul_(options_.weight);
-  return groups_.all_reduce(sent(range), ReduceOp::kMean);
+std::vector<Buffer> OuterOptimizer::sent_parts(std::size_t fragment) const {
+  std::vector<Buffer> parts;
+  for (const auto& slice : parameters_.slices(fragments_[fragment])) {
+    parts.push_back(sent(slice.range));
+  }
+  return parts;
 }
 
-Work OuterOptimizer::start(Range range) {
+void OuterOptimizer::weigh(Range range) {
+  if (options_.weight != 1) sent_tensor(range).mul_(options_.weight);
+}
+
+Work OuterOptimizer::start(std::size_t fragment, std::int64_t step) {
   const at::NoGradGuard no_grad;
+  const Range range = fragments_[fragment];
   const at::Tensor out = sent_tensor(range);
   parameters_.read(range, out);
-  if (!averages()) out.neg_().add_(part_of(agreed_, range));
-  return reduce(range);
+  if (agreed_.defined()) out.neg_().add_(part_of(agreed_, range));
+  weigh(range);
+  if (!compresses()) return groups_.all_reduce(sent(range), ReduceOp::kMean);
+  out.div_(groups_.size());
+  return compressed_[fragment].start(sent_parts(fragment), step);
 }
 
-void OuterOptimizer::apply(Range range, double kept) {
+void OuterOptimizer::apply(std::size_t fragment, double kept) {
   const at::NoGradGuard no_grad;
+  const Range range = fragments_[fragment];
+  if (compresses()) compressed_[fragment].finish(sent_parts(fragment));
   at::Tensor common = sent_tensor(range);
-  if (!averages()) {
+  if (agreed_.defined()) {
     at::Tensor agreed = part_of(agreed_, range);
     void* const momentum = momentum_.defined() ? part_of(momentum_, range).data_ptr() : nullptr;
     update_sgd(
@@ -73,7 +100,8 @@ void OuterOptimizer::apply(Range range, double kept) {
 Work OuterOptimizer::start_mean() {
   const at::NoGradGuard no_grad;
   parameters_.read(all(), sent_tensor(all()));
-  return reduce(all());
+  weigh(all());
+  return groups_.all_reduce(sent(all()), ReduceOp::kMean);
 }
 
 void OuterOptimizer::apply_mean() {
@@ -82,13 +110,22 @@ void OuterOptimizer::apply_mean() {
   remember();
 }
 
-std::vector<Strategy::State> OuterOptimizer::state() const {
+std::vector<Strategy::State> OuterOptimizer::state() {
   std::vector<Strategy::State> state;
-  if (!momentum_.defined()) return state;
   for (const FlatParameters::Parameter& parameter : parameters_.parameters()) {
+    if (!momentum_.defined()) break;
     state.push_back({.name = "outer_momentum." + parameter.name,
                      .full_shape = parameter.tensor.sizes().vec(),
-                     .values = buffer_of(part_of(momentum_, parameter.range))});
+                     .values = buffer_of(part_of(momentum_, parameter.range)),
+                     .is_written = groups_.rank() == 0});
+  }
+  for (std::size_t f = 0; f < compressed_.size(); ++f) {
+    for (Strategy::State& piece : compressed_[f].state()) {
+      if (fragments_.size() > 1) {
+        piece.name.insert(0, fmt::format("fragment_{}_of_{}.", f, fragments_.size()));
+      }
+      state.push_back(std::move(piece));
+    }
   }
   return state;
 }

@@ -94,6 +94,10 @@ class Strategy {
   };
   virtual Group group() const { return {}; }
 
+  /// What this rank has moved through communicators that the strategy made for itself, beside the
+  /// one that it was given.
+  virtual Traffic traffic() const { return {}; }
+
   /// One piece of what the strategy itself remembers between steps: a slice of a tensor of
   /// `full_shape`, from element `offset` of its flattened form on.
   struct State {
