@@ -20,6 +20,10 @@ std::string closing_card(const RunSummary& summary) {
   row("steps", fmt::format("{} in {}", with_commas(summary.steps), duration(summary.seconds)));
   row("samples/s", with_commas(std::llround(summary.samples_per_second)));
   row("training loss", fmt::format("{:.4g}", summary.loss));
+  if (const auto [sent, received] = summary.traffic; sent + received > 0) {
+    const auto size = [](std::int64_t bytes) { return memory_size(static_cast<double>(bytes)); };
+    row("rank 0", fmt::format("sent {}, received {}", size(sent), size(received)));
+  }
   if (summary.evaluation) {
     const EvaluationReport& evaluation = *summary.evaluation;
     row("test loss", fmt::format("{:.4g}", evaluation.loss));
@@ -42,7 +46,9 @@ std::string summary_json(const RunSummary& summary) {
                                  {"interrupted", summary.interrupted},
                                  {"seconds", summary.seconds},
                                  {"samples_per_second", summary.samples_per_second},
-                                 {"loss", summary.loss}};
+                                 {"loss", summary.loss},
+                                 {"bytes_sent", summary.traffic.sent},
+                                 {"bytes_received", summary.traffic.received}};
   if (summary.evaluation) {
     const EvaluationReport& report = *summary.evaluation;
     json["evaluation"] = {{"samples", report.samples}, {"loss", report.loss}};

@@ -89,6 +89,15 @@ void check_hybrid(const Config& config) {
   }
 }
 
+void check_compression(const Config& config) {
+  const std::string& codec = config.communication.compression;
+  if (codec == "none" || config.parallelism.strategy == "replicated") return;
+  throw UsageError(
+      fmt::format("communication.compression = \"{}\" needs parallelism.strategy = \"replicated\", "
+                  "got \"{}\", whose ranks do not send gradients to each other",
+                  codec, config.parallelism.strategy));
+}
+
 }  // namespace
 
 void check(const Config& config, int ranks) {
@@ -96,6 +105,7 @@ void check(const Config& config, int ranks) {
   check_batch(config.training, virtual_workers_of(config, ranks), ranks);
   check_optimizer(config.optimizer);
   check_hybrid(config);
+  check_compression(config);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
 }
 

@@ -66,9 +66,14 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
 }
 
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
-  const StrategyOptions options{.virtual_workers = virtual_workers_of(config, world.size()),
-                                .bucket_bytes = config.parallelism.bucket_bytes};
   const Config::Communication& communication = config.communication;
+  const StrategyOptions options{
+      .virtual_workers = virtual_workers_of(config, world.size()),
+      .bucket_bytes = config.parallelism.bucket_bytes,
+      .compression = {.codec = communication.compression,
+                      .ratio = communication.compression_ratio,
+                      .rank = static_cast<int>(communication.compression_rank),
+                      .seed = static_cast<std::uint64_t>(config.training.seed)}};
   if (communication.mode == "hybrid") {
     return local_steps(world, local_steps_options_of(communication, options));
   }

@@ -109,6 +109,9 @@ struct Config {
     std::int64_t fragments = 1;
     std::int64_t delay = 0;
     double mix = 0.5;
+    std::string compression = "none";
+    double compression_ratio = 0.01;
+    std::int64_t compression_rank = 2;
     std::string backend = "auto";
     bool reproducible = true;
     std::string interface;

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <utility>
 
+#include "trireme/kernels/compress.h"
+
 namespace trireme {
 
 namespace {
@@ -22,6 +24,7 @@ constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
 constexpr std::int64_t kMaxThreads = 1024;
 constexpr std::int64_t kMaxLocalSteps = 1'000'000;
 constexpr std::int64_t kMaxGroupSize = 1 << 16;
+constexpr std::int64_t kMaxCompressionRank = 64;
 constexpr std::int64_t kMaxTimeoutSeconds = 1'000'000'000;
 
 double number(const Target& value) {
@@ -247,6 +250,18 @@ void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
       "hybrid: the share of its own values that a rank keeps when a piece comes late", fraction());
 }
 
+void add_compression(std::vector<ConfigKey>& keys, Config::Communication& c) {
+  const Section add{keys, "communication."};
+  const auto codecs = compression_codecs();
+  add("compression", &c.compression,
+      "how gradients are made smaller before they travel, with error feedback",
+      one_of({codecs.begin(), codecs.end()}));
+  add("compression_ratio", &c.compression_ratio, "top_k, random_k: share of the values that travel",
+      number_rule("a number above 0 and up to 1", [](double x) { return x > 0 && x <= 1; }));
+  add("compression_rank", &c.compression_rank, "power_sgd: columns of the two factors of a matrix",
+      positive_up_to(kMaxCompressionRank));
+}
+
 void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   const Section add{keys, ""};
   add("parallelism.strategy", &c.parallelism.strategy,
@@ -259,6 +274,7 @@ void add_rest(std::vector<ConfigKey>& keys, Config& c) {
       "synchronous: all ranks wait for each other at each step; hybrid: now and then",
       one_of({"synchronous", "hybrid"}));
   add_hybrid(keys, c.communication);
+  add_compression(keys, c.communication);
   add("communication.backend", &c.communication.backend,
       "how ranks that mpirun, srun or torchrun has started are joined",
       one_of({"auto", "shm", "mpi", "gloo"}));

@@ -46,7 +46,9 @@ void MetricsLog::write(const StepReport& report) {
                  {"samples_per_second", report.samples_per_second},
                  {"data_seconds", report.data_seconds},
                  {"compute_seconds", report.compute_seconds},
-                 {"communication_seconds", report.communication_seconds}};
+                 {"communication_seconds", report.communication_seconds},
+                 {"bytes_sent", report.traffic.sent},
+                 {"bytes_received", report.traffic.received}};
   if (report.gradient_norm) object["gradient_norm"] = *report.gradient_norm;
   line(object.dump());
 }

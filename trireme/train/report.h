@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "trireme/comm/traffic.h"
+
 namespace trireme {
 
 /// What a run is about to do.
@@ -39,6 +41,7 @@ struct StepReport {
   double data_seconds = 0;
   double compute_seconds = 0;
   double communication_seconds = 0;
+  Traffic traffic;  ///< this rank's, since the last such step: Communicator::traffic()
 };
 
 /// Metrics of the whole evaluation set.
@@ -57,6 +60,7 @@ struct RunSummary {
   double seconds = 0;                          ///< of training, evaluations included
   double samples_per_second = 0;               ///< over all ranks, evaluations not included
   double loss = 0;                             ///< of the last step
+  Traffic traffic;                             ///< of this rank in all steps
   std::optional<EvaluationReport> evaluation;  ///< the last
   std::filesystem::path directory;
 };

@@ -163,6 +163,7 @@ void TrainingRun::communicate() {
 
 bool TrainingRun::step(std::int64_t step) {
   const auto start = Clock::now();
+  const Traffic before = traffic();
   const auto batches = loader_->next();
   const auto loaded = Clock::now();
   if (observer_.stop_requested()) strategy_->raise_flag();
@@ -190,6 +191,9 @@ bool TrainingRun::step(std::int64_t step) {
   report_.compute_seconds += seconds_between(loaded, computed) + seconds_between(reduced, updated);
   report_.communication_seconds +=
       seconds_between(computed, reduced) + seconds_between(updated, published);
+  const Traffic moved = traffic() - before;
+  report_.traffic += moved;
+  summary_.traffic += moved;
   report(step + 1);
   return strategy_->flag_raised();
 }

@@ -52,6 +52,7 @@ class TrainingRun {
   void require_finite_loss(std::int64_t step);
   std::string first_bad_gradient();
   void clip_and_update(std::int64_t step);
+  Traffic traffic() const { return world_.traffic() + strategy_->traffic(); }
   bool report_due(std::int64_t done) const;
   void report(std::int64_t done);
   void evaluate_model(std::int64_t done);

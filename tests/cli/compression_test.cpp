@@ -1,0 +1,131 @@
+// Runs whose gradients are compressed: resumed, on other numbers of ranks, and their bytes.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/cli/program.h"
+#include "trireme/base/files.h"
+
+namespace trireme {
+namespace {
+
+using test::Ended;
+using test::run_program;
+using testing::HasSubstr;
+using testing::Not;
+
+using Words = std::vector<std::string>;
+
+class CompressedRun : public testing::Test {
+ protected:
+  Ended try_train(const std::string& run, int ranks, const Words& more) {
+    Words words = {"train",
+                   "-n",
+                   std::to_string(ranks),
+                   "data.samples=300",
+                   "data.features_count=40",
+                   "model.name=mlp",
+                   "model.hidden=[30]",
+                   "training.global_batch=24",
+                   "training.virtual_workers=12",
+                   "training.threads=1",
+                   "training.steps=20",
+                   "checkpoint.every_steps=10",
+                   "metrics.every_steps=1",
+                   "optimizer.name=adam",
+                   "run.directory=" + run};
+    words.insert(words.end(), more.begin(), more.end());
+    return run_program(folder_.path(), words);
+  }
+
+  void train(const std::string& run, int ranks, const Words& more) {
+    const Ended ended = try_train(run, ranks, more);
+    ASSERT_EQ(ended.exit_code, 0) << ended.err;
+  }
+
+  // As if `run` had ended after step 10, and gone on.
+  void resume_copy(const std::string& run, const std::string& to, int ranks) {
+    std::filesystem::copy(folder_ / run, folder_ / to, std::filesystem::copy_options::recursive);
+    std::filesystem::remove_all(folder_ / to / "checkpoints/step-20");
+    const Ended ended = run_program(folder_.path(), {"train", "--resume", to, "-n",
+                                                     std::to_string(ranks), "run.directory=" + to});
+    ASSERT_EQ(ended.exit_code, 0) << ended.err;
+  }
+
+  std::string model(const std::string& run) {
+    return read_file(folder_ / run / "model.safetensors");
+  }
+  std::string log(const std::string& run) { return read_file(folder_ / run / "logs/rank-0.log"); }
+
+  std::int64_t bytes_sent(const std::string& run) {
+    std::istringstream lines(read_file(folder_ / run / "metrics.jsonl"));
+    std::int64_t sent = 0;
+    for (std::string line; std::getline(lines, line);) {
+      sent += nlohmann::json::parse(line).value("bytes_sent", std::int64_t{0});
+    }
+    return sent;
+  }
+
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(CompressedRun, GoesOnWithTheSameBits) {
+  for (const char* codec : {"int8", "random_k", "power_sgd"}) {
+    const std::string whole = fmt::format("{}-whole", codec),
+                      resumed = fmt::format("{}-cut", codec);
+    train(whole, 3, {fmt::format("communication.compression={}", codec)});
+    resume_copy(whole, resumed, 3);
+    EXPECT_EQ(model(resumed), model(whole)) << codec;
+    EXPECT_THAT(log(resumed), Not(HasSubstr("starting it anew"))) << codec;
+  }
+}
+
+TEST_F(CompressedRun, GoesOnOnAnotherNumberOfRanksWithoutTheirResiduals) {
+  train("whole", 3, {"communication.compression=top_k", "communication.compression_ratio=0.1"});
+  for (const int ranks : {1, 2}) {
+    const std::string resumed = fmt::format("on-{}", ranks);
+    resume_copy("whole", resumed, ranks);
+    EXPECT_THAT(log(resumed), HasSubstr("starting it anew"));
+    EXPECT_NE(model(resumed), model("whole"));
+  }
+}
+
+// Of every codec those of a step, from its formula; what else travels is small and alike.
+TEST_F(CompressedRun, SendsTheBytesOfItsCodec) {
+  constexpr std::int64_t kParameters = 40 * 30 + 30 + 30 + 1;
+  constexpr std::int64_t kSteps = 20;
+  // One virtual worker a rank: more of them send more, each a row of its own.
+  const std::string alone = "training.virtual_workers=2";
+  train("none", 2, {alone});
+  const std::int64_t rest = bytes_sent("none") - kSteps * kParameters * 4;
+  EXPECT_GE(rest, 0);
+  const auto expect = [&](const std::string& codec, double bytes_of_step) {
+    train(codec, 2,
+          {alone, "communication.compression=" + codec, "communication.compression_ratio=0.1"});
+    const auto of_gradients = static_cast<double>(bytes_sent(codec) - rest);
+    EXPECT_NEAR(of_gradients / kSteps, bytes_of_step, 0.05 * bytes_of_step + 150) << codec;
+  };
+  expect("bf16", kParameters * 2);
+  expect("int8", kParameters * (1 + 4 / 256.0) + 4 * 20);
+  expect("top_k", kParameters * 0.1 * 8 + 4 * 16);
+  expect("power_sgd", 2 * (40 + 30) * 4 + 61 * 4 + 4 * 40);
+  expect("sign", kParameters * (1 / 8.0 + 4 / 256.0) + 4 * 20);
+}
+
+TEST_F(CompressedRun, IsRefusedWhereNoGradientTravels) {
+  const Ended ended =
+      try_train("shared", 2, {"communication.compression=sign", "parallelism.strategy=shared"});
+  EXPECT_EQ(ended.exit_code, 2) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("communication.compression = \"sign\" needs"));
+  const Ended unknown = try_train("zip", 2, {"communication.compression=zip"});
+  EXPECT_EQ(unknown.exit_code, 2) << unknown.err;
+  EXPECT_THAT(unknown.err, HasSubstr("\"power_sgd\", \"sign\", got \"zip\""));
+}
+
+}  // namespace
+}  // namespace trireme
