@@ -37,6 +37,11 @@ TEST_F(NetworkExamples, ClothesAreToldApartByTheCnn) {
   EXPECT_THAT(accuracy("runs/fashion-mnist"), Ge(0.8));
 }
 
+TEST_F(NetworkExamples, ClothesAreToldApartByRanksThatTrainAlone) {
+  folder_.train("fashion-mnist-diloco", 3, {"training.steps=200", "checkpoint.keep=1"});
+  EXPECT_THAT(accuracy("runs/fashion-mnist-diloco"), Ge(0.8));
+}
+
 TEST_F(NetworkExamples, ATorchScriptFileIsTrainedUnderItsOwnNames) {
   const Ended written = folder_.trireme(
       {"run", "-n", "1", example_program("make_torchscript_model"), "runs/model.pt"});
