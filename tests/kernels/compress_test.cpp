@@ -455,6 +455,17 @@ TEST(Compressor, PayloadsHaveTheBytesOfTheDocuments) {
   EXPECT_EQ(bytes("sign"), 118 + 4 * 4);
 }
 
+// docs/compression.md shows these.
+TEST(Compressor, Int8OfThreeValuesIsTheExampleOfTheDocuments) {
+  const std::vector<std::int64_t> shape = {3};
+  Compressor compressor(options_of("int8"), shape, {0, 3}, 1);
+  const unsigned char expected[] = {3, 1, 0, 0, 0,    0,    0,    0,    3,    0,    0,   0,
+                                    0, 0, 0, 0, 0x04, 0x02, 0x01, 0x3C, 0x7F, 0xC0, 0x20};
+  const Bytes payload = encoded(compressor, {1, -0.5f, 0.25f});
+  ASSERT_EQ(payload.size(), sizeof(expected));
+  EXPECT_EQ(std::memcmp(payload.data(), expected, sizeof(expected)), 0);
+}
+
 TEST(Compressor, PowerSgdSendsVectorsAndRowsThatAreCutAsTheyAre) {
   const Floats x = random_values(kCount, 18);
   const std::vector<std::int64_t> vector = {kCount};

@@ -210,7 +210,8 @@ Compressor::Compressor(const CompressionOptions& options, std::span<const std::i
     s.low_rank = LowRank::of(shape, slice, options.rank);
     s.header.parameter = static_cast<std::uint32_t>(s.low_rank.rank);
     s.factor.resize(static_cast<std::size_t>(s.low_rank.rank * s.low_rank.columns));
-    for (std::int64_t j = 0; j < s.low_rank.rank; ++j) s.low_rank.draw(s.factor, j, s.seed_of(-1));
+    for (std::int64_t j = 0; j < s.low_rank.rank; ++j)
+      s.low_rank.draw(s.factor.data(), j, s.seed_of(-1));
   }
   if (s.leaves_out()) s.residual.resize(static_cast<std::size_t>(slice.size()));
 }

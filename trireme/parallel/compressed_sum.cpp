@@ -25,8 +25,12 @@ void copy(const Buffer& to, const Buffer& from) {
 
 CompressedSum::CompressedSum(Communicator& world, const CompressionOptions& options,
                              std::vector<Tensor> tensors)
-    : world_(world), rank_of_factors_(options.rank), tensors_(std::move(tensors)) {
+    : world_(world), tensors_(std::move(tensors)) {
   check(options);
+  if (options.codec == "power_sgd") {
+    low_rank_.emplace(world, options, tensors_);
+    return;
+  }
   std::size_t bytes = 0;
   for (const Tensor& tensor : tensors_) {
     compressors_.emplace_back(options, tensor.shape, Range{0, elements_of(tensor.shape)},
@@ -65,6 +69,7 @@ Buffer CompressedSum::place_of_sum(std::size_t tensor) const {
 }
 
 Work CompressedSum::start(std::span<const Buffer> values, std::int64_t step) {
+  if (low_rank_) return low_rank_->start(values, step);
   for (std::size_t i = 0; i < compressors_.size(); ++i) {
     const auto own = payload(world_.rank(), i);
     compressors_[i].encode(values[i], step, own);
@@ -77,6 +82,7 @@ Work CompressedSum::start(std::span<const Buffer> values, std::int64_t step) {
 }
 
 void CompressedSum::finish(std::span<const Buffer> sums) {
+  if (low_rank_) return low_rank_->finish(sums);
   for (std::size_t i = 0; i < compressors_.size(); ++i) {
     const std::int64_t count = compressors_[i].count();
     float* sum = sums[i].as<float>();
@@ -99,24 +105,21 @@ void CompressedSum::finish(std::span<const Buffer> sums) {
 }
 
 void CompressedSum::take_back(std::size_t tensor) {
+  if (low_rank_) return low_rank_->take_back(tensor);
   compressors_[tensor].take_back(payload(world_.rank(), tensor));
 }
 
 std::vector<Strategy::State> CompressedSum::state() {
+  if (low_rank_) return low_rank_->state();
   std::vector<Strategy::State> state;
   const std::int64_t ranks = world_.size();
-  const auto add = [&](std::string name, const Buffer& values) {
-    if (values.count == 0) return;
-    state.push_back({.name = std::move(name),
-                     .full_shape = {ranks, values.count},
-                     .offset = world_.rank() * values.count,
-                     .values = values});
-  };
   for (std::size_t i = 0; i < compressors_.size(); ++i) {
-    const std::string& name = tensors_[i].name;
-    add(fmt::format("compression.residual.of_{}.{}", ranks, name), compressors_[i].residual());
-    add(fmt::format("compression.factor_{}.of_{}.{}", rank_of_factors_, ranks, name),
-        compressors_[i].factor());
+    const Buffer residual = compressors_[i].residual();
+    if (residual.count == 0) continue;
+    state.push_back({.name = fmt::format("compression.residual.of_{}.{}", ranks, tensors_[i].name),
+                     .full_shape = {ranks, residual.count},
+                     .offset = world_.rank() * residual.count,
+                     .values = residual});
   }
   return state;
 }

@@ -2,12 +2,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "trireme/comm/communicator.h"
 #include "trireme/kernels/compress.h"
+#include "trireme/parallel/low_rank_sum.h"
 #include "trireme/parallel/strategy.h"
 
 namespace trireme {
@@ -20,14 +21,11 @@ namespace trireme {
 ///     work.wait();
 ///     sum.finish(values);
 ///
-/// What a codec lets add up travels by all-reduce (Compressor::summable), other payloads by
-/// all-gather, to be decoded and added in rank order by every rank.
+/// What a codec lets add up travels by all-reduce (Compressor::summable), power_sgd by those of
+/// LowRankSum, other payloads by all-gather, to be decoded and added in rank order by every rank.
 class CompressedSum {
  public:
-  struct Tensor {
-    std::string name;
-    std::vector<std::int64_t> shape;
-  };
+  using Tensor = NamedShape;
 
   /// Collective. The tensors travel together. Throws UsageError if the options are bad.
   CompressedSum(Communicator& world, const CompressionOptions& options,
@@ -37,16 +35,17 @@ class CompressedSum {
   /// may change once this returns. One sum at a time.
   Work start(std::span<const Buffer> values, std::int64_t step);
 
-  /// Once that is done: sums[i] is the sum over the ranks of what they sent for tensor i.
+  /// Collective, once that is done: sums[i] is the sum over the ranks of what they sent for tensor
+  /// i.
   void finish(std::span<const Buffer> sums);
 
   /// After finish(), if every rank had zeros for tensor i and nobody applies its sum: what was sent
   /// of the residual is not lost. On every rank.
   void take_back(std::size_t tensor);
 
-  /// For Strategy::state(): residuals [ranks, elements] and factors, this rank's row of each. The
-  /// names have the number of ranks in them: with another number there is no telling whose is
-  /// whose, and ranks start without.
+  /// For Strategy::state(): residuals [ranks, elements], this rank's row of each, and factors. The
+  /// names of residuals have the number of ranks in them: with another number there is no telling
+  /// whose is whose, and ranks start without.
   std::vector<Strategy::State> state();
 
  private:
@@ -55,8 +54,8 @@ class CompressedSum {
   Buffer place_of_sum(std::size_t tensor) const;
 
   Communicator& world_;
-  int rank_of_factors_;
   std::vector<Tensor> tensors_;
+  std::optional<LowRankSum> low_rank_;  // in place of all that follows
   std::vector<Compressor> compressors_;
   std::vector<std::size_t> offsets_;  // of each payload in a rank's, and the end
   Buffer summed_;                     // of all tensors, if the codec has such a part

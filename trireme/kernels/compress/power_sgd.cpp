@@ -94,36 +94,43 @@ void LowRank::encode(const float* x, std::span<float> q, std::uint64_t seed,
   append(x, head);
   append(x + head + matrix(), tail());
 
-  const float* const m = x + head;
   std::vector<float> p(static_cast<std::size_t>(rank * rows));
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < rank; ++j) {
-      p[j * rows + i] = dot(m + i * columns, &q[j * columns], columns);
-    }
-  }
-  std::vector<std::int64_t> spanned;
-  for (std::int64_t j = 0; j < rank; ++j) {
-    if (!orthogonalize(p.data(), j, rows)) spanned.push_back(j);
-  }
-  std::fill(q.begin(), q.end(), 0.f);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < rank; ++j) {
-      add_scaled(&q[j * columns], m + i * columns, p[j * rows + i], columns);
-    }
-  }
+  project(x, q.data(), p.data());
+  const auto spanned = orthonormalize(p.data());
+  project_back(x, p.data(), q.data());
   append(p.data(), rank * rows);
   append(q.data(), rank * columns);
-  for (const std::int64_t j : spanned) draw(q, j, seed);
+  for (const std::int64_t j : spanned) draw(q.data(), j, seed);
 }
 
-void LowRank::add(const std::byte* body, float* sum, float factor) const {
-  const std::byte* in = body + kSizes;
-  add_scaled(sum, in, factor, head);
-  in += head * sizeof(float);
-  add_scaled(sum + head + matrix(), in, factor, tail());
-  in += tail() * sizeof(float);
-  const std::byte* const p = in;
-  const std::byte* const q = p + rank * rows * sizeof(float);
+void LowRank::project(const float* x, const float* q, float* p) const {
+  const float* const m = x + head;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < rank; ++j) {
+      p[j * rows + i] = dot(m + i * columns, q + j * columns, columns);
+    }
+  }
+}
+
+std::vector<std::int64_t> LowRank::orthonormalize(float* p) const {
+  std::vector<std::int64_t> spanned;
+  for (std::int64_t j = 0; j < rank; ++j) {
+    if (!orthogonalize(p, j, rows)) spanned.push_back(j);
+  }
+  return spanned;
+}
+
+void LowRank::project_back(const float* x, const float* p, float* q) const {
+  const float* const m = x + head;
+  std::fill_n(q, rank * columns, 0.f);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < rank; ++j) {
+      add_scaled(q + j * columns, m + i * columns, p[j * rows + i], columns);
+    }
+  }
+}
+
+void LowRank::add_product(const std::byte* p, const std::byte* q, float* sum, float factor) const {
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < rank; ++j) {
       const auto weight = load<float>(p + (j * rows + i) * sizeof(float));
@@ -133,7 +140,16 @@ void LowRank::add(const std::byte* body, float* sum, float factor) const {
   }
 }
 
-void LowRank::draw(std::span<float> q, std::int64_t row, std::uint64_t seed) const {
+void LowRank::add(const std::byte* body, float* sum, float factor) const {
+  const std::byte* in = body + kSizes;
+  add_scaled(sum, in, factor, head);
+  in += head * sizeof(float);
+  add_scaled(sum + head + matrix(), in, factor, tail());
+  in += tail() * sizeof(float);
+  add_product(in, in + rank * rows * sizeof(float), sum, factor);
+}
+
+void LowRank::draw(float* q, std::int64_t row, std::uint64_t seed) const {
   const CounterRandom random(seed);
   for (std::int64_t i = row * columns; i < (row + 1) * columns; ++i) {
     q[i] = static_cast<float>(random.normal(static_cast<std::uint64_t>(i)));

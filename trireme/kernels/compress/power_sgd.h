@@ -34,13 +34,24 @@ struct LowRank {
   static std::optional<LowRank> parse(std::span<const std::byte> body, std::int64_t count,
                                       std::int64_t rank);
 
-  /// `q`: [rank, columns], Q' on entry and Q on return. Columns of P that the others already span
-  /// are zero, and so are theirs in the payload; for the next step they are drawn from `seed`.
+  // The steps of it, for those who sum P and Q between them. p: [rank, rows], q: [rank, columns].
+
+  /// P = M Q.
+  void project(const float* x, const float* q, float* p) const;
+  /// Makes the columns of P orthonormal. Those that the others already span become zero, and are
+  /// returned.
+  std::vector<std::int64_t> orthonormalize(float* p) const;
+  /// Q = M^T P.
+  void project_back(const float* x, const float* p, float* q) const;
+  /// The matrix in `sum` += factor * P Q^T. P and Q are f32 at any address.
+  void add_product(const std::byte* p, const std::byte* q, float* sum, float factor) const;
+  /// Standard normal values for row `row` of q.
+  void draw(float* q, std::int64_t row, std::uint64_t seed) const;
+
+  /// All of them. `q`: Q' on entry and Q on return, in which columns that P does not have are drawn
+  /// from `seed`; in the body they are zero.
   void encode(const float* x, std::span<float> q, std::uint64_t seed, std::byte* body) const;
   void add(const std::byte* body, float* sum, float factor) const;
-
-  /// Standard normal values for row `row` of q.
-  void draw(std::span<float> q, std::int64_t row, std::uint64_t seed) const;
 };
 
 }  // namespace trireme::compress
