@@ -13,5 +13,6 @@
 #include "trireme/optim/clip.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/optim/schedule.h"
+#include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/world/connect.h"

@@ -77,6 +77,14 @@ TEST(Checkpoint, KeepsTheStateOfTheRun) {
                                                    testing::Pair("seed", "7")));
 }
 
+TEST(Checkpoint, SaysWhichTensorsItHolds) {
+  const TemporaryFolder folder;
+  save_matrix(folder.path(), 3, {});
+  EXPECT_THAT(tensors_of_checkpoint(folder.path() / "step-0"),
+              testing::ElementsAre("counter", "matrix", "vector"));
+  EXPECT_THROW(tensors_of_checkpoint(folder.path() / "step-1"), DataError);
+}
+
 TEST(Checkpoint, IsOrdinarySafetensorsFiles) {
   const TemporaryFolder folder;
   save_matrix(folder.path(), 2, {});
