@@ -221,8 +221,12 @@ void ZmqLink::see(std::uint16_t event, std::uint32_t) {
       key_refused_ = true;
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+      // ZeroMQ does not try that again.
+      refused_handshakes_ = kMostRefusedHandshakes;
+      break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      ++refused_handshakes_;
+      // Or a server that has just ended: it counts as lost in time.
+      if (!was_connected_) ++refused_handshakes_;
       break;
     default:
       break;
@@ -242,7 +246,7 @@ void ZmqLink::check_connection(Time now) {
                     "server was given as --clients",
                     options_.name, options_.keys ? options_.keys->public_key : "of this worker"));
   }
-  if (refused_handshakes_ >= kMostRefusedHandshakes && !was_connected_) {
+  if (refused_handshakes_ >= kMostRefusedHandshakes) {
     fail(options_.keys
              ? fmt::format("{} breaks off the handshake: {} is not its public key, or it is no "
                            "server of trireme's",

@@ -1,6 +1,7 @@
 #include "trireme/server/zmq/zmq_server.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <array>
 #include <atomic>
@@ -372,6 +373,12 @@ class ZmqServer::Loop final : public Answers {
   void see(std::uint16_t event, std::uint32_t value) {
     switch (event) {
       case ZMQ_EVENT_ACCEPTED:
+        if (static_cast<int>(open_.size()) >= options_.max_connections) {
+          // Not unbind(): it would end all connections. Should the descriptor be another one's by
+          // now, that one connects again.
+          ::shutdown(static_cast<int>(value), SHUT_RDWR);
+          refusals_.add(fmt::format("a connection beyond {}", options_.max_connections));
+        }
         open_.insert(value);
         break;
       case ZMQ_EVENT_DISCONNECTED:
@@ -392,30 +399,12 @@ class ZmqServer::Loop final : public Answers {
   }
 
   void look_around() {
-    limit_connections();
     look_for_the_lost();
     server_.time_passed(now(), *this);
     refusals_.time_passed();
     const std::lock_guard lock(mutex_);
     is_over_ = server_.is_over();
     if (is_over_) changed_.notify_all();
-  }
-
-  // Full, it does not listen, so that strangers wait outside and cost nothing; who is in stays.
-  void limit_connections() {
-    const bool is_full = connections_ >= options_.max_connections;
-    if (is_full == !is_listening_) return;
-    try {
-      if (is_full) {
-        socket_.unbind(endpoint_);
-        refusals_.add(fmt::format("connections beyond {}", options_.max_connections));
-      } else {
-        socket_.bind(endpoint_);
-      }
-      is_listening_ = !is_full;
-    } catch (const zmq::error_t&) {
-      // The port is not free yet: at the next tick.
-    }
   }
 
   void look_for_the_lost() {
@@ -464,7 +453,6 @@ class ZmqServer::Loop final : public Answers {
   // The thread's.
   std::map<std::uint32_t, Peer> peers_;
   std::set<std::uint32_t> open_;  // connections, by descriptor
-  bool is_listening_ = true;
   Payloads placed_;
   std::string joining_;
   std::optional<Message> save_;
