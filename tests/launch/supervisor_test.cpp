@@ -284,5 +284,32 @@ TEST(Supervisor, EndsEveryRankAndBlamesNoVictimInAnyOrderOfEvents) {
   }
 }
 
+TEST(Supervisor, LetsTheOthersGoOnWithoutAKilledRankWhereTheyCan) {
+  Supervisor supervisor(3, {.others_go_on = true});
+  EXPECT_THAT(supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart),
+              ElementsAre(testing::VariantWith<MarkLost>(testing::_)));
+  supervisor.exited(1, kOk, kStart);
+  supervisor.exited(0, kOk, kStart);
+  EXPECT_EQ(supervisor.verdict().exit_code, 0);
+  EXPECT_THAT(supervisor.verdict().outlived, ElementsAre(2));
+}
+
+TEST(Supervisor, BlamesAKilledRankWhoseVictimsCouldNotGoOn) {
+  Supervisor supervisor(3, {.others_go_on = true});
+  supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart);
+  EXPECT_THAT(supervisor.exited(0, kVictim, kStart), Contains(an_armed_timer()));
+  supervisor.exited(1, kVictim, kStart);
+  EXPECT_EQ(supervisor.verdict().rank_at_fault, 2);
+  EXPECT_EQ(supervisor.verdict().exit_code, 128 + SIGKILL);
+}
+
+TEST(Supervisor, NeedsTheFirstRankInAnyCase) {
+  Supervisor supervisor(2, {.others_go_on = true});
+  EXPECT_THAT(supervisor.exited(0, ExitStatus::killed(SIGKILL), kStart),
+              Contains(an_armed_timer()));
+  supervisor.exited(1, kOk, kStart);
+  EXPECT_EQ(supervisor.verdict().rank_at_fault, 0);
+}
+
 }  // namespace
 }  // namespace trireme

@@ -14,7 +14,9 @@
 #include "tests/comm/ranks.h"
 #include "trireme/base/error.h"
 #include "trireme/base/random.h"
-#include "trireme/kernels/reduce.h"
+#include "trireme/optim/sgd.h"
+#include "trireme/parallel/through_server.h"
+#include "trireme/server/embedded/embedded.h"
 
 namespace trireme {
 namespace {
@@ -67,20 +69,13 @@ at::Tensor loss_of(Net& net, int step, std::int64_t worker) {
   return torch::mse_loss(net.forward(x, worker % 2 == 1), y);
 }
 
-// Descends by hand: values -= lr * mean gradient.
-void descend(Shard& shard) {
-  if (!shard.has_gradient) return;
-  std::vector<float> gradient(static_cast<std::size_t>(shard.values.count));
-  void* out = gradient.data();
-  if (shard.tree != nullptr) {
-    tree_reduce({&out, 1}, shard.gradient, *shard.tree, shard.values.count, DType::kF32,
-                ReduceOp::kMean);
-  } else {
-    std::copy_n(static_cast<const float*>(shard.gradient[0]), gradient.size(), gradient.begin());
-  }
-  for (std::size_t i = 0; i < gradient.size(); ++i) {
-    shard.values.as<float>()[i] -= kLr * gradient[i];
-  }
+// Every strategy there is; servers descend as the optimizers here do.
+std::unique_ptr<Strategy> strategy_named(const std::string& name, Communicator& world,
+                                         StrategyOptions options = {}) {
+  if (name != "through_server") return make_strategy(name, world, options);
+  return through_server(
+      world, server::embedded(world, {.shards = 2}),
+      {.world = options, .consistency = {.mode = server::Consistency::Mode::kSynchronous}});
 }
 
 using State = std::vector<std::pair<std::string, at::Tensor>>;
@@ -107,9 +102,9 @@ Outcome train_on(const std::string& strategy_name, int ranks) {
   test::run_ranks(ranks, [&](Communicator& world) {
     Net net;
     if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
-    const auto strategy = make_strategy(strategy_name, world,
-                                        {.virtual_workers = kVirtualWorkers, .bucket_bytes = 1024});
-    const std::span<Shard> shards = strategy->attach(net);
+    const auto strategy = strategy_named(
+        strategy_name, world, {.virtual_workers = kVirtualWorkers, .bucket_bytes = 1024});
+    Sgd sgd(strategy->attach(net), {.lr = kLr});
     const Range mine = strategy->virtual_workers();
     std::vector<double> losses, norms;
     for (int step = 0; step < kSteps; ++step) {
@@ -122,7 +117,7 @@ Outcome train_on(const std::string& strategy_name, int ranks) {
       strategy->reduce_gradients();
       losses.push_back(strategy->loss());
       if (step % 2 == 1) norms.push_back(strategy->gradient_norm());
-      for (Shard& shard : shards) descend(shard);
+      strategy->update(sgd);
       strategy->publish_parameters();
     }
     if (world.rank() == 0) outcome = {state_of(net), losses, norms};
@@ -211,7 +206,7 @@ TEST_P(StrategyConformance, VirtualWorkersWithoutSamplesAddNothing) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(2, 1);
-    const auto strategy = make_strategy(name, world, {.virtual_workers = kVirtualWorkers});
+    const auto strategy = strategy_named(name, world, {.virtual_workers = kVirtualWorkers});
     const auto shards = strategy->attach(*model);
     const Range mine = strategy->virtual_workers();
     // Only virtual worker 0 has a sample.
@@ -233,7 +228,7 @@ TEST_P(StrategyConformance, AFlagOfOneRankIsSeenByAllForOneStep) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(2, 1);
-    const auto strategy = make_strategy(name, world);
+    const auto strategy = strategy_named(name, world);
     strategy->attach(*model);
     for (const bool raise : {false, true, false}) {
       if (raise && world.rank() == world.size() - 1) strategy->raise_flag();
@@ -250,7 +245,7 @@ TEST_P(StrategyConformance, AParameterThatNobodyUsesHasNoGradient) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     Net net;
-    const auto strategy = make_strategy(name, world, {.virtual_workers = kVirtualWorkers});
+    const auto strategy = strategy_named(name, world, {.virtual_workers = kVirtualWorkers});
     const auto shards = strategy->attach(net);
     strategy->begin();
     const Range mine = strategy->virtual_workers();
@@ -267,7 +262,7 @@ TEST_P(StrategyConformance, SaysWhatWasForgotten) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(2, 1);
-    const auto strategy = make_strategy(name, world);
+    const auto strategy = strategy_named(name, world);
     strategy->attach(*model);
     EXPECT_THROW(strategy->reduce_gradients(), UsageError);
     EXPECT_THROW(strategy->begin(2), UsageError);
@@ -280,13 +275,14 @@ TEST_P(StrategyConformance, RefusesModelsThatDiffer) {
   if (ranks == 1) return;  // nobody to differ from
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(world.rank() == 1 ? 3 : 2, 1);
-    const auto strategy = make_strategy(name, world);
+    const auto strategy = strategy_named(name, world);
     EXPECT_THROW(strategy->attach(*model), UsageError);
   });
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, StrategyConformance,
-                         ::testing::Combine(::testing::Values("replicated", "shared"),
+                         ::testing::Combine(::testing::Values("replicated", "shared",
+                                                              "through_server"),
                                             ::testing::Values(1, 2, 3, 4, 6)),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_on_" +

@@ -15,6 +15,7 @@
 #include "trireme/cli/train_job.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/exit_codes.h"
+#include "trireme/launch/exit_status.h"
 #include "trireme/launch/launcher.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
@@ -82,9 +83,14 @@ int run(const Job& job) {
   options.pin_to_cores = job.config.parallelism.pin;
   options.stderr_fd = log.fd();
   options.world.timeout = timeout_of(job.config.communication);
+  options.ending.others_go_on = ranks_go_alone(job.config);
   const Verdict verdict = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
   if (!verdict.ok()) remove_if_never_begun(directory, existed);
+  for (const int rank : verdict.outlived) {
+    terminal.write(fmt::format("trireme: rank {} was {}; the others have gone on without it\n",
+                               rank, explain(verdict.ranks[static_cast<std::size_t>(rank)])));
+  }
   if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
   ::close(terminal.fd);
   return verdict.exit_code;

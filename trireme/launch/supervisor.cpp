@@ -1,6 +1,8 @@
 #include "trireme/launch/supervisor.h"
 
+#include <algorithm>
 #include <csignal>
+#include <iterator>
 
 #include "trireme/base/error.h"
 #include "trireme/launch/exit_codes.h"
@@ -34,6 +36,10 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
 
   int& first = victim ? victim_ : cause_;
   if (first < 0) first = rank;
+  if (options_.others_go_on && rank > 0 && status.signal != 0 && phase_ == Phase::kRunning) {
+    outlived_.push_back(rank);
+    return actions;
+  }
   if (phase_ == Phase::kRunning && running_ > 0) {
     for (Action& action : enter_grace(now)) actions.push_back(std::move(action));
   }
@@ -68,6 +74,12 @@ Verdict Supervisor::verdict() const {
     all_ok = all_ok && verdict.ranks.back().ok();
   }
   if (all_ok) return verdict;
+  const auto failed =
+      std::ranges::count_if(verdict.ranks, [](const ExitStatus& status) { return !status.ok(); });
+  if (failed == std::ssize(outlived_)) {
+    verdict.outlived = outlived_;
+    return verdict;
+  }
 
   // After a request to stop, losing a peer that stopped earlier is part of stopping.
   const int at_fault = cause_ >= 0 || interrupted_by_ != 0 ? cause_ : victim_;

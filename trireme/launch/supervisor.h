@@ -18,6 +18,7 @@ struct Verdict {
   std::string explanation;              ///< of that status, or "interrupted by SIGINT"
   int interrupted_by = 0;               ///< the first signal that asked us to stop, or 0
   std::vector<ExitStatus> ranks;        ///< how each rank ended
+  std::vector<int> outlived;            ///< ranks that were killed, and that the others did without
   std::vector<std::string> last_lines;  ///< of stderr of the rank at fault
   std::string log;                      ///< path of its log file, or empty
 
@@ -42,6 +43,9 @@ class Supervisor {
   struct Options {
     Time grace = std::chrono::milliseconds(500);
     Time kill_after = std::chrono::milliseconds(500);
+    /// Ranks do not need each other but for rank 0: that another one is killed by a signal is no
+    /// end, and no failure if the rest ends well.
+    bool others_go_on = false;
   };
 
   struct SendSignal {
@@ -106,6 +110,7 @@ class Supervisor {
   Phase phase_ = Phase::kRunning;
   Time deadline_{};
   int interrupted_by_ = 0;
+  std::vector<int> outlived_;
   int cause_ = -1;   // first failure that is its own
   int victim_ = -1;  // first that failed for a lost peer
 };

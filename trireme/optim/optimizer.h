@@ -38,6 +38,7 @@ class Optimizer {
 
   /// The next steps' gradients are multiplied by `scale` first: what clipping by norm asks for.
   void set_gradient_scale(double scale) { gradient_scale_ = scale; }
+  double gradient_scale() const { return gradient_scale_; }
   /// Then they are cut to [-limit, limit]; 0: they are not.
   void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
 

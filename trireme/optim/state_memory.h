@@ -1,25 +1,24 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <memory>
 
 namespace trireme {
 
 /// Zeroed memory, 64-byte aligned; in huge pages, where the system grants them, if it is large.
+/// What is never touched costs nothing then. Move-only.
 class StateMemory {
  public:
   StateMemory() = default;
   explicit StateMemory(std::size_t bytes);
+  StateMemory(StateMemory&& other) noexcept;
+  StateMemory& operator=(StateMemory&& other) noexcept;
+  ~StateMemory();
 
-  std::byte* data() const { return memory_.get(); }
+  std::byte* data() const { return data_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-
-  std::unique_ptr<std::byte, Free> memory_;
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
 };
 
 }  // namespace trireme

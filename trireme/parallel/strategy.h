@@ -6,6 +6,7 @@
 #include "trireme/base/partition.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/kernels/compress.h"
+#include "trireme/optim/optimizer.h"
 #include "trireme/optim/shard.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -19,7 +20,7 @@ namespace trireme {
 ///       strategy->begin();
 ///       loss(model->forward(x), y).backward();
 ///       strategy->reduce_gradients();
-///       optimizer.step();
+///       strategy->update(optimizer);
 ///       strategy->publish_parameters();
 ///     }
 ///
@@ -68,7 +69,11 @@ class Strategy {
   /// with the same bits at every world size. Collective.
   virtual double gradient_norm() = 0;
 
-  /// After the optimizer: the next forward, on any rank, sees the new parameters. Collective.
+  /// The optimizer's step(), or what comes in its place where servers update the parameters: they
+  /// take the rate and the scale of gradients from it.
+  virtual void update(Optimizer& optimizer) { optimizer.step(); }
+
+  /// After the update: the next forward, on any rank, sees the new parameters. Collective.
   virtual void publish_parameters() = 0;
 
   /// True if every rank holds all shards, false if each holds its own part.
@@ -85,6 +90,20 @@ class Strategy {
   /// The same for somebody who can wait: a strategy whose ranks come into step by themselves keeps
   /// to its own time.
   virtual void wait_to_be_in_step() {}
+
+  /// True if ranks never wait for each other but through the strategy, so that one which is lost
+  /// does not stop the others: nobody may use the world's collectives after attach() then, and
+  /// evaluation and checkpoints are rank 0's alone.
+  virtual bool ranks_go_alone() const { return false; }
+
+  /// After publish_parameters(): the steps that the others have gone on without this rank, which it
+  /// leaves out.
+  virtual std::int64_t missed_steps() { return 0; }
+
+  /// Where servers hold the optimizer's state: brings it into `optimizer` on rank 0, before it is
+  /// written to a checkpoint; hands it and the parameters to them, after rank 0 has read one.
+  virtual void collect_state(Optimizer&) {}
+  virtual void spread_state(Optimizer&) {}
 
   /// Ranks whose optimizers hold the same state. The one that leads writes it to checkpoints; with
   /// a single group that is rank 0 or, where shards are parts, every rank.

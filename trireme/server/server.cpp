@@ -6,12 +6,15 @@
 #include <filesystem>
 #include <limits>
 #include <new>
+#include <utility>
 
 #include "trireme/base/error.h"
 
 namespace trireme::server {
 
 namespace {
+
+constexpr std::chrono::seconds kLongestHold{5};
 
 // Of pushes that were averaged by their workers: one leaf each.
 ReductionTree tree_over(int workers) {
@@ -87,6 +90,7 @@ void Server::handle(Request request, Time now, Answers& answers) {
   if (store_ && message.worker < workers_.size() && workers_[message.worker].life == message.life) {
     workers_[message.worker].heard = now;
   }
+  if (hold_ && now > hold_->until) go_on(now, answers);
   try {
     switch (message.verb) {
       case Verb::kJoin:
@@ -96,10 +100,14 @@ void Server::handle(Request request, Time now, Answers& answers) {
       case Verb::kStore:
         return store_values(request, answers);
       case Verb::kPush:
-        return push(std::move(request), answers);
+        push(std::move(request), answers);
+        return answer_holder(answers);
+      case Verb::kHold:
+        return hold(std::move(request), now, answers);
       case Verb::kPull:
         return pull(std::move(request), answers);
       case Verb::kFetch:
+        if (hold_ && hold_->life == message.life) hold_->until = now + kLongestHold;
         return fetch(request, answers);
       case Verb::kSettle:
         return settle(std::move(request), answers);
@@ -216,6 +224,12 @@ void Server::push(Request request, Answers& answers) {
   store_->check_gradients(message, static_cast<std::int64_t>(rows));
   check_wanted(message);
   check_memory();
+  if (is_held(message)) {
+    std::erase_if(hold_->pushes,
+                  [&](const Request& r) { return r.message.worker == message.worker; });
+    hold_->pushes.push_back(std::move(request));
+    return;
+  }
   worker.sequence = message.sequence;
   if (is_synchronous()) return push_together(std::move(request), answers);
   const Message* const one = &message;
@@ -264,7 +278,8 @@ void Server::answer_together(Answers& answers) {
 
 int Server::still_here() const {
   return static_cast<int>(std::ranges::count_if(workers_, [](const Worker& worker) {
-    return worker.presence != Presence::kLeft && worker.presence != Presence::kLost;
+    return !worker.is_done && worker.presence != Presence::kLeft &&
+           worker.presence != Presence::kLost;
   }));
 }
 
@@ -280,6 +295,80 @@ void Server::wait(Request request, Answers& answers) {
                 [&](const Request& r) { return r.message.worker == request.message.worker; });
   waiting_.push_back(std::move(request));
   answer_ready(answers);
+}
+
+Place Server::place() const {
+  Place place;
+  if (is_synchronous()) {
+    place.version = version_;
+    return place;
+  }
+  for (const Worker& worker : workers_) place.workers.push_back({worker.life, worker.sequence});
+  return place;
+}
+
+bool Server::is_held(const Message& push) const {
+  if (!hold_ || is_synchronous() || push.worker >= hold_->place.workers.size()) return false;
+  const Place::Worker& worker = hold_->place.workers[push.worker];
+  return push.life != worker.life || push.sequence > worker.sequence;
+}
+
+// Text: nothing, stop where you are and say where that is; a place, go on until there and say so;
+// "-", go on.
+void Server::hold(Request request, Time now, Answers& answers) {
+  const Message& message = request.message;
+  if (!store_) throw UsageError("fetch: no worker has declared a model yet");
+  if (hold_ && hold_->life != message.life) {
+    throw CommError("fetch: another program fetches from these servers just now; try again");
+  }
+  if (message.text == "-") {
+    if (hold_) go_on(now, answers);
+  } else if (message.text.empty()) {
+    // Again: what waits since the first time goes on waiting.
+    if (!hold_) hold_.emplace();
+    hold_->life = message.life;
+    hold_->place = place();
+    hold_->until = now + kLongestHold;
+  } else {
+    const Place target = parse_place(message.text);
+    if (!hold_) throw CommError("fetch: it took too long, and the servers have gone on; try again");
+    if (target.workers.size() != place().workers.size()) {
+      throw UsageError(fmt::format("fetch: a place of {} workers is wanted, got {}",
+                                   place().workers.size(), target.workers.size()));
+    }
+    hold_->place = target;
+    hold_->asker = std::move(request);
+    apply_complete_steps(answers);
+    auto pushes = std::exchange(hold_->pushes, {});
+    for (Request& push : pushes) handle(std::move(push), now, answers);
+    return answer_holder(answers);
+  }
+  answers.answer(request, {.verb = Verb::kAnswer,
+                           .worker = message.worker,
+                           .sequence = message.sequence,
+                           .clock = version_,
+                           .text = to_json(place())});
+}
+
+void Server::answer_holder(Answers& answers) {
+  if (!hold_ || !hold_->asker || place() != hold_->place) return;
+  const Request asker = std::move(*std::exchange(hold_->asker, std::nullopt));
+  answers.answer(asker, {.verb = Verb::kAnswer,
+                         .worker = asker.message.worker,
+                         .sequence = asker.message.sequence,
+                         .clock = version_,
+                         .text = to_json(place())});
+}
+
+void Server::go_on(Time now, Answers& answers) {
+  Hold hold = std::move(*std::exchange(hold_, std::nullopt));
+  if (hold.asker) {
+    refuse(*hold.asker, kCommFault,
+           "fetch: a push that other servers have applied has not come here; is its worker lost?",
+           answers);
+  }
+  if (is_synchronous()) apply_complete_steps(answers);
+  for (Request& push : hold.pushes) handle(std::move(push), now, answers);
 }
 
 bool Server::may_read(std::int64_t clock) const {
@@ -314,7 +403,10 @@ bool Server::is_alone(std::uint32_t worker) const {
 std::int64_t Server::slowest_clock() const {
   std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
   for (const Worker& worker : workers_) {
-    if (worker.presence == Presence::kLeft || worker.presence == Presence::kLost) continue;
+    if (worker.is_done || worker.presence == Presence::kLeft ||
+        worker.presence == Presence::kLost) {
+      continue;
+    }
     slowest = std::min(slowest, worker.clock);
   }
   return slowest;
@@ -379,7 +471,8 @@ void Server::fetch(const Request& request, Answers& answers) {
 }
 
 void Server::settle(Request request, Answers& answers) {
-  worker_of(request.message);
+  worker_of(request.message).is_done = true;
+  if (is_synchronous()) apply_complete_steps(answers);
   wait(std::move(request), answers);
 }
 
@@ -424,6 +517,9 @@ void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) 
   workers_[worker].presence = Presence::kLost;
   workers_[worker].why_lost = why;
   std::erase_if(waiting_, [&](const Request& r) { return r.message.worker == worker; });
+  if (hold_) {
+    std::erase_if(hold_->pushes, [&](const Request& r) { return r.message.worker == worker; });
+  }
   if (is_synchronous()) {
     const auto gone = std::ranges::count_if(
         workers_, [](const Worker& w) { return w.presence == Presence::kLost; });
@@ -444,6 +540,7 @@ void Server::refuse_all(const std::string& why, Answers& answers) {
 }
 
 void Server::time_passed(Time now, Answers& answers) {
+  if (hold_ && now > hold_->until) go_on(now, answers);
   if (options_.dead_after.count() == 0) return;
   for (std::uint32_t i = 0; i < workers_.size(); ++i) {
     if (workers_[i].presence != Presence::kHere || now - workers_[i].heard < options_.dead_after) {

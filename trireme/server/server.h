@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/server/cut.h"
 #include "trireme/server/message.h"
 #include "trireme/server/store.h"
 
@@ -85,6 +86,7 @@ class Server {
     std::uint64_t life = 0;
     std::uint64_t sequence = 0;  // of its last push that counts
     std::int64_t clock = 0;
+    bool is_done = false;  // and pushes no more
     Time heard{};
     std::string why_lost;
   };
@@ -105,6 +107,20 @@ class Server {
   void wait(Request request, Answers& answers);
   void save(const Request& request, Answers& answers);
   void leave(const Request& request, Answers& answers);
+  void hold(Request request, Time now, Answers& answers);
+  void go_on(Time now, Answers& answers);
+
+  // A program fetches a cut: pushes beyond its place wait, but not for ever.
+  struct Hold {
+    std::uint64_t life = 0;
+    Time until{};
+    Place place;
+    std::optional<Request> asker;  // waits until the place is reached
+    std::vector<Request> pushes;   // wait until it has been left
+  };
+  Place place() const;
+  bool is_held(const Message& push) const;
+  void answer_holder(Answers& answers);
 
   void check_wanted(const Message& message) const;
   void check_memory(const Declaration& declaration) const;
@@ -130,7 +146,8 @@ class Server {
   std::int64_t version_ = 0;
   std::map<std::uint32_t, Request> together_;  // pushes of step version_, by worker
   std::vector<Request> waiting_;               // reads that come too early
-  std::string over_;                           // why nothing can go on
+  std::optional<Hold> hold_;
+  std::string over_;  // why nothing can go on
 };
 
 }  // namespace trireme::server

@@ -69,7 +69,7 @@ void check_optimizer(const Config::Optimizer& optimizer) {
 
 void check_hybrid(const Config& config) {
   const Config::Communication& c = config.communication;
-  if (c.mode != "hybrid") return;
+  if (c.mode != "hybrid" || goes_through_servers(config)) return;
   if (config.parallelism.strategy != "replicated") {
     throw UsageError(
         fmt::format("communication.mode = \"hybrid\" needs parallelism.strategy = \"replicated\", "
@@ -89,13 +89,33 @@ void check_hybrid(const Config& config) {
   }
 }
 
+void check_servers(const Config& config, int ranks) {
+  const Config::Communication& c = config.communication;
+  if (!goes_through_servers(config)) return;
+  if (config.parallelism.strategy == "shared" ||
+      (c.mode == "hybrid" && (c.hybrid == "local_sgd" || c.hybrid == "diloco"))) {
+    throw UsageError(fmt::format(
+        "parallelism.strategy = \"{}\" does not go with communication.mode = \"{}\"{}",
+        config.parallelism.strategy, c.mode,
+        c.mode == "hybrid" ? fmt::format(" and communication.hybrid = \"{}\"", c.hybrid) : ""));
+  }
+  if (c.mode == "hybrid" && c.hybrid == "backup_workers" && c.backup_workers >= ranks) {
+    throw UsageError(fmt::format(
+        "communication.backup_workers must leave one of the {} ranks to be waited for, got {}",
+        ranks, c.backup_workers));
+  }
+}
+
 void check_compression(const Config& config) {
-  const std::string& codec = config.communication.compression;
-  if (codec == "none" || config.parallelism.strategy == "replicated") return;
-  throw UsageError(
-      fmt::format("communication.compression = \"{}\" needs parallelism.strategy = \"replicated\", "
-                  "got \"{}\", whose ranks do not send gradients to each other",
-                  codec, config.parallelism.strategy));
+  const Config::Communication& c = config.communication;
+  if (c.compression == "none") return;
+  if (config.parallelism.strategy == "replicated" && !goes_through_servers(config)) return;
+  throw UsageError(fmt::format(
+      "communication.compression = \"{}\" needs parallelism.strategy = \"replicated\" and "
+      "communication.mode = \"synchronous\" or local steps, got \"{}\" and \"{}\": the others do "
+      "not "
+      "send gradients to each other",
+      c.compression, config.parallelism.strategy, c.mode));
 }
 
 }  // namespace
@@ -105,6 +125,7 @@ void check(const Config& config, int ranks) {
   check_batch(config.training, virtual_workers_of(config, ranks), ranks);
   check_optimizer(config.optimizer);
   check_hybrid(config);
+  check_servers(config, ranks);
   check_compression(config);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
 }

@@ -1,10 +1,14 @@
 #include "trireme/train/components.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/local_steps.h"
+#include "trireme/parallel/through_server.h"
+#include "trireme/server/embedded/embedded.h"
+#include "trireme/train/train.h"
 
 namespace trireme {
 
@@ -21,6 +25,45 @@ LocalStepsOptions local_steps_options_of(const Config::Communication& communicat
           .fragments = static_cast<int>(communication.fragments),
           .delay = static_cast<int>(communication.delay),
           .mix = communication.mix};
+}
+
+OptimizerOptions optimizer_options_of(const Config::Optimizer& optimizer) {
+  OptimizerOptions options{.name = optimizer.name,
+                           .lr = optimizer.lr,
+                           .weight_decay = optimizer.weight_decay,
+                           .momentum = optimizer.momentum,
+                           .dampening = optimizer.dampening,
+                           .nesterov = optimizer.nesterov,
+                           .beta1 = optimizer.betas[0],
+                           .beta2 = optimizer.betas[1],
+                           .alpha = optimizer.alpha,
+                           .centered = optimizer.centered,
+                           .lr_decay = optimizer.lr_decay,
+                           .initial_accumulator = optimizer.initial_accumulator,
+                           .beta = optimizer.beta,
+                           .l1 = optimizer.l1,
+                           .l2 = optimizer.l2};
+  if (optimizer.eps > 0) options.eps = optimizer.eps;
+  return options;
+}
+
+server::Consistency consistency_of(const Config::Communication& communication) {
+  using Mode = server::Consistency::Mode;
+  if (communication.mode == "asynchronous") return {.mode = Mode::kAsynchronous};
+  if (communication.mode == "synchronous") return {.mode = Mode::kSynchronous};
+  if (communication.hybrid == "backup_workers") {
+    return {.mode = Mode::kSynchronous,
+            .backup_workers = static_cast<int>(communication.backup_workers)};
+  }
+  return {.mode = Mode::kBounded, .staleness = static_cast<int>(communication.staleness)};
+}
+
+std::unique_ptr<server::Client> client_of(const Config::Communication& communication,
+                                          Communicator& world) {
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
+  return server::embedded(
+      world, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
 }
 
 }  // namespace
@@ -65,6 +108,17 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
   return make_model(options, train.input_shape(), train.target());
 }
 
+bool goes_through_servers(const Config& config) {
+  const Config::Communication& communication = config.communication;
+  return config.parallelism.strategy == "through_server" || communication.mode == "asynchronous" ||
+         (communication.mode == "hybrid" && (communication.hybrid == "bounded_staleness" ||
+                                             communication.hybrid == "backup_workers"));
+}
+
+bool ranks_go_alone(const Config& config) {
+  return goes_through_servers(config) && config.communication.mode != "synchronous";
+}
+
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
   const Config::Communication& communication = config.communication;
   const StrategyOptions options{
@@ -74,6 +128,13 @@ std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world)
                       .ratio = communication.compression_ratio,
                       .rank = static_cast<int>(communication.compression_rank),
                       .seed = static_cast<std::uint64_t>(config.training.seed)}};
+  if (goes_through_servers(config)) {
+    return through_server(world, client_of(communication, world),
+                          {.world = options,
+                           .optimizer = optimizer_options_of(config.optimizer),
+                           .clip_value = config.training.clip_value,
+                           .consistency = consistency_of(communication)});
+  }
   if (communication.mode == "hybrid") {
     return local_steps(world, local_steps_options_of(communication, options));
   }
@@ -81,24 +142,7 @@ std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world)
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards) {
-  const Config::Optimizer& optimizer = config.optimizer;
-  OptimizerOptions options{.name = optimizer.name,
-                           .lr = optimizer.lr,
-                           .weight_decay = optimizer.weight_decay,
-                           .momentum = optimizer.momentum,
-                           .dampening = optimizer.dampening,
-                           .nesterov = optimizer.nesterov,
-                           .beta1 = optimizer.betas[0],
-                           .beta2 = optimizer.betas[1],
-                           .alpha = optimizer.alpha,
-                           .centered = optimizer.centered,
-                           .lr_decay = optimizer.lr_decay,
-                           .initial_accumulator = optimizer.initial_accumulator,
-                           .beta = optimizer.beta,
-                           .l1 = optimizer.l1,
-                           .l2 = optimizer.l2};
-  if (optimizer.eps > 0) options.eps = optimizer.eps;
-  auto result = make_optimizer(options, shards);
+  auto result = make_optimizer(optimizer_options_of(config.optimizer), shards);
   result->set_gradient_clip_value(config.training.clip_value);
   return result;
 }

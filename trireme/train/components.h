@@ -23,6 +23,9 @@ DType dtype_of_config(const Config& config);
 bool classifies(const Config& config);
 
 std::unique_ptr<Model> model_of(const Config& config, const Dataset& train);
+/// True if parameters and optimizer state live on servers.
+bool goes_through_servers(const Config& config);
+
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world);
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards);
 std::unique_ptr<Schedule> schedule_of(const Config& config, std::int64_t total_steps);

@@ -102,6 +102,9 @@ struct Config {
   struct Communication {
     std::string mode = "synchronous";
     std::string hybrid = "local_sgd";
+    std::int64_t staleness = 3;
+    std::int64_t backup_workers = 1;
+    std::int64_t server_shards = 1;
     std::int64_t local_steps = 16;
     std::int64_t group_size = 1;
     double outer_lr = 0.7;

@@ -21,6 +21,7 @@ constexpr std::int64_t kMaxSamples = std::int64_t{1} << 42;
 constexpr std::int64_t kMaxEpochs = 1'000'000;
 constexpr std::int64_t kMaxWidth = std::int64_t{1} << 31;
 constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
+constexpr std::int64_t kMaxServerShards = 64;
 constexpr std::int64_t kMaxThreads = 1024;
 constexpr std::int64_t kMaxLocalSteps = 1'000'000;
 constexpr std::int64_t kMaxGroupSize = 1 << 16;
@@ -232,8 +233,17 @@ void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
   const Section add{keys, "communication."};
   add("hybrid", &c.hybrid,
       "hybrid: what becomes of the steps that ranks took alone: local_sgd: their mean; diloco: an "
-      "outer optimizer's gradient",
-      one_of({"local_sgd", "diloco"}));
+      "outer optimizer's gradient; or through servers, bounded_staleness: nobody reads parameters "
+      "that are too old; backup_workers: the slowest ranks of a step are not waited for",
+      one_of({"local_sgd", "diloco", "bounded_staleness", "backup_workers"}));
+  add("staleness", &c.staleness,
+      "bounded_staleness: steps by which parameters may be older than the rank that reads them",
+      up_to(kMaxLocalSteps));
+  add("backup_workers", &c.backup_workers,
+      "backup_workers: how many ranks of a step are not waited for", positive_up_to(kMaxGroupSize));
+  add("server_shards", &c.server_shards,
+      "parameter servers that rank 0 runs where parameters go through servers",
+      positive_up_to(kMaxServerShards));
   add("local_steps", &c.local_steps, "hybrid: steps that ranks take alone",
       positive_up_to(kMaxLocalSteps));
   add("group_size", &c.group_size,
@@ -265,14 +275,18 @@ void add_compression(std::vector<ConfigKey>& keys, Config::Communication& c) {
 void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   const Section add{keys, ""};
   add("parallelism.strategy", &c.parallelism.strategy,
-      "replicated: all parameters on every rank; shared: one copy a host, state cut over its ranks",
-      one_of({"replicated", "shared"}));
+      "replicated: all parameters on every rank; shared: one copy a host, state cut over its "
+      "ranks; "
+      "through_server: parameters and state on servers, as always in mode asynchronous",
+      one_of({"replicated", "shared", "through_server"}));
   add("parallelism.bucket_bytes", &c.parallelism.bucket_bytes,
       "gradients that are all-reduced at once, in bytes", positive());
   add("parallelism.pin", &c.parallelism.pin, "bind each rank to its own cores", anything());
   add("communication.mode", &c.communication.mode,
-      "synchronous: all ranks wait for each other at each step; hybrid: now and then",
-      one_of({"synchronous", "hybrid"}));
+      "synchronous: all ranks wait for each other at each step; asynchronous: nobody waits; "
+      "hybrid: "
+      "now and then",
+      one_of({"synchronous", "asynchronous", "hybrid"}));
   add_hybrid(keys, c.communication);
   add_compression(keys, c.communication);
   add("communication.backend", &c.communication.backend,

@@ -28,6 +28,10 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
 /// other or the number of ranks, missing files. Throws UsageError or DataError.
 void check(const Config& config, int ranks);
 
+/// True if ranks wait for each other only through servers, so that others than the first may be
+/// lost.
+bool ranks_go_alone(const Config& config);
+
 /// check(), and what needs the data: opens it and builds the model, as rank 0 of `ranks` would.
 /// Writes nothing. Throws UsageError or DataError.
 void rehearse(const Config& config, int ranks);

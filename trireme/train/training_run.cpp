@@ -82,6 +82,7 @@ void TrainingRun::restore() {
   starts_anew_ = std::move(wanted.absent);
   require_same_order(state, *newest);
   first_step_ = state.step;
+  strategy_->spread_state(*optimizer_);
   // Ranks may share memory: nobody goes on before all have read.
   world_.barrier();
 }
@@ -119,16 +120,16 @@ RunSummary TrainingRun::run() {
   std::int64_t done = first_step_;
   while (done < last_step_ && !summary_.interrupted) {
     const bool asked_to_stop = step(done);
-    ++done;
+    done = leave_out(done + 1);
     summary_.interrupted = asked_to_stop && done < last_step_;
     evaluation_waits_ = evaluation_waits_ || evaluation_due(done);
     checkpoint_waits_ = checkpoint_waits_ || summary_.interrupted || checkpoint_due(done);
     if (!strategy_->is_in_step()) continue;
-    if (evaluation_waits_ && !summary_.interrupted) evaluate_model(done);
-    if (checkpoint_waits_) save(done);
+    if (evaluation_waits_ && !summary_.interrupted && takes_part()) evaluate_model(done);
+    if (checkpoint_waits_ && takes_part()) save(done);
     evaluation_waits_ = checkpoint_waits_ = false;
   }
-  if (!summary_.interrupted) save_final_model();
+  if (!summary_.interrupted && takes_part()) save_final_model();
   summary_.steps = done;
   summary_.seconds = seconds_between(began, Clock::now());
   summary_.samples_per_second =
@@ -159,6 +160,23 @@ void TrainingRun::communicate() {
   strategy_->begin(0);
   strategy_->reduce_gradients();
   strategy_->publish_parameters();
+}
+
+// The steps that the others have gone on without this rank; returns how many are done then.
+std::int64_t TrainingRun::leave_out(std::int64_t done) {
+  std::int64_t missed = std::min(strategy_->missed_steps(), last_step_ - done);
+  if (missed <= 0) return done;
+  for (; missed > 0; --missed) {
+    loader_->next();
+    ++done;
+    evaluation_waits_ = evaluation_waits_ || evaluation_due(done);
+    checkpoint_waits_ = checkpoint_waits_ || checkpoint_due(done);
+  }
+  if (done == last_step_) {
+    strategy_->ask_to_be_in_step();
+    strategy_->publish_parameters();
+  }
+  return done;
 }
 
 bool TrainingRun::step(std::int64_t step) {
@@ -264,7 +282,7 @@ void TrainingRun::clip_and_update(std::int64_t step) {
     if (reported) report_.gradient_norm = norm;
   }
   optimizer_->set_lr(schedule_->lr_at(step));
-  optimizer_->step();
+  strategy_->update(*optimizer_);
 }
 
 bool TrainingRun::report_due(std::int64_t done) const {
@@ -301,7 +319,8 @@ bool TrainingRun::evaluation_due(std::int64_t done) const {
 
 void TrainingRun::evaluate_model(std::int64_t done) {
   const EvaluationSums sums =
-      evaluate(*model_, loss_, *data_.evaluation, world_, tree_, config_.evaluation.batch);
+      evaluate(*model_, loss_, *data_.evaluation, team(),
+               ReductionTree(tree_.leaves(), team().size()), config_.evaluation.batch);
   EvaluationReport report{
       .step = done, .samples = static_cast<std::int64_t>(sums.samples), .loss = sums.mean_loss()};
   if (data_.train->target().classes > 0) {
@@ -317,8 +336,9 @@ void TrainingRun::evaluate_model(std::int64_t done) {
 }
 
 void TrainingRun::save(std::int64_t done) {
+  strategy_->collect_state(*optimizer_);
   const auto pieces = own_pieces(shards_, *optimizer_, *strategy_, *model_, first_rank());
-  save_checkpoint(directory_.checkpoints(), world_, {.step = done, .metadata = order()}, pieces,
+  save_checkpoint(directory_.checkpoints(), team(), {.step = done, .metadata = order()}, pieces,
                   static_cast<int>(config_.checkpoint.keep));
   observer_.on_checkpoint(directory_.checkpoints() / fmt::format("step-{}", done));
 }
@@ -328,7 +348,7 @@ void TrainingRun::save_final_model() {
     save_model(directory_.model(), model_->tensors());
     if (data_.statistics) save_model(directory_.standardization(), tensors_of(*data_.statistics));
   }
-  world_.barrier();
+  team().barrier();
 }
 
 void rehearse(const Config& config, int ranks) {

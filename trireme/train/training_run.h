@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/comm/self/self.h"
 #include "trireme/data/loader.h"
 #include "trireme/kernels/reduction_tree.h"
 #include "trireme/model/loss.h"
@@ -56,6 +57,10 @@ class TrainingRun {
   bool report_due(std::int64_t done) const;
   void report(std::int64_t done);
   void evaluate_model(std::int64_t done);
+  std::int64_t leave_out(std::int64_t done);
+  // Of ranks that go alone the first one evaluates and saves, by itself.
+  bool takes_part() const { return !strategy_->ranks_go_alone() || first_rank(); }
+  Communicator& team() const { return strategy_->ranks_go_alone() ? *alone_ : world_; }
   bool evaluation_due(std::int64_t done) const;
   bool checkpoint_due(std::int64_t done) const;
   void save(std::int64_t done);
@@ -70,6 +75,7 @@ class TrainingRun {
   DataSets data_;
   Loss loss_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<Communicator> alone_ = self_communicator();
   std::unique_ptr<Strategy> strategy_;
   std::span<Shard> shards_;
   std::unique_ptr<Optimizer> optimizer_;

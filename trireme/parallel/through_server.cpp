@@ -1,0 +1,247 @@
+#include "trireme/parallel/through_server.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "trireme/comm/self/self.h"
+#include "trireme/kernels/reduce.h"
+#include "trireme/parallel/gradient_buckets.h"
+#include "trireme/parallel/gradient_norm.h"
+#include "trireme/parallel/synchronise.h"
+
+namespace trireme {
+
+namespace {
+
+using Mode = server::Consistency::Mode;
+
+class ThroughServer final : public Strategy {
+ public:
+  ThroughServer(Communicator& world, std::unique_ptr<server::Client> client,
+                ThroughServerOptions options)
+      : world_(world),
+        client_(std::move(client)),
+        options_(std::move(options)),
+        alone_(self_communicator()),
+        virtual_workers_(ReductionTree(options_.world.virtual_workers == 0
+                                           ? world.size()
+                                           : options_.world.virtual_workers,
+                                       world.size())
+                             .leaves_of(world.rank())) {
+    options_.consistency.workers = world.size();
+    options_.consistency.virtual_workers = options_.world.virtual_workers;
+    // The rate comes with each push; a declaration that has one would differ with it.
+    options_.optimizer.lr.reset();
+  }
+
+  std::span<Shard> attach(const NamedTensors& model) override {
+    make_contiguous(model);
+    broadcast_from_first_rank(world_, model);
+    StrategyOptions options = options_.world;
+    if (ranks_go_alone()) options.virtual_workers = static_cast<int>(virtual_workers_.size());
+    buckets_.emplace(
+        ranks_go_alone() ? *alone_ : world_, model, options,
+        ranks_go_alone() ? GradientBuckets::Mode::kReduce : GradientBuckets::Mode::kCollect);
+    rank_ = ranks_go_alone() ? 0 : world_.rank();
+    declare();
+    move_parameters();
+    client_->join(declaration_);
+    if (world_.rank() == 0 && !client_->servers_have_values()) client_->store(wanted_);
+    world_.barrier();  // from here on clocks are counted
+    return shards_;
+  }
+
+  void begin(int backward_passes) override {
+    if (!has_pulled_) client_->pull(wanted_);
+    has_pulled_ = true;
+    buckets_->begin(backward_passes);
+  }
+
+  Range virtual_workers() const override { return virtual_workers_; }
+  void add_loss(double loss) override { buckets_->add_loss(loss); }
+  double loss() const override { return buckets_->loss(); }
+  void raise_flag() override { buckets_->raise_flag(); }
+  bool flag_raised() const override { return buckets_->flag_raised(); }
+
+  void reduce_gradients() override {
+    buckets_->finish();
+    for (std::size_t p = 0; p < shards_.size(); ++p) {
+      shards_[p].has_gradient = buckets_->has_gradient(p);
+      gradients_[p].empty = !shards_[p].has_gradient;
+      gradients_[p].values = nodes_of(p);
+      shards_[p].gradient = {gradients_[p].values.data};
+    }
+  }
+
+  double gradient_norm() override {
+    if (!ranks_go_alone()) sum_over_ranks();
+    squares_.clear();
+    append_block_squares(shards_, squares_);
+    return norm_of(squares_);
+  }
+
+  void update(Optimizer& optimizer) override {
+    const std::int64_t before = client_->clock();
+    client_->push_pull(gradients_, {.lr = optimizer.lr(), .scale = optimizer.gradient_scale()},
+                       wanted_);
+    // A push that came too late for any step moves no clock.
+    missed_ = std::max<std::int64_t>(0, client_->clock() - before - 1);
+  }
+
+  void publish_parameters() override {
+    if (!ranks_go_alone() || !(asked_ || flag_raised()) || has_ended_) return;
+    has_ended_ = true;
+    if (world_.rank() > 0) return client_->leave();
+    client_->settle();
+    client_->fetch(wanted_);
+  }
+
+  bool shards_are_whole() const override { return true; }
+  void ask_to_be_in_step() override { asked_ = true; }
+
+  bool ranks_go_alone() const override {
+    return options_.consistency.mode != Mode::kSynchronous ||
+           options_.consistency.backup_workers > 0;
+  }
+
+  std::int64_t missed_steps() override {
+    return options_.consistency.backup_workers > 0 ? missed_ : 0;
+  }
+
+  void collect_state(Optimizer& optimizer) override {
+    if (world_.rank() > 0) return;
+    client_->fetch(state_of(optimizer));
+    std::vector<std::int64_t> steps(shards_.size());
+    client_->fetch_steps(steps);
+    std::size_t at = 0;
+    for (const Optimizer::Slot& slot : optimizer.state()) {
+      if (slot.name == "step") *slot.values.as<std::int64_t>() = steps[at++];
+    }
+  }
+
+  void spread_state(Optimizer& optimizer) override {
+    if (world_.rank() > 0 || client_->servers_have_values()) return;
+    std::vector<std::int64_t> steps;
+    for (const Optimizer::Slot& slot : optimizer.state()) {
+      if (slot.name == "step") steps.push_back(*slot.values.as<std::int64_t>());
+    }
+    client_->store_steps(steps);
+    client_->store(state_of(optimizer));
+  }
+
+  Traffic traffic() const override {
+    const server::LinkTraffic links = client_->traffic();
+    Traffic all = world_.traffic();
+    all.sent += links.sent;
+    all.received += links.received;
+    return all;
+  }
+
+ private:
+  void declare() {
+    declaration_.optimizer = options_.optimizer;
+    declaration_.clip_value = options_.clip_value;
+    declaration_.consistency = options_.consistency;
+    for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
+      const at::Tensor& parameter = buckets_->parameter(p);
+      declaration_.dense.push_back({.name = buckets_->name(p),
+                                    .count = parameter.numel(),
+                                    .dtype = dtype_of(parameter.scalar_type())});
+    }
+    check(declaration_);
+  }
+
+  // To where they are pulled without a copy, if there is such memory.
+  void move_parameters() {
+    nodes_ = ranks_go_alone() ? 1 : buckets_->tree().nodes_of(rank_).size();
+    rows_.resize(buckets_->parameters());
+    for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
+      const at::Tensor& parameter = buckets_->parameter(p);
+      Buffer home = buffer_of(parameter);
+      if (std::byte* const memory = client_->allocate(home.bytes())) {
+        home.data = memory;
+        std::memcpy(memory, parameter.data_ptr(), home.bytes());
+        parameter.set_data(tensor_over(home, parameter.sizes()));
+      }
+      // Several nodes lie apart in their bucket, and are pushed as one.
+      if (nodes_ > 1) rows_[p].resize(nodes_ * home.bytes());
+      shards_.push_back({.name = buckets_->name(p),
+                         .full_shape = parameter.sizes().vec(),
+                         .values = home,
+                         .gradient = {nullptr}});
+      wanted_.push_back({.table = declaration_.dense[p].name, .out = home});
+      gradients_.push_back({.table = declaration_.dense[p].name});
+    }
+  }
+
+  Buffer nodes_of(std::size_t p) {
+    const Buffer first = buckets_->row(rank_, p, 0);
+    if (nodes_ == 1) return first;
+    for (std::size_t node = 0; node < nodes_; ++node) {
+      std::memcpy(rows_[p].data() + node * first.bytes(),
+                  buckets_->row(rank_, p, static_cast<int>(node)).data, first.bytes());
+    }
+    return {rows_[p].data(), first.count * static_cast<std::int64_t>(nodes_), first.dtype};
+  }
+
+  // No rank sees the mean, which the servers take, until it asks for it.
+  void sum_over_ranks() {
+    means_.resize(shards_.size());
+    for (std::size_t p = 0; p < shards_.size(); ++p) {
+      const Buffer& rows = gradients_[p].values;
+      means_[p].assign(static_cast<const std::byte*>(rows.data),
+                       static_cast<const std::byte*>(rows.data) + rows.bytes());
+      world_
+          .all_reduce({means_[p].data(), rows.count, rows.dtype}, ReduceOp::kMean, buckets_->tree())
+          .wait();
+      shards_[p].gradient = {means_[p].data()};
+    }
+  }
+
+  // Parameters and the optimizer's state, in and out.
+  std::vector<server::Wanted> state_of(Optimizer& optimizer) const {
+    std::vector<server::Wanted> all = wanted_;
+    std::uint8_t array = 0;
+    for (const Optimizer::Slot& slot : optimizer.state()) {
+      if (slot.name == "step") {
+        array = 0;
+        continue;
+      }
+      all.push_back({.table = slot.shard->name, .out = slot.values, .slot = ++array});
+    }
+    return all;
+  }
+
+  Communicator& world_;
+  std::unique_ptr<server::Client> client_;
+  ThroughServerOptions options_;
+  std::unique_ptr<Communicator> alone_;
+  Range virtual_workers_;
+  int rank_ = 0;  // in the communicator of the buckets
+  std::optional<GradientBuckets> buckets_;
+  server::Declaration declaration_;
+  std::vector<Shard> shards_;
+  std::vector<server::Wanted> wanted_;
+  std::vector<server::Gradient> gradients_;
+  std::size_t nodes_ = 1;  // that this rank pushes of each gradient
+  std::vector<std::vector<std::byte>> rows_;
+  std::vector<std::vector<std::byte>> means_;
+  std::vector<double> squares_;
+  bool has_pulled_ = false;
+  bool asked_ = false;
+  bool has_ended_ = false;
+  std::int64_t missed_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Strategy> through_server(Communicator& world,
+                                         std::unique_ptr<server::Client> client,
+                                         ThroughServerOptions options) {
+  return std::make_unique<ThroughServer>(world, std::move(client), std::move(options));
+}
+
+}  // namespace trireme
