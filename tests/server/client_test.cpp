@@ -209,6 +209,50 @@ TEST_P(Clients, PushAndPullRowsByKey) {
   });
 }
 
+// What arrives is what the codec makes of it, over each server's range; what it leaves out comes
+// with the next push.
+TEST_P(Clients, PushThroughACodec) {
+  run([](server::Client& client, Communicator& world) {
+    for (const char* const codec : {"int8", "top_k", "power_sgd"}) {
+      SCOPED_TRACE(codec);
+      if (client.worker() > 0) continue;  // one is enough: codecs know no other workers
+      const CompressionOptions options{.codec = codec, .ratio = 0.1};
+      std::vector<Compressor> ours;
+      std::vector<Compressor> expected;
+      const std::vector<std::int64_t> shape = {50, 20};
+      for (int shard = 0; shard < client.shards(); ++shard) {
+        const Range range = server::range_of(1000, 1, shard, client.shards());
+        ours.emplace_back(options, shape, range, 5);
+        expected.emplace_back(options, shape, range, 5);
+      }
+      Declaration model = declaration(Mode::kAsynchronous);
+      client.join(model);
+      Model mine(model);
+      client.store(mine.wanted());
+      std::vector<float> values = mine.values[1];
+      for (std::uint64_t step = 0; step < 3; ++step) {
+        std::vector<float> gradient = drawn(1000, 70 + step);
+        const std::int64_t clock = client.clock();
+        client.push_pull(
+            std::vector<Gradient>{
+                {.table = "w", .values = buffer_of(gradient), .compressors = ours}},
+            {.lr = 0.5}, mine.wanted());
+        for (int shard = 0; shard < client.shards(); ++shard) {
+          const Range range = server::range_of(1000, 1, shard, client.shards());
+          std::vector<std::byte> payload(expected[shard].bytes());
+          expected[shard].encode(buffer_of(gradient).slice(range.begin, range.size()), clock,
+                                 payload);
+          decode_add(payload, range.size(), values.data() + range.begin, -0.5F);
+        }
+        for (std::size_t i = 0; i < values.size(); ++i) {
+          ASSERT_NEAR(mine.values[1][i], values[i], 1e-5) << i;
+        }
+      }
+    }
+    world.barrier();
+  });
+}
+
 TEST_P(Clients, HearWhatIsWrongAndGoOn) {
   run([](server::Client& client, Communicator&) {
     const Declaration model = declaration(Mode::kAsynchronous);

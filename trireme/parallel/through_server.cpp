@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "trireme/base/error.h"
+#include "trireme/base/hash.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/kernels/reduce.h"
 #include "trireme/parallel/gradient_buckets.h"
@@ -41,6 +43,13 @@ class ThroughServer final : public Strategy {
     make_contiguous(model);
     broadcast_from_first_rank(world_, model);
     StrategyOptions options = options_.world;
+    options.compression = {};  // it is what is pushed that is compressed
+    if (!ranks_go_alone() && options_.world.compression.codec != "none") {
+      throw UsageError(fmt::format(
+          "through_server: compression \"{}\" needs ranks that push averages: modes asynchronous, "
+          "bounded, or synchronous with backup workers",
+          options_.world.compression.codec));
+    }
     if (ranks_go_alone()) options.virtual_workers = static_cast<int>(virtual_workers_.size());
     buckets_.emplace(
         ranks_go_alone() ? *alone_ : world_, model, options,
@@ -172,8 +181,24 @@ class ThroughServer final : public Strategy {
                          .full_shape = parameter.sizes().vec(),
                          .values = home,
                          .gradient = {nullptr}});
+      compress(p, parameter.sizes());
       wanted_.push_back({.table = declaration_.dense[p].name, .out = home});
       gradients_.push_back({.table = declaration_.dense[p].name});
+    }
+    for (std::size_t p = 0; p < gradients_.size(); ++p) {
+      gradients_[p].compressors = compressors_[p];
+    }
+  }
+
+  void compress(std::size_t p, at::IntArrayRef shape) {
+    std::vector<Compressor>& compressors = compressors_.emplace_back();
+    if (options_.world.compression.codec == "none") return;
+    const server::DenseTable& table = declaration_.dense[p];
+    for (int shard = 0; shard < client_->shards(); ++shard) {
+      // Ranks that do not add up what random choices have left need not choose alike.
+      compressors.emplace_back(options_.world.compression, shape,
+                               server::range_of(table.count, p, shard, client_->shards()),
+                               fnv1a(table.name) + static_cast<std::uint64_t>(world_.rank()));
     }
   }
 
@@ -228,6 +253,7 @@ class ThroughServer final : public Strategy {
   std::vector<server::Gradient> gradients_;
   std::size_t nodes_ = 1;  // that this rank pushes of each gradient
   std::vector<std::vector<std::byte>> rows_;
+  std::vector<std::vector<Compressor>> compressors_;  // of each parameter, one a server
   std::vector<std::vector<std::byte>> means_;
   std::vector<double> squares_;
   bool has_pulled_ = false;

@@ -34,6 +34,9 @@ struct ThroughServerOptions {
 ///   there are batches of a rank. loss(), gradient_norm(), flags and the buffers of the model
 ///   (batch normalisation) are each rank's own; rank 0's buffers end up in the model.
 ///
+/// What ranks that go alone push travels through options.world.compression; residuals are not in
+/// checkpoints, which rank 0 writes by itself.
+///
 /// After the last step, which ask_to_be_in_step() announces, rank 0 waits until the others have
 /// done theirs. `client` is this rank's, not joined yet; the strategy must not outlive `world`.
 /// attach() throws UsageError if the servers hold another model.

@@ -12,6 +12,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
 #include "trireme/base/text.h"
+#include "trireme/server/cut.h"
 
 namespace trireme::server {
 
@@ -133,7 +134,14 @@ void Client::add_gradients(std::span<const Gradient> gradients, Exchange& exchan
                   .empty = gradient.empty,
                   .first = range.begin,
                   .count = range.size()};
-        if (rows == 1 || range.size() == count) {
+        if (!gradient.compressors.empty() && range.size() > 0) {
+          Compressor& compressor = gradient.compressors[static_cast<std::size_t>(shard)];
+          std::byte* const payload = exchange.memory(compressor.bytes());
+          part.form = Form::kEncoded;
+          part.payload = {payload, compressor.bytes()};
+          compressor.encode(gradient.values.slice(range.begin, range.size()), clock_,
+                            {payload, compressor.bytes()});
+        } else if (rows == 1 || range.size() == count) {
           part.payload = bytes_of(gradient.values.slice(range.begin, rows * range.size()));
         } else {
           const Buffer first = gradient.values.slice(range.begin, range.size());
@@ -262,9 +270,8 @@ void Client::run(const char* call, Exchange& exchange) {
   const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
   for (std::size_t shard = 0; shard < links_.size(); ++shard) {
     Message& message = exchange.messages[shard];
-    message.worker = message.verb == Verb::kFetch && !joined_
-                         ? kObserver
-                         : static_cast<std::uint32_t>(options_.worker);
+    const bool looks = message.verb == Verb::kFetch || message.verb == Verb::kHold;
+    message.worker = looks && !joined_ ? kObserver : static_cast<std::uint32_t>(options_.worker);
     message.life = life_;
     message.sequence = sequence_;
     message.clock = clock_;
@@ -382,6 +389,35 @@ std::int64_t Client::fetch(std::span<const Wanted> wanted) {
   for (const Message& answer : exchange.answers) {
     version = std::min(version, static_cast<std::int64_t>(answer.life));
   }
+  return version;
+}
+
+const Declaration& Client::observe() {
+  declaration_ = fetch_declaration(*links_.front(), options_.timeout);
+  return declaration_;
+}
+
+std::vector<Message> Client::hold_at(const std::string& place) {
+  Exchange exchange(shards(), Verb::kHold);
+  for (Message& message : exchange.messages) message.text = place;
+  run("fetch", exchange);
+  return std::move(exchange.answers);
+}
+
+void Client::hold() {
+  std::vector<Place> places;
+  for (const Message& answer : hold_at("")) places.push_back(parse_place(answer.text));
+  hold_at(to_json(meeting_place(places)));
+}
+
+void Client::go_on() {
+  hold_at("-");
+}
+
+std::int64_t Client::fetch_cut(std::span<const Wanted> wanted) {
+  hold();
+  const std::int64_t version = fetch(wanted);
+  go_on();
   return version;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/base/buffer.h"
+#include "trireme/kernels/compress.h"
 #include "trireme/server/declaration.h"
 #include "trireme/server/link.h"
 
@@ -23,6 +24,9 @@ struct Gradient {
   std::span<const std::uint64_t> keys;
   /// Zeros that stand for no gradient at all.
   bool empty = false;
+  /// Dense, one row: what makes it smaller on the way to each server, over that server's range
+  /// (range_of()); none: it travels as it is.
+  std::span<Compressor> compressors;
 };
 
 /// Values that are asked for: those of a whole dense table, or of the rows of `keys`. slot 0: the
@@ -73,6 +77,10 @@ class Client {
   /// The steps whose gradients this worker has pushed; in synchronous training the updates made.
   std::int64_t clock() const { return clock_; }
 
+  /// Takes what the servers hold as its model, without being one of the workers: for programs that
+  /// only fetch. Returns it.
+  const Declaration& observe();
+
   /// Declares the model, or finds that the servers hold the same one. A worker that comes late, or
   /// again, begins where the slowest of the others is.
   void join(const Declaration& declaration);
@@ -96,6 +104,15 @@ class Client {
   /// of the server which is furthest behind.
   std::int64_t fetch(std::span<const Wanted> wanted);
 
+  /// The same of one moment: of each push all servers have applied their part or none has. Workers
+  /// that push meanwhile are held up for a few round trips. Throws CommError where a worker was
+  /// lost between its pushes to two servers.
+  std::int64_t fetch_cut(std::span<const Wanted> wanted);
+  /// What fetch() and fetch_keys() see between the two is of one moment, if they come in time:
+  /// pushes wait at most five seconds after the last of them.
+  void hold();
+  void go_on();
+
   /// The keys of all rows that have been updated.
   std::vector<std::uint64_t> fetch_keys(std::string_view table);
 
@@ -117,6 +134,7 @@ class Client {
  private:
   struct Exchange;
 
+  std::vector<Message> hold_at(const std::string& place);
   std::uint32_t table_of(std::string_view name, const char* call) const;
   void add_gradients(std::span<const Gradient> gradients, Exchange& exchange) const;
   void add_wanted(std::span<const Wanted> wanted, bool brings, Exchange& exchange) const;

@@ -24,6 +24,8 @@ enum class Verb : std::uint8_t {
   kPing,      ///< is there and says so
   kAnswer,    ///< from a server: it is done; clock: how many updates it has made
   kRefusal,   ///< from a server: it is not; text: why
+  kHold,      ///< from a program that fetches a cut: the server stops where it is, goes on to the
+              ///< place in text, or goes on (server/cut.h)
 };
 
 /// The clock of a refusal: which error the worker throws.

@@ -222,6 +222,7 @@ void Server::push(Request request, Answers& answers) {
                         ? std::size_t{1}
                         : tree_of(consistency()).nodes_of(static_cast<int>(message.worker)).size();
   store_->check_gradients(message, static_cast<std::int64_t>(rows));
+  decode_gradients(request);
   check_wanted(message);
   check_memory();
   if (is_held(message)) {
@@ -238,6 +239,23 @@ void Server::push(Request request, Answers& answers) {
   ++worker.clock;
   answer_ready(answers);
   pull(std::move(request), answers);
+}
+
+// Before anything is applied: a payload that is none refuses the whole push.
+void Server::decode_gradients(Request& request) const {
+  struct Memory {
+    std::shared_ptr<const void> request;
+    std::vector<std::unique_ptr<std::byte[]>> gradients;
+  };
+  std::shared_ptr<Memory> memory;
+  for (Part& part : request.message.parts) {
+    if (part.form != Form::kEncoded) continue;
+    if (!memory) memory = std::make_shared<Memory>(Memory{request.memory, {}});
+    memory->gradients.push_back(store_->decoded(part));
+    part.form = Form::kGradient;
+    part.payload = {memory->gradients.back().get(), store_->decoded_bytes(part)};
+  }
+  if (memory) request.memory = memory;
 }
 
 void Server::push_together(Request request, Answers& answers) {
@@ -258,6 +276,7 @@ void Server::apply_complete_steps(Answers& answers) {
     if (still_here() < needed()) answer_together(answers);
     return;
   }
+  if (hold_ && version_ >= hold_->place.version) return;
   std::vector<const Message*> pushes;
   for (const auto& [worker, request] : together_) pushes.push_back(&request.message);
   const ReductionTree tree = consistency().backup_workers > 0
@@ -322,7 +341,8 @@ void Server::hold(Request request, Time now, Answers& answers) {
     throw CommError("fetch: another program fetches from these servers just now; try again");
   }
   if (message.text == "-") {
-    if (hold_) go_on(now, answers);
+    if (!hold_) throw CommError("fetch: it took too long, and the servers have gone on; try again");
+    go_on(now, answers);
   } else if (message.text.empty()) {
     // Again: what waits since the first time goes on waiting.
     if (!hold_) hold_.emplace();
@@ -351,7 +371,7 @@ void Server::hold(Request request, Time now, Answers& answers) {
 }
 
 void Server::answer_holder(Answers& answers) {
-  if (!hold_ || !hold_->asker || place() != hold_->place) return;
+  if (!hold_ || !hold_->asker || !is_reached(hold_->place, place())) return;
   const Request asker = std::move(*std::exchange(hold_->asker, std::nullopt));
   answers.answer(asker, {.verb = Verb::kAnswer,
                          .worker = asker.message.worker,

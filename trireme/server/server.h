@@ -100,6 +100,7 @@ class Server {
   void join(const Request& request, Answers& answers);
   void store_values(const Request& request, Answers& answers);
   void push(Request request, Answers& answers);
+  void decode_gradients(Request& request) const;
   void push_together(Request request, Answers& answers);
   void pull(Request request, Answers& answers);
   void fetch(const Request& request, Answers& answers);

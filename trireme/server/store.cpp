@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
+#include "trireme/kernels/compress.h"
 
 namespace trireme::server {
 
@@ -139,8 +140,33 @@ void Store::check_gradients(const Message& push, std::int64_t rows) const {
           table_of(part), mine.begin, mine.end, shard_, shards_, part.first,
           part.first + part.count));
     }
+    if (part.form == Form::kEncoded) {
+      if (rows == 1) continue;  // decoded() looks into it
+      throw UsageError(fmt::format(
+          "{}: is wanted as {} rows of a tree, which no codec carries; push averages, or values as "
+          "they are",
+          table_of(part), rows));
+    }
     check_payload(part, product(part.count, rows, size_of(declaration_.dense[part.table].dtype)));
   }
+}
+
+std::size_t Store::decoded_bytes(const Part& part) const {
+  return product(part.count, 1, size_of(declaration_.dense[part.table].dtype));
+}
+
+std::unique_ptr<std::byte[]> Store::decoded(const Part& part) const {
+  auto values = std::make_unique<std::byte[]>(decoded_bytes(part));
+  auto* const narrow = reinterpret_cast<float*>(values.get());
+  trireme::decode(part.payload, part.count, narrow);
+  if (declaration_.dense[part.table].dtype == DType::kF64) {
+    // From the back: each f64 takes the place of two f32.
+    for (std::int64_t i = part.count; i-- > 0;) {
+      const double wide = narrow[i];
+      std::memcpy(values.get() + static_cast<std::size_t>(i) * sizeof wide, &wide, sizeof wide);
+    }
+  }
+  return values;
 }
 
 void Store::check_wanted(const Part& part) const {

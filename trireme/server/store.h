@@ -31,6 +31,11 @@ class Store {
   /// Throws UsageError naming the table and what differs unless each gradient of the push fits, a
   /// dense one being `rows` rows.
   void check_gradients(const Message& push, std::int64_t rows) const;
+  /// An encoded gradient of a table as it would have come without a codec. Throws DataError if the
+  /// payload is none. For parts of a push that has been checked.
+  std::unique_ptr<std::byte[]> decoded(const Part& part) const;
+  std::size_t decoded_bytes(const Part& part) const;
+
   /// The same of parts that ask for values, and of those that bring them.
   void check_wanted(const Part& part) const;
   void check_values(const Part& part) const;

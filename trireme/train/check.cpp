@@ -109,12 +109,12 @@ void check_servers(const Config& config, int ranks) {
 void check_compression(const Config& config) {
   const Config::Communication& c = config.communication;
   if (c.compression == "none") return;
+  if (ranks_go_alone(config)) return;
   if (config.parallelism.strategy == "replicated" && !goes_through_servers(config)) return;
   throw UsageError(fmt::format(
       "communication.compression = \"{}\" needs parallelism.strategy = \"replicated\" and "
-      "communication.mode = \"synchronous\" or local steps, got \"{}\" and \"{}\": the others do "
-      "not "
-      "send gradients to each other",
+      "communication.mode = \"synchronous\", \"asynchronous\" or \"hybrid\", got \"{}\" and "
+      "\"{}\": the others do not send gradients to each other",
       c.compression, config.parallelism.strategy, c.mode));
 }
 
