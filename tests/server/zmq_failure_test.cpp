@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <functional>
 #include <memory>
@@ -150,7 +151,7 @@ TEST(WorkerKilled, WhileItPushesLeavesNoHalfOfIt) {
   });
   ZmqServers servers(1, false,
                      [](server::ZmqServer::Options& options) { options.gone_after = 1s; });
-  Proxy proxy(servers[0].endpoint(), [](int) {
+  auto proxy = std::make_unique<Proxy>(servers[0].endpoint(), [](int) {
     return Proxy::Plan{9'000'000, Proxy::Fate::kStalls};
   });
   const auto client = server::connect_servers(servers.options(0));
@@ -269,6 +270,72 @@ TEST(Worker, AsksAgainForAnAnswerThatDoesNotCome) {
   EXPECT_THAT(values, testing::Each(3.0F)) << "the mean, once";
   EXPECT_GT(servers[0].counts().requests, before + 3);
   late.join();
+}
+
+// Every push adds the same to each element of each server's part: a cut shows one number all over.
+TEST(Fetch, SeesOneMomentOfServersUnderLoad) {
+  for (const Mode mode : {Mode::kSynchronous, Mode::kBounded, Mode::kAsynchronous}) {
+    constexpr int kWorkers = 3;
+    constexpr std::int64_t kCount = 64 * 16;
+    Declaration model = declaration(kCount, mode, kWorkers);
+    model.consistency.staleness = 3;
+    ZmqServers servers(3, false);
+    std::atomic<int> seen = 0;
+    std::atomic<int> cuts = 0;
+    run_threads(kWorkers + 1, [&](int worker) {
+      std::vector<float> values(kCount);
+      const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+      const auto client = server::connect_servers(servers.options(worker));
+      if (worker < kWorkers) {
+        client->join(model);
+        if (worker == 0) client->store(wanted);
+        client->pull(wanted);
+        std::vector<float> gradient(kCount, -1.0F);
+        // All do the same number of steps: the last is agreed on by what has been seen.
+        for (int step = 0; step < 20'000 && (cuts < 30 || step % 100 != 0); ++step) {
+          client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
+                            wanted);
+        }
+        return;
+      }
+      for (int i = 0; i < 2000; ++i) {
+        try {
+          client->observe();
+          if (client->fetch(wanted) > 0) break;
+        } catch (const UsageError&) {  // nobody has been there yet
+        }
+        std::this_thread::sleep_for(5ms);
+      }
+      float last = 0;
+      for (cuts = 0; cuts < 30; ++cuts) {
+        const std::int64_t version = client->fetch_cut(wanted);
+        ASSERT_THAT(values, testing::Each(values[0]));
+        ASSERT_EQ(values[0], static_cast<float>(version));
+        ASSERT_GE(values[0], last);
+        seen += values[0] > last ? 1 : 0;
+        last = values[0];
+      }
+    });
+    EXPECT_GT(seen, 5) << "there was no load";
+  }
+}
+
+TEST(Fetch, LetsTheWorkersGoOnWhenItDies) {
+  ZmqServers servers(2, false);
+  const auto client = server::connect_servers(servers.options(0));
+  client->join(declaration(64, Mode::kAsynchronous, 1));
+  std::vector<float> values(64);
+  const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+  client->store(wanted);
+  {
+    const auto looker = server::connect_servers(servers.options(0));
+    looker->observe();
+    looker->hold();
+  }
+  std::vector<float> gradient(64, -1.0F);
+  client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
+                    wanted);
+  EXPECT_THAT(values, testing::Each(1.0F));
 }
 
 TEST(ServerKilled, IsNamedWithTheWayToGoOn) {
