@@ -448,6 +448,8 @@ std::vector<std::uint64_t> Client::fetch_keys(std::string_view name) {
 }
 
 void Client::save() {
+  // Each goes on as soon as it has written.
+  if (shards() > 1) hold();
   Exchange exchange(shards(), Verb::kSave);
   run("save", exchange);
 }

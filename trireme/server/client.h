@@ -116,7 +116,7 @@ class Client {
   /// The keys of all rows that have been updated.
   std::vector<std::uint64_t> fetch_keys(std::string_view table);
 
-  /// Every server writes its checkpoint.
+  /// Every server writes its checkpoint, all of one moment.
   void save();
 
   /// Returns once every other worker has left or is lost: what is fetched then is the end.

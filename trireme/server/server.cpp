@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <limits>
 #include <new>
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/server/checkpoint_files.h"
 
 namespace trireme::server {
 
@@ -112,7 +112,10 @@ void Server::handle(Request request, Time now, Answers& answers) {
       case Verb::kSettle:
         return settle(std::move(request), answers);
       case Verb::kSave:
-        return save(request, answers);
+        save(request, answers);
+        // What it was held for has been written, however long that took.
+        if (hold_ && hold_->life == message.life) go_on(now, answers);
+        return;
       case Verb::kLeave:
         return leave(request, answers);
       case Verb::kPing:
@@ -502,9 +505,7 @@ void Server::save(const Request& request, Answers& answers) {
   }
   if (!store_ || !store_->is_complete()) throw UsageError("save: there are no parameters yet");
   const std::string file =
-      (std::filesystem::path(options_.checkpoints) /
-       fmt::format("shard-{}-of-{}.safetensors", options_.shard, options_.shards))
-          .string();
+      checkpoint_file(options_.checkpoints, options_.shard, options_.shards).string();
   store_->save(file, version_);
   answers.answer(request, {.verb = Verb::kAnswer,
                            .worker = request.message.worker,
