@@ -226,11 +226,19 @@ TEST_F(HybridRun, StopsInStepAndGoesOnWithTheSameBits) {
   EXPECT_TRUE(model("cut") == model("whole"));
 }
 
-TEST_F(HybridRun, NamesTheRankThatDiverged) {
-  const Ended ended =
-      try_train("run", 3, kDiloco + Words{"optimizer.name=sgd", "optimizer.lr=1e9"});
+TEST_F(HybridRun, EndsWithTheErrorOfTheOneRankThatDiverged) {
+  // The last row is rank 2's, and its square is no f32.
+  std::string table = "x,y\n";
+  for (int row = 0; row < 59; ++row) table += fmt::format("{},{}\n", row % 7, row % 7);
+  write_file_atomically(folder_ / "table.csv", table + "1e30,1\n");
+  const Ended ended = run_program(
+      folder_.path(), Words{"train", "-n", "3", "data.format=csv", "data.path=table.csv",
+                            "data.target=y", "data.sampler=block", "training.global_batch=12",
+                            "training.steps=100", "communication.mode=hybrid",
+                            "communication.local_steps=50", "communication.timeout=20"});
   EXPECT_EQ(ended.exit_code, 5) << ended.err;
-  EXPECT_THAT(ended.err, HasSubstr("training diverged: the loss of step"));
+  EXPECT_THAT(ended.err, HasSubstr("training diverged: the loss of step 5 is inf"));
+  EXPECT_THAT(ended.err, HasSubstr("the first parameter with a bad gradient is"));
 }
 
 TEST_F(HybridRun, RefusesWhatCannotBe) {
