@@ -12,5 +12,7 @@ void add_init(CLI::App& app, int& exit_code);
 void add_keys(CLI::App& app, int& exit_code);
 void add_doctor(CLI::App& app, int& exit_code);
 void add_bench(CLI::App& app, int& exit_code);
+void add_serve(CLI::App& app, int& exit_code);
+void add_fetch(CLI::App& app, int& exit_code);
 
 }  // namespace trireme::cli

@@ -56,6 +56,8 @@ int main(int argc, char** argv) {
   trireme::cli::add_keys(app, exit_code);
   trireme::cli::add_doctor(app, exit_code);
   trireme::cli::add_bench(app, exit_code);
+  trireme::cli::add_serve(app, exit_code);
+  trireme::cli::add_fetch(app, exit_code);
   if (argc == 1) {
     std::cerr << app.help();
     return static_cast<int>(trireme::ExitCode::kUsage);

@@ -39,8 +39,12 @@ void stop_on_signals() {
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
 }
 
-bool Progress::stop_requested() {
+bool is_asked_to_stop() {
   return stop_signal != 0;
+}
+
+bool Progress::stop_requested() {
+  return is_asked_to_stop();
 }
 
 void Progress::on_start(const RunDescription& run) {

@@ -43,5 +43,7 @@ class Progress : public Observer {
 
 /// From now on SIGINT, SIGTERM and SIGUSR1 ask every Progress of this process to stop.
 void stop_on_signals();
+/// Whether one of them has come.
+bool is_asked_to_stop();
 
 }  // namespace trireme::cli
