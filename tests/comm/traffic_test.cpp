@@ -71,8 +71,9 @@ TEST_P(TrafficOf, AnAllReduceIsWhatTheDocumentsSay) {
         moved_by(world, [&] { world.all_reduce(buffer_of(std::span(x))).wait(); });
     const cost::CollectiveCall call{.kind = cost::Collective::kAllReduce, .count = kCount};
     const cost::Traffic expected = cost::over_messages(call, ranks, world.rank());
-    // Slices are cut at lines of memory, and frames count where there are any.
-    const std::int64_t tolerance = 64 * ranks + (shares_all() ? 0 : expected.announced_bytes);
+    // Slices are cut at lines of memory, and frames count where there are any: those of the
+    // barriers too, which may come early or late.
+    const std::int64_t tolerance = 64 * ranks + (shares_all() ? 0 : 3 * expected.announced_bytes);
     EXPECT_NEAR(moved.sent, expected.bytes_sent, tolerance);
     EXPECT_NEAR(moved.received, expected.bytes_received, tolerance);
     world.barrier();
