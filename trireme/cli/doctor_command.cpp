@@ -10,6 +10,7 @@
 #include "trireme/cli/terminal.h"
 #include "trireme/launch/blas.h"
 #include "trireme/launch/machine.h"
+#include "trireme/server/zmq/library.h"
 #include "trireme/world/connect.h"
 
 namespace trireme::cli {
@@ -50,6 +51,7 @@ void print_text(const Machine& machine, const Blas& blas) {
   row("libtorch", TORCH_VERSION);
   row("BLAS", fmt::format("{} ({})", name_of(blas.kind), fmt::join(blas.paths, ", ")));
   row("backends", fmt::format("{}", fmt::join(backends(machine), ", ")));
+  row("servers", server::zmq_library());
   if (!blas.advice().empty()) row("warning", blas.advice());
   if (!machine.memfd_works) {
     row("warning", "memfd_create does not work here: ranks cannot share memory");
@@ -74,7 +76,8 @@ void print_json(const Machine& machine, const Blas& blas) {
       {"transparent_huge_pages", machine.transparent_huge_pages},
       {"libtorch", TORCH_VERSION},
       {"blas", {{"kind", name_of(blas.kind)}, {"paths", blas.paths}, {"advice", blas.advice()}}},
-      {"backends", backends(machine)}};
+      {"backends", backends(machine)},
+      {"servers", server::zmq_library()}};
   std::cout << json.dump(2) << '\n';
 }
 
