@@ -8,6 +8,7 @@
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/through_server.h"
 #include "trireme/server/embedded/embedded.h"
+#include "trireme/server/zmq/connect_servers.h"
 #include "trireme/train/train.h"
 
 namespace trireme {
@@ -62,6 +63,13 @@ std::unique_ptr<server::Client> client_of(const Config::Communication& communica
                                           Communicator& world) {
   const auto timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
+  if (!communication.servers.empty()) {
+    return server::connect_servers({.addresses = communication.servers,
+                                    .worker = world.rank(),
+                                    .timeout = timeout,
+                                    .secret_key = communication.secret_key,
+                                    .server_keys = communication.server_keys});
+  }
   return server::embedded(
       world, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
 }

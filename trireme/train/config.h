@@ -105,6 +105,9 @@ struct Config {
     std::int64_t staleness = 3;
     std::int64_t backup_workers = 1;
     std::int64_t server_shards = 1;
+    std::vector<std::string> servers;
+    std::string secret_key;
+    std::vector<std::string> server_keys;
     std::int64_t local_steps = 16;
     std::int64_t group_size = 1;
     double outer_lr = 0.7;

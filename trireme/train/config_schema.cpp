@@ -242,8 +242,15 @@ void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
   add("backup_workers", &c.backup_workers,
       "backup_workers: how many ranks of a step are not waited for", positive_up_to(kMaxGroupSize));
   add("server_shards", &c.server_shards,
-      "parameter servers that rank 0 runs where parameters go through servers",
+      "parameter servers that rank 0 runs where parameters go through servers and none are named",
       positive_up_to(kMaxServerShards));
+  add("servers", &c.servers,
+      "addresses of all servers that `trireme serve` runs, in the order of their shards",
+      anything());
+  add("secret_key", &c.secret_key, "file NAME.secret by which the servers know this worker",
+      anything());
+  add("server_keys", &c.server_keys,
+      "files NAME.key by which the servers are known: one each, or one for all", anything());
   add("local_steps", &c.local_steps, "hybrid: steps that ranks take alone",
       positive_up_to(kMaxLocalSteps));
   add("group_size", &c.group_size,
