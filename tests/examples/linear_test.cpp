@@ -67,6 +67,17 @@ TEST_F(LinearExamples, DiabetesReachesThemInF32) {
   expect_least_squares("diabetes", diabetes(), true, 1e-4);
 }
 
+// Whoever comes first: the last steps, which are small, take out what the order has put in.
+TEST_F(LinearExamples, RanksThatDoNotWaitReachTheLeastSquaresWeights) {
+  const LinearModel wanted = least_squares(generated_samples(4000, 20, 0.1, 1));
+  for (const int ranks : {1, 2, 3, 4}) {
+    folder_.train("linear-regression-asynchronous", ranks, {"--overwrite"});
+    EXPECT_THAT(distance(trained_model(folder_ / "runs/linear-regression-asynchronous"), wanted),
+                Le(1e-3))
+        << ranks << " ranks";
+  }
+}
+
 class SamplerOfFourRanks : public testing::TestWithParam<std::string> {
  protected:
   std::vector<std::string> with_sampler(std::vector<std::string> overrides) const {
