@@ -43,7 +43,7 @@ Wire wire_of(const Message& message, std::mt19937& random) {
 
 Message drawn(std::mt19937& random, std::vector<std::string>& payloads) {
   const auto any = [&] { return static_cast<std::int64_t>(random()) << 20; };
-  Message message{.verb = static_cast<Verb>(1 + random() % 11),
+  Message message{.verb = static_cast<Verb>(1 + random() % 12),
                   .worker = static_cast<std::uint32_t>(random()),
                   .life = static_cast<std::uint64_t>(any()),
                   .sequence = static_cast<std::uint64_t>(any()),

@@ -209,7 +209,8 @@ void Server::push(Request request, Answers& answers) {
     // Sent again: if it waits still, its answer goes to where it came from now.
     if (const auto waits = together_.find(message.worker);
         waits != together_.end() && waits->second.message.sequence == message.sequence) {
-      waits->second = std::move(request);
+      // What came first has been checked and counts.
+      waits->second.from = request.from;
       return;
     }
     return pull(std::move(request), answers);
@@ -313,6 +314,12 @@ void Server::pull(Request request, Answers& answers) {
 
 // One at a time: what a worker asks for anew is what it gave up waiting for.
 void Server::wait(Request request, Answers& answers) {
+  const bool is_overtaken = std::ranges::any_of(waiting_, [&](const Request& r) {
+    return r.message.worker == request.message.worker && r.message.life == request.message.life &&
+           r.message.sequence > request.message.sequence;
+  });
+  if (is_overtaken) throw CommError("message: came after a later one of the same worker");
+  // One at a time: what a worker asks for anew is what it gave up waiting for.
   std::erase_if(waiting_,
                 [&](const Request& r) { return r.message.worker == request.message.worker; });
   waiting_.push_back(std::move(request));
@@ -348,7 +355,7 @@ void Server::hold(Request request, Time now, Answers& answers) {
     go_on(now, answers);
   } else if (message.text.empty()) {
     // Again: what waits since the first time goes on waiting.
-    if (!hold_) hold_.emplace();
+    if (!hold_) hold_ = Hold{};
     hold_->life = message.life;
     hold_->place = place();
     hold_->until = now + kLongestHold;
@@ -494,7 +501,9 @@ void Server::fetch(const Request& request, Answers& answers) {
 }
 
 void Server::settle(Request request, Answers& answers) {
-  worker_of(request.message).is_done = true;
+  Worker& worker = worker_of(request.message);
+  check_wanted(request.message);
+  worker.is_done = true;
   if (is_synchronous()) apply_complete_steps(answers);
   wait(std::move(request), answers);
 }

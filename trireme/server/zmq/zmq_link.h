@@ -84,7 +84,6 @@ class ZmqLink final : public Link {
   std::vector<std::span<const std::byte>> payloads_;
   std::vector<std::span<std::byte>> wanted_;
   std::uint64_t sequence_ = 0;
-  std::uint64_t pings_ = 0;
   bool is_under_way_ = false;
   int broken_ = 0;  // times that its connection broke before anything came back
   Time next_retry_;
