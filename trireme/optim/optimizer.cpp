@@ -64,7 +64,7 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
     require_f32_or_f64(name_, shard);
     bytes += padded_bytes(shard) * state_arrays_.size();
   }
-  memory_ = StateMemory(bytes);
+  memory_ = ZeroedMemory(bytes);
   std::byte* at = memory_.data();
   for (const Shard& shard : shards_) {
     ShardState& state = states_.emplace_back();

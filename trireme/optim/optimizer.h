@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "trireme/base/zeroed_memory.h"
 #include "trireme/kernels/optimizers.h"
 #include "trireme/optim/shard.h"
-#include "trireme/optim/state_memory.h"
 
 namespace trireme {
 
@@ -89,7 +89,7 @@ class Optimizer {
   double gradient_scale_ = 1;
   double gradient_clip_value_ = 0;
   std::vector<StateArray> state_arrays_;
-  StateMemory memory_;
+  ZeroedMemory memory_;
   std::vector<ShardState> states_;
 };
 

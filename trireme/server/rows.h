@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "trireme/base/zeroed_memory.h"
 #include "trireme/optim/optimizer.h"
-#include "trireme/optim/state_memory.h"
 #include "trireme/server/declaration.h"
 
 namespace trireme::server {
@@ -79,7 +79,7 @@ class Rows {
   std::unique_ptr<Optimizer> optimizer_;
   int slots_;
   std::int64_t rows_per_block_;
-  std::vector<StateMemory> blocks_;
+  std::vector<ZeroedMemory> blocks_;
   std::vector<std::uint64_t> keys_;  // of each row
   std::vector<Note> notes_;          // of each row
   std::vector<std::uint64_t> index_keys_;

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/zeroed_memory.h"
 #include "trireme/formats/safetensors.h"
 #include "trireme/kernels/reduction_tree.h"
 #include "trireme/optim/optimizer.h"
-#include "trireme/optim/state_memory.h"
 #include "trireme/server/declaration.h"
 #include "trireme/server/message.h"
 #include "trireme/server/rows.h"
@@ -99,7 +99,7 @@ class Store {
   Declaration declaration_;
   int shard_;
   int shards_;
-  std::vector<StateMemory> values_;
+  std::vector<ZeroedMemory> values_;
   std::vector<Shard> ranges_;  // the optimizer's
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Dense> dense_;

@@ -1,4 +1,4 @@
-#include "trireme/optim/state_memory.h"
+#include "trireme/base/zeroed_memory.h"
 
 #include <sys/mman.h>
 
@@ -40,7 +40,7 @@ std::byte* map(std::size_t bytes) {
 
 }  // namespace
 
-StateMemory::StateMemory(std::size_t bytes)
+ZeroedMemory::ZeroedMemory(std::size_t bytes)
     : bytes_(round_up(bytes, is_mapped(bytes) ? kHugePage : kCacheLine)) {
   if (bytes_ == 0) return;
   if (is_mapped(bytes_)) {
@@ -52,16 +52,16 @@ StateMemory::StateMemory(std::size_t bytes)
   std::memset(data_, 0, bytes_);
 }
 
-StateMemory::StateMemory(StateMemory&& other) noexcept
+ZeroedMemory::ZeroedMemory(ZeroedMemory&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
 
-StateMemory& StateMemory::operator=(StateMemory&& other) noexcept {
+ZeroedMemory& ZeroedMemory::operator=(ZeroedMemory&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
 
-StateMemory::~StateMemory() {
+ZeroedMemory::~ZeroedMemory() {
   if (is_mapped(bytes_)) {
     ::munmap(data_, bytes_);
   } else {

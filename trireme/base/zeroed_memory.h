@@ -6,13 +6,13 @@ namespace trireme {
 
 /// Zeroed memory, 64-byte aligned; in huge pages, where the system grants them, if it is large.
 /// What is never touched costs nothing then. Move-only.
-class StateMemory {
+class ZeroedMemory {
  public:
-  StateMemory() = default;
-  explicit StateMemory(std::size_t bytes);
-  StateMemory(StateMemory&& other) noexcept;
-  StateMemory& operator=(StateMemory&& other) noexcept;
-  ~StateMemory();
+  ZeroedMemory() = default;
+  explicit ZeroedMemory(std::size_t bytes);
+  ZeroedMemory(ZeroedMemory&& other) noexcept;
+  ZeroedMemory& operator=(ZeroedMemory&& other) noexcept;
+  ~ZeroedMemory();
 
   std::byte* data() const { return data_; }
 
