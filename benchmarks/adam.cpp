@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "trireme/optim/adam.h"
-#include "trireme/optim/state_memory.h"
+#include "trireme/base/zeroed_memory.h"
 
 namespace {
 
@@ -50,7 +50,7 @@ class Array {
   float* data() const { return reinterpret_cast<float*>(memory_.data()); }
 
  private:
-  trireme::StateMemory memory_;
+  trireme::ZeroedMemory memory_;
 };
 
 void print_row(const char* name, double seconds, double bound, std::int64_t count) {
