@@ -470,12 +470,9 @@ std::byte* Client::allocate(std::size_t bytes) {
   return links_.front()->allocate(bytes);
 }
 
-LinkTraffic Client::traffic() const {
-  LinkTraffic all;
-  for (const auto& link : links_) {
-    all.sent += link->traffic().sent;
-    all.received += link->traffic().received;
-  }
+Traffic Client::traffic() const {
+  Traffic all;
+  for (const auto& link : links_) all += link->traffic();
   return all;
 }
 

@@ -129,7 +129,7 @@ class Client {
   /// null if there is none (left) of that kind: use your own then. Lives as long as the client.
   std::byte* allocate(std::size_t bytes);
 
-  LinkTraffic traffic() const;
+  Traffic traffic() const;
 
  private:
   struct Exchange;

@@ -6,15 +6,10 @@
 #include <span>
 #include <string>
 
+#include "trireme/comm/traffic.h"
 #include "trireme/server/message.h"
 
 namespace trireme::server {
-
-/// Bytes that crossed between a worker and the servers, heads included.
-struct LinkTraffic {
-  std::int64_t sent = 0;
-  std::int64_t received = 0;
-};
 
 /// A worker's way to one server: what a transport implements. One request at a time; one thread.
 class Link {
@@ -39,7 +34,8 @@ class Link {
   /// or null if the transport has none such (left). Lives as long as the link.
   virtual std::byte* allocate(std::size_t bytes) = 0;
 
-  virtual LinkTraffic traffic() const = 0;
+  /// Heads included.
+  virtual Traffic traffic() const = 0;
 
   /// For messages: "server 0 of 2 at tcp://10.0.0.1:7000".
   virtual std::string name() const = 0;

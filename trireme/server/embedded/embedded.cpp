@@ -127,7 +127,7 @@ class DeskLink final : public Link {
 
   std::string ask_what_is_awaited() override { return ""; }
   std::byte* allocate(std::size_t bytes) override { return station_.allocate(bytes); }
-  LinkTraffic traffic() const override { return traffic_; }
+  Traffic traffic() const override { return traffic_; }
   std::string name() const override {
     return fmt::format("server {} of {}, in rank 0", shard_, station_.shards());
   }
@@ -188,7 +188,7 @@ class DeskLink final : public Link {
   std::size_t stage_used_ = 0;
   std::vector<Copy> copies_;
   std::vector<std::span<std::byte>> out_;
-  LinkTraffic traffic_;
+  Traffic traffic_;
 };
 
 }  // namespace

@@ -333,7 +333,7 @@ std::string ZmqLink::ask_what_is_awaited() {
   return awaited_;
 }
 
-LinkTraffic ZmqLink::traffic() const {
+Traffic ZmqLink::traffic() const {
   const std::lock_guard lock(mutex_);
   return traffic_;
 }

@@ -42,7 +42,7 @@ class ZmqLink final : public Link {
   Message answer(Deadline deadline) override;
   std::string ask_what_is_awaited() override;
   std::byte* allocate(std::size_t) override { return nullptr; }
-  LinkTraffic traffic() const override;
+  Traffic traffic() const override;
   std::string name() const override { return options_.name; }
 
  private:
@@ -93,7 +93,7 @@ class ZmqLink final : public Link {
   std::string awaited_;  // what the server last said that it waits for
   std::optional<Arrived> arrived_;
 
-  LinkTraffic traffic_;
+  Traffic traffic_;
   bool stop_ = false;
   std::condition_variable_any stopped_;
   std::thread heart_;
