@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lays data sets that Debian packages carry into .cache/data/NAME, as the package has them:
 #
-#   scripts/fetch-data.sh fashion-mnist|randhie|diabetes|digits|breast-cancer ...
+#   scripts/fetch-data.sh fashion-mnist|randhie|diabetes|digits|breast-cancer|insteval ...
 #
 # Needs no root and installs nothing. Every file is held against the SHA-256 below; a file that is
 # there and right is left alone.
@@ -13,6 +13,7 @@ package_of() {
     fashion-mnist) echo dataset-fashion-mnist ;;
     randhie) echo python3-statsmodels ;;
     diabetes | digits | breast-cancer) echo python3-sklearn ;;
+    insteval) echo r-cran-lme4 ;;
     *) return 1 ;;
   esac
 }
@@ -40,6 +41,9 @@ digits.csv.gz 46abec6b12486ad9e51943373abcf22bbea1b5a51a1619b361570d8893f1464a $
 END
     breast-cancer) cat <<END ;;
 breast_cancer.csv fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed $python/sklearn/datasets/data
+END
+    insteval) cat <<END ;;
+Rdata.rdb 38cfe23eb8db59a0e3e43f892368827687b0a3394ec850d1a453bee60f060afd usr/lib/R/site-library/lme4/data
 END
   esac
 }
@@ -110,8 +114,8 @@ name_breast_cancer() {
 fetch() {
   local package
   if ! package=$(package_of "$1"); then
-    echo "$0: no data set '$1'; there are fashion-mnist, randhie, diabetes, digits" \
-      "and breast-cancer" >&2
+    echo "$0: no data set '$1'; there are fashion-mnist, randhie, diabetes, digits," \
+      "breast-cancer and insteval" >&2
     return 2
   fi
   if ! all_right "$1" && ! lay_from "$1" ""; then
