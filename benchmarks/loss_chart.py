@@ -1,4 +1,4 @@
-"""Loss against steps, seconds and bytes: one SVG of three panels that share the axis of the loss."""
+"""Loss against steps, seconds and bytes: an SVG of three panels with one axis of the loss."""
 
 import math
 from html import escape
