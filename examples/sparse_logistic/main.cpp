@@ -7,8 +7,8 @@
 //
 // The data is generated, and every example is predicted before it is learned: the loss printed is
 // that of examples never seen before, beside those of the base rate and of the model that the
-// labels were drawn from. Comes out: 0.567 between 0.690 and 0.467 after 400,000 examples; 2.9 million
-// rows, a tenth of them with a weight that is not zero.
+// labels were drawn from. Comes out: 0.567 between 0.690 and 0.467 after 400,000 examples; 2.9
+// million rows, a tenth of them with a weight that is not zero.
 #include <sys/resource.h>
 
 #include <algorithm>
