@@ -44,7 +44,8 @@ std::vector<Mode> modes() {
 
 class EachMode : public testing::TestWithParam<Mode> {};
 
-// One class in ten: guessing recognises 10 %.
+// Guessing one class of ten recognises 10 % and has a loss of 2.3. Losses by step would not do: a
+// rank that is dropped as a backup may come to its first line late.
 TEST_P(EachMode, TellsClothesApart) {
   for (const int ranks : {2, 3}) {
     const ExampleFolder folder;
@@ -54,9 +55,8 @@ TEST_P(EachMode, TellsClothesApart) {
     overrides.insert(overrides.end(), GetParam().overrides.begin(), GetParam().overrides.end());
     folder.train("fashion-mnist", ranks, overrides);
     const std::filesystem::path run = folder / "runs/fashion-mnist";
-    EXPECT_THAT(metric(run, "/evaluation/accuracy").back(), Ge(0.55)) << ranks << " ranks";
-    const std::vector<double> losses = metric(run, "/loss");
-    EXPECT_LT(losses.back(), 0.8 * losses.front()) << ranks << " ranks";
+    EXPECT_THAT(metric(run, "/evaluation/accuracy").back(), Ge(0.5)) << ranks << " ranks";
+    EXPECT_LT(metric(run, "/loss").back(), 1.6) << ranks << " ranks";
     for (const char* bytes : {"/bytes_sent", "/bytes_received"}) {
       EXPECT_THAT(metric(run, bytes).back(), Gt(0)) << bytes;
     }
