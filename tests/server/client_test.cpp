@@ -253,6 +253,21 @@ TEST_P(Clients, PushThroughACodec) {
   });
 }
 
+TEST_P(Clients, AskNothingMoreOnceTheyHaveLeft) {
+  run([](server::Client& client, Communicator&) {
+    const Declaration model = declaration(Mode::kAsynchronous);
+    client.join(model);
+    Model mine(model);
+    if (client.worker() == 0) client.store(mine.wanted());
+    client.pull(mine.wanted());
+    client.leave();
+    EXPECT_THAT(message_of<UsageError>([&] { client.fetch(mine.wanted()); }),
+                testing::HasSubstr("fetch: worker"));
+    EXPECT_THAT(message_of<UsageError>([&] { client.settle(); }),
+                testing::HasSubstr("has left the servers"));
+  });
+}
+
 TEST_P(Clients, HearWhatIsWrongAndGoOn) {
   run([](server::Client& client, Communicator&) {
     const Declaration model = declaration(Mode::kAsynchronous);

@@ -266,6 +266,9 @@ void Client::add_wanted(std::span<const Wanted> wanted, bool brings, Exchange& e
 }
 
 void Client::run(const char* call, Exchange& exchange) {
+  if (has_left_) {
+    throw UsageError(fmt::format("{}: worker {} has left the servers", call, options_.worker));
+  }
   ++sequence_;
   const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
   for (std::size_t shard = 0; shard < links_.size(); ++shard) {
@@ -464,6 +467,7 @@ void Client::leave() {
   joined_ = false;
   Exchange exchange(shards(), Verb::kLeave);
   run("leave", exchange);
+  has_left_ = true;
 }
 
 std::byte* Client::allocate(std::size_t bytes) {

@@ -148,6 +148,7 @@ class Client {
   std::uint64_t sequence_ = 0;
   std::int64_t clock_ = 0;
   bool joined_ = false;
+  bool has_left_ = false;
   bool have_values_ = false;
 };
 
