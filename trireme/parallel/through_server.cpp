@@ -59,7 +59,8 @@ class ThroughServer final : public Strategy {
     move_parameters();
     client_->join(declaration_);
     if (world_.rank() == 0 && !client_->servers_have_values()) client_->store(wanted_);
-    world_.barrier();  // from here on clocks are counted
+    done_ = client_->clock();
+    world_.barrier();  // from here on clocks move
     return shards_;
   }
 
@@ -93,11 +94,11 @@ class ThroughServer final : public Strategy {
   }
 
   void update(Optimizer& optimizer) override {
-    const std::int64_t before = client_->clock();
     client_->push_pull(gradients_, {.lr = optimizer.lr(), .scale = optimizer.gradient_scale()},
                        wanted_);
     // A push that came too late for any step moves no clock.
-    missed_ = std::max<std::int64_t>(0, client_->clock() - before - 1);
+    missed_ = std::max<std::int64_t>(0, client_->clock() - done_ - 1);
+    done_ += 1 + missed_;
   }
 
   void publish_parameters() override {
@@ -253,7 +254,8 @@ class ThroughServer final : public Strategy {
   bool has_pulled_ = false;
   bool asked_ = false;
   bool has_ended_ = false;
-  std::int64_t missed_ = 0;
+  std::int64_t done_ = 0;    // steps, those that were missed included
+  std::int64_t missed_ = 0;  // in the last update()
 };
 
 }  // namespace
