@@ -12,8 +12,8 @@
 #include <span>
 #include <vector>
 
-#include "trireme/optim/adam.h"
 #include "trireme/base/zeroed_memory.h"
+#include "trireme/optim/adam.h"
 
 namespace {
 
