@@ -39,7 +39,7 @@ void call_everything(Communicator& world, std::int64_t count) {
   const int right = (world.rank() + 1) % world.size();
   const int left = (world.rank() + last) % world.size();
   Work sending = world.send(one, right);
-  world.recv(one.slice(0, count), left).wait();
+  world.recv(many.slice(0, count), left).wait();
   sending.wait();
   world.barrier();
 }
