@@ -1,6 +1,7 @@
 #include "trireme/kernels/compress/linear.h"
 
 #include <cstddef>
+#include <cstring>
 
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
@@ -16,20 +17,22 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr std::size_t kPartialSums = 16;
 
-template <class D>
-std::size_t add_scaled_from(D d, float* sum, const float* values, float factor, std::size_t count,
-                            std::size_t i) {
+// The values lie at any address.
+void add_scaled_all(float* sum, const char* values, float factor, std::size_t count) {
+  const hn::ScalableTag<float> d;
   const auto scale = hn::Set(d, factor);
+  std::size_t i = 0;
   for (; i + hn::Lanes(d) <= count; i += hn::Lanes(d)) {
-    const auto term = hn::Mul(hn::LoadU(d, values + i), scale);
+    HWY_ALIGN float aligned[hn::MaxLanes(d)];
+    std::memcpy(aligned, values + i * sizeof(float), hn::Lanes(d) * sizeof(float));
+    const auto term = hn::Mul(hn::Load(d, aligned), scale);
     hn::StoreU(hn::Add(hn::LoadU(d, sum + i), term), d, sum + i);
   }
-  return i;
-}
-
-void add_scaled_all(float* sum, const float* values, float factor, std::size_t count) {
-  const std::size_t done = add_scaled_from(hn::ScalableTag<float>(), sum, values, factor, count, 0);
-  add_scaled_from(hn::CappedTag<float, 1>(), sum, values, factor, count, done);
+  for (; i < count; ++i) {
+    float value;
+    std::memcpy(&value, values + i * sizeof(float), sizeof value);
+    sum[i] += value * factor;
+  }
 }
 
 float dot_all(const float* x, const float* y, std::size_t count) {
@@ -72,7 +75,7 @@ namespace compress {
 
 void add_scaled(float* sum, const void* values, float factor, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(add_scaled_all)
-  (sum, static_cast<const float*>(values), factor, static_cast<std::size_t>(count));
+  (sum, static_cast<const char*>(values), factor, static_cast<std::size_t>(count));
 }
 
 float dot(const float* x, const float* y, std::int64_t count) {
