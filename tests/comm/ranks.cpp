@@ -126,7 +126,7 @@ std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm
       if (processes[rank] != process) continue;
       ends[rank].status = status;
       // Errors have left of their own accord; being marked as well does not change that.
-      if (WIFSIGNALED(status)) world.mark_lost(rank, reason_of(status));
+      if (status != 0) world.mark_lost(rank, reason_of(status));
       ends[rank].error = read_all(reports[rank]);
       close(reports[rank]);
     }

@@ -243,7 +243,7 @@ void Client::add_wanted(std::span<const Wanted> wanted, bool brings, Exchange& e
       const std::size_t key_bytes = count * sizeof(std::uint64_t);
       std::byte* const memory =
           exchange.memory(key_bytes + (brings || shards() > 1 ? count * row_bytes : 0));
-      std::memcpy(memory, keys_of[shard].data(), key_bytes);
+      if (count > 0) std::memcpy(memory, keys_of[shard].data(), key_bytes);
       Part part{.table = table,
                 .form = brings ? Form::kRowValues : Form::kKeys,
                 .slot = one.slot,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <thread>
 
@@ -29,6 +30,7 @@ class Host {
       servers_ = std::make_unique<EmbeddedServers>(station_);
     } else if (const pid_t first = station_.front(0).process.load(); first != ::getpid()) {
       first_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, first, 0)));
+      first_came_and_went_ = !first_.is_open() && errno == ESRCH;
     }
   }
 
@@ -52,7 +54,7 @@ class Host {
 
  private:
   bool first_has_ended() const {
-    if (!first_.is_open()) return false;
+    if (!first_.is_open()) return first_came_and_went_;
     pollfd polled{first_.fd(), POLLIN, 0};
     return ::poll(&polled, 1, 0) > 0;
   }
@@ -60,6 +62,7 @@ class Host {
   Station station_;
   int worker_;
   FileDescriptor first_;  // the process of rank 0
+  bool first_came_and_went_ = false;
   std::unique_ptr<EmbeddedServers> servers_;
 };
 
@@ -89,8 +92,7 @@ class DeskLink final : public Link {
           places.size()));
     }
     std::memcpy(desk.paper, head.data(), head.size());
-    std::memcpy(desk.paper + padded(head.size()), places.data(),
-                places.size() * sizeof(Desk::Place));
+    std::ranges::copy(std::as_bytes(std::span(places)), desk.paper + padded(head.size()));
     desk.head_bytes = head.size();
     desk.payloads = payloads;
     desk.wanted = wanted.size();
@@ -110,8 +112,9 @@ class DeskLink final : public Link {
       if (std::chrono::steady_clock::now() >= deadline) throw TimedOut{};
     }
     std::vector<Desk::Place> places(desk.answers);
-    std::memcpy(places.data(), desk.paper + padded(desk.answer_bytes),
-                places.size() * sizeof(Desk::Place));
+    std::ranges::copy(
+        std::span(desk.paper + padded(desk.answer_bytes), places.size() * sizeof(Desk::Place)),
+        std::as_writable_bytes(std::span(places)).begin());
     std::vector<std::span<const std::byte>> bodies;
     for (const Desk::Place& place : places) {
       if (place.bytes == 0) continue;
@@ -119,7 +122,7 @@ class DeskLink final : public Link {
     }
     Message message = decode({desk.paper, desk.answer_bytes}, bodies);
     for (const Copy& copy : copies_) {
-      std::memcpy(copy.to.data(), copy.from, copy.to.size());
+      std::copy_n(copy.from, copy.to.size(), copy.to.data());
     }
     traffic_.received += static_cast<std::int64_t>(desk.answer_bytes + message.payload_bytes());
     return message;

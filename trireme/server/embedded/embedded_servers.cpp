@@ -118,8 +118,9 @@ class DeskServer final : public Answers {
     if (!is_asking(worker)) return;
     client.asked = desk.asked.load();
     std::vector<Desk::Place> places(desk.payloads + desk.wanted);
-    std::memcpy(places.data(), desk.paper + padded(desk.head_bytes),
-                places.size() * sizeof(Desk::Place));
+    std::ranges::copy(
+        std::span(desk.paper + padded(desk.head_bytes), places.size() * sizeof(Desk::Place)),
+        std::as_writable_bytes(std::span(places)).begin());
     std::vector<std::span<const std::byte>> bodies;
     for (std::size_t i = 0; i < desk.payloads; ++i) {
       bodies.emplace_back(station_.part(worker) + places[i].offset, places[i].bytes);
