@@ -9,6 +9,8 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
+#include <optional>
 #include <random>
 
 namespace trireme::test {
@@ -37,6 +39,47 @@ struct Schedule {
   unsigned seed = 0;
   bool deaths = false;
   bool holds = false;
+  bool backup = false;  // a copy follows, and takes over in the middle
+};
+
+/// A server's journal on its way to the copy.
+class Copy final : public server::Journal {
+ public:
+  void append(const Message& entry) override {
+    Entry& last = entries_.emplace_back();
+    last.message = entry;
+    for (Part& part : last.message.parts) {
+      last.payloads.emplace_back(part.payload.begin(), part.payload.end());
+      part.payload = last.payloads.back();
+    }
+    ++appended_;
+  }
+
+  void deliver_one(Answers& answers) {
+    if (entries_.empty()) return;
+    auto entry = std::make_shared<Entry>(std::move(entries_.front()));
+    entries_.pop_front();
+    const Message message = entry->message;
+    server_->follow({.message = message, .memory = entry}, answers);
+    ++delivered_;
+  }
+
+  std::uint64_t appended() const { return appended_; }
+  std::uint64_t delivered() const { return delivered_; }
+  bool has_all() const { return entries_.empty(); }
+  Server& server() { return *server_; }
+  std::unique_ptr<Server> take_over() { return std::move(server_); }
+
+ private:
+  struct Entry {
+    Message message;
+    std::deque<std::vector<std::byte>> payloads;
+  };
+
+  std::unique_ptr<Server> server_ = std::make_unique<Server>(Server::Options{});
+  std::deque<Entry> entries_;
+  std::uint64_t appended_ = 0;
+  std::uint64_t delivered_ = 0;
 };
 
 /// Worker r adds 1 to its own elements with each push, so that what is read says how many pushes of
@@ -46,8 +89,9 @@ class Simulation final : public Answers {
   explicit Simulation(const Schedule& schedule)
       : schedule_(schedule),
         random_(schedule.seed),
-        server_(Server::Options{}),
+        server_(std::make_unique<Server>(Server::Options{})),
         workers_(static_cast<std::size_t>(schedule.workers)) {
+    if (schedule_.backup) server_->keep_journal(&copy_.emplace());
     for (int worker = 0; worker < schedule_.workers; ++worker) {
       Worker& one = workers_[static_cast<std::size_t>(worker)];
       one.gradient.assign(static_cast<std::size_t>(count()), 0.0F);
@@ -88,8 +132,9 @@ class Simulation final : public Answers {
           break;
         default:
           if (schedule_.holds && below(10) == 0) hold();
-          server_.time_passed(now_, *this);
+          server_->time_passed(now_, *this);
       }
+      if (copy_) follow();
       if (testing::Test::HasFatalFailure()) return;
     }
     check_end();
@@ -101,8 +146,18 @@ class Simulation final : public Answers {
   }
 
   void answer(const Request& request, const Message& answer) override {
-    Answer copy{request.message.worker, request.message.life, answer.verb, answer.sequence,
-                answer.clock,           answer.text,          {}};
+    if (request.from == server::kNobody) {
+      placed_.clear();
+      return;
+    }
+    Answer copy{.worker = request.message.worker,
+                .life = request.message.life,
+                .verb = answer.verb,
+                .sequence = answer.sequence,
+                .clock = answer.clock,
+                .text = answer.text,
+                .values = {},
+                .entry = copy_ ? copy_->appended() : 0};
     if (!answer.parts.empty()) {
       const auto payload = answer.parts[0].payload;
       copy.values.resize(payload.size() / sizeof(float));
@@ -114,6 +169,7 @@ class Simulation final : public Answers {
 
   int repeated() const { return repeated_; }
   int killed() const { return killed_; }
+  int failovers() const { return failovers_; }
 
  private:
   struct Worker {
@@ -134,6 +190,7 @@ class Simulation final : public Answers {
     std::int64_t clock = 0;
     std::string text;
     std::vector<float> values;
+    std::uint64_t entry = 0;  // that the copy must have before this goes out
   };
 
   std::int64_t count() const { return kEach * schedule_.workers; }
@@ -202,7 +259,37 @@ class Simulation final : public Answers {
     const Message message = *at;
     // Now and then one comes twice.
     if (below(8) != 0) requests_.erase(at);
-    server_.handle({.message = message}, now_, *this);
+    server_->handle({.message = message}, now_, *this);
+  }
+
+  // The copy comes after the server, and once in a while takes its place: what is on the way to
+  // either is lost then.
+  void follow() {
+    if (below(3) > 0) copy_->deliver_one(*this);
+    if (copy_->has_all()) {
+      ASSERT_EQ(copy_->server().version(), server_->version()) << "seed " << schedule_.seed;
+      if (server_->store() != nullptr && server_->store()->is_complete()) {
+        ASSERT_EQ(values_of(copy_->server()), values_of(*server_)) << "seed " << schedule_.seed;
+      }
+    }
+    if (below(100) > 0) return;
+    ++failovers_;
+    std::erase_if(answers_, [&](const Answer& a) { return a.entry > copy_->delivered(); });
+    requests_.clear();
+    server_ = copy_->take_over();
+    copy_.reset();
+    for (int worker = 0; worker < schedule_.workers; ++worker) {
+      if (!workers_[static_cast<std::size_t>(worker)].is_done) {
+        requests_.push_back(request_of(worker));
+      }
+    }
+  }
+
+  std::vector<float> values_of(const Server& server) const {
+    std::vector<float> values(static_cast<std::size_t>(count()));
+    server.store()->read({.form = Form::kRange, .count = count()},
+                         std::as_writable_bytes(std::span(values)));
+    return values;
   }
 
   // As a transport does where an answer does not come.
@@ -216,6 +303,7 @@ class Simulation final : public Answers {
   void hand_over_one() {
     if (answers_.empty()) return;
     const auto at = answers_.begin() + pick(answers_.size());
+    if (copy_ && at->entry > copy_->delivered()) return;
     const Answer answer = std::move(*at);
     answers_.erase(at);
     if (answer.worker == server::kObserver) return;
@@ -282,7 +370,7 @@ class Simulation final : public Answers {
     if (one.is_done || (worker == 0 && !stored_)) return;
     ++killed_;
     if (one.verb == Verb::kPush) ++one.unknown;
-    if (below(2) == 0) server_.lose(static_cast<std::uint32_t>(worker), "it was killed", *this);
+    if (below(2) == 0) server_->lose(static_cast<std::uint32_t>(worker), "it was killed", *this);
     // What it sent last may still come, but no request to join: its connection is gone before
     // another process is there.
     const bool all = below(2) == 0;
@@ -294,7 +382,7 @@ class Simulation final : public Answers {
 
   void hold() {
     const auto ask = [&](const std::string& text) {
-      server_.handle(
+      server_->handle(
           {.message = {.verb = Verb::kHold, .worker = server::kObserver, .life = 77, .text = text}},
           now_, *this);
     };
@@ -304,9 +392,7 @@ class Simulation final : public Answers {
   }
 
   void check_end() {
-    std::vector<float> values(static_cast<std::size_t>(count()));
-    server_.store()->read({.form = Form::kRange, .count = count()},
-                          std::as_writable_bytes(std::span(values)));
+    const std::vector<float> values = values_of(*server_);
     std::int64_t all = 0;
     for (int worker = 0; worker < schedule_.workers; ++worker) {
       const Worker& one = workers_[static_cast<std::size_t>(worker)];
@@ -323,13 +409,14 @@ class Simulation final : public Answers {
       ASSERT_GE(applied, one.steps) << "seed " << schedule_.seed;
       ASSERT_LE(applied, one.steps + one.unknown) << "seed " << schedule_.seed;
     }
-    ASSERT_EQ(server_.version(), is_synchronous() ? schedule_.steps : all);
-    ASSERT_TRUE(server_.is_over());
+    ASSERT_EQ(server_->version(), is_synchronous() ? schedule_.steps : all);
+    ASSERT_TRUE(server_->is_over());
   }
 
   Schedule schedule_;
   std::mt19937 random_;
-  Server server_;
+  std::unique_ptr<Server> server_;
+  std::optional<Copy> copy_;
   std::vector<Worker> workers_;
   std::vector<float> zeros_ = std::vector<float>(1024);
   std::deque<Message> requests_;
@@ -340,11 +427,13 @@ class Simulation final : public Answers {
   bool stored_ = false;
   int repeated_ = 0;
   int killed_ = 0;
+  int failovers_ = 0;
 };
 
 void simulate(Schedule schedule, int times) {
   int repeated = 0;
   int killed = 0;
+  int failovers = 0;
   for (schedule.seed = 1; schedule.seed <= static_cast<unsigned>(times); ++schedule.seed) {
     schedule.workers = 1 + static_cast<int>(schedule.seed % 4);
     if (schedule.backup_workers > 0) schedule.workers += 1;
@@ -354,10 +443,14 @@ void simulate(Schedule schedule, int times) {
     if (testing::Test::HasFatalFailure()) return;
     repeated += simulation.repeated();
     killed += simulation.killed();
+    failovers += simulation.failovers();
   }
   EXPECT_GT(repeated, times);
   if (schedule.deaths) {
     EXPECT_GT(killed, times / 10);
+  }
+  if (schedule.backup) {
+    EXPECT_GT(failovers, times / 2);
   }
 }
 
@@ -385,6 +478,14 @@ TEST(ServerSchedules, WithDeathsApplyNoPushTwiceAndLoseNoneThatWasAnswered) {
 TEST(ServerSchedules, InWhichSomebodyFetchesKeepTheirPromises) {
   simulate({.mode = Mode::kSynchronous, .holds = true}, 500);
   simulate({.mode = Mode::kBounded, .holds = true}, 500);
+}
+
+TEST(ServerSchedules, InWhichABackupTakesOverLoseNoPushThatWasAnswered) {
+  simulate({.mode = Mode::kSynchronous, .backup = true}, 500);
+  simulate({.mode = Mode::kSynchronous, .backup_workers = 1, .holds = true, .backup = true}, 500);
+  simulate({.mode = Mode::kBounded, .holds = true, .backup = true}, 500);
+  simulate({.mode = Mode::kBounded, .deaths = true, .backup = true}, 500);
+  simulate({.mode = Mode::kAsynchronous, .deaths = true, .holds = true, .backup = true}, 500);
 }
 
 }  // namespace

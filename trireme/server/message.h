@@ -26,12 +26,17 @@ enum class Verb : std::uint8_t {
   kRefusal,   ///< from a server: it is not; text: why
   kHold,      ///< from a program that fetches a cut: the server stops where it is, goes on to the
               ///< place in text, or goes on (server/cut.h)
+  kFollow,    ///< from a server to its backup: what comes next is its journal, from entry
+              ///< `sequence` on; clock: how many updates it had made before the first
+  kLost,      ///< in a journal: the worker is lost; text: why
 };
 
 /// The clock of a refusal: which error the worker throws.
 inline constexpr std::uint8_t kUsageFault = 1;
 inline constexpr std::uint8_t kDataFault = 2;
 inline constexpr std::uint8_t kCommFault = 3;
+/// Only a backup says so: the server that it follows is there, and is the one to ask.
+inline constexpr std::uint8_t kBackupFault = 4;
 
 /// What one part of a message is about, and what its payload holds.
 enum class Form : std::uint8_t {

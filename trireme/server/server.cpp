@@ -126,7 +126,9 @@ void Server::handle(Request request, Time now, Answers& answers) {
                                         .text = what_is_awaited()});
       case Verb::kAnswer:
       case Verb::kRefusal:
-        throw UsageError("message: only servers answer");
+      case Verb::kFollow:
+      case Verb::kLost:
+        throw UsageError("message: only servers say so");
     }
   } catch (const DataError& error) {
     refuse(request, kDataFault, error.what(), answers);
@@ -140,6 +142,18 @@ void Server::handle(Request request, Time now, Answers& answers) {
                        options_.shards),
            answers);
   }
+}
+
+void Server::follow(Request entry, Answers& answers) {
+  entry.from = kNobody;
+  if (entry.message.verb == Verb::kLost) {
+    return lose(entry.message.worker, entry.message.text, answers);
+  }
+  handle(std::move(entry), Time{}, answers);
+}
+
+void Server::append(const Message& entry) const {
+  if (journal_ != nullptr) journal_->append(entry);
 }
 
 void Server::join(const Request& request, Answers& answers) {
@@ -166,6 +180,7 @@ void Server::join(const Request& request, Answers& answers) {
                                  message.worker, workers_.size(), workers_.size() - 1));
   }
   if (!over_.empty()) throw CommError(over_);
+  append(message);
   Worker& worker = workers_[message.worker];
   if (worker.life != message.life) {
     const bool had_gone = worker.presence != Presence::kAwaited;
@@ -192,6 +207,7 @@ void Server::store_values(const Request& request, Answers& answers) {
   if (request.message.sequence > worker.sequence) {
     for (const Part& part : request.message.parts) store_->check_values(part);
     check_memory();
+    append(request.message);
     for (const Part& part : request.message.parts) store_->write(part);
     worker.sequence = request.message.sequence;
   }
@@ -226,6 +242,7 @@ void Server::push(Request request, Answers& answers) {
                         ? std::size_t{1}
                         : tree_of(consistency()).nodes_of(static_cast<int>(message.worker)).size();
   store_->check_gradients(message, static_cast<std::int64_t>(rows));
+  const Message entry = journal_ == nullptr ? Message() : message;  // encoded still
   decode_gradients(request);
   check_wanted(message);
   check_memory();
@@ -235,6 +252,7 @@ void Server::push(Request request, Answers& answers) {
     hold_->pushes.push_back(std::move(request));
     return;
   }
+  append(entry);
   worker.sequence = message.sequence;
   if (is_synchronous()) return push_together(std::move(request), answers);
   const Message* const one = &message;
@@ -354,6 +372,7 @@ void Server::hold(Request request, Time now, Answers& answers) {
     if (!hold_) throw CommError("fetch: it took too long, and the servers have gone on; try again");
     go_on(now, answers);
   } else if (message.text.empty()) {
+    append(message);
     // Again: what waits since the first time goes on waiting.
     if (!hold_) hold_ = Hold{};
     hold_->life = message.life;
@@ -366,6 +385,7 @@ void Server::hold(Request request, Time now, Answers& answers) {
       throw UsageError(fmt::format("fetch: a place of {} workers is wanted, got {}",
                                    place().workers.size(), target.workers.size()));
     }
+    append(message);
     hold_->place = target;
     hold_->asker = std::move(request);
     apply_complete_steps(answers);
@@ -392,6 +412,7 @@ void Server::answer_holder(Answers& answers) {
 
 void Server::go_on(Time now, Answers& answers) {
   Hold hold = std::move(*std::exchange(hold_, std::nullopt));
+  append({.verb = Verb::kHold, .worker = kObserver, .life = hold.life, .text = "-"});
   if (hold.asker) {
     refuse(*hold.asker, kCommFault,
            "fetch: a push that other servers have applied has not come here; is its worker lost?",
@@ -460,6 +481,7 @@ void Server::answer_ready(Answers& answers) {
 }
 
 void Server::answer_with_values(const Request& request, Answers& answers) {
+  if (request.from == kNobody) return;
   Message answer{.verb = Verb::kAnswer,
                  .worker = request.message.worker,
                  .life = static_cast<std::uint64_t>(version_),
@@ -503,6 +525,7 @@ void Server::fetch(const Request& request, Answers& answers) {
 void Server::settle(Request request, Answers& answers) {
   Worker& worker = worker_of(request.message);
   check_wanted(request.message);
+  append(request.message);
   worker.is_done = true;
   if (is_synchronous()) apply_complete_steps(answers);
   wait(std::move(request), answers);
@@ -524,7 +547,9 @@ void Server::save(const Request& request, Answers& answers) {
 }
 
 void Server::leave(const Request& request, Answers& answers) {
-  worker_of(request.message).presence = Presence::kLeft;
+  Worker& worker = worker_of(request.message);
+  append(request.message);
+  worker.presence = Presence::kLeft;
   if (is_synchronous() && consistency().backup_workers == 0 && over_.empty()) {
     over_ = fmt::format(
         "worker {} has left after step {}; in synchronous training all do the same steps",
@@ -544,6 +569,7 @@ void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) 
       workers_[worker].presence == Presence::kLost) {
     return;
   }
+  append({.verb = Verb::kLost, .worker = worker, .text = std::string(why)});
   workers_[worker].presence = Presence::kLost;
   workers_[worker].why_lost = why;
   std::erase_if(waiting_, [&](const Request& r) { return r.message.worker == worker; });

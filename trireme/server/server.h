@@ -22,6 +22,17 @@ struct Request {
       memory;  ///< what the payloads lie in, if they do not stay by themselves
 };
 
+/// From nobody who waits for an answer: an entry of a journal.
+inline constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+
+/// Who hears of all that changes a server, in order, before it is answered. A server that handles
+/// the same entries becomes its copy.
+class Journal {
+ public:
+  virtual ~Journal() = default;
+  virtual void append(const Message& entry) = 0;
+};
+
 /// How a transport takes answers.
 class Answers {
  public:
@@ -58,6 +69,12 @@ class Server {
   explicit Server(Options options);
 
   void handle(Request request, Time now, Answers& answers);
+
+  /// From now on; it outlives the server.
+  void keep_journal(Journal* journal) { journal_ = journal; }
+  /// Does what the server whose journal holds `entry` has done, and answers kNobody. Its clock is
+  /// that server's: until it takes over, time_passed() is not called here.
+  void follow(Request entry, Answers& answers);
 
   /// The worker is gone, "killed by signal 9": what waits for it goes on without it or is refused.
   void lose(std::uint32_t worker, std::string_view why, Answers& answers);
@@ -126,6 +143,7 @@ class Server {
   void check_wanted(const Message& message) const;
   void check_memory(const Declaration& declaration) const;
   void check_memory() const;
+  void append(const Message& entry) const;
   bool may_read(std::int64_t clock) const;
   bool may_answer(const Message& message) const;
   bool is_alone(std::uint32_t worker) const;
@@ -149,6 +167,7 @@ class Server {
   std::vector<Request> waiting_;               // reads that come too early
   std::optional<Hold> hold_;
   std::string over_;  // why nothing can go on
+  Journal* journal_ = nullptr;
 };
 
 }  // namespace trireme::server

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <zmq.hpp>
 
 #include "trireme/base/error.h"
 #include "trireme/server/zmq/endpoint.h"
+#include "trireme/server/zmq/failover_link.h"
 #include "trireme/server/zmq/keys.h"
 #include "trireme/server/zmq/zmq_link.h"
 
@@ -16,6 +18,16 @@ namespace {
 void check(const ServersOptions& options) {
   if (options.addresses.empty()) {
     throw UsageError("parameter server: no address of a server was given");
+  }
+  if (options.replicas < 0 || options.replicas > 1) {
+    throw UsageError(
+        fmt::format("parameter server: a server has 0 or 1 replicas, got {}", options.replicas));
+  }
+  if (options.addresses.size() % static_cast<std::size_t>(options.replicas + 1) != 0) {
+    throw UsageError(
+        fmt::format("parameter server: with replicas = 1 the addresses of all servers are wanted "
+                    "and then those of their backups, got {} addresses",
+                    options.addresses.size()));
   }
   const std::size_t keys = options.server_keys.size();
   if (options.secret_key.empty() != options.server_keys.empty()) {
@@ -49,16 +61,32 @@ std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& option
                         .dead_after = options.dead_after};
   if (!options.secret_key.empty()) link.keys = read_key_pair(options.secret_key);
   const auto context = std::make_shared<zmq::context_t>(1);
-  std::vector<std::unique_ptr<Link>> links;
+  const std::size_t shards =
+      options.addresses.size() / static_cast<std::size_t>(options.replicas + 1);
+  if (options.replicas > 0) {
+    link.connect_timeout = std::min(link.connect_timeout, FailoverLink::kPatience);
+    link.lost_after = std::min(link.lost_after, FailoverLink::kPatience);
+  }
+  std::vector<std::unique_ptr<ZmqLink>> all;
   for (std::size_t i = 0; i < options.addresses.size(); ++i) {
     link.endpoint = options.addresses[i];
-    link.name =
-        fmt::format("server {} of {} at {}", i, options.addresses.size(), options.addresses[i]);
+    link.name = fmt::format("{} {} of {} at {}", i < shards ? "server" : "the backup of server",
+                            i % shards, shards, options.addresses[i]);
     if (link.keys) {
       const auto& keys = options.server_keys;
       link.server_key = read_public_key(keys[keys.size() == 1 ? 0 : i]);
     }
-    links.push_back(std::make_unique<ZmqLink>(context, link));
+    all.push_back(std::make_unique<ZmqLink>(context, link));
+  }
+  std::vector<std::unique_ptr<Link>> links;
+  for (std::size_t shard = 0; shard < shards; ++shard) {
+    if (options.replicas == 0) {
+      links.push_back(std::move(all[shard]));
+    } else {
+      links.push_back(std::make_unique<FailoverLink>(std::move(all[shard]),
+                                                     std::move(all[shards + shard]),
+                                                     options.connect_timeout, options.lost_after));
+    }
   }
   return links;
 }

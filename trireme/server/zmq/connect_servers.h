@@ -12,11 +12,13 @@ namespace trireme::server {
 struct ServersOptions {
   /// Of all servers of the model, in the order of their shards: "tcp://10.0.0.1:7000".
   std::vector<std::string> addresses;
+  /// 1: each has a backup, and `addresses` go on with those of the backups, in the same order.
+  int replicas = 0;
   int worker = 0;
   std::chrono::milliseconds timeout = std::chrono::minutes(30);  ///< of each call
 
   std::string secret_key;                ///< this worker's file NAME.secret; without, only loopback
-  std::vector<std::string> server_keys;  ///< files NAME.key: one for each server, or one for all
+  std::vector<std::string> server_keys;  ///< files NAME.key: one for each address, or one for all
 
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);
   /// A server that is away for longer is lost.

@@ -73,6 +73,11 @@ void ZmqLink::close() {
   for (int i = 0; lent_->load() > 0 && i < 20000; ++i) std::this_thread::sleep_for(100us);
 }
 
+void ZmqLink::stand_by(std::uint32_t worker, std::uint64_t life) {
+  const std::lock_guard lock(mutex_);
+  ping_ = encode_head({.verb = Verb::kPing, .worker = worker, .life = life});
+}
+
 void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>> wanted) {
   const std::lock_guard lock(mutex_);
   head_ = encode_head(request);

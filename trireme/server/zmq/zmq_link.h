@@ -38,6 +38,9 @@ class ZmqLink final : public Link {
   ZmqLink(std::shared_ptr<zmq::context_t> context, Options options);
   ~ZmqLink() override;
 
+  /// Says from now on that this worker is there, before it asks for anything.
+  void stand_by(std::uint32_t worker, std::uint64_t life);
+
   void send(const Message& request, std::span<const std::span<std::byte>> wanted) override;
   Message answer(Deadline deadline) override;
   std::string ask_what_is_awaited() override;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -17,6 +18,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/server/server.h"
+#include "trireme/server/zmq/backup_link.h"
 #include "trireme/server/zmq/doorkeeper.h"
 #include "trireme/server/zmq/endpoint.h"
 #include "trireme/server/zmq/frames.h"
@@ -36,6 +38,7 @@ constexpr auto kTick = 50ms;
 constexpr int kMessagesAtATime = 64;  // before something else gets its turn
 constexpr std::size_t kLargestHead = std::size_t{16} << 20;
 constexpr std::size_t kMostFrames = 65536;
+constexpr auto kBackupLostAfter = 1s;
 constexpr int kQueued = 8;  // messages a connection may have under way, each way
 
 // Identities that ZeroMQ gives itself: a zero and four bytes.
@@ -122,12 +125,16 @@ class ZmqServer::Loop final : public Answers {
     // Its last bytes may include a zero.
     endpoint_.resize(std::strlen(endpoint_.c_str()));
     monitor_.emplace(context_, socket_);
+    version_ = server_.version();
+    is_standby_ = options_.standby;
+    if (!options_.backup.empty()) follow_me();
     thread_ = std::thread([this] { run(); });
   }
 
   ~Loop() override {
     stop();
     monitor_.reset();
+    backup_.reset();
     socket_.close();
   }
 
@@ -150,6 +157,8 @@ class ZmqServer::Loop final : public Answers {
     return {requests_, refusals_.count(), connections_, held_bytes_, version_};
   }
 
+  bool is_standby() const { return is_standby_; }
+
   std::string save() {
     save_.emplace();
     server_.handle({.message = {.verb = Verb::kSave, .worker = kObserver}}, now(), *this);
@@ -171,8 +180,15 @@ class ZmqServer::Loop final : public Answers {
     std::vector<zmq::message_t> bodies = placed_.take();
     if (answer.parts.empty()) bodies.clear();
     note(request, answer);
-    // If it does not go out, it is asked for again, by whoever has reconnected.
-    send(request.from, encode_head(answer), std::move(bodies));
+    if (request.from == kNobody) return check_followed(request, answer);
+    Outgoing out{backup_ ? backup_->appended() : 0, request.from, encode_head(answer),
+                 std::move(bodies)};
+    if (request.message.verb == Verb::kPing) out.entry = 0;
+    if (backup_ && !backup_->has(out.entry)) {
+      outgoing_.push_back(std::move(out));
+    } else {
+      send(out);
+    }
   }
 
  private:
@@ -183,7 +199,24 @@ class ZmqServer::Loop final : public Answers {
     Clock::time_point heard;
     Clock::time_point probed;
     std::optional<Clock::time_point> closed;  // found so
-    std::string name;                         // of its key
+    std::optional<std::string> name;          // of its key, where it has said so to this server
+  };
+
+  // An answer, and what the backup must have before it goes out.
+  struct Outgoing {
+    std::uint64_t entry = 0;
+    std::uint64_t to = 0;
+    std::string head;
+    std::vector<zmq::message_t> bodies;
+  };
+
+  // A standby's: whom it follows.
+  struct Primary {
+    std::uint64_t life = 0;
+    std::uint64_t from = 0;
+    std::uint64_t next = 0;  // number of the entry that comes next on its connection
+    std::uint64_t done = 0;
+    Clock::time_point heard;
   };
 
   static Server::Time now() { return Clock::now().time_since_epoch(); }
@@ -208,9 +241,12 @@ class ZmqServer::Loop final : public Answers {
     try {
       auto next_look = Clock::now();
       while (!stop_) {
-        std::array<zmq::pollitem_t, 2> items = {
-            {{socket_.handle(), 0, ZMQ_POLLIN, 0}, monitor_->poll_item()}};
+        std::vector<zmq::pollitem_t> items = {{socket_.handle(), 0, ZMQ_POLLIN, 0},
+                                              monitor_->poll_item()};
+        if (backup_) backup_->add_poll_items(items);
         zmq::poll(items.data(), items.size(), kTick);
+        if (backup_) backup_->look();
+        send_what_the_backup_has();
         for (int i = 0; i < kMessagesAtATime && take_one(); ++i) {
         }
         monitor_->read([this](std::uint16_t event, std::uint32_t value) { see(event, value); });
@@ -310,6 +346,10 @@ class ZmqServer::Loop final : public Answers {
                                   options_.shard, options_.shards, held_bytes_.load())});
     }
     request.memory = held;
+    if (is_standby_ && !answers_as_standby(request)) return;
+    if (!is_standby_ && primary_ && primary_->from == request.from) {
+      return refuse(request, kCommFault, "it has taken over");
+    }
     hear(request, name);
     if (request.message.verb == Verb::kJoin) joining_ = name;
     server_.handle(std::move(request), now(), *this);
@@ -320,7 +360,8 @@ class ZmqServer::Loop final : public Answers {
     const auto peer = peers_.find(request.message.worker);
     if (peer == peers_.end() || peer->second.life != request.message.life) return;
     // A listed client may not speak for another one.
-    if (peer->second.name != name) return;
+    if (peer->second.name.value_or(name) != name) return;
+    peer->second.name = name;
     peer->second.from = request.from;
     peer->second.heard = Clock::now();
     peer->second.closed.reset();
@@ -332,7 +373,7 @@ class ZmqServer::Loop final : public Answers {
     const std::uint32_t worker = request.message.worker;
     if (request.message.verb == Verb::kJoin) {
       Peer& peer = peers_[worker];
-      if (peer.life != request.message.life) {
+      if (peer.life != request.message.life && request.from != kNobody) {
         log(fmt::format("worker {} has joined{}, at step {}", worker,
                         joining_.empty() ? "" : fmt::format(" with the key of {}", joining_),
                         answer.clock));
@@ -342,9 +383,159 @@ class ZmqServer::Loop final : public Answers {
               .heard = Clock::now(),
               .probed = {},
               .closed = {},
-              .name = joining_};
-    } else if (request.message.verb == Verb::kLeave && peers_.erase(worker) > 0) {
+              .name = {}};
+      if (request.from != kNobody) peer.name = joining_;
+    } else if (request.message.verb == Verb::kLeave && peers_.erase(worker) > 0 &&
+               request.from != kNobody) {
       log(fmt::format("worker {} has left", worker));
+    }
+  }
+
+  void follow_me() {
+    const std::string who = fmt::format("server {} of {}", options_.shard, options_.shards);
+    check_endpoint(options_.backup, who);
+    if (options_.standby) {
+      throw UsageError(fmt::format("{}: is a backup itself, and has none", who));
+    }
+    if (keys_.public_key.empty() ? !is_loopback(options_.backup) : options_.backup_key.empty()) {
+      throw UsageError(
+          fmt::format("{}: needs the public key of its backup at {}", who, options_.backup));
+    }
+    BackupLink::Options link{
+        .endpoint = options_.backup,
+        .name = fmt::format("the backup of {} at {}", who, options_.backup),
+        .keys = {},
+        .backup_key = {},
+        .shard = options_.shard,
+        .shards = options_.shards,
+        .version = server_.version(),
+        .connect_timeout = options_.connect_timeout,
+        .lost_after = kBackupLostAfter,
+        .dead_after = options_.dead_after,
+        .log = options_.log,
+    };
+    if (!keys_.public_key.empty()) {
+      link.keys = keys_;
+      link.backup_key = read_public_key(options_.backup_key);
+    }
+    backup_.emplace(context_, std::move(link));
+    server_.keep_journal(&*backup_);
+  }
+
+  void send(Outgoing& out) {
+    // If it does not go out, it is asked for again, by whoever has reconnected.
+    send(out.to, out.head, std::move(out.bodies));
+  }
+
+  void send_what_the_backup_has() {
+    while (!outgoing_.empty() && backup_->has(outgoing_.front().entry)) {
+      send(outgoing_.front());
+      outgoing_.pop_front();
+    }
+  }
+
+  // Whether a standby lets `request` through to where a server would answer it.
+  bool answers_as_standby(Request& request) {
+    const Message& message = request.message;
+    const bool is_primary = primary_ && primary_->from == request.from;
+    if (message.verb == Verb::kFollow) {
+      follow(request);
+      return false;
+    }
+    if (is_primary) {
+      primary_->heard = Clock::now();
+      if (message.verb == Verb::kPing) return true;
+      follow_entry(std::move(request));
+      return false;
+    }
+    // Also workers say to a standby that they are there.
+    if (message.verb == Verb::kPing) return true;
+    if (primary_is_gone()) {
+      take_over();
+      return true;
+    }
+    refuse(request, kBackupFault,
+           fmt::format("server {} of {}: is a backup, and {}", options_.shard, options_.shards,
+                       primary_ ? "the server that it follows is there"
+                                : "no server has come that it could follow"));
+    return false;
+  }
+
+  void refuse(const Request& request, std::uint8_t fault, const std::string& why) {
+    answer(request, {.verb = Verb::kRefusal,
+                     .worker = request.message.worker,
+                     .sequence = request.message.sequence,
+                     .clock = fault,
+                     .text = why});
+  }
+
+  void follow(const Request& request) {
+    const Message& message = request.message;
+    const Part who = message.parts.empty() ? Part() : message.parts[0];
+    const std::uint64_t done = primary_ ? primary_->done : 0;
+    std::string why;
+    if (who.first != options_.shard || who.count != options_.shards) {
+      why = fmt::format("it is the backup of server {} of {}, not of {} of {}", options_.shard,
+                        options_.shards, who.first, who.count);
+    } else if (primary_ && primary_->life != message.life) {
+      why = "it follows another server already";
+    } else if (message.sequence > done + 1) {
+      why = fmt::format("the {} entries before {} have not come", message.sequence - done - 1,
+                        message.sequence);
+    } else if (done == 0 && message.clock != server_.version()) {
+      why = fmt::format(
+          "it begins after {} updates and the server after {}; restore both from the same files",
+          server_.version(), message.clock);
+    }
+    if (!why.empty()) return refuse(request, kUsageFault, why);
+    if (!primary_) {
+      log(fmt::format("follows server {} of {}", options_.shard, options_.shards));
+    }
+    primary_ = {.life = message.life,
+                .from = request.from,
+                .next = message.sequence,
+                .done = done,
+                .heard = Clock::now()};
+    answer(request, {.verb = Verb::kAnswer, .worker = kObserver, .sequence = 1});
+  }
+
+  void follow_entry(Request request) {
+    const std::uint64_t number = primary_->next++;
+    if (number > primary_->done) {
+      if (request.message.verb == Verb::kLost) peers_.erase(request.message.worker);
+      following_ = request.message.sequence;
+      server_.follow(std::move(request), *this);
+      following_.reset();
+      version_ = server_.version();
+      primary_->done = number;
+    }
+    send(primary_->from,
+         encode_head({.verb = Verb::kAnswer, .sequence = number, .clock = server_.version()}), {});
+  }
+
+  // What the server has done can be done here too; else this is no copy of it any more.
+  void check_followed(const Request& entry, const Message& answer) const {
+    if (answer.verb != Verb::kRefusal || answer.clock == kCommFault) return;
+    if (following_ != entry.message.sequence) return;
+    throw CommError(fmt::format("server {} of {}: cannot follow: {}", options_.shard,
+                                options_.shards, answer.text));
+  }
+
+  bool primary_is_gone() {
+    if (!primary_) return false;
+    if (Clock::now() - primary_->heard > options_.dead_after) return true;
+    const std::string head = encode_head({.verb = Verb::kAnswer, .worker = kObserver});
+    return send(primary_->from, head, {}) == Sent::kNobodyThere;
+  }
+
+  void take_over() {
+    log(fmt::format("takes over after {} updates: the server that it followed is gone",
+                    server_.version()));
+    is_standby_ = false;
+    // Who does not show up is lost.
+    for (auto& [worker, peer] : peers_) {
+      if (peer.from != kNobody) continue;
+      peer.heard = peer.closed.emplace(Clock::now());
     }
   }
 
@@ -399,8 +590,10 @@ class ZmqServer::Loop final : public Answers {
   }
 
   void look_around() {
-    look_for_the_lost();
-    server_.time_passed(now(), *this);
+    if (!is_standby_) {
+      look_for_the_lost();
+      server_.time_passed(now(), *this);
+    }
     refusals_.time_passed();
     const std::lock_guard lock(mutex_);
     is_over_ = server_.is_over();
@@ -451,6 +644,10 @@ class ZmqServer::Loop final : public Answers {
   std::optional<Monitor> monitor_;
 
   // The thread's.
+  std::optional<BackupLink> backup_;
+  std::deque<Outgoing> outgoing_;
+  std::optional<Primary> primary_;
+  std::optional<std::uint64_t> following_;  // sequence number of the entry's request
   std::map<std::uint32_t, Peer> peers_;
   std::set<std::uint32_t> open_;  // connections, by descriptor
   Payloads placed_;
@@ -460,6 +657,7 @@ class ZmqServer::Loop final : public Answers {
   std::atomic<std::int64_t> requests_{0};
   std::atomic<std::int64_t> version_{0};
   std::atomic<int> connections_{0};
+  std::atomic<bool> is_standby_{false};
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -485,6 +683,9 @@ ZmqServer::Counts ZmqServer::counts() const {
 }
 void ZmqServer::stop() {
   loop_->stop();
+}
+bool ZmqServer::is_standby() const {
+  return loop_->is_standby();
 }
 std::string ZmqServer::save() {
   return loop_->save();

@@ -36,6 +36,14 @@ class ZmqServer {
     /// So is one whose connection has closed, and that has not come back by then.
     std::chrono::milliseconds gone_after = std::chrono::seconds(5);
 
+    /// Of a server that keeps a copy of this one and takes its place if it is lost: nobody is
+    /// answered before the backup has what the answer tells of. Empty: there is none.
+    std::string backup;
+    std::string backup_key;  ///< its file NAME.key; this server's own must be among its clients
+    /// It is such a backup, and answers workers once the server that it follows is gone.
+    bool standby = false;
+    std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);  ///< of the backup
+
     std::size_t max_message_bytes = std::size_t{1} << 30;
     std::size_t max_held_bytes = std::size_t{8} << 30;  ///< of requests that wait, together
     std::size_t max_model_bytes = 0;                    ///< values and state; 0: any
@@ -71,6 +79,8 @@ class ZmqServer {
   bool wait_until_over(std::chrono::milliseconds timeout);
 
   Counts counts() const;
+  /// It has not taken over.
+  bool is_standby() const;
 
   /// Answers nobody any more.
   void stop();
