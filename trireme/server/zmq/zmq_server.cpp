@@ -347,8 +347,9 @@ class ZmqServer::Loop final : public Answers {
     }
     request.memory = held;
     if (is_standby_ && !answers_as_standby(request)) return;
-    if (!is_standby_ && primary_ && primary_->from == request.from) {
-      return refuse(request, kCommFault, "it has taken over");
+    if (!is_standby_ && is_of_a_primary(request)) {
+      return refuse(request, kCommFault,
+                    primary_ ? "it has taken over" : "it is no backup; start it with --standby");
     }
     hear(request, name);
     if (request.message.verb == Verb::kJoin) joining_ = name;
@@ -432,6 +433,10 @@ class ZmqServer::Loop final : public Answers {
       send(outgoing_.front());
       outgoing_.pop_front();
     }
+  }
+
+  bool is_of_a_primary(const Request& request) const {
+    return request.message.verb == Verb::kFollow || (primary_ && primary_->from == request.from);
   }
 
   // Whether a standby lets `request` through to where a server would answer it.
