@@ -210,5 +210,60 @@ TEST_F(Served, WritesItsCheckpointWhenStoppedAndGoesOnWithAnotherNumberOfServers
   EXPECT_EQ(values[99], 99);
 }
 
+/// `trireme train` on two ranks whose servers are `addresses`.
+std::vector<std::string> training(const std::vector<std::string>& addresses,
+                                  const std::filesystem::path& keys) {
+  std::string servers;
+  for (const std::string& address : addresses) servers += ",\"" + address + "\"";
+  return {"train",
+          "-n",
+          "2",
+          "--json",
+          "data.samples=600",
+          "data.features_count=7",
+          "data.holdout=0.1",
+          "training.global_batch=24",
+          "training.threads=1",
+          "training.steps=6000",
+          "optimizer.name=adam",
+          "optimizer.lr=0.02",
+          "metrics.every_steps=5",
+          "communication.mode=asynchronous",
+          "communication.servers=[" + servers.substr(1) + "]",
+          "communication.secret_key=" + (keys / "clients/worker.secret").string(),
+          "communication.server_keys=[\"" + (keys / "keys/server.key").string() + "\"]",
+          "run.directory=run"};
+}
+
+TEST_F(Served, TrainsOnWithTheBackupOfAServerThatIsKilled) {
+  std::filesystem::copy(folder_ / "keys/server.key", folder_ / "clients");
+  start(1, {"--standby"});
+  start(1, {"--backup", addresses_[0], "--backup-key", folder_ / "keys/server.key"});
+  std::vector<std::string> arguments = training({addresses_[1], addresses_[0]}, folder_.path());
+  arguments.emplace_back("communication.replicas=1");
+  Program train(folder_.path(), arguments);
+  train.wait_for(folder_ / "run/metrics.jsonl", "\"step\":500,");
+  ::kill(servers_[1]->pid(), SIGKILL);
+  const Ended ended = train.wait();
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_GT(nlohmann::json::parse(ended.out)["evaluation"].value("r2", -1.0), 0.95);
+  const Ended backup = servers_[0]->wait();
+  EXPECT_EQ(backup.exit_code, 0) << backup.err;
+  EXPECT_THAT(backup.out,
+              testing::AllOf(HasSubstr("follows server 0 of 1"), HasSubstr("takes over after"),
+                             HasSubstr("after 12000 updates")));
+}
+
+TEST_F(Served, WithoutABackupSaysHowToGoOn) {
+  start(1);
+  Program train(folder_.path(), training(addresses_, folder_.path()));
+  train.wait_for(folder_ / "run/metrics.jsonl", "\"step\":500,");
+  ::kill(servers_[0]->pid(), SIGKILL);
+  const Ended ended = train.wait();
+  EXPECT_NE(ended.exit_code, 0);
+  EXPECT_THAT(ended.err, HasSubstr("is lost: its connection has closed"));
+  EXPECT_THAT(ended.err, HasSubstr("trireme serve --restore"));
+}
+
 }  // namespace
 }  // namespace trireme::test

@@ -154,6 +154,8 @@ void add_fetch(CLI::App& app, int& exit_code) {
                    "tcp://HOST:PORT of each, in the order of their shards")
       ->required()
       ->delimiter(',');
+  command->add_option("--replicas", arguments->servers.replicas,
+                      "1: the addresses of their backups follow those of the servers");
   command->add_option("--secret", arguments->servers.secret_key,
                       "NAME.secret of a client that they let in");
   command

@@ -73,7 +73,7 @@ int serve(const ServeArguments& arguments) {
                            server.public_key().empty()
                                ? ", without keys: for programs of this host only"
                                : fmt::format(", public key {}", server.public_key()))
-            << std::endl;
+            << (options.standby ? ", as a backup" : "") << std::endl;
   if (arguments.restore) {
     std::cout << fmt::format("restored from {}, after {} updates", options.checkpoints,
                              server.counts().version)
@@ -84,12 +84,16 @@ int serve(const ServeArguments& arguments) {
       server.stop();
       std::cout << fmt::format("all workers have left, after {} updates", server.counts().version)
                 << std::endl;
-      if (!options.checkpoints.empty()) std::cout << "wrote " << server.save() << std::endl;
+      if (!options.checkpoints.empty() && !server.is_standby()) {
+        std::cout << "wrote " << server.save() << std::endl;
+      }
       return static_cast<int>(ExitCode::kOk);
     }
   }
   server.stop();
-  if (options.checkpoints.empty()) {
+  if (server.is_standby()) {
+    std::cout << "stopped; the server that it followed keeps the checkpoints" << std::endl;
+  } else if (options.checkpoints.empty()) {
     std::cout << "stopped; without --checkpoint DIR nothing is kept" << std::endl;
   } else {
     try {
@@ -118,6 +122,10 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--clients", server.clients, "folder with the NAME.key of all who may come");
   command->add_flag("--insecure-loopback", server.insecure_loopback,
                     "without keys: any program of this host may come, no other can");
+  command->add_option("--backup", server.backup,
+                      "tcp://ADDRESS:PORT of a --standby that keeps a copy and takes over");
+  command->add_option("--backup-key", server.backup_key, "its NAME.key");
+  command->add_flag("--standby", server.standby, "be the backup of the server that names this one");
   command->add_option("--checkpoint", server.checkpoints, "folder to write checkpoints to");
   command->add_flag("--restore", arguments->restore, "begin with the checkpoint in that folder");
   command->add_flag("--keep", arguments->keep, "stay when all workers have left");

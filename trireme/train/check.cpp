@@ -99,6 +99,11 @@ void check_servers(const Config& config, int ranks) {
         config.parallelism.strategy, c.mode,
         c.mode == "hybrid" ? fmt::format(" and communication.hybrid = \"{}\"", c.hybrid) : ""));
   }
+  if (c.replicas > 0 && c.servers.empty()) {
+    throw UsageError(
+        "communication.replicas = 1 is for servers that are programs of their own "
+        "(communication.servers, `trireme serve`); without, they run in rank 0 and end with it");
+  }
   if (c.mode == "hybrid" && c.hybrid == "backup_workers" && c.backup_workers >= ranks) {
     throw UsageError(fmt::format(
         "communication.backup_workers must leave one of the {} ranks to be waited for, got {}",

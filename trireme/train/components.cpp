@@ -65,6 +65,7 @@ std::unique_ptr<server::Client> client_of(const Config::Communication& communica
       std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
   if (!communication.servers.empty()) {
     return server::connect_servers({.addresses = communication.servers,
+                                    .replicas = static_cast<int>(communication.replicas),
                                     .worker = world.rank(),
                                     .timeout = timeout,
                                     .secret_key = communication.secret_key,

@@ -106,6 +106,7 @@ struct Config {
     std::int64_t backup_workers = 1;
     std::int64_t server_shards = 1;
     std::vector<std::string> servers;
+    std::int64_t replicas = 0;
     std::string secret_key;
     std::vector<std::string> server_keys;
     std::int64_t local_steps = 16;

@@ -247,10 +247,14 @@ void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
   add("servers", &c.servers,
       "addresses of all servers that `trireme serve` runs, in the order of their shards",
       anything());
+  add("replicas", &c.replicas,
+      "1: each of the servers has a backup, and their addresses go on with those of the backups",
+      up_to(1));
   add("secret_key", &c.secret_key, "file NAME.secret by which the servers know this worker",
       anything());
   add("server_keys", &c.server_keys,
-      "files NAME.key by which the servers are known: one each, or one for all", anything());
+      "files NAME.key by which the servers are known: one for each address, or one for all",
+      anything());
   add("local_steps", &c.local_steps, "hybrid: steps that ranks take alone",
       positive_up_to(kMaxLocalSteps));
   add("group_size", &c.group_size,

@@ -90,18 +90,20 @@ void BackupLink::append(const Message& message) {
   entries_.push_back(std::move(entry));
 }
 
-// The frames stay for another time.
+// The frames stay for another time: what does not go out now, since the connection has closed, goes
+// out over the next one.
 void BackupLink::send(Entry& entry) {
-  for (std::size_t i = 0; i < entry.frames.size(); ++i) {
+  for (std::size_t i = 0; i < entry.frames.size() && !is_broken_; ++i) {
     zmq::message_t frame;
     frame.copy(entry.frames[i]);
-    socket_->send(frame,
-                  i + 1 < entry.frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
+    auto flags = zmq::send_flags::dontwait;
+    if (i + 1 < entry.frames.size()) flags = flags | zmq::send_flags::sndmore;
+    if (!socket_->send(frame, flags)) is_broken_ = true;
   }
 }
 
 void BackupLink::say(const std::string& head) {
-  socket_->send(zmq::buffer(head), zmq::send_flags::none);
+  if (!socket_->send(zmq::buffer(head), zmq::send_flags::dontwait)) is_broken_ = true;
 }
 
 void BackupLink::add_poll_items(std::vector<zmq::pollitem_t>& items) {

@@ -111,12 +111,15 @@ void ZmqLink::send_request() {
     }
   }
   std::vector<zmq::message_t> frames = bodies.take();
-  socket_->send(zmq::buffer(head_),
-                frames.empty() ? zmq::send_flags::none : zmq::send_flags::sndmore);
-  for (std::size_t i = 0; i < frames.size(); ++i) {
-    socket_->send(frames[i],
-                  i + 1 < frames.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
+  const auto flags = [](bool more) {
+    return more ? zmq::send_flags::dontwait | zmq::send_flags::sndmore : zmq::send_flags::dontwait;
+  };
+  // Without a connection, not even one that is being made, nothing can be sent.
+  bool is_sent = socket_->send(zmq::buffer(head_), flags(!frames.empty())).has_value();
+  for (std::size_t i = 0; i < frames.size() && is_sent; ++i) {
+    is_sent = socket_->send(frames[i], flags(i + 1 < frames.size())).has_value();
   }
+  if (!is_sent) is_broken_ = true;
   traffic_.sent += static_cast<std::int64_t>(bytes);
 }
 
