@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -112,7 +113,7 @@ void compare(Communicator& world, std::vector<Way>& ways, double seconds) {
   if (world.rank() == 0) {
     fmt::print("| bytes | operation |");
     for (const Way& way : ways) fmt::print(" {} |", way.name);
-    fmt::print(" copy |\n|---|---|---|---|---|---|\n");
+    fmt::print(" copy |\n|---|---|---|---|---|---|---|\n");
   }
   for (std::size_t table = 0; table < kTables.size(); ++table) {
     const auto bytes = static_cast<std::size_t>(kTables[table].second) * sizeof(float);
@@ -134,18 +135,29 @@ void compare(Communicator& world, std::vector<Way>& ways, double seconds) {
   }
 }
 
-void work(Communicator& world, const std::string& folder, const std::string& plain,
-          const std::string& curve, double seconds) {
+struct Addresses {
+  std::string plain;
+  std::string curve;
+  std::string backed;
+  std::string backup;
+};
+
+void work(Communicator& world, const std::string& folder, const Addresses& servers,
+          double seconds) {
   keep_freed_memory();
   std::vector<Way> ways;
   ways.emplace_back("shared memory", server::embedded(world));
-  ways.emplace_back("ZeroMQ",
-                    server::connect_servers({.addresses = {plain}, .worker = world.rank()}));
+  ways.emplace_back(
+      "ZeroMQ", server::connect_servers({.addresses = {servers.plain}, .worker = world.rank()}));
   ways.emplace_back("ZeroMQ, CURVE",
-                    server::connect_servers({.addresses = {curve},
+                    server::connect_servers({.addresses = {servers.curve},
                                              .worker = world.rank(),
                                              .secret_key = folder + "/clients/worker.secret",
                                              .server_keys = {folder + "/server.key"}}));
+  ways.emplace_back(
+      "ZeroMQ, backup",
+      server::connect_servers(
+          {.addresses = {servers.backed, servers.backup}, .replicas = 1, .worker = world.rank()}));
   compare(world, ways, seconds);
 }
 
@@ -201,16 +213,21 @@ int main(int argc, char** argv) {
     server::ZmqServer curve({.endpoint = "tcp://127.0.0.1:0",
                              .secret_key = folder + "/server.secret",
                              .clients = folder + "/clients"});
-    const std::string line = plain.endpoint() + " " + curve.endpoint() + "\n";
+    server::ZmqServer backup(
+        {.endpoint = "tcp://127.0.0.1:0", .insecure_loopback = true, .standby = true});
+    server::ZmqServer backed(
+        {.endpoint = "tcp://127.0.0.1:0", .insecure_loopback = true, .backup = backup.endpoint()});
+    const std::string line = fmt::format("{} {} {} {}\n", plain.endpoint(), curve.endpoint(),
+                                         backed.endpoint(), backup.endpoint());
     if (::write(addresses[1], line.data(), line.size()) < 0) ::_exit(1);
     char end = 0;
     ::_exit(::read(done[0], &end, 1) < 0 ? 1 : 0);
   }
   char line[256] = {};
   if (::read(addresses[0], line, sizeof line - 1) <= 0) return 1;
-  const std::string both = line;
-  const std::string plain = both.substr(0, both.find(' '));
-  const std::string curve = both.substr(plain.size() + 1, both.find('\n') - plain.size() - 1);
+  Addresses servers_at;
+  std::istringstream(line) >> servers_at.plain >> servers_at.curve >> servers_at.backed >>
+      servers_at.backup;
 
   shm::World shared = shm::World::create(kWorkers);
   std::vector<pid_t> workers;
@@ -220,7 +237,7 @@ int main(int argc, char** argv) {
       ::close(done[1]);
       try {
         const auto world = shared.join(rank);
-        work(*world, folder, plain, curve, seconds);
+        work(*world, folder, servers_at, seconds);
       } catch (const std::exception& error) {
         fmt::print(stderr, "worker {}: {}\n", rank, error.what());
         ::_exit(1);
