@@ -34,7 +34,6 @@ using server::Wanted;
 using server::ZmqServer;
 using testing::HasSubstr;
 using Mode = Consistency::Mode;
-using Clock = std::chrono::steady_clock;
 
 constexpr int kTakenOver = 7;
 

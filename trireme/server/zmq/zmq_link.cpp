@@ -299,7 +299,10 @@ void ZmqLink::check_time(Time now, Deadline deadline) {
 }
 
 ZmqLink::Time ZmqLink::next_event(Deadline deadline) const {
-  return std::min({deadline, next_ping_, next_retry_});
+  const Time next = std::min({deadline, next_ping_, next_retry_});
+  if (is_connected_) return next;
+  const auto patience = was_connected_ ? options_.lost_after : options_.connect_timeout;
+  return std::min(next, away_since_ + patience + 1ms);
 }
 
 void ZmqLink::ping(Time now) {
