@@ -125,9 +125,9 @@ std::vector<RankEnd> run_rank_processes(int ranks, const RankFunction& body, shm
     for (int rank = 0; rank < ranks; ++rank) {
       if (processes[rank] != process) continue;
       ends[rank].status = status;
-      // Errors have left of their own accord; being marked as well does not change that.
-      if (status != 0) world.mark_lost(rank, reason_of(status));
       ends[rank].error = read_all(reports[rank]);
+      // With an error it has left of its own accord.
+      if (status != 0 && ends[rank].error.empty()) world.mark_lost(rank, reason_of(status));
       close(reports[rank]);
     }
   }
