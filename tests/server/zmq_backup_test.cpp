@@ -17,6 +17,7 @@
 #include "tests/comm/message_of.h"
 #include "tests/comm/ranks.h"
 #include "tests/formats/temporary_folder.h"
+#include "tests/server/proxy.h"
 #include "trireme/base/error.h"
 #include "trireme/server/zmq/connect_servers.h"
 #include "trireme/server/zmq/keys.h"
@@ -278,6 +279,21 @@ TEST_F(Backup, HasAServerThatHungAndWakesUpAnswerNobody) {
   EXPECT_EQ(second.counts().version, 40);
   first.kill(SIGCONT);
   EXPECT_EQ(first.wait(), kTakenOver);
+}
+
+// It would lose what the server has answered since.
+TEST_F(Backup, ThatIsNotUpToDateAnyMoreEnds) {
+  ServerProcess first(options(false));
+  ZmqServer second(options(true));
+  const Proxy cable(second.endpoint(),
+                    [](int i) { return Proxy::Plan{.bytes = i == 0 ? 2'000'000 : 0}; });
+  const std::string address = first.start(cable.endpoint());
+  train({address, second.endpoint()}, Mode::kAsynchronous, 30, [&](int worker, int step) {
+    if (worker == 0 && step == 25) std::this_thread::sleep_for(3s);
+  });
+  EXPECT_TRUE(second.is_standby());
+  EXPECT_THAT(message_of<CommError>([&] { second.wait_until_over(10s); }),
+              HasSubstr("the server has gone on without its backup, says worker"));
 }
 
 TEST_F(Backup, FollowsOneServerAndOnlyItsOwn) {

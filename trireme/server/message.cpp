@@ -152,7 +152,7 @@ Message decode(std::span<const std::byte> bytes,
         kProtocol, head.protocol));
   }
   require(head.verb >= static_cast<std::uint8_t>(Verb::kJoin) &&
-              head.verb <= static_cast<std::uint8_t>(Verb::kLost) && head.zero == 0,
+              head.verb <= static_cast<std::uint8_t>(Verb::kAlone) && head.zero == 0,
           "no verb that is known");
   require(head.parts <= bytes.size() / sizeof(PartHead) &&
               head.text_bytes == bytes.size() - head.parts * sizeof(PartHead),

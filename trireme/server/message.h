@@ -29,6 +29,8 @@ enum class Verb : std::uint8_t {
   kFollow,    ///< from a server to its backup: what comes next is its journal, from entry
               ///< `sequence` on; clock: how many updates it had made before the first
   kLost,      ///< in a journal: the worker is lost; text: why
+  kAlone,     ///< kAnswer from a server that goes on without the other of its pair; from a worker,
+              ///< a ping that tells that other one so
 };
 
 /// The clock of a refusal: which error the worker throws.

@@ -128,6 +128,7 @@ void Server::handle(Request request, Time now, Answers& answers) {
       case Verb::kRefusal:
       case Verb::kFollow:
       case Verb::kLost:
+      case Verb::kAlone:
         throw UsageError("message: only servers say so");
     }
   } catch (const DataError& error) {

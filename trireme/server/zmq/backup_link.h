@@ -43,6 +43,9 @@ class BackupLink final : public Journal {
   /// True if the backup has that entry, or has been given up.
   bool has(std::uint64_t entry) const { return is_given_up_ || entry <= acknowledged_; }
 
+  /// It stayed away, and is not up to date any more.
+  bool is_given_up() const { return is_given_up_; }
+
   void add_poll_items(std::vector<zmq::pollitem_t>& items);
 
   /// Reads what has come; never waits. Throws CommError if the backup never came, refuses to follow

@@ -67,9 +67,14 @@ std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& option
     link.connect_timeout = std::min(link.connect_timeout, FailoverLink::kPatience);
     link.lost_after = std::min(link.lost_after, FailoverLink::kPatience);
   }
+  std::vector<std::shared_ptr<ZmqLink::Pair>> pairs(shards);
+  if (options.replicas > 0) {
+    for (auto& pair : pairs) pair = std::make_shared<ZmqLink::Pair>();
+  }
   std::vector<std::unique_ptr<ZmqLink>> all;
   for (std::size_t i = 0; i < options.addresses.size(); ++i) {
     link.endpoint = options.addresses[i];
+    link.pair = pairs[i % shards];
     link.name = fmt::format("{} {} of {} at {}", i < shards ? "server" : "the backup of server",
                             i % shards, shards, options.addresses[i]);
     if (link.keys) {
@@ -84,7 +89,7 @@ std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& option
       links.push_back(std::move(all[shard]));
     } else {
       links.push_back(std::make_unique<FailoverLink>(std::move(all[shard]),
-                                                     std::move(all[shards + shard]),
+                                                     std::move(all[shards + shard]), pairs[shard],
                                                      options.connect_timeout, options.lost_after));
     }
   }

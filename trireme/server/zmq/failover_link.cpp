@@ -19,9 +19,11 @@ constexpr auto kBetweenRounds = 50ms;
 }  // namespace
 
 FailoverLink::FailoverLink(std::unique_ptr<ZmqLink> server, std::unique_ptr<ZmqLink> backup,
+                           std::shared_ptr<ZmqLink::Pair> pair,
                            std::chrono::milliseconds connect_timeout,
                            std::chrono::milliseconds lost_after)
     : links_{std::move(server), std::move(backup)},
+      pair_(std::move(pair)),
       connect_timeout_(connect_timeout),
       lost_after_(lost_after) {}
 
@@ -43,6 +45,7 @@ Message FailoverLink::answer(Deadline deadline) {
       }
       ask_the_other(answer.text);
     } catch (const CommError& error) {
+      if (pair_->alone == links_[asked_].get()) throw;
       ask_the_other(error.what());
     }
   }

@@ -75,7 +75,7 @@ void ZmqLink::close() {
 
 void ZmqLink::stand_by(std::uint32_t worker, std::uint64_t life) {
   const std::lock_guard lock(mutex_);
-  ping_ = encode_head({.verb = Verb::kPing, .worker = worker, .life = life});
+  ping_ = Message{.verb = Verb::kPing, .worker = worker, .life = life};
 }
 
 void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>> wanted) {
@@ -93,7 +93,7 @@ void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>>
   retry_after_ = options_.retry_after;
   next_retry_ = Clock::now() + retry_after_;
   if (request.worker != kObserver) {
-    ping_ = encode_head({.verb = Verb::kPing, .worker = request.worker, .life = request.life});
+    ping_ = Message{.verb = Verb::kPing, .worker = request.worker, .life = request.life};
   }
   if (!socket_) open();
   send_request();
@@ -178,6 +178,10 @@ std::optional<Message> ZmqLink::read(std::vector<zmq::message_t> frames) {
   broken_ = 0;
   try {
     Message message = decode(arrived.head(), arrived.bodies());
+    if (message.verb == Verb::kAlone) {
+      message.verb = Verb::kAnswer;
+      if (options_.pair) options_.pair->alone = this;
+    }
     if (message.sequence == 0) awaited_ = message.text;
     // Pings are answered with 0; others have been answered before.
     if (!is_under_way_ || message.sequence != sequence_) {
@@ -308,9 +312,14 @@ ZmqLink::Time ZmqLink::next_event(Deadline deadline) const {
 void ZmqLink::ping(Time now) {
   next_ping_ = now + kHeartbeat;
   // Without a connection they would only pile up.
-  if (ping_.empty() || !socket_ || !is_connected_) return;
-  socket_->send(zmq::buffer(ping_), zmq::send_flags::dontwait);
-  traffic_.sent += static_cast<std::int64_t>(ping_.size());
+  if (!ping_ || !socket_ || !is_connected_) return;
+  if (options_.pair) {
+    const ZmqLink* const alone = options_.pair->alone;
+    ping_->verb = alone == nullptr || alone == this ? Verb::kPing : Verb::kAlone;
+  }
+  const std::string head = encode_head(*ping_);
+  socket_->send(zmq::buffer(head), zmq::send_flags::dontwait);
+  traffic_.sent += static_cast<std::int64_t>(head.size());
 }
 
 void ZmqLink::beat() {

@@ -24,6 +24,12 @@ namespace trireme::server {
 /// one, as it was: the server applies it once.
 class ZmqLink final : public Link {
  public:
+  /// What the links to a server and to its backup know of the two.
+  struct Pair {
+    /// The link whose server goes on without the other one.
+    std::atomic<const ZmqLink*> alone = nullptr;
+  };
+
   struct Options {
     std::string endpoint;
     std::string name;                           ///< for messages
@@ -33,6 +39,7 @@ class ZmqLink final : public Link {
     std::chrono::milliseconds lost_after;       ///< and how long it may be away
     std::chrono::milliseconds retry_after;      ///< an answer that does not come, doubling
     std::chrono::milliseconds dead_after;
+    std::shared_ptr<Pair> pair = {};  ///< of a server and its backup, shared by the links to both
   };
 
   ZmqLink(std::shared_ptr<zmq::context_t> context, Options options);
@@ -92,8 +99,8 @@ class ZmqLink final : public Link {
   Time next_retry_;
   std::chrono::milliseconds retry_after_{};
   std::shared_ptr<std::atomic<int>> lent_ = std::make_shared<std::atomic<int>>(0);
-  std::string ping_;     // its head, once there is a worker
-  std::string awaited_;  // what the server last said that it waits for
+  std::optional<Message> ping_;  // once there is a worker
+  std::string awaited_;          // what the server last said that it waits for
   std::optional<Arrived> arrived_;
 
   Traffic traffic_;

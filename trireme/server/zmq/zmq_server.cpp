@@ -181,8 +181,7 @@ class ZmqServer::Loop final : public Answers {
     if (answer.parts.empty()) bodies.clear();
     note(request, answer);
     if (request.from == kNobody) return check_followed(request, answer);
-    Outgoing out{backup_ ? backup_->appended() : 0, request.from, encode_head(answer),
-                 std::move(bodies)};
+    Outgoing out{backup_ ? backup_->appended() : 0, request.from, answer, std::move(bodies)};
     if (request.message.verb == Verb::kPing) out.entry = 0;
     if (backup_ && !backup_->has(out.entry)) {
       outgoing_.push_back(std::move(out));
@@ -206,7 +205,7 @@ class ZmqServer::Loop final : public Answers {
   struct Outgoing {
     std::uint64_t entry = 0;
     std::uint64_t to = 0;
-    std::string head;
+    Message message;
     std::vector<zmq::message_t> bodies;
   };
 
@@ -335,7 +334,8 @@ class ZmqServer::Loop final : public Answers {
       return;
     }
     ++requests_;
-    if (held_bytes_ > options_.max_held_bytes) {
+    const bool is_entry = is_standby_ && primary_ && primary_->from == from;
+    if (held_bytes_ > options_.max_held_bytes && !is_entry) {
       return answer(request, {.verb = Verb::kRefusal,
                               .worker = request.message.worker,
                               .sequence = request.message.sequence,
@@ -346,6 +346,7 @@ class ZmqServer::Loop final : public Answers {
                                   options_.shard, options_.shards, held_bytes_.load())});
     }
     request.memory = held;
+    end_if_left_alone(request.message);
     if (is_standby_ && !answers_as_standby(request)) return;
     if (!is_standby_ && is_of_a_primary(request)) {
       return refuse(request, kCommFault,
@@ -423,9 +424,25 @@ class ZmqServer::Loop final : public Answers {
     server_.keep_journal(&*backup_);
   }
 
+  // It was one of a pair, and the other is not up to date any more.
+  bool goes_alone() const {
+    return (backup_ && backup_->is_given_up()) || (primary_ && !is_standby_);
+  }
+
+  // Workers hear that from the other, and pass it on.
+  void end_if_left_alone(const Message& message) const {
+    if (message.verb != Verb::kAlone || !peers_.contains(message.worker)) return;
+    throw CommError(fmt::format(
+        "server {} of {}: {}, says worker {}; this one is not up to date any more", options_.shard,
+        options_.shards,
+        is_standby_ ? "the server has gone on without its backup" : "the backup has taken over",
+        message.worker));
+  }
+
   void send(Outgoing& out) {
+    if (goes_alone() && out.message.verb == Verb::kAnswer) out.message.verb = Verb::kAlone;
     // If it does not go out, it is asked for again, by whoever has reconnected.
-    send(out.to, out.head, std::move(out.bodies));
+    send(out.to, encode_head(out.message), std::move(out.bodies));
   }
 
   void send_what_the_backup_has() {
