@@ -15,4 +15,10 @@ void set_liveness(zmq::socket_t& socket, std::chrono::milliseconds dead_after) {
   socket.set(zmq::sockopt::heartbeat_timeout, silence);
 }
 
+void set_keys(zmq::socket_t& socket, const KeyPair& keys, const std::string& server_key) {
+  socket.set(zmq::sockopt::curve_publickey, keys.public_key);
+  socket.set(zmq::sockopt::curve_secretkey, keys.secret_key);
+  socket.set(zmq::sockopt::curve_serverkey, server_key);
+}
+
 }  // namespace trireme::server

@@ -49,11 +49,7 @@ void ZmqLink::open() {
   socket_->set(zmq::sockopt::reconnect_ivl_max, 2000);
   socket_->set(zmq::sockopt::handshake_ivl, 5000);
   set_liveness(*socket_, options_.dead_after);
-  if (options_.keys) {
-    socket_->set(zmq::sockopt::curve_publickey, options_.keys->public_key);
-    socket_->set(zmq::sockopt::curve_secretkey, options_.keys->secret_key);
-    socket_->set(zmq::sockopt::curve_serverkey, options_.server_key);
-  }
+  if (options_.keys) set_keys(*socket_, *options_.keys, options_.server_key);
   monitor_.emplace(*context_, *socket_);
   try {
     socket_->connect(options_.endpoint);
