@@ -322,5 +322,23 @@ TEST_P(Clients, ReadNothingOlderThanTheStalenessAllows) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, Clients, every_transport(), transport_name);
 
+// The servers' memory is gone with them where ranks are threads.
+TEST(EmbeddedServers, AreMissedByAWorkerThatWaitsForThem) {
+  const auto rank = [](Communicator& world) {
+    const auto client = server::embedded(world, {.shards = 2});
+    client->join({.dense = {{"w", 100}}, .consistency = {.mode = Mode::kBounded, .workers = 2}});
+    std::vector<float> values(100);
+    const std::vector<Wanted> wanted = {{"w", buffer_of(values)}};
+    const std::vector<Gradient> gradients = {{"w", buffer_of(values)}};
+    if (world.rank() == 0) client->store(wanted);
+    world.barrier();
+    if (world.rank() == 0) throw DataError("no more data");
+    EXPECT_THAT(message_of<CommError>([&] { client->push_pull(gradients, {}, wanted); }),
+                testing::HasSubstr("lost: rank 0, which runs the servers, has ended"));
+    throw CommError("a victim");
+  };
+  EXPECT_THAT(message_of<DataError>([&] { run_ranks(2, rank); }), testing::HasSubstr("no more"));
+}
+
 }  // namespace
 }  // namespace trireme::test

@@ -36,10 +36,6 @@ class Host {
 
   // The servers look into this worker's memory until they have released it.
   ~Host() {
-    const Front& front = station_.front(worker_);
-    const auto is_released = [&] {
-      return front.released.load() == static_cast<std::uint32_t>(station_.shards());
-    };
     if (!is_released()) {
       station_.front(worker_).gone.store(1);
       for (int shard = 0; shard < station_.shards(); ++shard) station_.asked(shard).ring();
@@ -50,9 +46,15 @@ class Host {
   Station& station() { return station_; }
   int worker() const { return worker_; }
 
-  bool servers_are_gone() const { return station_.front(0).gone.load() != 0 || first_has_ended(); }
+  // While this worker waits. Rank 0's memory may be gone with it, so that it is of no use to look
+  // there.
+  bool servers_are_gone() const { return is_released() || first_has_ended(); }
 
  private:
+  bool is_released() const {
+    return station_.front(worker_).released.load() == static_cast<std::uint32_t>(station_.shards());
+  }
+
   bool first_has_ended() const {
     if (!first_.is_open()) return first_came_and_went_;
     pollfd polled{first_.fd(), POLLIN, 0};
@@ -106,7 +108,7 @@ class DeskLink final : public Link {
     Bell& bell = station_.front(host_->worker()).answered;
     const auto is_answered = [&] { return desk.answered.load() == asked_; };
     while (!bell.wait_until(is_answered, 100ms)) {
-      if (host_->servers_are_gone()) {
+      if (host_->servers_are_gone() && !is_answered()) {
         throw CommError("parameter server: lost: rank 0, which runs the servers, has ended", 0);
       }
       if (std::chrono::steady_clock::now() >= deadline) throw TimedOut{};
