@@ -303,6 +303,22 @@ TEST(Supervisor, BlamesAKilledRankWhoseVictimsCouldNotGoOn) {
   EXPECT_EQ(supervisor.verdict().exit_code, 128 + SIGKILL);
 }
 
+TEST(Supervisor, LetsTheOthersGoOnWithoutThoseThatNeededAKilledRank) {
+  Supervisor supervisor(4, {.others_go_on = true});
+  supervisor.exited(3, ExitStatus::killed(SIGKILL), kStart);
+  EXPECT_THAT(supervisor.exited(2, kVictim, kStart),
+              ElementsAre(testing::VariantWith<MarkEnded>(testing::_)));
+  supervisor.exited(1, kOk, kStart);
+  supervisor.exited(0, kOk, kStart);
+  EXPECT_EQ(supervisor.verdict().exit_code, 0);
+  EXPECT_THAT(supervisor.verdict().outlived, ElementsAre(3, 2));
+}
+
+TEST(Supervisor, DoesNotGoOnWithoutAVictimOfNobodyWhoWasKilled) {
+  Supervisor supervisor(3, {.others_go_on = true});
+  EXPECT_THAT(supervisor.exited(2, kVictim, kStart), Contains(an_armed_timer()));
+}
+
 TEST(Supervisor, NeedsTheFirstRankInAnyCase) {
   Supervisor supervisor(2, {.others_go_on = true});
   EXPECT_THAT(supervisor.exited(0, ExitStatus::killed(SIGKILL), kStart),

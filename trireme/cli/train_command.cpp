@@ -88,8 +88,10 @@ int run(const Job& job) {
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
   if (!verdict.ok()) remove_if_never_begun(directory, existed);
   for (const int rank : verdict.outlived) {
-    terminal.write(fmt::format("trireme: rank {} was {}; the others have gone on without it\n",
-                               rank, explain(verdict.ranks[static_cast<std::size_t>(rank)])));
+    const ExitStatus status = verdict.ranks[static_cast<std::size_t>(rank)];
+    terminal.write(fmt::format(
+        "trireme: rank {} {}; the others have gone on without it\n", rank,
+        status.signal != 0 ? "was " + explain(status) : "has ended with a rank of its group"));
   }
   if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
   ::close(terminal.fd);

@@ -36,7 +36,9 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
 
   int& first = victim ? victim_ : cause_;
   if (first < 0) first = rank;
-  if (options_.others_go_on && rank > 0 && status.signal != 0 && phase_ == Phase::kRunning) {
+  // A victim here is one that needed a rank which was killed.
+  const bool may_be_missed = status.signal != 0 || (victim && !outlived_.empty());
+  if (options_.others_go_on && rank > 0 && may_be_missed && phase_ == Phase::kRunning) {
     outlived_.push_back(rank);
     return actions;
   }

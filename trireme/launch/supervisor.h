@@ -18,7 +18,7 @@ struct Verdict {
   std::string explanation;              ///< of that status, or "interrupted by SIGINT"
   int interrupted_by = 0;               ///< the first signal that asked us to stop, or 0
   std::vector<ExitStatus> ranks;        ///< how each rank ended
-  std::vector<int> outlived;            ///< ranks that were killed, and that the others did without
+  std::vector<int> outlived;            ///< killed, or in need of one that was, and done without
   std::vector<std::string> last_lines;  ///< of stderr of the rank at fault
   std::string log;                      ///< path of its log file, or empty
 
@@ -43,8 +43,8 @@ class Supervisor {
   struct Options {
     Time grace = std::chrono::milliseconds(500);
     Time kill_after = std::chrono::milliseconds(500);
-    /// Ranks do not need each other but for rank 0: that another one is killed by a signal is no
-    /// end, and no failure if the rest ends well.
+    /// Ranks do not need each other, but for rank 0 and some that end with each other: that one is
+    /// killed by a signal is no end, and no failure if the rest ends well.
     bool others_go_on = false;
   };
 
