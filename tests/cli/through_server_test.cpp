@@ -1,5 +1,6 @@
 // Runs whose parameters live on servers: in step, killed, stopped, resumed in other modes.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 
 #include "tests/cli/program.h"
 #include "trireme/base/files.h"
+#include "trireme/checkpoint/checkpoint.h"
 
 namespace trireme {
 namespace {
@@ -24,6 +26,13 @@ using Words = std::vector<std::string>;
 const Words kAsynchronous = {"communication.mode=asynchronous"};
 const Words kBounded = {"communication.mode=hybrid", "communication.hybrid=bounded_staleness"};
 const Words kBackup = {"communication.mode=hybrid", "communication.hybrid=backup_workers"};
+const Words kInPairs = {"communication.group_size=2"};
+const Words kTrain = {"train", "training.threads=1"};
+
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
 
 class ServerRun : public testing::Test {
  protected:
@@ -159,6 +168,106 @@ TEST_F(ServerRun, ThatIsResumedInStepHasTheBitsOfOneThatWasNotStopped) {
   EXPECT_TRUE(model_of("part") == model_of("whole"));
 }
 
+TEST_F(ServerRun, AsOneGroupOfAllRanksEndsInTheBitsOfAnAllReduce) {
+  const Words clip = {"training.clip_norm=1.0"};
+  ASSERT_EQ(train("plain", 1, 60, clip).exit_code, 0);
+  for (const int ranks : {2, 3, 4}) {
+    for (const Words& mode : {kAsynchronous, kBounded}) {
+      for (const std::string size : {"0", "4"}) {
+        const std::string run = fmt::format("{}-{}-{}", ranks, mode.size(), size);
+        const Ended ended =
+            train(run, ranks, 60, mode + clip + Words{"communication.group_size=" + size});
+        ASSERT_EQ(ended.exit_code, 0) << ended.err;
+        EXPECT_TRUE(model_of(run) == model_of("plain")) << run;
+      }
+    }
+  }
+}
+
+TEST_F(ServerRun, LearnsInGroupsInEveryMode) {
+  for (const Words& mode : {kAsynchronous, kBounded, kBackup}) {
+    for (const int ranks : {3, 4}) {
+      const std::string run = mode.back().substr(mode.back().find('=') + 1) + std::to_string(ranks);
+      const Ended ended = train(run, ranks, 400, mode + kInPairs);
+      ASSERT_EQ(ended.exit_code, 0) << ended.err;
+      EXPECT_GT(r2_of(ended), 0.95) << run << ended.out;
+    }
+  }
+  const Ended coded =
+      train("int8", 4, 400, kAsynchronous + kInPairs + Words{"communication.compression=int8"});
+  ASSERT_EQ(coded.exit_code, 0) << coded.err;
+  EXPECT_GT(r2_of(coded), 0.9);
+}
+
+TEST_F(ServerRun, InGroupsStopsAndGoesOnFromItsCheckpoint) {
+  Program program(
+      folder_.path(),
+      words("run", 4, 400'000, kAsynchronous + kInPairs + Words{"checkpoint.every_steps=50"}));
+  program.wait_for(folder_ / "run" / "metrics.jsonl", "\"evaluation\"");
+  ::kill(program.pid(), SIGINT);
+  const Ended stopped = program.wait();
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.err;
+  const auto newest = latest_checkpoint(folder_ / "run" / "checkpoints");
+  ASSERT_TRUE(newest);
+  const int at = std::stoi(newest->filename().string().substr(5));
+  // In groups again, then each rank alone.
+  for (const auto& [steps, size] : {std::pair(at + 60, "2"), std::pair(at + 120, "1")}) {
+    const Ended ended =
+        run_program(folder_.path(), {"train", "--resume", "run", "-n", "4", "--json",
+                                     fmt::format("training.steps={}", steps),
+                                     fmt::format("communication.group_size={}", size)});
+    ASSERT_EQ(ended.exit_code, 0) << ended.err;
+    EXPECT_GT(r2_of(ended), 0.95);
+    EXPECT_EQ(nlohmann::json::parse(ended.out).value("steps", 0), steps);
+  }
+}
+
+// The first rank of a group talks with the servers, the second does not.
+TEST_F(ServerRun, GoesOnWithoutTheGroupOfAKilledRank) {
+  for (const Words& mode : {kAsynchronous, kBounded, kBackup}) {
+    for (const std::size_t victim : {2, 3}) {
+      const std::string run =
+          fmt::format("{}-{}", mode.back().substr(mode.back().find('=') + 1), victim);
+      Program program(folder_.path(), words(run, 4, 3000, mode + kInPairs));
+      program.wait_for(folder_ / run / "metrics.jsonl", "\"evaluation\"");
+      const auto ranks = test::children_of(program.pid());
+      ASSERT_EQ(ranks.size(), 4U);
+      ::kill(ranks[victim], SIGKILL);
+      const Ended ended = program.wait();
+      EXPECT_EQ(ended.exit_code, 0) << ended.err;
+      EXPECT_THAT(ended.err, HasSubstr(fmt::format("rank {} was killed by SIGKILL", victim)));
+      EXPECT_THAT(ended.err,
+                  HasSubstr(fmt::format("rank {} has ended with a rank of its group", 5 - victim)));
+      EXPECT_GT(r2_of(ended), 0.95) << run;
+    }
+  }
+}
+
+TEST_F(ServerRun, EndsWithAKilledRankOfTheFirstGroup) {
+  Program program(folder_.path(), words("run", 4, 400'000, kAsynchronous + kInPairs));
+  program.wait_for(folder_ / "run" / "metrics.jsonl", "\"evaluation\"");
+  const auto ranks = test::children_of(program.pid());
+  ASSERT_EQ(ranks.size(), 4U);
+  ::kill(ranks[1], SIGKILL);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.exit_code, 128 + SIGKILL);
+  EXPECT_THAT(ended.err, HasSubstr("rank 1"));
+}
+
+TEST_F(ServerRun, InGroupsEndsWithTheErrorOfTheGroupThatDiverged) {
+  // The last row is rank 3's, and its square is no f32.
+  std::string table = "x,y\n";
+  for (int row = 0; row < 63; ++row) table += fmt::format("{},{}\n", row % 7, row % 7);
+  write_file_atomically(folder_ / "table.csv", table + "1e30,1\n");
+  const Ended ended = run_program(
+      folder_.path(), kTrain + kAsynchronous + kInPairs +
+                          Words{"-n", "4", "data.format=csv", "data.path=table.csv",
+                                "data.target=y", "data.sampler=block", "training.global_batch=16",
+                                "training.steps=100", "communication.timeout=20"});
+  EXPECT_EQ(ended.exit_code, 5) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("training diverged"));
+}
+
 TEST_F(ServerRun, SaysWhatDoesNotGoTogether) {
   const auto error = [&](const Words& more) { return train("bad", 2, 10, more).err; };
   EXPECT_THAT(error({"communication.mode=asynchronous", "parallelism.strategy=shared"}),
@@ -169,6 +278,11 @@ TEST_F(ServerRun, SaysWhatDoesNotGoTogether) {
               HasSubstr("must leave one of the 2 ranks to be waited for, got 2"));
   EXPECT_THAT(error({"parallelism.strategy=through_server", "communication.compression=int8"}),
               HasSubstr("communication.compression"));
+  EXPECT_THAT(error({"parallelism.strategy=through_server", "communication.group_size=2"}),
+              HasSubstr("communication.group_size = 2 needs communication.mode = "));
+  EXPECT_THAT(error(kBackup + kInPairs), HasSubstr("one of the 1 groups to be waited for, got 1"));
+  EXPECT_THAT(error(kBackup + Words{"communication.group_size=0"}),
+              HasSubstr("one of the 1 workers to be waited for, got 1"));
 }
 
 }  // namespace

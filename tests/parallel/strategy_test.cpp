@@ -74,7 +74,7 @@ std::unique_ptr<Strategy> strategy_named(const std::string& name, Communicator& 
                                          StrategyOptions options = {}) {
   if (name != "through_server") return make_strategy(name, world, options);
   return through_server(
-      world, server::embedded(world, {.shards = 2}),
+      world, [](Communicator& workers) { return server::embedded(workers, {.shards = 2}); },
       {.world = options, .consistency = {.mode = server::Consistency::Mode::kSynchronous}});
 }
 

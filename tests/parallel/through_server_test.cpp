@@ -4,12 +4,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/nn/functional/loss.h>
+#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/linear.h>
 
+#include <atomic>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <thread>
 
 #include "tests/comm/ranks.h"
+#include "trireme/base/error.h"
+#include "trireme/base/partition.h"
+#include "trireme/optim/adam.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/server/embedded/embedded.h"
 
@@ -21,16 +28,24 @@ using Mode = server::Consistency::Mode;
 struct Case {
   const char* name;
   server::Consistency consistency;
+  int group_size = 1;
 };
+
+ClientFactory embedded_servers() {
+  return [](Communicator& workers) { return server::embedded(workers); };
+}
 
 class RanksThatGoAlone : public testing::TestWithParam<std::tuple<Case, int>> {
  protected:
   static Case mode() { return std::get<0>(GetParam()); }
   static int ranks() { return std::get<1>(GetParam()); }
 
+  static int groups() { return (ranks() + mode().group_size - 1) / mode().group_size; }
+
   static std::unique_ptr<Strategy> strategy(Communicator& world, StrategyOptions options = {}) {
-    return through_server(world, server::embedded(world),
-                          {.world = options, .consistency = mode().consistency});
+    return through_server(
+        world, embedded_servers(),
+        {.world = options, .consistency = mode().consistency, .group_size = mode().group_size});
   }
 };
 
@@ -72,7 +87,7 @@ TEST_P(RanksThatGoAlone, LearnALineExactly) {
 }
 
 // Gradients of one, so that the parameters count the pushes.
-TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryRank) {
+TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryGroup) {
   if (mode().consistency.backup_workers > 0) return;  // some are dropped
   test::run_ranks(ranks(), [](Communicator& world) {
     torch::nn::Linear model(torch::nn::LinearOptions(40, 1).bias(false));
@@ -90,12 +105,12 @@ TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryRank) {
       strategy->publish_parameters();
     }
     if (world.rank() > 0) return;
-    EXPECT_TRUE(model->weight.equal(at::full({1, 40}, -kSteps * world.size()))) << model->weight;
+    EXPECT_TRUE(model->weight.equal(at::full({1, 40}, -kSteps * groups()))) << model->weight;
   });
 }
 
 TEST_P(RanksThatGoAlone, DoNotWaitForOneThatIsSlow) {
-  if (ranks() < 3 || mode().consistency.mode == Mode::kBounded) return;
+  if (groups() < 2 || ranks() < 3 || mode().consistency.mode == Mode::kBounded) return;
   test::run_ranks(ranks(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
     const auto strategy = RanksThatGoAlone::strategy(world);
@@ -123,16 +138,310 @@ TEST_P(RanksThatGoAlone, DoNotWaitForOneThatIsSlow) {
   });
 }
 
+std::string name_of_case(const testing::TestParamInfo<RanksThatGoAlone::ParamType>& info) {
+  return std::string(std::get<0>(info.param).name) + std::to_string(std::get<1>(info.param));
+}
+
+constexpr server::Consistency kAsynchronous{.mode = Mode::kAsynchronous};
+constexpr server::Consistency kOneBackup{.mode = Mode::kSynchronous, .backup_workers = 1};
+
 INSTANTIATE_TEST_SUITE_P(
     Ranks, RanksThatGoAlone,
-    testing::Combine(testing::Values(Case{"Asynchronous", {.mode = Mode::kAsynchronous}},
+    testing::Combine(testing::Values(Case{"Asynchronous", kAsynchronous},
                                      Case{"Bounded", {.mode = Mode::kBounded, .staleness = 2}},
-                                     Case{"Backup",
-                                          {.mode = Mode::kSynchronous, .backup_workers = 1}}),
+                                     Case{"Backup", kOneBackup}),
                      testing::Values(2, 3, 4)),
-    [](const auto& info) {
-      return std::string(std::get<0>(info.param).name) + std::to_string(std::get<1>(info.param));
+    name_of_case);
+
+INSTANTIATE_TEST_SUITE_P(
+    Pairs, RanksThatGoAlone,
+    testing::Combine(testing::Values(Case{"Asynchronous", kAsynchronous, 2},
+                                     Case{"Bounded", {.mode = Mode::kBounded}, 2}),
+                     testing::Values(2, 3, 4)),
+    name_of_case);
+
+INSTANTIATE_TEST_SUITE_P(PairsWithABackup, RanksThatGoAlone,
+                         testing::Combine(testing::Values(Case{"Backup", kOneBackup, 2}),
+                                          testing::Values(3, 4)),
+                         name_of_case);
+
+constexpr int kVirtualWorkers = 6;  // on 4 ranks some have two and some one
+
+struct Net : torch::nn::Module {
+  Net() {
+    first = register_module("first", torch::nn::Linear(5, 9));
+    norm = register_module("norm", torch::nn::BatchNorm1d(9));
+    second = register_module("second", torch::nn::Linear(9, 1));
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& p : parameters()) {
+      p.copy_(at::arange(p.numel(), at::kFloat).add(p.dim()).sin().view(p.sizes()));
+    }
+  }
+
+  at::Tensor forward(const at::Tensor& x) { return second(norm(first(x)).tanh()); }
+
+  torch::nn::Linear first{nullptr}, second{nullptr};
+  torch::nn::BatchNorm1d norm{nullptr};
+};
+
+at::Tensor loss_of(Net& net, int step, std::int64_t worker) {
+  const auto number = static_cast<double>(step * kVirtualWorkers + worker);
+  const at::Tensor x = at::arange(20, at::kFloat).add(number).sin().view({4, 5});
+  return torch::mse_loss(net.forward(x), x.sum(1, true));
+}
+
+struct Outcome {
+  std::vector<at::Tensor> tensors;  // after each step
+  std::vector<double> losses, norms;
+};
+
+// The last step asks to be in step.
+Outcome train(Strategy& strategy, Net& net, Optimizer& optimizer, int steps) {
+  Outcome outcome;
+  const Range mine = strategy.virtual_workers();
+  for (int step = 0; step < steps; ++step) {
+    strategy.begin();
+    for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+      const at::Tensor loss = loss_of(net, step, worker);
+      strategy.add_loss(loss.item<double>());
+      loss.backward();
+    }
+    strategy.reduce_gradients();
+    outcome.norms.push_back(strategy.gradient_norm());
+    outcome.losses.push_back(strategy.loss());
+    strategy.update(optimizer);
+    if (step + 1 == steps) strategy.ask_to_be_in_step();
+    strategy.publish_parameters();
+    for (const at::Tensor& tensor : net.parameters()) {
+      outcome.tensors.push_back(tensor.detach().clone());
+    }
+    for (const at::Tensor& tensor : net.buffers()) outcome.tensors.push_back(tensor.clone());
+  }
+  return outcome;
+}
+
+void expect_same_bits(const std::vector<at::Tensor>& actual,
+                      const std::vector<at::Tensor>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    EXPECT_TRUE(actual[i].equal(expected[i])) << i << ": " << actual[i] << expected[i];
+  }
+}
+
+class GroupsOfRanks : public testing::TestWithParam<int> {};
+
+TEST_P(GroupsOfRanks, OneOfAllRanksHasTheBitsOfReplicated) {
+  constexpr int kSteps = 8;
+  const server::Consistency modes[] = {kAsynchronous, {.mode = Mode::kBounded}};
+  for (const server::Consistency& mode : modes) {
+    // The third: everything travels, as f32.
+    for (const auto& [group_size, codec] :
+         {std::pair(0, "none"), std::pair(GetParam(), "none"), std::pair(7, "top_k")}) {
+      test::run_ranks(GetParam(), [&, group_size = group_size, codec = codec](Communicator& world) {
+        const StrategyOptions plain{.virtual_workers = kVirtualWorkers};
+        StrategyOptions options = plain;
+        options.compression = {.codec = codec, .ratio = 1};
+        Net expected_net, net;
+        const auto expected = replicated(world, plain);
+        Adam expected_adam(expected->attach(expected_net), {.lr = 0.05});
+        const auto strategy = through_server(world, embedded_servers(),
+                                             {.world = options,
+                                              .optimizer = {"adam"},
+                                              .consistency = mode,
+                                              .group_size = group_size});
+        if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
+        Adam adam(strategy->attach(net), {.lr = 0.05});
+        const Outcome wanted = train(*expected, expected_net, expected_adam, kSteps);
+        const Outcome got = train(*strategy, net, adam, kSteps);
+        expect_same_bits(got.tensors, wanted.tensors);
+        EXPECT_EQ(got.losses, wanted.losses);
+        EXPECT_EQ(got.norms, wanted.norms);
+      });
+    }
+  }
+}
+
+TEST_P(GroupsOfRanks, HaveTheSameBitsInsideAfterEachStep) {
+  for (const int group_size : {2, 3}) {
+    std::vector<Outcome> outcomes(static_cast<std::size_t>(GetParam()));
+    test::run_ranks(GetParam(), [&](Communicator& world) {
+      Net net;
+      const auto strategy =
+          through_server(world, embedded_servers(),
+                         {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
+      Sgd sgd(strategy->attach(net), {.lr = 0.05});
+      outcomes[static_cast<std::size_t>(world.rank())] = train(*strategy, net, sgd, 20);
     });
+    for (int rank = 0; rank < GetParam(); ++rank) {
+      const Outcome& first = outcomes[static_cast<std::size_t>(rank / group_size * group_size)];
+      const Outcome& mine = outcomes[static_cast<std::size_t>(rank)];
+      expect_same_bits(mine.tensors, first.tensors);
+      EXPECT_EQ(mine.losses, first.losses);
+      EXPECT_EQ(mine.norms, first.norms);
+    }
+  }
+}
+
+// Virtual worker v has gradients of v + 1, so that the parameters add up the means of the groups.
+TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
+  constexpr int kSteps = 12;
+  for (const int group_size : {1, 2, 3, 4}) {
+    std::atomic<int> clients = 0;
+    test::run_ranks(GetParam(), [&](Communicator& world) {
+      torch::nn::Linear model(torch::nn::LinearOptions(8, 1).bias(false));
+      model->to(at::kDouble);
+      model->weight.data().zero_();
+      double sum_of_means = 0, own_mean = 0;
+      int groups = 0;
+      for (int first = 0; first < world.size(); first += group_size, ++groups) {
+        const int last = std::min(first + group_size, world.size()) - 1;
+        const auto begin = partition(kVirtualWorkers, world.size(), first).begin;
+        const auto end = partition(kVirtualWorkers, world.size(), last).end;
+        const double mean = static_cast<double>(begin + 1 + end) / 2;
+        sum_of_means += mean;
+        if (first <= world.rank() && world.rank() <= last) own_mean = mean;
+      }
+      const auto strategy =
+          through_server(world,
+                         [&](Communicator& workers) {
+                           ++clients;
+                           EXPECT_EQ(workers.size(), groups);
+                           return server::embedded(workers);
+                         },
+                         {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
+      Sgd sgd(strategy->attach(*model), {.lr = 1});
+      const Range mine = strategy->virtual_workers();
+      for (int step = 0; step < kSteps; ++step) {
+        strategy->begin();
+        for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+          strategy->add_loss(static_cast<double>(worker + 1));
+          model->forward(at::full({1, 8}, static_cast<double>(worker + 1), at::kDouble))
+              .sum()
+              .backward();
+        }
+        strategy->reduce_gradients();
+        EXPECT_DOUBLE_EQ(strategy->loss(), own_mean);
+        EXPECT_NEAR(strategy->gradient_norm(), own_mean * std::sqrt(8.0), 1e-12);
+        strategy->update(sgd);
+        if (step + 1 == kSteps) strategy->ask_to_be_in_step();
+        strategy->publish_parameters();
+      }
+      if (world.rank() > 0) return;
+      EXPECT_EQ(clients, groups);
+      EXPECT_TRUE(
+          model->weight.allclose(at::full({1, 8}, -kSteps * sum_of_means, at::kDouble), 1e-12, 0))
+          << model->weight;
+    });
+  }
+}
+
+void step_alone(Strategy& strategy, torch::nn::Linear& model, Optimizer& optimizer) {
+  strategy.begin();
+  model->forward(at::ones({1, 2})).sum().backward();
+  strategy.reduce_gradients();
+  strategy.update(optimizer);
+  strategy.publish_parameters();
+}
+
+TEST_P(GroupsOfRanks, SeeTheFlagsOfTheirOwnRanksInTheSameStep) {
+  test::run_ranks(GetParam(), [](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    const auto strategy = through_server(world, embedded_servers(), {.group_size = 2});
+    Sgd sgd(strategy->attach(*model), {.lr = 0.01});
+    // The last rank asks to stop: its group does after that step, the others go on.
+    const int last = world.size() - 1;
+    std::vector<int> seen;
+    for (int step = 0; step < 6 && seen.empty(); ++step) {
+      if (world.rank() == last && step == 2) strategy->raise_flag();
+      if (step == 5) strategy->ask_to_be_in_step();
+      step_alone(*strategy, model, sgd);
+      if (strategy->flag_raised()) seen.push_back(step);
+    }
+    const bool same_group = world.rank() / 2 == last / 2;
+    EXPECT_EQ(seen, same_group ? std::vector<int>{2} : std::vector<int>{});
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, GroupsOfRanks, testing::Values(1, 2, 3, 4),
+                         testing::PrintToStringParamName());
+
+// How the ranks end of which one throws in its third step.
+std::vector<std::string> ends_where_one_fails(int failing, const server::Consistency& mode) {
+  std::vector<std::string> ends(4);
+  test::run_ranks(4, [&](Communicator& world) {
+    std::string& end = ends[static_cast<std::size_t>(world.rank())];
+    try {
+      torch::nn::Linear model(2, 1);
+      const auto strategy =
+          through_server(world, embedded_servers(), {.consistency = mode, .group_size = 2});
+      Sgd sgd(strategy->attach(*model), {.lr = 0.01});
+      constexpr int kSteps = 60;
+      for (int step = 0; step < kSteps; ++step) {
+        if (world.rank() == failing && step == 3) throw DataError("no more data");
+        if (step + 1 == kSteps) strategy->ask_to_be_in_step();
+        step_alone(*strategy, model, sgd);
+      }
+      end = "done";
+    } catch (const CommError&) {
+      end = "victim";
+    } catch (const DataError&) {
+      end = "failed";
+    }
+  });
+  return ends;
+}
+
+TEST(GroupsOfRanks, EndWithAnyOfTheirRanksAndTheOthersGoOn) {
+  const server::Consistency modes[] = {
+      kAsynchronous, {.mode = Mode::kBounded, .staleness = 1}, kOneBackup};
+  for (const server::Consistency& mode : modes) {
+    EXPECT_THAT(ends_where_one_fails(2, mode),
+                testing::ElementsAre("done", "done", "failed", "victim"));
+    EXPECT_THAT(ends_where_one_fails(3, mode),
+                testing::ElementsAre("done", "done", "victim", "failed"));
+  }
+}
+
+TEST(GroupsOfRanks, EndWithTheRanksOfTheFirstGroup) {
+  EXPECT_THAT(ends_where_one_fails(1, {.mode = Mode::kBounded}),
+              testing::ElementsAre("victim", "failed", "victim", "victim"));
+}
+
+std::string refusal(const std::function<void(const test::RankFunction&)>& on_ranks,
+                    ThroughServerOptions options) {
+  std::string why;
+  try {
+    on_ranks([&](Communicator& world) {
+      torch::nn::Linear model(2, 1);
+      through_server(world, embedded_servers(), options)->attach(*model);
+    });
+  } catch (const UsageError& error) {
+    why = error.what();
+  }
+  return why;
+}
+
+TEST(GroupsOfRanks, RefuseWhatCannotBe) {
+  const auto on_four = [](const test::RankFunction& body) { test::run_ranks(4, body); };
+  EXPECT_THAT(refusal(on_four, {.group_size = -1}),
+              testing::HasSubstr("group_size must not be negative, got -1"));
+  for (const int group_size : {0, 2}) {
+    EXPECT_THAT(
+        refusal(on_four, {.consistency = {.mode = Mode::kSynchronous}, .group_size = group_size}),
+        testing::HasSubstr("needs ranks that go alone"));
+  }
+  EXPECT_THAT(refusal(on_four, {.consistency = {.mode = Mode::kSynchronous, .backup_workers = 2},
+                                .group_size = 2}),
+              testing::HasSubstr("must leave one of the 2 workers"));
+  // Servers in rank 0's memory, which the other group's first rank does not see.
+  EXPECT_THAT(refusal(
+                  [](const test::RankFunction& body) {
+                    test::run_ranks_on_hosts(
+                        4, [](int rank) { return rank / 2; }, body);
+                  },
+                  {.group_size = 0}),
+              testing::HasSubstr("does not share memory"));
+}
 
 }  // namespace
 }  // namespace trireme

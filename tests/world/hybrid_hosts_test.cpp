@@ -87,5 +87,74 @@ TEST_F(HybridHosts, LearnOfARankThatWasKilled) {
   }
 }
 
+// Hosts that are workers of a server, which runs on the first.
+class HostsAsWorkers : public HybridHosts {
+ protected:
+  HostsAsWorkers() {
+    for (const char* name : {"server", "worker"}) {
+      const Outcome made =
+          run_child({trireme_program(), "keys", "new", (folder_ / name).string(), "--name", name});
+      EXPECT_EQ(made.exit_code, 0) << made.out;
+    }
+  }
+
+  std::string address() const { return fmt::format("tcp://{}:7000", hosts_.address(0)); }
+
+  Child serve() const {
+    return hosts_.start(0, {trireme_program(), "serve", "--bind", address(), "--secret",
+                            (folder_ / "server" / "server.secret").string(), "--clients",
+                            (folder_ / "worker").string()});
+  }
+
+  std::vector<Child> train(int steps, const Command& mode) const {
+    Command command = {
+        "communication.group_size=0", fmt::format("communication.servers=[\"{}\"]", address()),
+        fmt::format("communication.secret_key={}", (folder_ / "worker" / "worker.secret").string()),
+        fmt::format("communication.server_keys=[\"{}\"]",
+                    (folder_ / "server" / "server.key").string())};
+    command.insert(command.end(), mode.begin(), mode.end());
+    return on_two_hosts(hosts_, training("run", steps, command));
+  }
+
+  TestHosts hosts_{2};
+};
+
+const Command kAsynchronous = {"communication.mode=asynchronous"};
+const Command kBounded = {"communication.hybrid=bounded_staleness", "communication.staleness=2"};
+
+TEST_F(HostsAsWorkers, PushOnceAStepEach) {
+  for (const Command& mode : {kAsynchronous, kBounded}) {
+    Child server = serve();
+    ASSERT_TRUE(server.wait_for("public key"));
+    for (Child& rank : train(40, mode)) {
+      const Outcome ended = rank.wait();
+      EXPECT_EQ(ended.exit_code, 0) << ended.out;
+    }
+    const Outcome served = server.wait();
+    EXPECT_EQ(served.exit_code, 0) << served.out;
+    EXPECT_NE(served.out.find("all workers have left, after 80 updates"), std::string::npos)
+        << served.out;
+    std::filesystem::remove_all(folder_ / "run");
+  }
+}
+
+// The first of a group talks with the server, the second does not.
+TEST_F(HostsAsWorkers, AreLostWithAnyOfTheirRanksAndTheOtherGoesOn) {
+  for (const int victim : {2, 3}) {
+    Child server = serve();
+    ASSERT_TRUE(server.wait_for("public key"));
+    std::vector<Child> ranks = train(1000, kBounded);
+    ASSERT_TRUE(ranks[0].wait_for("communication: "));
+    ranks[static_cast<std::size_t>(victim)].signal(SIGKILL);
+    for (int rank = 0; rank < 4; ++rank) {
+      const Outcome ended = ranks[static_cast<std::size_t>(rank)].wait();
+      if (rank == victim) continue;
+      EXPECT_EQ(ended.exit_code, rank < 2 ? 0 : 4) << rank << ": " << ended.out;
+    }
+    EXPECT_EQ(server.wait().exit_code, 0);
+    std::filesystem::remove_all(folder_ / "run");
+  }
+}
+
 }  // namespace
 }  // namespace trireme::test

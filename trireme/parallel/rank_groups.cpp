@@ -4,6 +4,8 @@
 #include <span>
 #include <vector>
 
+#include "trireme/comm/self/self.h"
+
 namespace trireme {
 
 namespace {
@@ -36,7 +38,10 @@ RankGroups::RankGroups(Communicator& world, int virtual_workers, int group_size)
   };
   virtual_workers_ = {workers_of(first).begin, workers_of(last).end};
   weight_ = static_cast<double>(virtual_workers_.size() * count_) / virtual_workers;
-  inside_ = world.split(static_cast<int>(first), world.rank());
+  // A rank alone needs nobody, whatever becomes of the world.
+  const bool is_alone = first == last;
+  inside_ = world.split(is_alone ? -1 : static_cast<int>(first), world.rank());
+  if (is_alone) inside_ = self_communicator();
   leaders_ = world.split(world.rank() == first ? 0 : -1, world.rank());
 }
 

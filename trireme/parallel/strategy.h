@@ -70,7 +70,7 @@ class Strategy {
   virtual double gradient_norm() = 0;
 
   /// The optimizer's step(), or what comes in its place where servers update the parameters: they
-  /// take the rate and the scale of gradients from it.
+  /// take the rate and the scale of gradients from it. On every rank.
   virtual void update(Optimizer& optimizer) { optimizer.step(); }
 
   /// After the update: the next forward, on any rank, sees the new parameters. Collective.
@@ -92,8 +92,8 @@ class Strategy {
   virtual void wait_to_be_in_step() {}
 
   /// True if ranks never wait for each other but through the strategy, so that one which is lost
-  /// does not stop the others: nobody may use the world's collectives after attach() then, and
-  /// evaluation and checkpoints are rank 0's alone.
+  /// does not stop the others, or those of its group alone: nobody may use the world's collectives
+  /// after attach() then, and evaluation and checkpoints are rank 0's alone.
   virtual bool ranks_go_alone() const { return false; }
 
   /// After publish_parameters(): the steps that the others have gone on without this rank, which it

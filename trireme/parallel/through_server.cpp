@@ -8,10 +8,10 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
-#include "trireme/comm/self/self.h"
 #include "trireme/kernels/reduce.h"
 #include "trireme/parallel/gradient_buckets.h"
 #include "trireme/parallel/gradient_norm.h"
+#include "trireme/parallel/rank_groups.h"
 #include "trireme/parallel/synchronise.h"
 
 namespace trireme {
@@ -22,18 +22,13 @@ using Mode = server::Consistency::Mode;
 
 class ThroughServer final : public Strategy {
  public:
-  ThroughServer(Communicator& world, std::unique_ptr<server::Client> client,
-                ThroughServerOptions options)
+  ThroughServer(Communicator& world, ClientFactory make_client, ThroughServerOptions options)
       : world_(world),
-        client_(std::move(client)),
+        make_client_(std::move(make_client)),
         options_(std::move(options)),
-        alone_(self_communicator()),
-        virtual_workers_(ReductionTree(options_.world.virtual_workers == 0
-                                           ? world.size()
-                                           : options_.world.virtual_workers,
-                                       world.size())
-                             .leaves_of(world.rank())) {
-    options_.consistency.workers = world.size();
+        virtual_workers_(
+            ReductionTree(virtual_workers_of_world(), world.size()).leaves_of(world.rank())) {
+    check_options();
     options_.consistency.virtual_workers = options_.world.virtual_workers;
     // The rate comes with each push; a declaration that has one would differ with it.
     options_.optimizer.lr.reset();
@@ -42,30 +37,26 @@ class ThroughServer final : public Strategy {
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
     broadcast_from_first_rank(world_, model);
-    StrategyOptions options = options_.world;
-    options.compression = {};  // it is what is pushed that is compressed
-    if (!ranks_go_alone() && options_.world.compression.codec != "none") {
-      throw UsageError(fmt::format(
-          "through_server: compression \"{}\" needs ranks that push averages: modes asynchronous, "
-          "bounded, or synchronous with backup workers",
-          options_.world.compression.codec));
-    }
-    if (ranks_go_alone()) options.virtual_workers = static_cast<int>(virtual_workers_.size());
-    buckets_.emplace(
-        ranks_go_alone() ? *alone_ : world_, model, options,
-        ranks_go_alone() ? GradientBuckets::Mode::kReduce : GradientBuckets::Mode::kCollect);
-    rank_ = ranks_go_alone() ? 0 : world_.rank();
+    groups_.emplace(world_, virtual_workers_of_world(), options_.group_size);
+    options_.consistency.workers = groups_->count();
+    if (Communicator* const workers = groups_->leaders()) client_ = make_client_(*workers);
+    make_buckets(model);
     declare();
     move_parameters();
-    client_->join(declaration_);
-    if (world_.rank() == 0 && !client_->servers_have_values()) client_->store(wanted_);
-    done_ = client_->clock();
+    if (client_) {
+      client_->join(declaration_);
+      if (world_.rank() == 0 && !client_->servers_have_values()) client_->store(wanted_);
+      done_ = client_->clock();
+    }
     world_.barrier();  // from here on clocks move
     return shards_;
   }
 
   void begin(int backward_passes) override {
-    if (!has_pulled_) client_->pull(wanted_);
+    if (!has_pulled_) {
+      if (client_) client_->pull(wanted_);
+      share();
+    }
     has_pulled_ = true;
     buckets_->begin(backward_passes);
   }
@@ -94,19 +85,26 @@ class ThroughServer final : public Strategy {
   }
 
   void update(Optimizer& optimizer) override {
-    client_->push_pull(gradients_, {.lr = optimizer.lr(), .scale = optimizer.gradient_scale()},
-                       wanted_);
-    // A push that came too late for any step moves no clock.
-    missed_ = std::max<std::int64_t>(0, client_->clock() - done_ - 1);
-    done_ += 1 + missed_;
+    if (client_) {
+      client_->push_pull(gradients_, {.lr = optimizer.lr(), .scale = optimizer.gradient_scale()},
+                         wanted_);
+      // A push that came too late for any step moves no clock.
+      missed_ = std::max<std::int64_t>(0, client_->clock() - done_ - 1);
+      done_ += 1 + missed_;
+    }
+    share();
   }
 
   void publish_parameters() override {
     if (!ranks_go_alone() || !(asked_ || flag_raised()) || has_ended_) return;
     has_ended_ = true;
-    if (world_.rank() > 0) return client_->leave();
-    client_->settle();
-    client_->fetch(wanted_);
+    if (world_.rank() == 0) {
+      client_->settle();
+      client_->fetch(wanted_);
+    } else if (client_) {
+      client_->leave();
+    }
+    if (groups_->index() == 0) share();
   }
 
   bool shards_are_whole() const override { return true; }
@@ -142,9 +140,60 @@ class ThroughServer final : public Strategy {
     client_->store(state_of(optimizer));
   }
 
-  Traffic traffic() const override { return client_->traffic(); }
+  Traffic traffic() const override {
+    if (!groups_) return {};
+    Traffic traffic = groups_->inside().traffic();
+    if (client_) traffic += client_->traffic();
+    return traffic;
+  }
 
  private:
+  int virtual_workers_of_world() const {
+    return options_.world.virtual_workers == 0 ? world_.size() : options_.world.virtual_workers;
+  }
+
+  void check_options() const {
+    if (options_.group_size < 0) {
+      throw UsageError(fmt::format("through_server: group_size must not be negative, got {}",
+                                   options_.group_size));
+    }
+    if (ranks_go_alone()) return;
+    const char* const modes = "modes asynchronous, bounded, or synchronous with backup workers";
+    if (options_.group_size != 1) {
+      throw UsageError(fmt::format(
+          "through_server: group_size {} needs ranks that go alone: {}; here all are in step",
+          options_.group_size, modes));
+    }
+    if (options_.world.compression.codec != "none") {
+      throw UsageError(
+          fmt::format("through_server: compression \"{}\" needs ranks that push averages: {}",
+                      options_.world.compression.codec, modes));
+    }
+  }
+
+  void make_buckets(const NamedTensors& model) {
+    StrategyOptions options = options_.world;
+    options.compression = {};  // it is what is pushed that is compressed
+    if (!ranks_go_alone()) {
+      rank_ = world_.rank();
+      buckets_.emplace(world_, model, options, GradientBuckets::Mode::kCollect);
+      return;
+    }
+    options.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
+    rank_ = groups_->inside().rank();
+    buckets_.emplace(groups_->inside(), model, options, GradientBuckets::Mode::kReduce);
+  }
+
+  // What the worker has to the rest of its group.
+  void share() {
+    Communicator& inside = groups_->inside();
+    if (inside.size() == 1) return;
+    std::vector<Work> works;
+    for (const server::Wanted& one : wanted_) works.push_back(inside.broadcast(one.out, 0));
+    works.push_back(inside.broadcast(buffer_of(std::span(&missed_, 1)), 0));
+    for (Work& work : works) work.wait();
+  }
+
   void declare() {
     declaration_.optimizer = options_.optimizer;
     declaration_.clip_value = options_.clip_value;
@@ -165,7 +214,8 @@ class ThroughServer final : public Strategy {
     for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
       const at::Tensor& parameter = buckets_->parameter(p);
       Buffer home = buffer_of(parameter);
-      if (std::byte* const memory = client_->allocate(home.bytes())) {
+      std::byte* const memory = client_ ? client_->allocate(home.bytes()) : nullptr;
+      if (memory != nullptr) {
         home.data = memory;
         std::memcpy(memory, parameter.data_ptr(), home.bytes());
         parameter.set_data(tensor_over(home, parameter.sizes()));
@@ -187,7 +237,7 @@ class ThroughServer final : public Strategy {
 
   void compress(std::size_t p, at::IntArrayRef shape) {
     std::vector<Compressor>& compressors = compressors_.emplace_back();
-    if (options_.world.compression.codec == "none") return;
+    if (!client_ || options_.world.compression.codec == "none") return;
     const server::DenseTable& table = declaration_.dense[p];
     for (int shard = 0; shard < client_->shards(); ++shard) {
       // Ranks that do not add up what random choices have left need not choose alike.
@@ -236,11 +286,12 @@ class ThroughServer final : public Strategy {
   }
 
   Communicator& world_;
-  std::unique_ptr<server::Client> client_;
+  ClientFactory make_client_;
   ThroughServerOptions options_;
-  std::unique_ptr<Communicator> alone_;
   Range virtual_workers_;
-  int rank_ = 0;  // in the communicator of the buckets
+  std::optional<RankGroups> groups_;
+  std::unique_ptr<server::Client> client_;  // of the first rank of a group; null on the others
+  int rank_ = 0;                            // in the communicator of the buckets
   std::optional<GradientBuckets> buckets_;
   server::Declaration declaration_;
   std::vector<Shard> shards_;
@@ -260,10 +311,9 @@ class ThroughServer final : public Strategy {
 
 }  // namespace
 
-std::unique_ptr<Strategy> through_server(Communicator& world,
-                                         std::unique_ptr<server::Client> client,
+std::unique_ptr<Strategy> through_server(Communicator& world, ClientFactory make_client,
                                          ThroughServerOptions options) {
-  return std::make_unique<ThroughServer>(world, std::move(client), std::move(options));
+  return std::make_unique<ThroughServer>(world, std::move(make_client), std::move(options));
 }
 
 }  // namespace trireme

@@ -104,10 +104,18 @@ void check_servers(const Config& config, int ranks) {
         "communication.replicas = 1 is for servers that are programs of their own "
         "(communication.servers, `trireme serve`); without, they run in rank 0 and end with it");
   }
-  if (c.mode == "hybrid" && c.hybrid == "backup_workers" && c.backup_workers >= ranks) {
+  if (c.group_size != 1 && !ranks_go_alone(config)) {
     throw UsageError(fmt::format(
-        "communication.backup_workers must leave one of the {} ranks to be waited for, got {}",
-        ranks, c.backup_workers));
+        "communication.group_size = {} needs communication.mode = \"asynchronous\" or \"hybrid\", "
+        "got \"{}\": all ranks are in step",
+        c.group_size, c.mode));
+  }
+  // Which ranks share memory is not known yet: the strategy checks those groups.
+  const std::int64_t workers = c.group_size < 1 ? ranks : (ranks + c.group_size - 1) / c.group_size;
+  if (c.mode == "hybrid" && c.hybrid == "backup_workers" && c.backup_workers >= workers) {
+    throw UsageError(fmt::format(
+        "communication.backup_workers must leave one of the {} {} to be waited for, got {}",
+        workers, c.group_size > 1 ? "groups" : "ranks", c.backup_workers));
   }
 }
 

@@ -60,19 +60,19 @@ server::Consistency consistency_of(const Config::Communication& communication) {
 }
 
 std::unique_ptr<server::Client> client_of(const Config::Communication& communication,
-                                          Communicator& world) {
+                                          Communicator& workers) {
   const auto timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
   if (!communication.servers.empty()) {
     return server::connect_servers({.addresses = communication.servers,
                                     .replicas = static_cast<int>(communication.replicas),
-                                    .worker = world.rank(),
+                                    .worker = workers.rank(),
                                     .timeout = timeout,
                                     .secret_key = communication.secret_key,
                                     .server_keys = communication.server_keys});
   }
   return server::embedded(
-      world, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
+      workers, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
 }
 
 }  // namespace
@@ -138,11 +138,13 @@ std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world)
                       .rank = static_cast<int>(communication.compression_rank),
                       .seed = static_cast<std::uint64_t>(config.training.seed)}};
   if (goes_through_servers(config)) {
-    return through_server(world, client_of(communication, world),
-                          {.world = options,
-                           .optimizer = optimizer_options_of(config.optimizer),
-                           .clip_value = config.training.clip_value,
-                           .consistency = consistency_of(communication)});
+    return through_server(
+        world, [communication](Communicator& workers) { return client_of(communication, workers); },
+        {.world = options,
+         .optimizer = optimizer_options_of(config.optimizer),
+         .clip_value = config.training.clip_value,
+         .consistency = consistency_of(communication),
+         .group_size = static_cast<int>(communication.group_size)});
   }
   if (communication.mode == "hybrid") {
     return local_steps(world, local_steps_options_of(communication, options));

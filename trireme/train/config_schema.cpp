@@ -258,7 +258,8 @@ void add_hybrid(std::vector<ConfigKey>& keys, Config::Communication& c) {
   add("local_steps", &c.local_steps, "hybrid: steps that ranks take alone",
       positive_up_to(kMaxLocalSteps));
   add("group_size", &c.group_size,
-      "hybrid: so many ranks in a row stay in step; 1: each is alone; 0: the ranks of a host",
+      "hybrid, asynchronous: so many ranks in a row stay in step, and talk with the others or the "
+      "servers as one; 1: each is alone; 0: the ranks of a host",
       up_to(kMaxGroupSize));
   add("outer_lr", &c.outer_lr, "diloco: learning rate of the outer optimizer", positive());
   add("outer_momentum", &c.outer_momentum, "diloco: its Nesterov momentum", fraction());
