@@ -238,12 +238,12 @@ INSTANTIATE_TEST_SUITE_P(Modes, BackupIn,
 TEST_F(Backup, WaitsForAWorkerThatComputesMeanwhile) {
   ServerProcess first(options(false));
   ZmqServer::Options standby = options(true);
-  standby.gone_after = 1500ms;
+  standby.gone_after = 3s;
   ZmqServer second(standby);
   const std::string address = first.start(second.endpoint());
   train({address, second.endpoint()}, Mode::kBounded, 5, [&](int worker, int step) {
     if (worker == 0 && step == 3) first.kill(SIGKILL);
-    if (worker == 1 && step == 3) std::this_thread::sleep_for(5s);
+    if (worker == 1 && step == 3) std::this_thread::sleep_for(7s);
   });
   EXPECT_THAT(log(), testing::Not(HasSubstr("lost")));
 }
@@ -266,10 +266,10 @@ TEST_F(Backup, LeavesTheWorkToItsServerWhileThatIsThere) {
 }
 
 TEST_F(Backup, HasAServerThatHungAndWakesUpAnswerNobody) {
-  dead_after_ = 1500ms;
+  dead_after_ = 4s;
   ServerProcess first(options(false));
   ZmqServer::Options standby = options(true);
-  standby.dead_after = 1500ms;
+  standby.dead_after = 4s;
   ZmqServer second(standby);
   const std::string address = first.start(second.endpoint());
   train({address, second.endpoint()}, Mode::kAsynchronous, 20, [&](int worker, int step) {
