@@ -107,6 +107,34 @@ TEST_F(ServerRun, LearnsThroughACodec) {
   }
 }
 
+TEST_F(ServerRun, GoesOnWithWhatItsCodecHasLeftOut) {
+  // One worker, so that a run is the same each time.
+  for (const std::string codec : {"top_k", "int8"}) {
+    for (const int ranks : {1, 2}) {
+      const std::string run = codec + std::to_string(ranks);
+      const Ended whole =
+          train(run, ranks, 60,
+                {"communication.mode=asynchronous", "communication.group_size=2",
+                 "communication.compression=" + codec, "communication.compression_ratio=0.2",
+                 "checkpoint.every_steps=30", "checkpoint.keep=10"});
+      ASSERT_EQ(whole.exit_code, 0) << whole.err;
+      const std::string expected = model_of(run);
+      const std::filesystem::path checkpoints = folder_ / run / "checkpoints";
+      const auto go_on = [&] {
+        std::filesystem::remove_all(checkpoints / "step-60");
+        std::filesystem::remove_all(checkpoints / "rank-0/step-60");
+        const Ended ended = run_program(folder_.path(), {"train", "--resume", run});
+        ASSERT_EQ(ended.exit_code, 0) << ended.err;
+      };
+      go_on();
+      EXPECT_TRUE(model_of(run) == expected) << run;
+      std::filesystem::remove_all(checkpoints / "rank-0");
+      go_on();
+      EXPECT_FALSE(model_of(run) == expected) << run << ": nothing was left out";
+    }
+  }
+}
+
 TEST_F(ServerRun, GoesOnWithoutAKilledRank) {
   for (const Words& mode : {kAsynchronous, kBounded, kBackup}) {
     const std::string run = "killed-" + mode.back().substr(mode.back().find('=') + 1);

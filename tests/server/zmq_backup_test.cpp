@@ -59,7 +59,11 @@ class ServerProcess {
   }
 
   void kill(int signal) const {
-    if (process_ > 0) ::kill(process_, signal);
+    if (process_ < 0) return;
+    ::kill(process_, signal);
+    // Its threads run on until one of them has heard of it.
+    int status = 0;
+    if (signal == SIGSTOP) waitpid(process_, &status, WUNTRACED);
   }
 
   int wait() {

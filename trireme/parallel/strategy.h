@@ -131,6 +131,9 @@ class Strategy {
   /// next step is what that step sees; what no checkpoint holds may stay as it is. Together the
   /// slices that are written cover each tensor once.
   virtual std::vector<State> state() { return {}; }
+
+  /// The same of a rank that goes alone: what it remembers for itself, in a checkpoint of its own.
+  virtual std::vector<State> own_state() { return {}; }
 };
 
 struct StrategyOptions {

@@ -140,6 +140,20 @@ class ThroughServer final : public Strategy {
     client_->store(state_of(optimizer));
   }
 
+  // Of another number of workers or servers, nobody could tell whose it is.
+  std::vector<State> own_state() override {
+    std::vector<State> all;
+    for (std::size_t p = 0; p < compressors_.size(); ++p) {
+      for (std::size_t shard = 0; shard < compressors_[p].size(); ++shard) {
+        const std::string of = fmt::format("of_{}.{}_of_{}.{}", groups_->count(), shard,
+                                           compressors_[p].size(), declaration_.dense[p].name);
+        append("compression.residual." + of, compressors_[p][shard].residual(), all);
+        append("compression.factor." + of, compressors_[p][shard].factor(), all);
+      }
+    }
+    return all;
+  }
+
   Traffic traffic() const override {
     if (!groups_) return {};
     Traffic traffic = groups_->inside().traffic();
@@ -245,6 +259,10 @@ class ThroughServer final : public Strategy {
                                server::range_of(table.count, p, shard, client_->shards()),
                                fnv1a(table.name) + static_cast<std::uint64_t>(world_.rank()));
     }
+  }
+
+  static void append(std::string name, const Buffer& values, std::vector<State>& all) {
+    if (values.count > 0) all.push_back({std::move(name), {values.count}, 0, values});
   }
 
   Buffer nodes_of(std::size_t p) {

@@ -50,8 +50,8 @@ using ClientFactory = std::function<std::unique_ptr<server::Client>(Communicator
 /// servers, and hands the others what it pulls, so that after each step they have the same bits. A
 /// group is lost with any of its ranks. One group of all ranks has the bits of replicated().
 ///
-/// What is pushed in these modes travels through options.world.compression; residuals are not in
-/// checkpoints, which rank 0 writes by itself.
+/// What is pushed in these modes travels through options.world.compression; residuals are
+/// own_state(), since rank 0 writes checkpoints by itself.
 ///
 /// After the last step, which ask_to_be_in_step() announces, rank 0 waits until the other groups
 /// have done theirs. attach() calls `make_client` on the workers, and throws UsageError if the

@@ -73,7 +73,20 @@ WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, 
       names, [&](const std::string& name) { return name.starts_with(own + "optimizer."); });
   append_shards(shards, wanted.pieces);
   append_state(optimizer, is_known ? own : "", wanted.pieces);
-  for (const Strategy::State& state : strategy.state()) {
+  append_known(strategy.state(), names, wanted);
+  append_rest(model, wanted.pieces);
+  return wanted;
+}
+
+std::vector<Piece> pieces_of(const std::vector<Strategy::State>& states) {
+  std::vector<Piece> pieces;
+  for (const Strategy::State& state : states) pieces.push_back(piece_of(state));
+  return pieces;
+}
+
+void append_known(const std::vector<Strategy::State>& states, const std::set<std::string>& names,
+                  WantedPieces& wanted) {
+  for (const Strategy::State& state : states) {
     Piece piece = piece_of(state);
     if (names.contains(piece.name)) {
       wanted.pieces.push_back(std::move(piece));
@@ -81,8 +94,6 @@ WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, 
       wanted.absent.push_back(std::move(piece.name));
     }
   }
-  append_rest(model, wanted.pieces);
-  return wanted;
 }
 
 }  // namespace trireme

@@ -24,6 +24,9 @@ namespace trireme {
 std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
                               Strategy& strategy, const Model& model, bool first_rank);
 
+/// Of own_state().
+std::vector<Piece> pieces_of(const std::vector<Strategy::State>& states);
+
 struct WantedPieces {
   std::vector<Piece> pieces;
   /// What the strategy could remember and the checkpoint, of another mode perhaps, does not hold.
@@ -34,5 +37,9 @@ struct WantedPieces {
 /// does not know starts with the first one's optimizer state.
 WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, Strategy& strategy,
                            const Model& model, const std::set<std::string>& names);
+
+/// Those of `states` that a checkpoint with tensors of these names holds, and the others.
+void append_known(const std::vector<Strategy::State>& states, const std::set<std::string>& names,
+                  WantedPieces& wanted);
 
 }  // namespace trireme

@@ -34,9 +34,22 @@ NamedTensors tensors_of(const Standardization& statistics) {
   return tensors;
 }
 
-// Its checkpoints would be taken for this run's.
+bool is_own_checkpoints(const std::filesystem::path& path) {
+  return path.filename().string().starts_with("rank-");
+}
+
+void remove_checkpoints(const RunDirectory& run, bool own) {
+  if (!std::filesystem::exists(run.checkpoints())) return;
+  std::vector<std::filesystem::path> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(run.checkpoints())) {
+    if (is_own_checkpoints(entry.path()) == own) folders.push_back(entry.path());
+  }
+  for (const auto& folder : folders) std::filesystem::remove_all(folder);
+}
+
+// Its checkpoints would be taken for this run's. Ranks that go alone remove what is theirs.
 void remove_earlier_run(const RunDirectory& run) {
-  std::filesystem::remove_all(run.checkpoints());
+  remove_checkpoints(run, false);
   std::filesystem::remove(run.model());
   std::filesystem::remove(run.standardization());
 }
@@ -83,8 +96,23 @@ void TrainingRun::restore() {
   require_same_order(state, *newest);
   first_step_ = state.step;
   strategy_->spread_state(*optimizer_);
+  restore_own();
   // Ranks may share memory: nobody goes on before all have read.
   world_.barrier();
+}
+
+// Written when this rank was at that step, which rank 0 was at another time. After Ctrl-C, which
+// stops ranks at different steps, it is the newest.
+void TrainingRun::restore_own() {
+  const std::vector<Strategy::State> states = strategy_->own_state();
+  if (states.empty()) return;
+  const std::filesystem::path folder = directory_.own_checkpoints(world_.rank());
+  std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", first_step_);
+  if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
+  WantedPieces wanted;
+  append_known(states, own ? tensors_of_checkpoint(*own) : std::set<std::string>(), wanted);
+  if (!wanted.pieces.empty()) load_checkpoint(*own, wanted.pieces);
+  std::ranges::move(wanted.absent, std::back_inserter(starts_anew_));
 }
 
 // Another cut of the batch or another shuffle would be another run.
@@ -110,10 +138,12 @@ std::map<std::string, std::string> TrainingRun::order() const {
 RunSummary TrainingRun::run() {
   if (first_rank()) {
     if (first_step_ == 0) remove_earlier_run(directory_);
+    if (!strategy_->ranks_go_alone()) remove_checkpoints(directory_, true);
     std::filesystem::create_directories(directory_.root);
     write_file_atomically(directory_.config(), to_toml(config_));
     metrics_.emplace(directory_.metrics(), first_step_);
   }
+  if (first_step_ == 0) std::filesystem::remove_all(directory_.own_checkpoints(world_.rank()));
   observer_.on_start(describe());
   model_->train(true);
   const auto began = reported_ = Clock::now();
@@ -126,6 +156,7 @@ RunSummary TrainingRun::run() {
     checkpoint_waits_ = checkpoint_waits_ || summary_.interrupted || checkpoint_due(done);
     if (!strategy_->is_in_step()) continue;
     if (evaluation_waits_ && !summary_.interrupted && takes_part()) evaluate_model(done);
+    if (checkpoint_waits_) save_own(done);
     if (checkpoint_waits_ && takes_part()) save(done);
     evaluation_waits_ = checkpoint_waits_ = false;
   }
@@ -341,6 +372,14 @@ void TrainingRun::save(std::int64_t done) {
   save_checkpoint(directory_.checkpoints(), team(), {.step = done, .metadata = order()}, pieces,
                   static_cast<int>(config_.checkpoint.keep));
   observer_.on_checkpoint(directory_.checkpoints() / fmt::format("step-{}", done));
+}
+
+void TrainingRun::save_own(std::int64_t done) {
+  const std::vector<Piece> pieces = pieces_of(strategy_->own_state());
+  if (pieces.empty()) return;
+  save_checkpoint(directory_.own_checkpoints(world_.rank()), *alone_,
+                  {.step = done, .metadata = order()}, pieces,
+                  static_cast<int>(config_.checkpoint.keep));
 }
 
 void TrainingRun::save_final_model() {

@@ -47,6 +47,7 @@ class TrainingRun {
   using Clock = std::chrono::steady_clock;
 
   void restore();
+  void restore_own();
   void require_same_order(const RunState& state, const std::filesystem::path& checkpoint) const;
   std::map<std::string, std::string> order() const;
   void backward(const StepBatches& batches);
@@ -64,6 +65,7 @@ class TrainingRun {
   bool evaluation_due(std::int64_t done) const;
   bool checkpoint_due(std::int64_t done) const;
   void save(std::int64_t done);
+  void save_own(std::int64_t done);
   void save_final_model();
   bool first_rank() const { return world_.rank() == 0; }
 
