@@ -46,6 +46,28 @@ std::vector<std::string> through(const std::vector<std::unique_ptr<Proxy>>& prox
   return addresses;
 }
 
+// A server's answers go out whatever ZeroMQ thinks of its queues: one that does not is asked for
+// again, but only after a long time.
+TEST(ManySmallRequests, AreAnsweredAtOnce) {
+  constexpr int kWorkers = 3;
+  constexpr int kSteps = 10'000;
+  ZmqServers servers(1, true);
+  run_threads(kWorkers, [&](int worker) {
+    server::ServersOptions options = servers.options(worker);
+    options.timeout = 20s;
+    options.retry_after = 60s;
+    const auto client = server::connect_servers(options);
+    client->join(declaration(4, Mode::kAsynchronous, kWorkers));
+    std::vector<float> values(4);
+    const Wanted wanted{.table = "w", .out = buffer_of<float>(values)};
+    if (worker == 0) client->store({&wanted, 1});
+    const Gradient push{.table = "w", .values = buffer_of<float>(values)};
+    client->pull({&wanted, 1});
+    for (int i = 0; i < kSteps; ++i) client->push_pull({&push, 1}, {.lr = 0}, {&wanted, 1});
+    client->leave();
+  });
+}
+
 class BadNetwork : public testing::TestWithParam<std::tuple<Mode, bool>> {};
 
 // Small payloads and large ones, which are sent from where they lie.

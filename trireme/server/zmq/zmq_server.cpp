@@ -570,7 +570,11 @@ class ZmqServer::Loop final : public Answers {
     };
     try {
       zmq::message_t identity = identity_of(to);
-      if (!socket_.send(identity, flags(true))) return Sent::kTooMuch;
+      if (!socket_.send(identity, flags(true))) {
+        // ZeroMQ looks once in a millisecond at most how much of its queue has gone: make it look.
+        static_cast<void>(socket_.get(zmq::sockopt::events));
+        if (!socket_.send(identity, flags(true))) return Sent::kTooMuch;
+      }
       zmq::message_t first(head.data(), head.size());
       if (!socket_.send(first, flags(!bodies.empty()))) return Sent::kTooMuch;
       for (std::size_t i = 0; i < bodies.size(); ++i) {
