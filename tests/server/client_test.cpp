@@ -322,6 +322,22 @@ TEST_P(Clients, ReadNothingOlderThanTheStalenessAllows) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, Clients, every_transport(), transport_name);
 
+TEST(EmbeddedServers, GoOnForOthersWhenTheFirstRankHasLeft) {
+  for (int round = 0; round < 100; ++round) {
+    run_ranks(2, [](Communicator& world) {
+      const auto client = server::embedded(world, {.shards = 2});
+      client->join({.dense = {{"w", 100}}, .consistency = {.workers = 2}});
+      std::vector<float> values(100);
+      const std::vector<Wanted> wanted = {{"w", buffer_of(values)}};
+      if (world.rank() == 0) client->store(wanted);
+      world.barrier();
+      if (world.rank() == 0) return;
+      const std::vector<Gradient> gradients = {{"w", buffer_of(values)}};
+      for (int step = 0; step < 20; ++step) client->push_pull(gradients, {}, wanted);
+    });
+  }
+}
+
 // The servers' memory is gone with them where ranks are threads.
 TEST(EmbeddedServers, AreMissedByAWorkerThatWaitsForThem) {
   const auto rank = [](Communicator& world) {

@@ -36,7 +36,8 @@ class Host {
 
   // The servers look into this worker's memory until they have released it.
   ~Host() {
-    if (!is_released()) {
+    // After it has left they release it by themselves; were rank 0 gone, that would be their end.
+    if (left_ < station_.shards() && !is_released()) {
       station_.front(worker_).gone.store(1);
       for (int shard = 0; shard < station_.shards(); ++shard) station_.asked(shard).ring();
     }
@@ -45,6 +46,7 @@ class Host {
 
   Station& station() { return station_; }
   int worker() const { return worker_; }
+  void note_left() { ++left_; }
 
   // While this worker waits. Rank 0's memory may be gone with it, so that it is of no use to look
   // there.
@@ -63,6 +65,7 @@ class Host {
 
   Station station_;
   int worker_;
+  int left_ = 0;          // servers that have answered that this worker leaves
   FileDescriptor first_;  // the process of rank 0
   bool first_came_and_went_ = false;
   std::unique_ptr<EmbeddedServers> servers_;
@@ -78,6 +81,7 @@ class DeskLink final : public Link {
     copies_.clear();
     out_.assign(wanted.begin(), wanted.end());
     stage_used_ = 0;
+    leaves_ = request.verb == Verb::kLeave;
     const std::string head = encode_head(request);
     std::vector<Desk::Place> places;
     std::size_t payloads = 0;
@@ -123,6 +127,7 @@ class DeskLink final : public Link {
       bodies.emplace_back(station_.part(host_->worker()) + place.offset, padded(place.bytes));
     }
     Message message = decode({desk.paper, desk.answer_bytes}, bodies);
+    if (leaves_) host_->note_left();
     for (const Copy& copy : copies_) {
       std::copy_n(copy.from, copy.to.size(), copy.to.data());
     }
@@ -189,6 +194,7 @@ class DeskLink final : public Link {
   Station& station_;
   int shard_;
   std::uint64_t asked_ = 0;
+  bool leaves_ = false;  // with what it asks
   std::span<std::byte> stage_;
   std::size_t stage_used_ = 0;
   std::vector<Copy> copies_;
