@@ -148,6 +148,12 @@ class Backup : public testing::Test {
     return log_;
   }
 
+  void wait_until_followed() {
+    for (int i = 0; i < 1000 && log().find("follows") == std::string::npos; ++i) {
+      std::this_thread::sleep_for(10ms);
+    }
+  }
+
   const std::filesystem::path& folder() const { return folder_.path(); }
 
   static Declaration declaration(Mode mode, int workers) {
@@ -262,9 +268,7 @@ TEST_F(Backup, LeavesTheWorkToItsServerWhileThatIsThere) {
   };
   EXPECT_THAT(refused(), HasSubstr("is a backup, and no server has come that it could follow"));
   const std::string address = first.start(second.endpoint());
-  for (int i = 0; i < 1000 && log().find("follows") == std::string::npos; ++i) {
-    std::this_thread::sleep_for(10ms);
-  }
+  wait_until_followed();
   EXPECT_THAT(refused(), HasSubstr("is a backup, and the server that it follows is there"));
   EXPECT_TRUE(second.is_standby());
 }
@@ -319,9 +323,7 @@ TEST_F(Backup, FollowsOneServerAndOnlyItsOwn) {
   ZmqServer::Options right = options(false);
   right.backup = second.endpoint();
   ZmqServer first(right);
-  for (int i = 0; i < 1000 && log().find("follows") == std::string::npos; ++i) {
-    std::this_thread::sleep_for(10ms);
-  }
+  wait_until_followed();
   EXPECT_THAT(ends_with(options(false), second), HasSubstr("it follows another server already"));
 }
 

@@ -334,21 +334,17 @@ class ZmqServer::Loop final : public Answers {
       return;
     }
     ++requests_;
-    const bool is_entry = is_standby_ && primary_ && primary_->from == from;
+    const bool is_entry = is_standby_ && is_primary(from);
     if (held_bytes_ > options_.max_held_bytes && !is_entry) {
-      return answer(request, {.verb = Verb::kRefusal,
-                              .worker = request.message.worker,
-                              .sequence = request.message.sequence,
-                              .clock = kUsageFault,
-                              .text = fmt::format(
-                                  "server {} of {}: holds {} bytes of requests that wait, more "
-                                  "than its limit; use more shards or fewer workers",
-                                  options_.shard, options_.shards, held_bytes_.load())});
+      return refuse(request, kUsageFault,
+                    fmt::format("server {} of {}: holds {} bytes of requests that wait, more than "
+                                "its limit; use more shards or fewer workers",
+                                options_.shard, options_.shards, held_bytes_.load()));
     }
     request.memory = held;
     end_if_left_alone(request.message);
     if (is_standby_ && !answers_as_standby(request)) return;
-    if (!is_standby_ && is_of_a_primary(request)) {
+    if (!is_standby_ && (request.message.verb == Verb::kFollow || is_primary(from))) {
       return refuse(request, kCommFault,
                     primary_ ? "it has taken over" : "it is no backup; start it with --standby");
     }
@@ -431,7 +427,9 @@ class ZmqServer::Loop final : public Answers {
 
   // Workers hear that from the other, and pass it on.
   void end_if_left_alone(const Message& message) const {
-    if (message.verb != Verb::kAlone || !peers_.contains(message.worker)) return;
+    if (message.verb != Verb::kAlone || (!backup_ && !options_.standby)) return;
+    const auto peer = peers_.find(message.worker);
+    if (peer == peers_.end() || peer->second.life != message.life) return;
     throw CommError(fmt::format(
         "server {} of {}: {}, says worker {}; this one is not up to date any more", options_.shard,
         options_.shards,
@@ -452,19 +450,16 @@ class ZmqServer::Loop final : public Answers {
     }
   }
 
-  bool is_of_a_primary(const Request& request) const {
-    return request.message.verb == Verb::kFollow || (primary_ && primary_->from == request.from);
-  }
+  bool is_primary(std::uint64_t from) const { return primary_ && primary_->from == from; }
 
   // Whether a standby lets `request` through to where a server would answer it.
   bool answers_as_standby(Request& request) {
     const Message& message = request.message;
-    const bool is_primary = primary_ && primary_->from == request.from;
     if (message.verb == Verb::kFollow) {
       follow(request);
       return false;
     }
-    if (is_primary) {
+    if (is_primary(request.from)) {
       primary_->heard = Clock::now();
       if (message.verb == Verb::kPing) return true;
       follow_entry(std::move(request));
