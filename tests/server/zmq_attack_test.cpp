@@ -430,5 +430,22 @@ TEST(ServerUnderAttack, AnswersNoRequestForMoreThanItsLimit) {
   client->join(declaration());
 }
 
+TEST(ServerUnderAttack, IsNotEndedByWhoSaysThatAnotherWentOnAlone) {
+  ZmqServers servers(1, false);
+  RawDealer dealer(servers[0].endpoint());
+  dealer.send({server::encode_head({.verb = Verb::kJoin,
+                                    .worker = 0,
+                                    .life = 7,
+                                    .sequence = 1,
+                                    .parts = {{.count = 1}},
+                                    .text = to_json(declaration())})});
+  const std::string joined = dealer.receive();
+  EXPECT_EQ(server::decode(std::as_bytes(std::span(joined)), {}).verb, Verb::kAnswer);
+  dealer.send({server::encode_head({.verb = Verb::kAlone, .worker = 0, .life = 7, .sequence = 2})});
+  const std::string refused = dealer.receive();
+  EXPECT_EQ(server::decode(std::as_bytes(std::span(refused)), {}).verb, Verb::kRefusal);
+  EXPECT_FALSE(servers[0].wait_until_over(0ms));
+}
+
 }  // namespace
 }  // namespace trireme::test
