@@ -51,6 +51,8 @@ FORTY = ["communication.local_steps=40"]
 # Of 0.1, 0.2 and 0.4 the one with the lowest loss at the end, for each mode; 0.8 diverges.
 FAST = ["optimizer.lr=0.4"]
 SLOW = ["optimizer.lr=0.2"]
+# Three quarters of each batch for the fast worker.
+SHARES = ["training.virtual_workers=4", "training.shares=[3,1]"]
 # Rank 0 would be done long before the others have given it what they learn.
 LONGER = ["training.steps=3000"]
 
@@ -65,11 +67,14 @@ EQUAL = {
 }
 SLOW_WORKER = {
     "synchronous": FAST,
+    "synchronous, shares 3 to 1": SHARES + FAST,
     "asynchronous": ASYNCHRONOUS + LONGER + SLOW,
     "bounded staleness, 1000": BOUNDED + ["communication.staleness=1000"] + LONGER + SLOW,
     "bounded staleness, 3": BOUNDED + SLOW,
+    "bounded staleness, 3, shares 3 to 1": BOUNDED + SHARES + SLOW,
     "local SGD, 20 steps": LOCAL_SGD + TWENTY + FAST,
     "DiLoCo, 20 steps": DILOCO + TWENTY + SLOW,
+    "DiLoCo, 20 steps, shares 3 to 1": DILOCO + SHARES + TWENTY + SLOW,
 }
 SLOW_LINK = {
     "synchronous": ["training.steps=140"] + FAST,

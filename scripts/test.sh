@@ -3,7 +3,8 @@
 #
 #   scripts/test.sh [STAGE ...]     stages: format release mpich tsan asan fuzz
 #
-# A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it.
+# A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it. What
+# ctest calls a test is a suite of them, run by one process (tests/suites.cmake).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,11 +34,25 @@ check_preset() {
   if [[ $1 == release ]]; then configure+=(-DTRIREME_TESTS=ON -DTRIREME_EXAMPLES=ON); fi
   "${configure[@]}" >"build/$1.configure.log" || { cat "build/$1.configure.log"; return 1; }
   cmake --build --preset "$1" --parallel "$jobs" || return 1
-  ctest --preset "$1" --parallel "$jobs" --no-tests=error --output-junit "$PWD/build/$1.tests.xml"
+  # The ends of what the tests print: count_of() reads them.
+  ctest --preset "$1" --parallel "$jobs" --no-tests=error --test-output-truncation head \
+    --output-junit "$PWD/build/$1.tests.xml"
 }
 
 # The number in attribute $2 of the first element of build/$1.tests.xml.
-count_of() { grep -om1 "$2=\"[0-9]*\"" "build/$1.tests.xml" | tr -dc 0-9; }
+number_of() { grep -om1 "$2=\"[0-9]*\"" "build/$1.tests.xml" | tr -dc 0-9; }
+
+# The tests of ctest that suites are not, and those in the suites, which say how many they are.
+count_of() {
+  { grep -o '\[  PASSED  \] [0-9]*' "build/$1.tests.xml" || true; } |
+    awk -v all="$(number_of "$1" tests)" '{ n += $4 } END { print all - NR + n }'
+}
+
+skipped_of() {
+  { grep -o '\[  SKIPPED \] [0-9]* test' "build/$1.tests.xml" || true; } |
+    awk -v all="$(($(number_of "$1" skipped) + $(number_of "$1" disabled)))" \
+      '{ n += $4 } END { print all + n }'
+}
 
 mkdir -p build
 summary=()
@@ -64,8 +79,8 @@ for i in "${!stages[@]}"; do
     exit 1
   fi
   if [[ $stage != format ]]; then
-    count=$(count_of "$stage" tests)
-    skipped=$((skipped + $(count_of "$stage" skipped) + $(count_of "$stage" disabled)))
+    count=$(count_of "$stage")
+    skipped=$((skipped + $(skipped_of "$stage")))
   fi
   tests=$((tests + count))
   dots=................................................................

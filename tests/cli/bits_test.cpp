@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <map>
@@ -122,6 +123,25 @@ TEST_P(SameBits, OnAnyNumberOfRanks) {
     run(name, ranks);
     EXPECT_TRUE(result_of(name, 16) == alone) << ranks << " ranks";
   }
+}
+
+TEST_P(SameBits, HoweverVirtualWorkersAreDealtOut) {
+  run("even", 3);
+  run("given", 3, {"training.shares=[1, 8, 2.5]"});
+  EXPECT_TRUE(result_of("given", 16) == result_of("even", 16));
+  EXPECT_NE(
+      read_file(folder_ / "given" / "logs" / "rank-0.log").find("12 virtual workers (1 + 9 + 2)"),
+      std::string::npos);
+  run("measured", 2, {"training.measure_shares=true"});
+  EXPECT_TRUE(result_of("measured", 16) == result_of("even", 16));
+  const std::string config = read_file(folder_ / "measured" / "config.toml");
+  EXPECT_NE(config.find("measure_shares = false"), std::string::npos) << config;
+  const auto shares = config.find("shares = [");
+  ASSERT_NE(shares, std::string::npos);
+  // Two of them, of which the faster rank has 1.
+  const std::string list = config.substr(shares, config.find(']', shares) - shares);
+  EXPECT_EQ(std::ranges::count(list, ','), 1) << list;
+  EXPECT_NE(list.find("1.0"), std::string::npos) << list;
 }
 
 TEST_P(SameBits, AfterStoppingAndResuming) {

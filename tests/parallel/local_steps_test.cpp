@@ -126,11 +126,16 @@ std::vector<Outcome> train_on(int ranks, const LocalStepsOptions& options, std::
 class Simulation {
  public:
   Simulation(int ranks, const LocalStepsOptions& options) : options_(options) {
-    // Virtual workers are dealt out to ranks, the first of which get the rest.
+    // Virtual workers are dealt out to ranks, the first of which get the rest; with shares all but
+    // one each.
     std::int64_t next = 0;
     for (int rank = 0; rank < ranks; ++rank) {
       if (rank % options.group_size == 0) groups_.push_back({.first = next});
-      next += kVirtualWorkers / ranks + (rank < kVirtualWorkers % ranks ? 1 : 0);
+      if (options.world.shares.empty()) {
+        next += kVirtualWorkers / ranks + (rank < kVirtualWorkers % ranks ? 1 : 0);
+      } else {
+        next += rank > 0 ? 1 : kVirtualWorkers - (ranks - 1);
+      }
       groups_.back().end = next;
     }
     for (Group& group : groups_) {
@@ -319,8 +324,13 @@ TEST_P(LocalStepsForms, GiveTheNumbersOfGroupsSimulatedOneAfterAnother) {
   const auto [form, ranks, group_size] = GetParam();
   LocalStepsOptions options = forms()[form].options;
   options.group_size = group_size;
+  std::vector<double> uneven(static_cast<std::size_t>(ranks), 1);
+  uneven[0] = 100;
   // The last step is in turn, under way or out of turn.
-  for (const int steps : {12, 14, 19}) {
+  for (const auto& [steps, shares] :
+       {std::pair(12, std::vector<double>()), std::pair(14, std::vector<double>()),
+        std::pair(19, std::vector<double>()), std::pair(14, uneven)}) {
+    options.world.shares = shares;
     Simulation simulation(ranks, options);
     simulation.run(steps);
     const std::vector<Outcome> outcomes = train_on(ranks, options, steps);

@@ -97,13 +97,14 @@ struct Outcome {
   std::vector<double> norms;
 };
 
-Outcome train_on(const std::string& strategy_name, int ranks) {
+Outcome train_on(const std::string& strategy_name, int ranks, std::vector<double> shares = {}) {
   Outcome outcome;
   test::run_ranks(ranks, [&](Communicator& world) {
     Net net;
     if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
     const auto strategy = strategy_named(
-        strategy_name, world, {.virtual_workers = kVirtualWorkers, .bucket_bytes = 1024});
+        strategy_name, world,
+        {.virtual_workers = kVirtualWorkers, .shares = shares, .bucket_bytes = 1024});
     Sgd sgd(strategy->attach(net), {.lr = kLr});
     const Range mine = strategy->virtual_workers();
     std::vector<double> losses, norms;
@@ -200,6 +201,42 @@ TEST_P(StrategyConformance, GivesTheBitsOfOneProcessWithoutAStrategy) {
     EXPECT_NEAR(actual.norms[i] / expected.norms[i], 1, 1e-12);
   }
   EXPECT_EQ(actual.norms, train_on(name, 1).norms);
+}
+
+TEST_P(StrategyConformance, GivesTheSameBitsHoweverVirtualWorkersAreDealtOut) {
+  const auto [name, ranks] = GetParam();
+  std::vector<double> shares(static_cast<std::size_t>(ranks), 1);
+  shares.back() = 3.5;
+  const Outcome even = train_on(name, ranks);
+  const Outcome uneven = train_on(name, ranks, shares);
+  for (std::size_t i = 0; i < even.state.size(); ++i) {
+    EXPECT_TRUE(uneven.state[i].second.equal(even.state[i].second)) << even.state[i].first;
+  }
+  EXPECT_EQ(uneven.losses, even.losses);
+  EXPECT_EQ(uneven.norms, even.norms);
+}
+
+TEST_P(StrategyConformance, DealsVirtualWorkersOutInProportion) {
+  const auto [name, ranks] = GetParam();
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    std::vector<double> shares(static_cast<std::size_t>(world.size()), 1);
+    shares[0] = 100;
+    torch::nn::Linear model(2, 1);
+    const auto strategy =
+        strategy_named(name, world, {.virtual_workers = kVirtualWorkers, .shares = shares});
+    strategy->attach(*model);
+    const int others = world.size() - 1;
+    EXPECT_EQ(strategy->virtual_workers().size(), world.rank() > 0 ? 1 : kVirtualWorkers - others);
+    for (const std::vector<double>& bad :
+         {std::vector<double>(static_cast<std::size_t>(world.size() + 1), 1.0),
+          std::vector<double>(static_cast<std::size_t>(world.size()), 0.0)}) {
+      const auto make = [&] {
+        return strategy_named(name, world, {.virtual_workers = kVirtualWorkers, .shares = bad})
+            ->attach(*model);
+      };
+      EXPECT_THROW(make(), UsageError);
+    }
+  });
 }
 
 TEST_P(StrategyConformance, VirtualWorkersWithoutSamplesAddNothing) {

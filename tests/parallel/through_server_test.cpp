@@ -105,7 +105,40 @@ TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryGroup) {
       strategy->publish_parameters();
     }
     if (world.rank() > 0) return;
-    EXPECT_TRUE(model->weight.equal(at::full({1, 40}, -kSteps * groups()))) << model->weight;
+    EXPECT_TRUE(model->weight.allclose(at::full({1, 40}, -1.0 * kSteps * groups())))
+        << model->weight;
+  });
+}
+
+// What a step moves the parameters by is the mean over the virtual workers, once for each group,
+// however they are dealt out.
+TEST_P(RanksThatGoAlone, CountByTheirVirtualWorkers) {
+  if (mode().consistency.backup_workers > 0) return;  // some are dropped
+  test::run_ranks(ranks(), [](Communicator& world) {
+    constexpr int kWorkers = 8;
+    std::vector<double> shares(static_cast<std::size_t>(world.size()), 1);
+    shares[0] = 3;
+    torch::nn::Linear model(torch::nn::LinearOptions(3, 1).bias(false));
+    model->weight.data().zero_();
+    const auto strategy =
+        RanksThatGoAlone::strategy(world, {.virtual_workers = kWorkers, .shares = shares});
+    Sgd sgd(strategy->attach(*model), {.lr = 1});
+    constexpr int kSteps = 10;
+    for (int step = 0; step < kSteps; ++step) {
+      strategy->begin();
+      const Range mine = strategy->virtual_workers();
+      for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+        model->forward(at::full({1, 3}, static_cast<double>(worker))).sum().backward();
+      }
+      strategy->reduce_gradients();
+      strategy->update(sgd);
+      if (step + 1 == kSteps) strategy->ask_to_be_in_step();
+      strategy->publish_parameters();
+    }
+    if (world.rank() > 0) return;
+    const double mean = (kWorkers - 1) / 2.0;
+    EXPECT_TRUE(model->weight.allclose(at::full({1, 3}, -kSteps * groups() * mean)))
+        << model->weight;
   });
 }
 
@@ -283,6 +316,8 @@ TEST_P(GroupsOfRanks, HaveTheSameBitsInsideAfterEachStep) {
 }
 
 // Virtual worker v has gradients of v + 1, so that the parameters add up the means of the groups.
+// A group counts as its virtual workers do, so that together they move the parameters by the mean
+// over all of them, once for each group.
 TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
   constexpr int kSteps = 12;
   for (const int group_size : {1, 2, 3, 4}) {
@@ -291,15 +326,15 @@ TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
       torch::nn::Linear model(torch::nn::LinearOptions(8, 1).bias(false));
       model->to(at::kDouble);
       model->weight.data().zero_();
-      double sum_of_means = 0, own_mean = 0;
+      double own_mean = 0;
       int groups = 0;
       for (int first = 0; first < world.size(); first += group_size, ++groups) {
         const int last = std::min(first + group_size, world.size()) - 1;
         const auto begin = partition(kVirtualWorkers, world.size(), first).begin;
         const auto end = partition(kVirtualWorkers, world.size(), last).end;
-        const double mean = static_cast<double>(begin + 1 + end) / 2;
-        sum_of_means += mean;
-        if (first <= world.rank() && world.rank() <= last) own_mean = mean;
+        if (first <= world.rank() && world.rank() <= last) {
+          own_mean = static_cast<double>(begin + 1 + end) / 2;
+        }
       }
       const auto strategy =
           through_server(world,
@@ -328,8 +363,8 @@ TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
       }
       if (world.rank() > 0) return;
       EXPECT_EQ(clients, groups);
-      EXPECT_TRUE(
-          model->weight.allclose(at::full({1, 8}, -kSteps * sum_of_means, at::kDouble), 1e-12, 0))
+      const double moved = kSteps * groups * (kVirtualWorkers + 1) / 2.0;
+      EXPECT_TRUE(model->weight.allclose(at::full({1, 8}, -moved, at::kDouble), 1e-12, 0))
           << model->weight;
     });
   }

@@ -9,6 +9,7 @@
 #include "tests/comm/message_of.h"
 #include "tests/server/transports.h"
 #include "trireme/base/error.h"
+#include "trireme/base/partition.h"
 #include "trireme/base/random.h"
 #include "trireme/kernels/reduce.h"
 
@@ -115,7 +116,10 @@ TEST_P(Clients, InStepMakeTheBitsOfAnAllReduce) {
     const int n = world.size();
     const int leaves = 7;
     Declaration model = declaration(Mode::kSynchronous, {.name = "adam"});
-    model.consistency.virtual_workers = leaves;
+    for (int worker = 0; worker < n; ++worker) {
+      model.consistency.virtual_workers.push_back(
+          static_cast<int>(partition(leaves, n, worker).size()));
+    }
     client.join(model);
     const ReductionTree tree(leaves, n);
     const ReductionTree alone(leaves, 1);

@@ -488,5 +488,68 @@ TEST(ServerSchedules, InWhichABackupTakesOverLoseNoPushThatWasAnswered) {
   simulate({.mode = Mode::kAsynchronous, .deaths = true, .holds = true, .backup = true}, 500);
 }
 
+// The last answer.
+struct Heard final : Answers {
+  std::span<std::byte> place(const Request&, std::size_t, std::size_t bytes) override {
+    memory.assign(bytes, std::byte{0});
+    return memory;
+  }
+  void answer(const Request&, const Message& answer) override {
+    last.emplace(answer);
+    last->parts.clear();
+  }
+
+  std::vector<std::byte> memory;
+  std::optional<Message> last;
+};
+
+TEST(Server, LetsAWorkerInAnothersPlaceBeginWhereTheSlowestOfTheRestIs) {
+  Server server({});
+  Heard heard;
+  const Declaration model{.dense = {{"w", kEach}},
+                          .consistency = {.mode = Mode::kBounded, .workers = 2, .staleness = 1}};
+  const std::vector<float> gradient(kEach, 1);
+  const Part part{.count = kEach, .payload = std::as_bytes(std::span(gradient))};
+  const auto ask = [&](Message message) {
+    heard.last.reset();
+    server.handle({.message = std::move(message)}, {}, heard);
+    return heard.last.has_value();
+  };
+  const auto join = [&](std::uint32_t worker, std::uint64_t life) {
+    EXPECT_TRUE(ask({.verb = Verb::kJoin,
+                     .worker = worker,
+                     .life = life,
+                     .sequence = 1,
+                     .parts = {{.count = 1}},
+                     .text = to_json(model)}));
+  };
+  std::uint64_t sequence = 1;
+  const auto push = [&] {
+    Part pushed = part;
+    pushed.form = Form::kGradient;
+    return ask({.verb = Verb::kPush,
+                .worker = 0,
+                .life = 7,
+                .sequence = ++sequence,
+                .lr = 0.1,
+                .parts = {pushed, {.form = Form::kRange, .count = kEach}}});
+  };
+  join(0, 7);
+  Part stored = part;
+  stored.form = Form::kValues;
+  ASSERT_TRUE(ask(
+      {.verb = Verb::kStore, .worker = 0, .life = 7, .sequence = ++sequence, .parts = {stored}}));
+  join(1, 8);
+  EXPECT_TRUE(push());
+  EXPECT_FALSE(push()) << "two steps ahead of the other";
+  server.lose(1, "it was killed", heard);
+  EXPECT_TRUE(heard.last.has_value());
+  for (int step = 0; step < 8; ++step) EXPECT_TRUE(push());
+  join(1, 9);
+  EXPECT_EQ(heard.last->clock, 10);
+  EXPECT_TRUE(push());
+  EXPECT_FALSE(push()) << "two steps ahead of where the other began";
+}
+
 }  // namespace
 }  // namespace trireme::test

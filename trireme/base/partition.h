@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace trireme {
 
@@ -24,7 +26,13 @@ inline Range partition(std::int64_t count, std::int64_t parts, std::int64_t part
   return {begin, begin + base + (part < larger ? 1 : 0)};
 }
 
-/// The same with every cut on a multiple of `grain` items (the last piece takes the rest).
+/// `count` items cut into contiguous pieces, at least one item each, in proportion to `weights`: no
+/// other cut has a smaller largest size / weight. With equal weights they are those of partition().
+/// Requires count >= weights.size() >= 1 and weights above 0.
+std::vector<Range> partition_in_proportion(std::int64_t count, std::span<const double> weights);
+
+/// The same as partition() with every cut on a multiple of `grain` items (the last piece takes the
+/// rest).
 inline Range partition_aligned(std::int64_t count, std::int64_t parts, std::int64_t part,
                                std::int64_t grain) {
   const std::int64_t grains = (count + grain - 1) / grain;

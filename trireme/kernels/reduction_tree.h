@@ -29,7 +29,7 @@ class ReductionTree {
   /// Requires leaves >= ranks >= 1.
   ReductionTree(int leaves, int ranks);
 
-  /// The same for ranks that hold other contiguous parts: `parts` in order, together all leaves. A
+  /// For ranks that hold other contiguous parts: `parts` in order, together all leaves. A
   /// part may be empty.
   explicit ReductionTree(std::span<const Range> parts);
 

@@ -19,10 +19,6 @@ std::int64_t aligned(std::int64_t count) {
   return (count + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-ReductionTree tree_for(int virtual_workers, int ranks) {
-  return ReductionTree(virtual_workers == 0 ? ranks : virtual_workers, ranks);
-}
-
 // The places of a row of notes behind the parameters' flags.
 constexpr std::int64_t kLoss = 0;
 constexpr std::int64_t kPasses = 1;
@@ -33,7 +29,7 @@ constexpr std::int64_t kChanges = 3;
 
 GradientBuckets::GradientBuckets(Communicator& world, const NamedTensors& model,
                                  const StrategyOptions& options, Mode mode)
-    : world_(world), mode_(mode), tree_(tree_for(options.virtual_workers, world.size())) {
+    : world_(world), mode_(mode), tree_(tree_of(options, world.size())) {
   for (int rank = 0; rank < world.size(); ++rank) programs_.emplace_back(tree_, rank);
   for (const auto& [name, tensor] : model.parameters) {
     if (tensor.requires_grad()) slots_.push_back({name, tensor});

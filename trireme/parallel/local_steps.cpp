@@ -37,18 +37,17 @@ void check(const LocalStepsOptions& options) {
 class LocalSteps final : public Strategy {
  public:
   LocalSteps(Communicator& world, const LocalStepsOptions& options)
-      : world_(world), options_(options) {
+      : world_(world), options_(options), tree_(tree_of(options.world, world.size())) {
     check(options_);
-    // One a rank at least.
-    const ReductionTree dealt_out(virtual_workers_of_world(), world.size());
   }
 
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
     broadcast_from_first_rank(world_, model);
-    groups_.emplace(world_, virtual_workers_of_world(), options_.group_size);
+    groups_.emplace(world_, tree_, options_.group_size);
     StrategyOptions inside = options_.world;
     inside.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
+    inside.shares = groups_->shares();
     inside.compression = {};
     inner_ = replicated(groups_->inside(), inside);
     const std::span<Shard> shards = inner_->attach(model);
@@ -81,9 +80,7 @@ class LocalSteps final : public Strategy {
     inner_->begin(backward_passes);
   }
 
-  Range virtual_workers() const override {
-    return partition(virtual_workers_of_world(), world_.size(), world_.rank());
-  }
+  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
 
   void add_loss(double loss) override { inner_->add_loss(loss); }
   void raise_flag() override { inner_->raise_flag(); }
@@ -152,9 +149,6 @@ class LocalSteps final : public Strategy {
 
   static std::vector<NamedTensor> no_buffers() { return {}; }
   bool leads() const { return groups_->leaders() != nullptr; }
-  int virtual_workers_of_world() const {
-    return options_.world.virtual_workers == 0 ? world_.size() : options_.world.virtual_workers;
-  }
   double kept() const { return options_.delay == 0 ? 0 : options_.mix; }
   bool is_ever_in_step() const { return options_.fragments == 1 && kept() == 0; }
 
@@ -217,6 +211,7 @@ class LocalSteps final : public Strategy {
 
   Communicator& world_;
   LocalStepsOptions options_;
+  ReductionTree tree_;  // of the world
   std::optional<RankGroups> groups_;
   std::unique_ptr<Strategy> inner_;
   FlatParameters parameters_;

@@ -20,7 +20,7 @@ std::int64_t first_of_group(Communicator& world, int group_size) {
 
 }  // namespace
 
-RankGroups::RankGroups(Communicator& world, int virtual_workers, int group_size) {
+RankGroups::RankGroups(Communicator& world, const ReductionTree& tree, int group_size) {
   std::int64_t first = first_of_group(world, group_size);
   std::vector<std::int64_t> firsts(static_cast<std::size_t>(world.size()));
   world.all_gather(buffer_of(std::span(firsts)), buffer_of(std::span(&first, 1))).wait();
@@ -33,11 +33,12 @@ RankGroups::RankGroups(Communicator& world, int virtual_workers, int group_size)
     }
     if (theirs == first) last = rank;
   }
-  const auto workers_of = [&](std::int64_t rank) {
-    return partition(virtual_workers, world.size(), rank);
-  };
+  const auto workers_of = [&](std::int64_t rank) { return tree.leaves_of(static_cast<int>(rank)); };
   virtual_workers_ = {workers_of(first).begin, workers_of(last).end};
-  weight_ = static_cast<double>(virtual_workers_.size() * count_) / virtual_workers;
+  for (std::int64_t rank = first; rank <= last; ++rank) {
+    shares_.push_back(static_cast<double>(workers_of(rank).size()));
+  }
+  weight_ = static_cast<double>(virtual_workers_.size() * count_) / tree.leaves();
   // A rank alone needs nobody, whatever becomes of the world.
   const bool is_alone = first == last;
   inside_ = world.split(is_alone ? -1 : static_cast<int>(first), world.rank());

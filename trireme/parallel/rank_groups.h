@@ -1,9 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "trireme/base/partition.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/kernels/reduction_tree.h"
 
 namespace trireme {
 
@@ -11,8 +13,8 @@ namespace trireme {
 class RankGroups {
  public:
   /// Collective. `group_size` ranks each, the last group what is left; 0: ranks in a row that share
-  /// memory. The step has `virtual_workers`, dealt out to the ranks by partition().
-  RankGroups(Communicator& world, int virtual_workers, int group_size);
+  /// memory. `tree` says which virtual workers of the step each rank of the world has.
+  RankGroups(Communicator& world, const ReductionTree& tree, int group_size);
 
   int count() const { return count_; }
   int index() const { return index_; }
@@ -24,6 +26,8 @@ class RankGroups {
 
   /// Of the group, together.
   Range virtual_workers() const { return virtual_workers_; }
+  /// How many of them each of its ranks has.
+  const std::vector<double>& shares() const { return shares_; }
   /// They over those of a group in the mean: 1 where all groups have as many.
   double weight() const { return weight_; }
 
@@ -31,6 +35,7 @@ class RankGroups {
   int count_ = 0;
   int index_ = 0;
   Range virtual_workers_;
+  std::vector<double> shares_;
   double weight_ = 1;
   std::unique_ptr<Communicator> inside_;
   std::unique_ptr<Communicator> leaders_;

@@ -148,11 +148,4 @@ std::unique_ptr<Strategy> shared(Communicator& world, StrategyOptions options) {
   return std::make_unique<Shared>(world, options);
 }
 
-std::unique_ptr<Strategy> make_strategy(std::string_view name, Communicator& world,
-                                        StrategyOptions options) {
-  if (name == "replicated") return replicated(world, options);
-  if (name == "shared") return shared(world, options);
-  throw UsageError(fmt::format("strategy must be \"replicated\" or \"shared\", got \"{}\"", name));
-}
-
 }  // namespace trireme

@@ -2,10 +2,14 @@
 
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "trireme/base/partition.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/kernels/compress.h"
+#include "trireme/kernels/reduction_tree.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/shard.h"
 #include "trireme/tensor/named_tensors.h"
@@ -141,12 +145,19 @@ struct StrategyOptions {
   /// gradients is taken in the order of ReductionTree, so that the same number gives the same bits
   /// on any number of ranks.
   int virtual_workers = 0;
+  /// How they are dealt out: a number a rank, in proportion to which it takes them, for ranks of
+  /// unequal speed; empty: evenly. Where ranks are in step the bits do not depend on it.
+  std::vector<double> shares = {};
   /// Gradients are communicated in pieces of about this size, while backward goes on.
   std::int64_t bucket_bytes = std::int64_t{1} << 20;
   /// How gradients are made smaller before they travel. With a codec the bits depend on the number
   /// of ranks: each compresses the sum over its own virtual workers.
   CompressionOptions compression = {};
 };
+
+/// Which virtual workers each of `ranks` ranks has. Throws UsageError for fewer of them than ranks,
+/// or shares that are not one number above 0 a rank.
+ReductionTree tree_of(const StrategyOptions& options, int ranks);
 
 /// Every rank holds all parameters and all optimizer state; gradients are all-reduced (data
 /// parallelism: Li et al. 2020, "PyTorch Distributed"). After reduce_gradients() each parameter's

@@ -26,10 +26,8 @@ class ThroughServer final : public Strategy {
       : world_(world),
         make_client_(std::move(make_client)),
         options_(std::move(options)),
-        virtual_workers_(
-            ReductionTree(virtual_workers_of_world(), world.size()).leaves_of(world.rank())) {
+        tree_(tree_of(options_.world, world.size())) {
     check_options();
-    options_.consistency.virtual_workers = options_.world.virtual_workers;
     // The rate comes with each push; a declaration that has one would differ with it.
     options_.optimizer.lr.reset();
   }
@@ -37,7 +35,7 @@ class ThroughServer final : public Strategy {
   std::span<Shard> attach(const NamedTensors& model) override {
     make_contiguous(model);
     broadcast_from_first_rank(world_, model);
-    groups_.emplace(world_, virtual_workers_of_world(), options_.group_size);
+    groups_.emplace(world_, tree_, options_.group_size);
     options_.consistency.workers = groups_->count();
     if (Communicator* const workers = groups_->leaders()) client_ = make_client_(*workers);
     make_buckets(model);
@@ -61,7 +59,7 @@ class ThroughServer final : public Strategy {
     buckets_->begin(backward_passes);
   }
 
-  Range virtual_workers() const override { return virtual_workers_; }
+  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
   void add_loss(double loss) override { buckets_->add_loss(loss); }
   double loss() const override { return buckets_->loss(); }
   void raise_flag() override { buckets_->raise_flag(); }
@@ -86,6 +84,7 @@ class ThroughServer final : public Strategy {
 
   void update(Optimizer& optimizer) override {
     if (client_) {
+      weigh();
       client_->push_pull(gradients_, {.lr = optimizer.lr(), .scale = optimizer.gradient_scale()},
                          wanted_);
       // A push that came too late for any step moves no clock.
@@ -162,10 +161,6 @@ class ThroughServer final : public Strategy {
   }
 
  private:
-  int virtual_workers_of_world() const {
-    return options_.world.virtual_workers == 0 ? world_.size() : options_.world.virtual_workers;
-  }
-
   void check_options() const {
     if (options_.group_size < 0) {
       throw UsageError(fmt::format("through_server: group_size must not be negative, got {}",
@@ -194,8 +189,19 @@ class ThroughServer final : public Strategy {
       return;
     }
     options.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
+    options.shares = groups_->shares();
     rank_ = groups_->inside().rank();
     buckets_.emplace(groups_->inside(), model, options, GradientBuckets::Mode::kReduce);
+  }
+
+  // A group with more virtual workers than another has more to say.
+  void weigh() {
+    if (!ranks_go_alone() || groups_->weight() == 1) return;
+    const at::NoGradGuard no_grad;
+    for (const server::Gradient& gradient : gradients_) {
+      if (gradient.empty) continue;
+      tensor_over(gradient.values, {gradient.values.count}).mul_(groups_->weight());
+    }
   }
 
   // What the worker has to the rest of its group.
@@ -212,6 +218,12 @@ class ThroughServer final : public Strategy {
     declaration_.optimizer = options_.optimizer;
     declaration_.clip_value = options_.clip_value;
     declaration_.consistency = options_.consistency;
+    if (!ranks_go_alone()) {
+      for (int rank = 0; rank < world_.size(); ++rank) {
+        declaration_.consistency.virtual_workers.push_back(
+            static_cast<int>(tree_.leaves_of(rank).size()));
+      }
+    }
     for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
       const at::Tensor& parameter = buckets_->parameter(p);
       declaration_.dense.push_back({.name = buckets_->name(p),
@@ -306,7 +318,7 @@ class ThroughServer final : public Strategy {
   Communicator& world_;
   ClientFactory make_client_;
   ThroughServerOptions options_;
-  Range virtual_workers_;
+  ReductionTree tree_;  // of the world
   std::optional<RankGroups> groups_;
   std::unique_ptr<server::Client> client_;  // of the first rank of a group; null on the others
   int rank_ = 0;                            // in the communicator of the buckets

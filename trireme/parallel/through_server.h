@@ -41,10 +41,11 @@ using ClientFactory = std::function<std::unique_ptr<server::Client>(Communicator
 /// - synchronous: gradients are summed in the order of ReductionTree, and the parameters have the
 ///   bits of replicated(). gradient_norm() takes an all-reduce of its own.
 /// - bounded and asynchronous, and synchronous with backup workers: groups of ranks, of one rank
-///   each unless group_size says otherwise, push the mean over their virtual workers, and
-///   ranks_go_alone(). One pass over the data makes as many updates as there are batches of a
-///   group. loss(), gradient_norm(), flags and the buffers of the model (batch normalisation) are
-///   each group's own; those buffers of rank 0 end up in the model.
+///   each unless group_size says otherwise, push the mean over their virtual workers, times
+///   how many these are beside a group's in the mean, and ranks_go_alone(). One pass over the data
+///   makes as many updates as there are batches of a group. loss(), gradient_norm(), flags and the
+///   buffers of the model (batch normalisation) are each group's own; those buffers of rank 0 end
+///   up in the model.
 ///
 /// Inside a group gradients are averaged as with replicated(); its first rank alone talks with the
 /// servers, and hands the others what it pulls, so that after each step they have the same bits. A

@@ -16,6 +16,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::int64_t kGrain = 16;  // elements: a cache line of f32
 constexpr int kMostWorkers = 65536;
+constexpr std::int64_t kMostVirtualWorkers = 1 << 20;
 constexpr std::int64_t kWidestRow = 1 << 20;
 constexpr std::int64_t kLargestTensor = std::int64_t{1} << 46;  // more has no address
 constexpr std::size_t kMostTables = 1 << 16;
@@ -80,9 +81,17 @@ void check_consistency(const Consistency& c) {
   require(c.backup_workers >= 0 && c.backup_workers < c.workers,
           fmt::format("backup_workers must leave one of the {} workers to be waited for, got {}",
                       c.workers, c.backup_workers));
-  require(c.virtual_workers == 0 || c.virtual_workers >= c.workers,
-          fmt::format("virtual_workers must be at least the {} workers, got {}", c.workers,
-                      c.virtual_workers));
+  require(
+      c.virtual_workers.empty() || c.virtual_workers.size() == static_cast<std::size_t>(c.workers),
+      fmt::format("virtual_workers must be a number for each of the {} workers, got {}", c.workers,
+                  c.virtual_workers.size()));
+  std::int64_t all = 0;
+  for (const int count : c.virtual_workers) {
+    require(count >= 1, fmt::format("a worker must have 1 virtual worker or more, got {}", count));
+    all += count;
+  }
+  require(all <= kMostVirtualWorkers,
+          fmt::format("there may be {} virtual workers, got {}", kMostVirtualWorkers, all));
 }
 
 }  // namespace
@@ -165,7 +174,7 @@ Declaration parse_declaration(std::string_view text) {
     }
     declaration.consistency = {static_cast<Consistency::Mode>(mode), c.at("workers").get<int>(),
                                c.at("staleness").get<int>(), c.at("backup_workers").get<int>(),
-                               c.at("virtual_workers").get<int>()};
+                               c.at("virtual_workers").get<std::vector<int>>()};
     check(declaration);
   } catch (const nlohmann::json::exception& error) {
     throw DataError(

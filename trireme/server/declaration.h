@@ -51,10 +51,12 @@ struct Consistency {
   };
   Mode mode = Mode::kAsynchronous;
   int workers = 1;
-  int staleness = 0;        ///< of kBounded, steps
-  int backup_workers = 0;   ///< of kSynchronous: the slowest so many are not waited for (Chen et
-                            ///< al. 2016); what they push for a step that is over is dropped
-  int virtual_workers = 0;  ///< leaves of the tree of kSynchronous; 0: one a worker
+  int staleness = 0;       ///< of kBounded, steps
+  int backup_workers = 0;  ///< of kSynchronous: the slowest so many are not waited for (Chen et
+                           ///< al. 2016); what they push for a step that is over is dropped
+  /// Of each worker: leaves of the tree of kSynchronous; empty: one each. What a worker pushes is
+  /// one row for each of its nodes.
+  std::vector<int> virtual_workers = {};
 };
 
 /// All that servers have to know of a model; every worker declares the same.

@@ -22,9 +22,14 @@ ReductionTree tree_over(int workers) {
 }
 
 ReductionTree tree_of(const Consistency& consistency) {
-  const int leaves =
-      consistency.virtual_workers > 0 ? consistency.virtual_workers : consistency.workers;
-  return ReductionTree(leaves, consistency.workers);
+  if (consistency.virtual_workers.empty()) return tree_over(consistency.workers);
+  std::vector<Range> parts;
+  std::int64_t begin = 0;
+  for (const int count : consistency.virtual_workers) {
+    parts.push_back({begin, begin + count});
+    begin = parts.back().end;
+  }
+  return ReductionTree(parts);
 }
 
 }  // namespace
@@ -65,37 +70,15 @@ void Server::check_memory() const {
       options_.shard, options_.shards, options_.max_model_bytes, store_->row_bytes()));
 }
 
-Server::Worker& Server::worker_of(const Message& message) {
-  if (!store_ || message.worker >= workers_.size() ||
-      workers_[message.worker].presence == Presence::kAwaited) {
-    throw UsageError(
-        fmt::format("worker {} must join before it asks for anything else", message.worker));
-  }
-  Worker& worker = workers_[message.worker];
-  if (worker.life != message.life) {
-    throw UsageError(fmt::format(
-        "another process has joined as worker {} since; each worker needs a rank of its own",
-        message.worker));
-  }
-  if (worker.presence == Presence::kLost) {
-    throw CommError(fmt::format("worker {} was taken for lost ({}); it must join again",
-                                message.worker, worker.why_lost),
-                    static_cast<int>(message.worker));
-  }
-  return worker;
-}
-
 void Server::handle(Request request, Time now, Answers& answers) {
   const Message& message = request.message;
-  if (store_ && message.worker < workers_.size() && workers_[message.worker].life == message.life) {
-    workers_[message.worker].heard = now;
-  }
+  workers_.hear(message, now);
   if (hold_ && now > hold_->until) go_on(now, answers);
   try {
     switch (message.verb) {
       case Verb::kJoin:
         join(request, answers);
-        if (message.worker < workers_.size()) workers_[message.worker].heard = now;
+        workers_.hear(message, now);
         return;
       case Verb::kStore:
         return store_values(request, answers);
@@ -157,6 +140,16 @@ void Server::append(const Message& entry) const {
   if (journal_ != nullptr) journal_->append(entry);
 }
 
+// One that takes the place of another begins where the slowest of the rest is, and holds nobody up.
+std::int64_t Server::clock_of_new(Worker& worker) const {
+  if (is_synchronous()) return version_;
+  if (worker.presence == Presence::kAwaited) return worker.clock;
+  worker.presence = Presence::kLeft;
+  const std::int64_t slowest = workers_.slowest_clock();
+  const bool nobody_pushes = slowest == std::numeric_limits<std::int64_t>::max();
+  return nobody_pushes ? worker.clock : std::max(worker.clock, slowest);
+}
+
 void Server::join(const Request& request, Answers& answers) {
   const Message& message = request.message;
   const Declaration theirs = parse_declaration(message.text);
@@ -184,13 +177,7 @@ void Server::join(const Request& request, Answers& answers) {
   append(message);
   Worker& worker = workers_[message.worker];
   if (worker.life != message.life) {
-    const bool had_gone = worker.presence != Presence::kAwaited;
-    worker = {.life = message.life, .clock = worker.clock};
-    // One that comes late begins where the slowest of the others is.
-    if (had_gone && slowest_clock() != std::numeric_limits<std::int64_t>::max()) {
-      worker.clock = std::max(worker.clock, slowest_clock());
-    }
-    if (is_synchronous()) worker.clock = version_;
+    worker = {.life = message.life, .clock = clock_of_new(worker)};
     together_.erase(message.worker);
   }
   worker.presence = Presence::kHere;
@@ -203,7 +190,7 @@ void Server::join(const Request& request, Answers& answers) {
 }
 
 void Server::store_values(const Request& request, Answers& answers) {
-  Worker& worker = worker_of(request.message);
+  Worker& worker = workers_.of(request.message);
   // Sent again: what others have pushed since stays.
   if (request.message.sequence > worker.sequence) {
     for (const Part& part : request.message.parts) store_->check_values(part);
@@ -221,7 +208,7 @@ void Server::store_values(const Request& request, Answers& answers) {
 
 void Server::push(Request request, Answers& answers) {
   const Message& message = request.message;
-  Worker& worker = worker_of(message);
+  Worker& worker = workers_.of(message);
   if (message.sequence <= worker.sequence) {
     // Sent again: if it waits still, its answer goes to where it came from now.
     if (const auto waits = together_.find(message.worker);
@@ -296,7 +283,7 @@ int Server::needed() const {
 void Server::apply_complete_steps(Answers& answers) {
   if (static_cast<int>(together_.size()) < needed()) {
     // So many have done their last step that this one will not come about.
-    if (still_here() < needed()) answer_together(answers);
+    if (workers_.still_pushing() < needed()) answer_together(answers);
     return;
   }
   if (hold_ && version_ >= hold_->place.version) return;
@@ -318,15 +305,8 @@ void Server::answer_together(Answers& answers) {
   for (const auto& [worker, request] : answered) answer_with_values(request, answers);
 }
 
-int Server::still_here() const {
-  return static_cast<int>(std::ranges::count_if(workers_, [](const Worker& worker) {
-    return !worker.is_done && worker.presence != Presence::kLeft &&
-           worker.presence != Presence::kLost;
-  }));
-}
-
 void Server::pull(Request request, Answers& answers) {
-  worker_of(request.message);
+  workers_.of(request.message);
   check_wanted(request.message);
   wait(std::move(request), answers);
 }
@@ -429,7 +409,7 @@ bool Server::may_read(std::int64_t clock) const {
     case Consistency::Mode::kSynchronous:
       return version_ >= clock;
     case Consistency::Mode::kBounded:
-      return slowest_clock() >= clock - consistency().staleness;
+      return workers_.slowest_clock() >= clock - consistency().staleness;
     case Consistency::Mode::kAsynchronous:
       return true;
   }
@@ -437,31 +417,10 @@ bool Server::may_read(std::int64_t clock) const {
 }
 
 bool Server::may_answer(const Message& message) const {
-  if (message.verb == Verb::kSettle) return is_alone(message.worker);
+  if (message.verb == Verb::kSettle) return workers_.is_alone(message.worker);
   const bool asks = std::ranges::any_of(message.parts,
                                         [](const Part& part) { return !Store::is_gradient(part); });
   return !asks || may_read(is_synchronous() ? message.clock : workers_[message.worker].clock);
-}
-
-bool Server::is_alone(std::uint32_t worker) const {
-  for (std::uint32_t other = 0; other < workers_.size(); ++other) {
-    const Presence presence = workers_[other].presence;
-    if (other != worker && presence != Presence::kLeft && presence != Presence::kLost) return false;
-  }
-  return true;
-}
-
-// Of those that still push; those that have left or are lost hold nobody up.
-std::int64_t Server::slowest_clock() const {
-  std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
-  for (const Worker& worker : workers_) {
-    if (worker.is_done || worker.presence == Presence::kLeft ||
-        worker.presence == Presence::kLost) {
-      continue;
-    }
-    slowest = std::min(slowest, worker.clock);
-  }
-  return slowest;
 }
 
 void Server::answer_ready(Answers& answers) {
@@ -524,7 +483,7 @@ void Server::fetch(const Request& request, Answers& answers) {
 }
 
 void Server::settle(Request request, Answers& answers) {
-  Worker& worker = worker_of(request.message);
+  Worker& worker = workers_.of(request.message);
   check_wanted(request.message);
   append(request.message);
   worker.is_done = true;
@@ -548,7 +507,7 @@ void Server::save(const Request& request, Answers& answers) {
 }
 
 void Server::leave(const Request& request, Answers& answers) {
-  Worker& worker = worker_of(request.message);
+  Worker& worker = workers_.of(request.message);
   append(request.message);
   worker.presence = Presence::kLeft;
   if (is_synchronous() && consistency().backup_workers == 0 && over_.empty()) {
@@ -566,10 +525,7 @@ void Server::leave(const Request& request, Answers& answers) {
 }
 
 void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) {
-  if (worker >= workers_.size() || workers_[worker].presence == Presence::kLeft ||
-      workers_[worker].presence == Presence::kLost) {
-    return;
-  }
+  if (worker >= workers_.size() || workers_[worker].is_gone()) return;
   append({.verb = Verb::kLost, .worker = worker, .text = std::string(why)});
   workers_[worker].presence = Presence::kLost;
   workers_[worker].why_lost = why;
@@ -578,9 +534,7 @@ void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) 
     std::erase_if(hold_->pushes, [&](const Request& r) { return r.message.worker == worker; });
   }
   if (is_synchronous()) {
-    const auto gone = std::ranges::count_if(
-        workers_, [](const Worker& w) { return w.presence == Presence::kLost; });
-    if (gone > consistency().backup_workers) {
+    if (workers_.lost() > consistency().backup_workers) {
       over_ = fmt::format("worker {} is lost: {}; synchronous training cannot go on without it",
                           worker, why);
       return refuse_all(over_, answers);
@@ -610,12 +564,6 @@ void Server::time_passed(Time now, Answers& answers) {
   }
 }
 
-bool Server::is_over() const {
-  return !workers_.empty() && std::ranges::all_of(workers_, [](const Worker& worker) {
-    return worker.presence == Presence::kLeft || worker.presence == Presence::kLost;
-  });
-}
-
 void Server::refuse(const Request& request, std::uint8_t fault, const std::string& why,
                     Answers& answers) const {
   answers.answer(request, {.verb = Verb::kRefusal,
@@ -638,7 +586,7 @@ std::string Server::what_is_awaited() const {
     }
     return "";
   }
-  const std::int64_t slowest = slowest_clock();
+  const std::int64_t slowest = workers_.slowest_clock();
   for (std::uint32_t i = 0; i < workers_.size(); ++i) {
     if (workers_[i].clock != slowest || workers_[i].presence == Presence::kLeft) continue;
     return workers_[i].presence == Presence::kAwaited

@@ -11,6 +11,7 @@
 #include "trireme/server/cut.h"
 #include "trireme/server/message.h"
 #include "trireme/server/store.h"
+#include "trireme/server/workers.h"
 
 namespace trireme::server {
 
@@ -51,7 +52,7 @@ class Answers {
 /// has been seen is answered and not applied again.
 class Server {
  public:
-  using Time = std::chrono::nanoseconds;  ///< of any clock that only goes forward
+  using Time = Workers::Time;  ///< of any clock that only goes forward
 
   struct Options {
     int shard = 0;
@@ -83,7 +84,7 @@ class Server {
   void time_passed(Time now, Answers& answers);
 
   /// True once every worker has joined, and has left or is lost.
-  bool is_over() const;
+  bool is_over() const { return workers_.are_gone(); }
 
   /// How many updates it has made.
   std::int64_t version() const { return version_; }
@@ -96,24 +97,15 @@ class Server {
   void restore(const std::vector<std::string>& files);
 
  private:
-  enum class Presence : std::uint8_t { kAwaited, kHere, kLeft, kLost };
-
-  struct Worker {
-    Presence presence = Presence::kAwaited;
-    std::uint64_t life = 0;
-    std::uint64_t sequence = 0;  // of its last push that counts
-    std::int64_t clock = 0;
-    bool is_done = false;  // and pushes no more
-    Time heard{};
-    std::string why_lost;
-  };
+  using Worker = Workers::Worker;
+  using Presence = Workers::Presence;
 
   const Consistency& consistency() const { return store_->declaration().consistency; }
   bool is_synchronous() const {
     return store_ && consistency().mode == Consistency::Mode::kSynchronous;
   }
-  Worker& worker_of(const Message& message);
 
+  std::int64_t clock_of_new(Worker& worker) const;
   void join(const Request& request, Answers& answers);
   void store_values(const Request& request, Answers& answers);
   void push(Request request, Answers& answers);
@@ -146,12 +138,9 @@ class Server {
   void append(const Message& entry) const;
   bool may_read(std::int64_t clock) const;
   bool may_answer(const Message& message) const;
-  bool is_alone(std::uint32_t worker) const;
-  std::int64_t slowest_clock() const;
   int needed() const;
   void apply_complete_steps(Answers& answers);
   void answer_together(Answers& answers);
-  int still_here() const;
   void answer_ready(Answers& answers);
   void refuse_all(const std::string& why, Answers& answers);
   void answer_with_values(const Request& request, Answers& answers);
@@ -161,7 +150,7 @@ class Server {
 
   Options options_;
   std::unique_ptr<Store> store_;
-  std::vector<Worker> workers_;
+  Workers workers_;
   std::int64_t version_ = 0;
   std::map<std::uint32_t, Request> together_;  // pushes of step version_, by worker
   std::vector<Request> waiting_;               // reads that come too early

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 #include <initializer_list>
@@ -58,6 +59,27 @@ void check_batch(const Config::Training& training, std::int64_t virtual_workers,
     throw UsageError(fmt::format(
         "training.global_batch must hold a sample for each of the {} virtual workers, got {}",
         virtual_workers, training.global_batch));
+  }
+}
+
+void check_shares(const Config::Training& training, std::int64_t virtual_workers, int ranks) {
+  const bool are_given = !training.shares.empty();
+  if (!are_given && !training.measure_shares) return;
+  if (are_given && training.measure_shares) {
+    throw UsageError(
+        "training.shares and training.measure_shares exclude each other: they are given or "
+        "measured");
+  }
+  if (are_given && training.shares.size() != static_cast<std::size_t>(ranks)) {
+    throw UsageError(
+        fmt::format("training.shares must have a number for each of the {} ranks, got {}: {}",
+                    ranks, training.shares.size(), training.shares));
+  }
+  if (ranks > 1 && virtual_workers == ranks) {
+    throw UsageError(fmt::format(
+        "training.virtual_workers must be more than the {} ranks, best several times as many, for "
+        "{} to deal them out, got {}",
+        ranks, are_given ? "training.shares" : "training.measure_shares", virtual_workers));
   }
 }
 
@@ -136,6 +158,7 @@ void check_compression(const Config& config) {
 void check(const Config& config, int ranks) {
   check_data(config.data);
   check_batch(config.training, virtual_workers_of(config, ranks), ranks);
+  check_shares(config.training, virtual_workers_of(config, ranks), ranks);
   check_optimizer(config.optimizer);
   check_hybrid(config);
   check_servers(config, ranks);

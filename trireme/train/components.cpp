@@ -75,6 +75,17 @@ std::unique_ptr<server::Client> client_of(const Config::Communication& communica
       workers, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
 }
 
+StrategyOptions strategy_options_of(const Config& config, int ranks) {
+  const Config::Communication& communication = config.communication;
+  return {.virtual_workers = virtual_workers_of(config, ranks),
+          .shares = config.training.shares,
+          .bucket_bytes = config.parallelism.bucket_bytes,
+          .compression = {.codec = communication.compression,
+                          .ratio = communication.compression_ratio,
+                          .rank = static_cast<int>(communication.compression_rank),
+                          .seed = static_cast<std::uint64_t>(config.training.seed)}};
+}
+
 }  // namespace
 
 int virtual_workers_of(const Config& config, int ranks) {
@@ -128,15 +139,13 @@ bool ranks_go_alone(const Config& config) {
   return goes_through_servers(config) && config.communication.mode != "synchronous";
 }
 
+ReductionTree tree_of(const Config& config, int ranks) {
+  return tree_of(strategy_options_of(config, ranks), ranks);
+}
+
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
   const Config::Communication& communication = config.communication;
-  const StrategyOptions options{
-      .virtual_workers = virtual_workers_of(config, world.size()),
-      .bucket_bytes = config.parallelism.bucket_bytes,
-      .compression = {.codec = communication.compression,
-                      .ratio = communication.compression_ratio,
-                      .rank = static_cast<int>(communication.compression_rank),
-                      .seed = static_cast<std::uint64_t>(config.training.seed)}};
+  const StrategyOptions options = strategy_options_of(config, world.size());
   if (goes_through_servers(config)) {
     return through_server(
         world, [communication](Communicator& workers) { return client_of(communication, workers); },

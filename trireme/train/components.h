@@ -17,6 +17,8 @@ namespace trireme {
 /// What a configuration asks for, in the words of the parts that do it.
 
 int virtual_workers_of(const Config& config, int ranks);
+/// Which of them each rank has.
+ReductionTree tree_of(const Config& config, int ranks);
 /// A thread that reads ahead takes its core from training where no core is free.
 int prefetch_steps_of(const Config& config, int ranks);
 DType dtype_of_config(const Config& config);

@@ -58,6 +58,8 @@ struct Config {
     std::int64_t steps = 0;
     std::int64_t global_batch = 64;
     std::int64_t virtual_workers = 0;
+    std::vector<double> shares;
+    bool measure_shares = false;
     std::string dtype = "f32";
     std::string loss = "auto";
     std::int64_t seed = 1;

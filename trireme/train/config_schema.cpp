@@ -99,6 +99,16 @@ Rule positive_integers() {
   };
 }
 
+Rule positive_numbers() {
+  return [](const Target& value) -> std::optional<std::string> {
+    const auto& list = *std::get<std::vector<double>*>(value);
+    if (std::all_of(list.begin(), list.end(), [](double x) { return x > 0 && std::isfinite(x); })) {
+      return std::nullopt;
+    }
+    return "a list of positive numbers";
+  };
+}
+
 Rule betas() {
   return [](const Target& value) -> std::optional<std::string> {
     const auto& list = *std::get<std::vector<double>*>(value);
@@ -187,6 +197,12 @@ void add_training(std::vector<ConfigKey>& keys, Config::Training& c) {
       "fixed slices of the global batch: the same number gives the same bits on any number of "
       "ranks, and more than the ranks accumulate gradients; 0: one a rank",
       up_to(kMaxVirtualWorkers));
+  add("shares", &c.shares,
+      "a number a rank: how fast it is beside the others; the virtual workers are dealt out in "
+      "proportion, one at least each; empty: evenly",
+      positive_numbers());
+  add("measure_shares", &c.measure_shares,
+      "find shares before the first step: each rank computes by itself for a second", anything());
   add("dtype", &c.dtype, "of data and parameters", one_of({"f32", "f64"}));
   add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
       one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));

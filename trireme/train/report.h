@@ -20,6 +20,7 @@ struct RunDescription {
   std::string communication;  ///< how they are joined: "shared memory"
   int threads = 1;            ///< of libtorch, per rank
   int virtual_workers = 1;
+  std::vector<std::int64_t> dealt_out;  ///< how many of them each rank has
   std::int64_t first_step = 0;
   /// Of what the strategy remembers between steps, that which the checkpoint did not hold.
   std::vector<std::string> starts_anew;

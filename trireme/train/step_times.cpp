@@ -6,22 +6,19 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <span>
 #include <vector>
 
 #include "trireme/bench/turns.h"
 #include "trireme/comm/self/self.h"
-#include "trireme/kernels/reduction_tree.h"
-#include "trireme/train/components.h"
+#include "trireme/train/endless_run.h"
+#include "trireme/train/measured_shares.h"
 #include "trireme/train/train.h"
-#include "trireme/train/training_run.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr std::int64_t kEndless = std::int64_t{1} << 40;
 constexpr std::int64_t kWarmUpSteps = 3;
 constexpr std::int64_t kRounds = 10;
 constexpr std::int64_t kFewestRounds = 7;
@@ -35,49 +32,6 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
-}
-
-/// A run that goes on until nobody asks for its next step, and reports nothing on the way.
-class EndlessRun final : private Observer {
- public:
-  EndlessRun(const Config& config, Communicator& world)
-      : config_(endless(config)), run_(config_, world, *this, false) {}
-
-  void step() { run_.step(step_++); }
-  void communicate() { run_.communicate(); }
-  RunDescription describe() const { return run_.describe(); }
-
-  /// Of all steps so far.
-  const StepReport& times() const { return times_; }
-
- private:
-  static Config endless(Config config) {
-    config.training.steps = kEndless;
-    // A report takes the norm of the gradient, which is no part of a step.
-    config.metrics.every_steps = std::numeric_limits<std::int64_t>::max();
-    // What learns nothing cannot diverge, and takes as long.
-    config.lr_scheduler = {};
-    config.optimizer.lr = 1e-12;
-    return config;
-  }
-  void on_step(const StepReport& report) override { times_ = report; }
-
-  Config config_;
-  StepReport times_;
-  TrainingRun run_;
-  std::int64_t step_ = 0;
-};
-
-// What `rank` computes in a step of `config`, as a run of its own.
-Config share_of(Config config, int rank, int ranks) {
-  const ReductionTree tree(virtual_workers_of(config, ranks), ranks);
-  const std::int64_t workers = tree.leaves_of(rank).size();
-  config.training.global_batch = std::max(
-      workers, (config.training.global_batch * workers + tree.leaves() / 2) / tree.leaves());
-  config.training.virtual_workers = workers;
-  config.training.seed += 1 + rank;
-  config.parallelism.strategy = "replicated";
-  return config;
 }
 
 /// The contenders and what their windows took.
@@ -152,7 +106,7 @@ double StepTimes::hidden() const {
 StepTimes measure_steps(const Config& config, Communicator& world, StepTimesOptions options) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   check(config, world.size());
-  Rounds rounds(config, world);
+  Rounds rounds(with_measured_shares(config, world), world);
   std::int64_t steps = rounds.warm_up();
   if (options.steps > 0) {
     const std::int64_t count = std::min(kRounds, options.steps);

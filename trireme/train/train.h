@@ -18,7 +18,8 @@ class DivergedError : public Error {
 ///
 /// Writes into config.run.directory: config.toml (resolved), metrics.jsonl, checkpoints/step-N/
 /// and, at the end, model.safetensors. With `resume` the newest checkpoint there is loaded first
-/// and the run goes on with the same bits as if it had never stopped.
+/// and the run goes on with the same bits as if it had never stopped. Where shares are to be
+/// measured, config.toml has what was found.
 /// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
 /// written that was not there. Without `resume` an earlier run in that directory is replaced.
 RunSummary train(const Config& config, Communicator& world, Observer& observer,

@@ -16,6 +16,7 @@
 #include "trireme/optim/clip.h"
 #include "trireme/train/components.h"
 #include "trireme/train/evaluate.h"
+#include "trireme/train/measured_shares.h"
 #include "trireme/train/pieces.h"
 
 namespace trireme {
@@ -66,7 +67,7 @@ TrainingRun::TrainingRun(const Config& config, Communicator& world, Observer& ob
       world_(world),
       observer_(observer),
       directory_{config.run.directory},
-      tree_(virtual_workers_of(config, world.size()), world.size()),
+      tree_(tree_of(config, world.size())),
       data_(open_data(config, world, tree_)),
       loss_(make_loss(data_.train->target(), config.training.loss)),
       model_(model_of(config, *data_.train)),
@@ -170,6 +171,10 @@ RunSummary TrainingRun::run() {
 }
 
 RunDescription TrainingRun::describe() const {
+  std::vector<std::int64_t> dealt_out;
+  for (int rank = 0; rank < tree_.ranks(); ++rank) {
+    dealt_out.push_back(tree_.leaves_of(rank).size());
+  }
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
   return {.model = config_.model.name,
@@ -180,6 +185,7 @@ RunDescription TrainingRun::describe() const {
           .communication = world_.description(),
           .threads = at::get_num_threads(),
           .virtual_workers = tree_.leaves(),
+          .dealt_out = std::move(dealt_out),
           .first_step = first_step_,
           .starts_anew = starts_anew_,
           .steps = last_step_,
@@ -351,7 +357,8 @@ bool TrainingRun::evaluation_due(std::int64_t done) const {
 void TrainingRun::evaluate_model(std::int64_t done) {
   const EvaluationSums sums =
       evaluate(*model_, loss_, *data_.evaluation, team(),
-               ReductionTree(tree_.leaves(), team().size()), config_.evaluation.batch);
+               strategy_->ranks_go_alone() ? ReductionTree(tree_.leaves(), 1) : tree_,
+               config_.evaluation.batch);
   EvaluationReport report{
       .step = done, .samples = static_cast<std::int64_t>(sums.samples), .loss = sums.mean_loss()};
   if (data_.train->target().classes > 0) {
@@ -402,7 +409,8 @@ void rehearse(const Config& config, int ranks) {
 RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   check(config, world.size());
-  return TrainingRun(config, world, observer, resume).run();
+  const Config resolved = with_measured_shares(config, world);
+  return TrainingRun(resolved, world, observer, resume).run();
 }
 
 }  // namespace trireme
