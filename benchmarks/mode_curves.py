@@ -54,7 +54,7 @@ SLOW = ["optimizer.lr=0.2"]
 # Three quarters of each batch for the fast worker.
 SHARES = ["training.virtual_workers=4", "training.shares=[3,1]"]
 # Rank 0 would be done long before the others have given it what they learn.
-LONGER = ["training.steps=3000"]
+LONGER = ["training.steps=900"]
 
 EQUAL = {
     "synchronous": FAST,
@@ -65,16 +65,17 @@ EQUAL = {
     "local SGD, 20 steps": LOCAL_SGD + TWENTY + FAST,
     "DiLoCo, 20 steps": DILOCO + TWENTY + SLOW,
 }
+# Of 0.1, 0.2, 0.4 and 0.8 with their batches.
 SLOW_WORKER = {
-    "synchronous": FAST,
-    "synchronous, shares 3 to 1": SHARES + FAST,
+    "synchronous": SLOW,
+    "synchronous, shares 3 to 1": SHARES + SLOW,
     "asynchronous": ASYNCHRONOUS + LONGER + SLOW,
-    "bounded staleness, 1000": BOUNDED + ["communication.staleness=1000"] + LONGER + SLOW,
+    "asynchronous, shares 3 to 1": ASYNCHRONOUS + SHARES + SLOW,
     "bounded staleness, 3": BOUNDED + SLOW,
     "bounded staleness, 3, shares 3 to 1": BOUNDED + SHARES + SLOW,
     "local SGD, 20 steps": LOCAL_SGD + TWENTY + FAST,
-    "DiLoCo, 20 steps": DILOCO + TWENTY + SLOW,
-    "DiLoCo, 20 steps, shares 3 to 1": DILOCO + SHARES + TWENTY + SLOW,
+    "DiLoCo, 20 steps": DILOCO + TWENTY + FAST,
+    "DiLoCo, 20 steps, shares 3 to 1": DILOCO + SHARES + TWENTY + FAST,
 }
 SLOW_LINK = {
     "synchronous": ["training.steps=140"] + FAST,
@@ -86,14 +87,21 @@ SLOW_LINK = {
 }
 SITUATIONS = {
     "equal": ("Two workers of equal speed on one host", EQUAL, []),
-    "slow-worker": ("Two workers, one of them three times slower", SLOW_WORKER, []),
+    # Large batches: a step is long beside the time for which a rank is stopped.
+    "slow-worker": ("Two workers, one of them three times slower", SLOW_WORKER,
+                    ["training.global_batch=512", "training.steps=600",
+                     "evaluation.every_steps=30"]),
     "slow-link": ("Two hosts and 100 Mbit/s between them", SLOW_LINK,
                   ["model.hidden=[1024,256]", "training.steps=400", "evaluation.every_steps=20"]),
 }
 
 
 class Slowed:
-    """Rank 1 of a launcher, running one third of the time: 3 ms, then stopped for 6."""
+    """Rank 1 of a launcher, running one third of the time: RUNNING seconds, then stopped for STOPPED,
+    which are short beside a step: a slow machine is slow all the time."""
+
+    RUNNING = 0.0004
+    STOPPED = 0.001
 
     def __init__(self, launcher):
         self._launcher = launcher
@@ -121,9 +129,9 @@ class Slowed:
             return
         with contextlib.suppress(ProcessLookupError):
             while not self._done.is_set():
-                time.sleep(0.003)
+                time.sleep(self.RUNNING)
                 os.kill(rank, signal.SIGSTOP)
-                time.sleep(0.006)
+                time.sleep(self.STOPPED)
                 os.kill(rank, signal.SIGCONT)
 
 
