@@ -3,7 +3,8 @@
 import math
 from html import escape
 
-COLOURS = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f"]
+COLOURS = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f",
+           "#8c564b"]
 WIDTH, HEIGHT = 300, 250  # of a panel
 LEFT, TOP, GAP = 60, 44, 28
 LEGEND_ROW, LEGEND_COLUMN = 18, 300
