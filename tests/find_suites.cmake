@@ -9,11 +9,19 @@ endif()
 execute_process(COMMAND "${program}" "--gtest_filter=-${skip}" --gtest_list_tests
   OUTPUT_VARIABLE listed COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX MATCHALL "[^\n]+" lines "${listed}")
+set(suites)
 foreach(line IN LISTS lines)
-  # "Suite." or "Instance/Suite." or "Instance/Suite/0.  # TypeParam = ..."; tests are indented.
+  # "Suite." or "Instance/Suite." or "Instance/Suite/0.  # TypeParam = ..."; its tests are indented.
   if(line MATCHES "^([A-Za-z0-9_/]+)\\.( |$)")
     set(suite "${CMAKE_MATCH_1}")
-    add_test("${suite}" "${program}" "--gtest_filter=${suite}.*-${skip}")
-    set_tests_properties("${suite}" PROPERTIES TIMEOUT 900 ${properties})
+    list(APPEND suites "${suite}")
+    set(tests_of_${suite} 0)
+  elseif(line MATCHES "^  ")
+    math(EXPR tests_of_${suite} "${tests_of_${suite}} + 1")
   endif()
+endforeach()
+# Those with the most tests begin first: none is left to run alone at the end.
+foreach(suite IN LISTS suites)
+  add_test("${suite}" "${program}" "--gtest_filter=${suite}.*-${skip}")
+  set_tests_properties("${suite}" PROPERTIES TIMEOUT 900 COST ${tests_of_${suite}} ${properties})
 endforeach()
