@@ -488,7 +488,7 @@ TEST(ServerSchedules, InWhichABackupTakesOverLoseNoPushThatWasAnswered) {
   simulate({.mode = Mode::kAsynchronous, .deaths = true, .holds = true, .backup = true}, 500);
 }
 
-// The last answer.
+// The last answer, and the clock in the last one to each worker.
 struct Heard final : Answers {
   std::span<std::byte> place(const Request&, std::size_t, std::size_t bytes) override {
     memory.assign(bytes, std::byte{0});
@@ -497,9 +497,11 @@ struct Heard final : Answers {
   void answer(const Request&, const Message& answer) override {
     last.emplace(answer);
     last->parts.clear();
+    clocks[answer.worker] = answer.clock;
   }
 
   std::vector<std::byte> memory;
+  std::map<std::uint32_t, std::int64_t> clocks;
   std::optional<Message> last;
 };
 
@@ -549,6 +551,10 @@ TEST(Server, LetsAWorkerInAnothersPlaceBeginWhereTheSlowestOfTheRestIs) {
   EXPECT_EQ(heard.last->clock, 10);
   EXPECT_TRUE(push());
   EXPECT_FALSE(push()) << "two steps ahead of where the other began";
+  // Before anybody has noticed that the one before is gone: what waited for that one is answered.
+  join(1, 10);
+  EXPECT_EQ(heard.clocks[1], 12);
+  EXPECT_EQ(heard.clocks[0], 12);
 }
 
 }  // namespace

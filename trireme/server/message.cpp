@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "trireme/base/error.h"
 
@@ -104,6 +105,14 @@ std::size_t Message::payload_bytes() const {
   std::size_t bytes = 0;
   for (const Part& part : parts) bytes += part.payload.size();
   return bytes;
+}
+
+Message refusal_of(const Message& request, std::uint8_t fault, std::string why) {
+  return {.verb = Verb::kRefusal,
+          .worker = request.worker,
+          .sequence = request.sequence,
+          .clock = fault,
+          .text = std::move(why)};
 }
 
 std::string encode_head(const Message& message) {

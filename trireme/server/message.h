@@ -81,6 +81,9 @@ struct Message {
   std::size_t payload_bytes() const;
 };
 
+/// What `request` is answered if it is not carried out: one of the faults above, and the reason.
+Message refusal_of(const Message& request, std::uint8_t fault, std::string why);
+
 /// The worker of messages from programs that only look.
 inline constexpr std::uint32_t kObserver = 0xffffffff;
 

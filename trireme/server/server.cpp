@@ -141,13 +141,13 @@ void Server::append(const Message& entry) const {
 }
 
 // One that takes the place of another begins where the slowest of the rest is, and holds nobody up.
-std::int64_t Server::clock_of_new(Worker& worker) const {
+std::int64_t Server::clock_of_new(std::uint32_t worker) const {
   if (is_synchronous()) return version_;
-  if (worker.presence == Presence::kAwaited) return worker.clock;
-  worker.presence = Presence::kLeft;
-  const std::int64_t slowest = workers_.slowest_clock();
+  const Worker& before = workers_[worker];
+  if (before.presence == Presence::kAwaited) return before.clock;
+  const std::int64_t slowest = workers_.slowest_clock(worker);
   const bool nobody_pushes = slowest == std::numeric_limits<std::int64_t>::max();
-  return nobody_pushes ? worker.clock : std::max(worker.clock, slowest);
+  return nobody_pushes ? before.clock : std::max(before.clock, slowest);
 }
 
 void Server::join(const Request& request, Answers& answers) {
@@ -177,7 +177,7 @@ void Server::join(const Request& request, Answers& answers) {
   append(message);
   Worker& worker = workers_[message.worker];
   if (worker.life != message.life) {
-    worker = {.life = message.life, .clock = clock_of_new(worker)};
+    worker = {.life = message.life, .clock = clock_of_new(message.worker)};
     together_.erase(message.worker);
   }
   worker.presence = Presence::kHere;
@@ -566,11 +566,7 @@ void Server::time_passed(Time now, Answers& answers) {
 
 void Server::refuse(const Request& request, std::uint8_t fault, const std::string& why,
                     Answers& answers) const {
-  answers.answer(request, {.verb = Verb::kRefusal,
-                           .worker = request.message.worker,
-                           .sequence = request.message.sequence,
-                           .clock = fault,
-                           .text = why});
+  answers.answer(request, refusal_of(request.message, fault, why));
 }
 
 // "worker 2, which has not joined", "worker 1, at step 7"

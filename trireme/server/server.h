@@ -105,7 +105,7 @@ class Server {
     return store_ && consistency().mode == Consistency::Mode::kSynchronous;
   }
 
-  std::int64_t clock_of_new(Worker& worker) const;
+  std::int64_t clock_of_new(std::uint32_t worker) const;
   void join(const Request& request, Answers& answers);
   void store_values(const Request& request, Answers& answers);
   void push(Request request, Answers& answers);

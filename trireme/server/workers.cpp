@@ -35,10 +35,10 @@ void Workers::hear(const Message& message, Time now) {
   if (worker.life == message.life) worker.heard = now;
 }
 
-std::int64_t Workers::slowest_clock() const {
+std::int64_t Workers::slowest_clock(std::optional<std::uint32_t> but) const {
   std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
-  for (const Worker& worker : workers_) {
-    if (worker.may_push()) slowest = std::min(slowest, worker.clock);
+  for (std::uint32_t i = 0; i < workers_.size(); ++i) {
+    if (i != but && workers_[i].may_push()) slowest = std::min(slowest, workers_[i].clock);
   }
   return slowest;
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,9 +49,9 @@ class Workers {
   /// A message has come, if it is one of a worker's present life.
   void hear(const Message& message, Time now);
 
-  /// The clock of the slowest that still pushes: those that have left or are lost hold nobody up.
-  /// The largest there is if nobody pushes any more.
-  std::int64_t slowest_clock() const;
+  /// The clock of the slowest that still pushes, one left out if asked: those that have left or are
+  /// lost hold nobody up. The largest there is if nobody pushes any more.
+  std::int64_t slowest_clock(std::optional<std::uint32_t> but = {}) const;
 
   /// How many may still push, those that are awaited among them, and how many are lost.
   int still_pushing() const;

@@ -35,9 +35,9 @@ void Peers::note(const Request& request, const Message& answer) {
   if (request.message.verb == Verb::kJoin) {
     Peer& peer = peers_[worker];
     if (peer.life != request.message.life && request.from != kNobody) {
-      log(fmt::format("worker {} has joined{}, at step {}", worker,
-                      joining_.empty() ? "" : fmt::format(" with the key of {}", joining_),
-                      answer.clock));
+      options_.log(fmt::format("worker {} has joined{}, at step {}", worker,
+                               joining_.empty() ? "" : fmt::format(" with the key of {}", joining_),
+                               answer.clock));
     }
     peer = {.life = request.message.life,
             .from = request.from,
@@ -48,7 +48,7 @@ void Peers::note(const Request& request, const Message& answer) {
     if (request.from != kNobody) peer.client_name = joining_;
   } else if (request.message.verb == Verb::kLeave && peers_.erase(worker) > 0 &&
              request.from != kNobody) {
-    log(fmt::format("worker {} has left", worker));
+    options_.log(fmt::format("worker {} has left", worker));
   }
 }
 
@@ -67,7 +67,7 @@ void Peers::look_for_the_lost(
     const std::string why = why_lost(worker, at->second, now);
     ++at;
     if (why.empty()) continue;
-    log(fmt::format("worker {} is lost: {}", worker, why));
+    options_.log(fmt::format("worker {} is lost: {}", worker, why));
     peers_.erase(worker);
     lose(worker, why);
   }
@@ -86,10 +86,6 @@ std::string Peers::why_lost(std::uint32_t worker, Peer& peer, Time now) {
   }
   if (peer.closed && now - *peer.closed >= options_.gone_after) return "its connection has closed";
   return "";
-}
-
-void Peers::log(const std::string& line) const {
-  if (options_.log) options_.log(line);
 }
 
 }  // namespace trireme::server

@@ -53,7 +53,6 @@ class Peers {
   };
 
   std::string why_lost(std::uint32_t worker, Peer& peer, Time now);
-  void log(const std::string& line) const;
 
   const ZmqServer::Options& options_;
   ServerSocket& socket_;

@@ -216,11 +216,7 @@ void ZmqServer::Loop::answer(const Request& request, const Message& answer) {
 }
 
 void ZmqServer::Loop::refuse(const Request& request, std::uint8_t fault, const std::string& why) {
-  answer(request, {.verb = Verb::kRefusal,
-                   .worker = request.message.worker,
-                   .sequence = request.message.sequence,
-                   .clock = fault,
-                   .text = why});
+  answer(request, refusal_of(request.message, fault, why));
 }
 
 void ZmqServer::Loop::send(std::uint64_t to, const Message& answer,

@@ -12,14 +12,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-Message refusal(const Message& request, std::uint8_t fault, const std::string& why) {
-  return {.verb = Verb::kRefusal,
-          .worker = request.worker,
-          .sequence = request.sequence,
-          .clock = fault,
-          .text = why};
-}
-
 }  // namespace
 
 std::optional<Message> Standby::reply(Request& request, Answers& answers) {
@@ -36,7 +28,7 @@ std::optional<Message> Standby::reply(Request& request, Answers& answers) {
     take_over();
     return std::nullopt;
   }
-  return refusal(
+  return refusal_of(
       message, kBackupFault,
       fmt::format("server {} of {}: is a backup, and {}", options_.shard, options_.shards,
                   primary_ ? "the server that it follows is there"
@@ -47,10 +39,10 @@ Message Standby::follow(const Request& request) {
   const Message& message = request.message;
   const std::uint64_t done = primary_ ? primary_->done : 0;
   if (const std::string why = why_not(message, done); !why.empty()) {
-    return refusal(message, kUsageFault, why);
+    return refusal_of(message, kUsageFault, why);
   }
   if (!primary_) {
-    log(fmt::format("follows server {} of {}", options_.shard, options_.shards));
+    options_.log(fmt::format("follows server {} of {}", options_.shard, options_.shards));
   }
   primary_ = {.life = message.life,
               .from = request.from,
@@ -107,14 +99,10 @@ bool Standby::primary_is_gone() {
 }
 
 void Standby::take_over() {
-  log(fmt::format("takes over after {} updates: the server that it followed is gone",
-                  server_.version()));
+  options_.log(fmt::format("takes over after {} updates: the server that it followed is gone",
+                           server_.version()));
   is_waiting_ = false;
   peers_.call_in();
-}
-
-void Standby::log(const std::string& line) const {
-  if (options_.log) options_.log(line);
 }
 
 }  // namespace trireme::server

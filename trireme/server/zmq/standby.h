@@ -55,7 +55,6 @@ class Standby {
   Message follow_entry(Request entry, Answers& answers);
   bool primary_is_gone();
   void take_over();
-  void log(const std::string& line) const;
 
   const ZmqServer::Options& options_;
   Server& server_;

@@ -12,8 +12,9 @@ namespace trireme::server {
 
 namespace {
 
-// Options with which a server may listen.
+// Options with which a server may listen, and a log that can be called.
 ZmqServer::Options checked(ZmqServer::Options options) {
+  if (!options.log) options.log = [](const std::string&) {};
   const std::string who = fmt::format("server {} of {}", options.shard, options.shards);
   if (options.shards < 1 || options.shard < 0 || options.shard >= options.shards) {
     throw UsageError(fmt::format("{}: servers count from 0", who));
