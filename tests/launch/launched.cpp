@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "trireme/base/output_file.h"
+
 namespace trireme::test {
 
 bool Notes::ready(int ranks) const {
@@ -27,17 +29,11 @@ bool becomes_true(const std::function<bool()>& condition) {
   return false;
 }
 
-Capture::Capture() : fd_(memfd_create("capture", MFD_CLOEXEC)) {
-  if (fd_ < 0) std::abort();
-}
-
-Capture::~Capture() {
-  close(fd_);
-}
+Capture::Capture() : file_(open_output_file("capture")) {}
 
 std::string Capture::text() const {
-  std::string text(static_cast<std::size_t>(lseek(fd_, 0, SEEK_END)), '\0');
-  const ssize_t count = pread(fd_, text.data(), text.size(), 0);
+  std::string text(static_cast<std::size_t>(lseek(file_.fd(), 0, SEEK_END)), '\0');
+  const ssize_t count = pread(file_.fd(), text.data(), text.size(), 0);
   text.resize(count < 0 ? 0 : static_cast<std::size_t>(count));
   return text;
 }

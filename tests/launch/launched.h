@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "trireme/base/file_descriptor.h"
 #include "trireme/launch/launcher.h"
 
 namespace trireme::test {
@@ -45,15 +46,12 @@ bool becomes_true(const std::function<bool()>& condition);
 class Capture {
  public:
   Capture();
-  ~Capture();
-  Capture(const Capture&) = delete;
-  Capture& operator=(const Capture&) = delete;
 
-  int fd() const { return fd_; }
+  int fd() const { return file_.fd(); }
   std::string text() const;
 
  private:
-  int fd_;
+  FileDescriptor file_;
 };
 
 /// A launcher in a process of its own, for tests that send it signals. Killed at the end.

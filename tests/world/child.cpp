@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -11,6 +10,8 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+
+#include "trireme/base/output_file.h"
 
 namespace trireme::test {
 
@@ -54,7 +55,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& words) {
 
 Child::Child(const std::vector<std::string>& command, const Variables& variables,
              const std::function<void()>& prepare)
-    : out_(memfd_create("child", MFD_CLOEXEC)) {
+    : out_(open_output_file("child")) {
   std::vector<std::string> words = command;
   std::vector<std::string> environment = environment_with(variables);
   const std::vector<char*> argv = pointers_to(words);

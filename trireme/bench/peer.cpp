@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +20,7 @@
 #include <thread>
 
 #include "trireme/base/error.h"
+#include "trireme/base/output_file.h"
 #include "trireme/base/text.h"
 
 namespace trireme::bench {
@@ -212,7 +212,7 @@ PeerRanks::PeerRanks(PeerKind kind, const Options& options)
     : kind_(kind), folder_(temporary_folder()) {
   try {
     const auto commands = commands_of(kind, folder_, options);
-    output_ = FileDescriptor(::memfd_create("peer", MFD_CLOEXEC));
+    output_ = open_output_file("peer");
     open_pipes(options.ranks);
     for (const auto& command : commands) start(command);
     await_answers(kStartSeconds);
