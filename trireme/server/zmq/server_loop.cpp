@@ -205,6 +205,7 @@ void ZmqServer::Loop::answer(const Request& request, const Message& answer) {
     *save_ = answer;
     return;
   }
+  version_ = server_.version();  // before anybody can know of it
   std::vector<zmq::message_t> bodies = placed_.take();
   if (answer.parts.empty()) bodies.clear();
   peers_.note(request, answer);

@@ -61,7 +61,7 @@ class ZmqServer {
     std::int64_t refused = 0;  ///< messages that were none
     int connections = 0;
     std::size_t held_bytes = 0;
-    std::int64_t version = 0;  ///< updates made
+    std::int64_t version = 0;  ///< updates made; whoever has been answered finds its own in it
   };
 
   /// Listens. Throws UsageError for an address that cannot be bound or that nobody should listen at
