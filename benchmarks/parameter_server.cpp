@@ -173,7 +173,8 @@ void measure_rows(double seconds) {
   const auto push = [&](std::uint64_t first, bool all) {
     for (std::uint64_t& key : keys) key = all ? first++ : random.bits(drawn++) % kRows;
     const server::RowGradients one{keys, gradients.data()};
-    rows.update({&one, 1}, {.lr = 0.1});
+    rows.prepare({&one, 1});
+    rows.update({.lr = 0.1});
   };
   for (std::uint64_t first = 0; first < kRows; first += kAtATime) push(first, true);
   std::vector<double> rates;

@@ -81,7 +81,8 @@ TEST_P(EveryOptimizer, UpdatesTheRowsThatItTouchesAsAnOptimizerOfEachRowWould) {
       row->optimizer->set_gradient_clip_value(update.clip_value);
       row->optimizer->step();
     }
-    rows.update(pushes, update);
+    rows.prepare(pushes);
+    rows.update(update);
   }
   ASSERT_GT(slow.size(), 2000U) << "the index must have grown";
   EXPECT_EQ(rows.size(), std::ssize(slow));
@@ -124,7 +125,8 @@ TEST(Rows, TakeAtMostAQuarterMoreThanValuesAndState) {
   std::vector<float> gradient(64, 1.0F);
   for (std::uint64_t key = 0; key < 300'000; ++key) {
     const std::vector<server::RowGradients> push = {{{&key, 1}, gradient.data()}};
-    rows.update(push, {.lr = 0.1});
+    rows.prepare(push);
+    rows.update({.lr = 0.1});
     if (key + 1 < 20'000 || (key + 1) % 10'000 != 0) continue;
     const std::size_t bare = static_cast<std::size_t>(rows.size()) * 2 * 64 * sizeof(float);
     ASSERT_LE(static_cast<double>(rows.bytes()), 1.25 * static_cast<double>(bare)) << key;

@@ -142,7 +142,8 @@ void train(Store& store) {
                           .payload = payload});
     store.check_gradients(push, 1);
     const Message* const one = &push;
-    store.apply({&one, 1}, nullptr);
+    store.prepare({&one, 1}, nullptr);
+    store.update();
   }
 }
 

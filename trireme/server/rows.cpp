@@ -52,14 +52,15 @@ std::uint32_t Rows::find_or_make(std::uint64_t key) {
     at = slot_of(key);
   }
   const auto made = static_cast<std::uint32_t>(keys_.size());
-  if (made % rows_per_block_ == 0) {
+  // Until the index has it there is no such row, should memory run out.
+  if (made / rows_per_block_ == std::ssize(blocks_)) {
     blocks_.emplace_back(static_cast<std::size_t>(rows_per_block_ * slots_ * table_.width) *
                          sizeof(float));
   }
+  notes_.resize(made + std::size_t{1});
+  keys_.push_back(key);
   index_keys_[at] = key;
   index_rows_[at] = made;
-  keys_.push_back(key);
-  notes_.emplace_back();
   float* values = row(made);
   begin_with(key, values);
   for (const Optimizer::StateArray& array : optimizer_->state_arrays()) {
@@ -114,7 +115,7 @@ void Rows::touch(std::uint32_t row, const float* gradient) {
   for (std::int64_t i = 0; i < table_.width; ++i) sum[i] += gradient[i];
 }
 
-void Rows::update(std::span<const RowGradients> pushes, const RowUpdate& update) {
+void Rows::prepare(std::span<const RowGradients> pushes) {
   if (++round_ == 0) {  // after 2^32 of them
     for (Note& note : notes_) note.round = 0;
     round_ = 1;
@@ -128,6 +129,9 @@ void Rows::update(std::span<const RowGradients> pushes, const RowUpdate& update)
       gradient += table_.width;
     }
   }
+}
+
+void Rows::update(const RowUpdate& update) {
   optimizer_->set_lr(update.lr);
   std::array<void*, 8> state{};
   for (std::size_t i = 0; i < touched_.size(); ++i) {
@@ -141,6 +145,7 @@ void Rows::update(std::span<const RowGradients> pushes, const RowUpdate& update)
                        std::span<void* const>(state.data(), static_cast<std::size_t>(slots_ - 1)),
                        ++notes_[touched_[i].row].steps);
   }
+  touched_.clear();
 }
 
 void Rows::read(std::span<const std::uint64_t> keys, int slot, float* out) const {
@@ -156,6 +161,10 @@ void Rows::read(std::span<const std::uint64_t> keys, int slot, float* out) const
     }
     out += table_.width;
   }
+}
+
+void Rows::make(std::span<const std::uint64_t> keys) {
+  for (const std::uint64_t key : keys) find_or_make(key);
 }
 
 void Rows::write(std::span<const std::uint64_t> keys, int slot, const float* values) {

@@ -37,12 +37,18 @@ class Rows {
   int slots() const { return slots_; }
   std::span<const std::uint64_t> keys() const { return keys_; }
 
-  /// Adds up, in this order, the gradients of keys that come more than once, and updates each row
-  /// once.
-  void update(std::span<const RowGradients> pushes, const RowUpdate& update);
+  /// Takes the gradients of the next update, which must outlive it: adds up, in this order, those
+  /// of keys that come more than once, and makes rows that there are not. Throws std::bad_alloc,
+  /// and no row has changed.
+  void prepare(std::span<const RowGradients> pushes);
+  /// Updates each row of what has been prepared once. Allocates nothing.
+  void update(const RowUpdate& update);
 
   /// Array `slot` of the rows of `keys`: [keys, width].
   void read(std::span<const std::uint64_t> keys, int slot, float* out) const;
+  /// Makes those that there are not. Throws std::bad_alloc, and the rows that there were are as
+  /// they were.
+  void make(std::span<const std::uint64_t> keys);
   /// Sets it, making rows that there are not.
   void write(std::span<const std::uint64_t> keys, int slot, const float* values);
 
@@ -85,7 +91,7 @@ class Rows {
   std::vector<std::uint64_t> index_keys_;
   std::vector<std::uint32_t> index_rows_;  // kNone: free
 
-  // The update under way.
+  // The update that is being prepared.
   std::uint32_t round_ = 0;
   std::vector<Touched> touched_;
   std::vector<std::unique_ptr<float[]>> sums_;  // of keys that came more than once

@@ -195,6 +195,7 @@ void Server::store_values(const Request& request, Answers& answers) {
   if (request.message.sequence > worker.sequence) {
     for (const Part& part : request.message.parts) store_->check_values(part);
     check_memory();
+    for (const Part& part : request.message.parts) store_->make_room(part);
     append(request.message);
     for (const Part& part : request.message.parts) store_->write(part);
     worker.sequence = request.message.sequence;
@@ -240,11 +241,13 @@ void Server::push(Request request, Answers& answers) {
     hold_->pushes.push_back(std::move(request));
     return;
   }
+  const Message* const one = &message;
+  // What there is no memory for is refused, here and, never having heard of it, by the backup.
+  if (!is_synchronous()) store_->prepare({&one, 1}, nullptr);
   append(entry);
   worker.sequence = message.sequence;
   if (is_synchronous()) return push_together(std::move(request), answers);
-  const Message* const one = &message;
-  store_->apply({&one, 1}, nullptr);
+  store_->update();
   ++version_;
   ++worker.clock;
   answer_ready(answers);
@@ -292,7 +295,8 @@ void Server::apply_complete_steps(Answers& answers) {
   const ReductionTree tree = consistency().backup_workers > 0
                                  ? tree_over(static_cast<int>(pushes.size()))
                                  : tree_of(consistency());
-  store_->apply(pushes, &tree);
+  store_->prepare(pushes, &tree);
+  store_->update();
   ++version_;
   for (Worker& worker : workers_) worker.clock = version_;
   answer_together(answers);

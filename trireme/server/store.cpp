@@ -207,14 +207,23 @@ void Store::check_values(const Part& part) const {
   check_keys(part);
 }
 
-void Store::apply(std::span<const Message* const> pushes, const ReductionTree* tree) {
-  optimizer_->set_lr(pushes.front()->lr);
-  optimizer_->set_gradient_scale(pushes.front()->scale);
-  apply_dense(pushes, tree);
-  apply_rows(pushes, tree);
+void Store::prepare(std::span<const Message* const> pushes, const ReductionTree* tree) {
+  const Message& first = *pushes.front();
+  optimizer_->set_lr(first.lr);
+  optimizer_->set_gradient_scale(first.scale);
+  row_update_ = {.lr = first.lr,
+                 .scale = tree ? first.scale / tree->leaves() : first.scale,
+                 .clip_value = declaration_.clip_value};
+  prepare_dense(pushes, tree);
+  prepare_rows(pushes);
 }
 
-void Store::apply_dense(std::span<const Message* const> pushes, const ReductionTree* tree) {
+void Store::update() {
+  optimizer_->step();
+  for (const auto& rows : sparse_) rows->update(row_update_);
+}
+
+void Store::prepare_dense(std::span<const Message* const> pushes, const ReductionTree* tree) {
   for (std::uint32_t table = 0; table < dense_.size(); ++table) {
     if (dense_[table].slots.empty()) continue;
     Shard& shard = ranges_[dense_[table].place];
@@ -236,14 +245,9 @@ void Store::apply_dense(std::span<const Message* const> pushes, const ReductionT
     }
     shard.has_gradient = shard.has_gradient && all;
   }
-  optimizer_->step();
 }
 
-void Store::apply_rows(std::span<const Message* const> pushes, const ReductionTree* tree) {
-  const Message& first = *pushes.front();
-  const RowUpdate update{.lr = first.lr,
-                         .scale = tree ? first.scale / tree->leaves() : first.scale,
-                         .clip_value = declaration_.clip_value};
+void Store::prepare_rows(std::span<const Message* const> pushes) {
   std::vector<RowGradients> gradients;
   for (std::size_t i = 0; i < sparse_.size(); ++i) {
     gradients.clear();
@@ -253,7 +257,7 @@ void Store::apply_rows(std::span<const Message* const> pushes, const ReductionTr
       if (part == nullptr) continue;
       gradients.push_back({keys_of(*part), reinterpret_cast<const float*>(behind_keys(*part))});
     }
-    if (!gradients.empty()) sparse_[i]->update(gradients, update);
+    sparse_[i]->prepare(gradients);
   }
 }
 
@@ -295,6 +299,10 @@ void Store::read(const Part& part, std::span<std::byte> out) const {
   } else {
     rows.read(keys_of(part), part.slot, reinterpret_cast<float*>(out.data()));
   }
+}
+
+void Store::make_room(const Part& part) {
+  if (part.form == Form::kRowValues) rows_of(part).make(keys_of(part));
 }
 
 void Store::write(const Part& part) {

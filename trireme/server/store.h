@@ -18,7 +18,7 @@ namespace trireme::server {
 
 /// The part of a model that one of `shards` servers holds: ranges of the dense tables, rows of the
 /// sparse ones, and their optimizers' state. Parts of messages are checked here against what there
-/// is: whoever calls apply(), read() or write() has had them checked. One thread.
+/// is: whoever has them carried out has had them checked. One thread.
 class Store {
  public:
   /// Throws UsageError for an impossible declaration.
@@ -40,13 +40,18 @@ class Store {
   void check_wanted(const Part& part) const;
   void check_values(const Part& part) const;
 
-  /// One update by the mean of `pushes` over the leaves of `tree`, whose ranks they are, in order;
-  /// or, with one push and no tree, by its gradient. Rate and scale are the first one's.
-  void apply(std::span<const Message* const> pushes, const ReductionTree* tree);
+  /// Gets ready for one update by the mean of `pushes` over the leaves of `tree`, whose ranks they
+  /// are, in order; or, with one push and no tree, by its gradient. Rate and scale are the first
+  /// one's. All of them must outlive it. Throws std::bad_alloc, and no value has changed.
+  void prepare(std::span<const Message* const> pushes, const ReductionTree* tree);
+  /// Makes the update that has been prepared.
+  void update();
 
   /// What an answer to `part` takes.
   std::size_t bytes_of(const Part& part) const;
   void read(const Part& part, std::span<std::byte> out) const;
+  /// For values that a part is going to bring. Throws std::bad_alloc, and no value has changed.
+  void make_room(const Part& part);
   void write(const Part& part);
 
   /// True once every element of every dense table's range has been written.
@@ -93,8 +98,8 @@ class Store {
   int slots_of(const Part& part) const;
   void restore_dense(const SafetensorsFile& file, std::size_t table);
   void restore_rows(const SafetensorsFile& file, std::size_t table);
-  void apply_dense(std::span<const Message* const> pushes, const ReductionTree* tree);
-  void apply_rows(std::span<const Message* const> pushes, const ReductionTree* tree);
+  void prepare_dense(std::span<const Message* const> pushes, const ReductionTree* tree);
+  void prepare_rows(std::span<const Message* const> pushes);
 
   Declaration declaration_;
   int shard_;
@@ -104,6 +109,7 @@ class Store {
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<Dense> dense_;
   std::vector<std::unique_ptr<Rows>> sparse_;
+  RowUpdate row_update_;  // prepared
 };
 
 }  // namespace trireme::server
