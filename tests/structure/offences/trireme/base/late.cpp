@@ -1,0 +1,3 @@
+#include <string>
+
+#include "trireme/base/late.h"
