@@ -12,6 +12,8 @@
 #include <fstream>
 #include <numeric>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "trireme/server/server.h"
 
@@ -76,12 +78,7 @@ class OneWorker final : public server::Answers {
 
   /// Sets "w" to `value` and the rows of `kKeys` keys to -1.
   Message store_all(float value, std::uint64_t push) {
-    const std::vector<float> values(kWidth, value);
-    return ask(
-        {.verb = Verb::kStore,
-         .parts = {
-             {.form = Form::kValues, .count = kWidth, .payload = std::as_bytes(std::span(values))},
-             rows_of(push, Form::kRowValues)}});
+    return store_w(value, {rows_of(push, Form::kRowValues)});
   }
 
   std::vector<float> w() {
@@ -106,12 +103,14 @@ class OneWorker final : public server::Answers {
  private:
   std::span<const std::byte> bytes() const { return std::as_bytes(std::span(numbers_)); }
 
-  void store_w(float value) {
+  Message store_w(float value, const std::vector<Part>& and_rows = {}) {
     const std::vector<float> values(kWidth, value);
-    ask({.verb = Verb::kStore,
-         .parts = {{.form = Form::kValues,
-                    .count = kWidth,
-                    .payload = std::as_bytes(std::span(values))}}});
+    Message message{
+        .verb = Verb::kStore,
+        .parts = {
+            {.form = Form::kValues, .count = kWidth, .payload = std::as_bytes(std::span(values))}}};
+    message.parts.insert(message.parts.end(), and_rows.begin(), and_rows.end());
+    return ask(std::move(message));
   }
 
   // Keys, then -1 for each element.
