@@ -25,7 +25,18 @@ class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
   static bool share_memory(int a, int b) {
     const Backend backend = std::get<0>(GetParam());
     if (backend == Backend::kTwoHosts) return a == b || (ranks() > 2 && host_of(a) == host_of(b));
-    return a == b || (backend != Backend::kMessages && backend != Backend::kEngine);
+    if (backend == Backend::kEngine) return a == b || engine_of_program()->shares_memory;
+    return a == b || backend != Backend::kMessages;
+  }
+
+  /// The number of a communicator's first collective, where that is the first of its operations.
+  static int first_operation() {
+    return 1 + (engine_of_program() ? engine_of_program()->meetings : 0);
+  }
+
+  /// How errors name the memory of a call.
+  static std::string memory() {
+    return engine_of_program() ? engine_of_program()->memory : std::string();
   }
 
   /// Do ranks see what was mapped before run()? Not those that somebody else has started.

@@ -1,4 +1,5 @@
 #include "tests/comm/backends.h"
+#include "trireme/base/error.h"
 
 namespace trireme::test {
 namespace {
@@ -53,6 +54,20 @@ TEST_P(Split, MayBeRepeatedForEver) {
       static_cast<char*>(memory.data())[i] = 1;
       ASSERT_EQ(sum_of(*part, 1), part->size());
     }
+  });
+}
+
+TEST_P(Split, ThatARankHasAbortedDoesNotDisturbTheNext) {
+  run([](Communicator& world) {
+    auto aborted = world.split(0);
+    const bool first = world.rank() == world.size() - 1;
+    if (first) aborted->abort(std::make_exception_ptr(CommError("given up")));
+    if (!first) aborted.reset();
+    world.barrier();
+    const auto next = world.split(0);
+    // By now nobody but this rank has the old one.
+    aborted.reset();
+    for (int turn = 0; turn < 3; ++turn) next->barrier();
   });
 }
 

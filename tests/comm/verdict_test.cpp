@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <set>
+#include <thread>
 
 #include "tests/comm/backends.h"
 #include "tests/comm/calls.h"
@@ -91,9 +92,26 @@ TEST_P(Verdict, OfCallsInAnotherOrderIsAUsageErrorToo) {
       for (Work& work : works) work.wait();
       part->barrier();
     });
-    EXPECT_THAT(verdict, testing::HasSubstr("rank 1 called all_reduce(f32[3004], sum)"));
-    EXPECT_THAT(verdict, testing::HasSubstr("(operation 4)"));
+    EXPECT_THAT(verdict,
+                testing::HasSubstr("rank 1 called all_reduce(f32[3004]" + memory() + ", sum)"));
+    EXPECT_THAT(verdict,
+                testing::HasSubstr("(operation " + std::to_string(first_operation() + 3) + ")"));
     EXPECT_EQ(texts_of_all(world, verdict).size(), 1U);
+  });
+}
+
+TEST_P(Verdict, OfAMismatchComesToWhoeverOnlyTests) {
+  run([](Communicator& world) {
+    for (const std::int64_t count : {3, 3000}) {
+      const auto part = world.split(0);
+      std::vector<float> x(static_cast<std::size_t>(count) + 1);
+      const std::string verdict = message_of<UsageError>([&] {
+        Work work = part->all_reduce({x.data(), count + world.rank() % 2, DType::kF32});
+        while (!work.test()) std::this_thread::yield();
+      });
+      EXPECT_THAT(verdict, testing::HasSubstr("all_reduce mismatch: rank 0 called"));
+      EXPECT_EQ(texts_of_all(world, verdict).size(), 1U);
+    }
   });
 }
 

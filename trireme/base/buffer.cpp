@@ -39,6 +39,10 @@ std::string_view name_of(DType dtype) {
   return "?";
 }
 
+std::string_view name_of(Device device) {
+  return device == Device::kCuda ? "cuda" : "cpu";
+}
+
 bool is_floating(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kF16 ||
          dtype == DType::kBF16;

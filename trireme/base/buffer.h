@@ -18,6 +18,12 @@ std::string_view name_of(DType dtype);
 /// True for f32, f64, f16 and bf16.
 bool is_floating(DType dtype);
 
+/// Whose memory it is: this process's, or that of a CUDA device, which only the device can read.
+enum class Device : std::uint8_t { kCpu, kCuda };
+
+/// "cpu", "cuda".
+std::string_view name_of(Device device);
+
 /// The DType of a C++ type: dtype_of<float>() is kF32. f16 and bf16 have no C++ type here.
 template <class T>
 constexpr DType dtype_of();
@@ -47,12 +53,14 @@ struct Buffer {
   void* data = nullptr;
   std::int64_t count = 0;
   DType dtype = DType::kF32;
+  Device device = Device::kCpu;
 
   std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
 
   /// Elements [first, first + n).
   Buffer slice(std::int64_t first, std::int64_t n) const {
-    return {static_cast<char*>(data) + static_cast<std::size_t>(first) * size_of(dtype), n, dtype};
+    return {static_cast<char*>(data) + static_cast<std::size_t>(first) * size_of(dtype), n, dtype,
+            device};
   }
 
   template <class T>

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/device_lane.h"
 #include "trireme/comm/operation.h"
 
 namespace trireme {
@@ -14,6 +15,7 @@ Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t co
   operation.where = where;
   operation.kind = kind;
   operation.dtype = in.dtype;
+  operation.device = in.device;
   operation.count = count;
   operation.in = in;
   operation.out = out;
@@ -35,6 +37,10 @@ Operation rooted(Operation operation, int root) {
 }
 
 }  // namespace
+
+Communicator::Communicator(int rank, int size) : rank_(rank), size_(size), tree_(size, size) {}
+
+Communicator::~Communicator() = default;
 
 void Communicator::check_rank(const char* call, const char* what, int rank) const {
   if (rank >= 0 && rank < size_) return;
@@ -61,10 +67,17 @@ void Communicator::check_count(const char* call, const char* what, const Buffer&
                                count, x.count, rank_, size_));
 }
 
-void Communicator::check_types(const char* call, const Buffer& out, const Buffer& in) const {
-  if (out.dtype == in.dtype) return;
-  throw UsageError(fmt::format("{}: out and in must have one type, got {} and {} (rank {} of {})",
-                               call, name_of(out.dtype), name_of(in.dtype), rank_, size_));
+void Communicator::check_alike(const char* call, const Buffer& out, const Buffer& in) const {
+  if (out.dtype != in.dtype) {
+    throw UsageError(fmt::format("{}: out and in must have one type, got {} and {} (rank {} of {})",
+                                 call, name_of(out.dtype), name_of(in.dtype), rank_, size_));
+  }
+  if (out.device != in.device) {
+    throw UsageError(
+        fmt::format("{}: out and in must lie on one device, got {} and {} (rank {} of "
+                    "{})",
+                    call, name_of(out.device), name_of(in.device), rank_, size_));
+  }
 }
 
 void Communicator::check_op(const char* call, const Buffer& x, ReduceOp op) const {
@@ -88,14 +101,52 @@ void Communicator::check_apart(const char* call, const Buffer& out, const Buffer
                                rank_, size_));
 }
 
+DeviceLane& Communicator::device_lane(const char* call) const {
+  if (device_lane_) return *device_lane_;
+  throw UsageError(fmt::format(
+      "{}: the data lies on a CUDA device, which takes a build of trireme with NCCL and a "
+      "communicator of connect(); copy it to the CPU first (rank {} of {})",
+      call, rank_, size_));
+}
+
+Work Communicator::begin(const Operation& operation) {
+  if (operation.device == Device::kCpu) return start(operation);
+  DeviceLane& lane = device_lane(name_of(operation.kind).data());
+  lane.check(operation);
+  if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
+    return lane.start_message(operation);
+  }
+  return lane.start(operation, start(operation));
+}
+
+void Communicator::carry_devices(std::unique_ptr<DeviceLane> lane) {
+  device_lane_ = std::move(lane);
+}
+
+void Communicator::progress() {
+  do_progress();
+  if (device_lane_) device_lane_->progress();
+}
+
+Traffic Communicator::traffic() const {
+  return device_lane_ ? own_traffic() + device_lane_->traffic() : own_traffic();
+}
+
 Memory Communicator::allocate(std::size_t bytes, Where where) {
   return do_allocate(bytes, where);
+}
+
+Memory Communicator::allocate(std::size_t bytes, Device device, Where where) {
+  if (device == Device::kCpu) return do_allocate(bytes, where);
+  DeviceLane& lane = device_lane("allocate");
+  do_allocate(0, where);
+  return lane.allocate(bytes);
 }
 
 Work Communicator::all_reduce(Buffer x, ReduceOp op, Where where) {
   check_buffer("all_reduce", "x", x);
   check_op("all_reduce", x, op);
-  return start(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_, where));
+  return begin(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_, where));
 }
 
 Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, Where where) {
@@ -111,29 +162,29 @@ Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, 
     throw UsageError(fmt::format("all_reduce: x must hold {} rows, got {} elements (rank {} of {})",
                                  rows, x.count, rank_, size_));
   }
-  return start(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree, where));
+  return begin(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree, where));
 }
 
 Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, Where where) {
   check_buffer("reduce_scatter", "out", out);
-  check_types("reduce_scatter", out, in);
+  check_alike("reduce_scatter", out, in);
   check_count("reduce_scatter", "in", in, size_ * out.count);
   check_op("reduce_scatter", in, op);
   check_apart("reduce_scatter", out, in, rank_ * out.count);
-  return start(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_, where));
+  return begin(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_, where));
 }
 
 Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
   check_buffer("all_gather", "in", in);
-  check_types("all_gather", out, in);
+  check_alike("all_gather", out, in);
   check_count("all_gather", "out", out, size_ * in.count);
   check_apart("all_gather", out, in, rank_ * in.count);
-  return start(make(OpKind::kAllGather, out, in, in.count, where));
+  return begin(make(OpKind::kAllGather, out, in, in.count, where));
 }
 
 Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
   check_buffer("all_to_all", "in", in);
-  check_types("all_to_all", out, in);
+  check_alike("all_to_all", out, in);
   check_count("all_to_all", "out", out, in.count);
   if (in.count % size_ != 0) {
     throw UsageError(fmt::format(
@@ -141,43 +192,44 @@ Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
         size_, in.count, rank_, size_));
   }
   check_apart("all_to_all", out, in, -1);
-  return start(make(OpKind::kAllToAll, out, in, in.count / size_, where));
+  return begin(make(OpKind::kAllToAll, out, in, in.count / size_, where));
 }
 
 Work Communicator::broadcast(Buffer x, int root, Where where) {
   check_rank("broadcast", "root", root);
   check_buffer("broadcast", "x", x);
-  return start(rooted(make(OpKind::kBroadcast, x, x, x.count, where), root));
+  return begin(rooted(make(OpKind::kBroadcast, x, x, x.count, where), root));
 }
 
 Work Communicator::reduce(Buffer x, int root, ReduceOp op, Where where) {
   check_rank("reduce", "root", root);
   check_buffer("reduce", "x", x);
   check_op("reduce", x, op);
-  return start(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_, where), root));
+  return begin(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_, where), root));
 }
 
 Work Communicator::gather(Buffer out, Buffer in, int root, Where where) {
   check_rank("gather", "root", root);
   check_buffer("gather", "in", in);
   if (rank_ == root) {
-    check_types("gather", out, in);
+    check_alike("gather", out, in);
     check_count("gather", "out", out, size_ * in.count);
     check_apart("gather", out, in, rank_ * in.count);
   }
-  return start(rooted(make(OpKind::kGather, out, in, in.count, where), root));
+  return begin(rooted(make(OpKind::kGather, out, in, in.count, where), root));
 }
 
 Work Communicator::scatter(Buffer out, Buffer in, int root, Where where) {
   check_rank("scatter", "root", root);
   check_buffer("scatter", "out", out);
   if (rank_ == root) {
-    check_types("scatter", out, in);
+    check_alike("scatter", out, in);
     check_count("scatter", "in", in, size_ * out.count);
     check_apart("scatter", out, in, rank_ * out.count);
   }
   in.dtype = out.dtype;
-  return start(rooted(make(OpKind::kScatter, out, in, out.count, where), root));
+  in.device = out.device;
+  return begin(rooted(make(OpKind::kScatter, out, in, out.count, where), root));
 }
 
 Work Communicator::send(Buffer x, int to, int tag, Where where) {
@@ -185,7 +237,7 @@ Work Communicator::send(Buffer x, int to, int tag, Where where) {
   check_buffer("send", "x", x);
   Operation operation = rooted(make(OpKind::kSend, x, x, x.count, where), to);
   operation.tag = tag;
-  return start(operation);
+  return begin(operation);
 }
 
 Work Communicator::recv(Buffer x, int from, int tag, Where where) {
@@ -193,15 +245,17 @@ Work Communicator::recv(Buffer x, int from, int tag, Where where) {
   check_buffer("recv", "x", x);
   Operation operation = rooted(make(OpKind::kRecv, x, x, x.count, where), from);
   operation.tag = tag;
-  return start(operation);
+  return begin(operation);
 }
 
 void Communicator::barrier(Where where) {
-  start(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
+  begin(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
 }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key, Where where) {
-  return do_split(color, key, where);
+  auto part = do_split(color, key, where);
+  if (part && device_lane_) part->carry_devices(device_lane_->lane_of(*part));
+  return part;
 }
 
 }  // namespace trireme

@@ -15,6 +15,7 @@
 
 namespace trireme {
 
+class DeviceLane;
 struct Operation;
 
 /// A communicator connects size() ranks that call the same operations in the same order.
@@ -27,9 +28,12 @@ struct Operation;
 /// in. One thread per rank may use a communicator at a time; different communicators are
 /// independent. With size() == 1 every operation works and moves nothing. Buffers need the
 /// alignment of their elements; those that lie in memory of allocate() are not copied on the way.
+///
+/// In builds with NCCL the buffers of a call may lie on CUDA devices (Buffer::device), those of one
+/// rank always on the same one: comm/nccl/nccl.h. Other builds answer with UsageError.
 class Communicator {
  public:
-  virtual ~Communicator() = default;
+  virtual ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
@@ -39,8 +43,10 @@ class Communicator {
   /// For logs: "shared memory", "gloo, 4 ranks on 2 hosts, sums in tree order".
   virtual std::string description() const = 0;
 
-  /// Collective; the ranks may ask for different amounts, zero included.
+  /// Collective; the ranks may ask for different amounts, zero included. On a device only this rank
+  /// sees it.
   Memory allocate(std::size_t bytes, Where where = Where::here());
+  Memory allocate(std::size_t bytes, Device device, Where where = Where::here());
 
   /// x becomes `op` over all ranks' x, in the order of ReductionTree(size(), size()).
   Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
@@ -86,10 +92,13 @@ class Communicator {
   /// what ranks share by memory not; of the engine's own collectives their data, as data_of() has
   /// it. In shared memory: data_of() of each call, which is what others read of this rank's and
   /// this rank of theirs. From any thread that may use the communicator.
-  virtual Traffic traffic() const { return {}; }
+  Traffic traffic() const;
 
   /// Moves the operations under way on as far as possible without blocking.
-  virtual void progress() {}
+  void progress();
+
+  /// Throws what has ended this communicator, or CommError if a peer is known to be lost.
+  virtual void check() = 0;
 
   /// From any thread: this communicator is over on this rank. Calls under way and later ones throw
   /// `error`; peers that need this rank learn that it has left.
@@ -99,26 +108,37 @@ class Communicator {
   /// a negative color gives null.
   std::unique_ptr<Communicator> split(int color, int key = 0, Where where = Where::here());
 
+  /// From now on `lane` carries what lies on devices, here and in what is split from this. All
+  /// ranks or none.
+  void carry_devices(std::unique_ptr<DeviceLane> lane);
+
  protected:
-  Communicator(int rank, int size) : rank_(rank), size_(size), tree_(size, size) {}
+  Communicator(int rank, int size);
 
  private:
+  Work begin(const Operation& operation);
+  DeviceLane& device_lane(const char* call) const;
+
   void check_rank(const char* call, const char* what, int rank) const;
   void check_buffer(const char* call, const char* what, const Buffer& x) const;
   void check_count(const char* call, const char* what, const Buffer& x, std::int64_t count) const;
-  void check_types(const char* call, const Buffer& out, const Buffer& in) const;
+  void check_alike(const char* call, const Buffer& out, const Buffer& in) const;
   void check_op(const char* call, const Buffer& x, ReduceOp op) const;
   void check_apart(const char* call, const Buffer& out, const Buffer& in,
                    std::int64_t allowed) const;
 
-  // The arguments are checked: what a backend does. `operation` is copied.
+  // The arguments are checked: what a backend does. `operation` is copied. Of a collective on
+  // device memory it compares the calls and leaves the data alone.
   virtual Work start(const Operation& operation) = 0;
   virtual Memory do_allocate(std::size_t bytes, Where where) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key, Where where) = 0;
+  virtual void do_progress() {}
+  virtual Traffic own_traffic() const { return {}; }
 
   int rank_;
   int size_;
   ReductionTree tree_;
+  std::unique_ptr<DeviceLane> device_lane_;
 };
 
 }  // namespace trireme

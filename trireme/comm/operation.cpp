@@ -43,6 +43,7 @@ std::string_view name_of(OpKind kind) {
 
 std::string describe(const Call& call) {
   std::string arguments = fmt::format("{}[{}]", name_of(call.dtype), call.count);
+  if (call.device != Device::kCpu) arguments += fmt::format(" on {}", name_of(call.device));
   switch (call.kind) {
     case OpKind::kAllReduce:
     case OpKind::kReduceScatter:

@@ -32,6 +32,7 @@ std::string_view name_of(OpKind kind);
 struct Call {
   OpKind kind = OpKind::kBarrier;
   DType dtype = DType::kF32;
+  Device device = Device::kCpu;  ///< where the data lies
   ReduceOp op = ReduceOp::kSum;
   std::int32_t root = 0;  ///< root, or the peer of send and recv
   std::int32_t tag = 0;

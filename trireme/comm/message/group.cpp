@@ -231,7 +231,8 @@ Frame Group::post_of(const Operation& operation, std::uint64_t number) const {
   const bool only_root_gives =
       operation.kind == OpKind::kBroadcast || operation.kind == OpKind::kScatter;
   const bool gives = !only_root_gives || rank() == operation.root;
-  if (gives && operation.in.count > 0 && travels_inline(operation)) {
+  if (gives && operation.device == Device::kCpu && operation.in.count > 0 &&
+      travels_inline(operation)) {
     frame.set_payload({operation.in.as<char>(), operation.in.bytes()});
   }
   return frame;
@@ -268,6 +269,7 @@ bool Group::carry_out(const Job& job, int lane) {
   try {
     try {
       const std::vector<Frame> posts = match(job);
+      if (operation.device != Device::kCpu) return true;
       if (travels_inline(operation)) {
         std::vector<const char*> inputs;
         for (const Frame& post : posts) inputs.push_back(post.payload);
@@ -398,6 +400,15 @@ int Group::suspect(int culprit, std::uint64_t number) const {
   const std::lock_guard lock(mutex_);
   const auto came = [&](int rank) { return peers_[rank].last_post >= number; };
   return number > 0 && came(silent) && !came(culprit) ? culprit : silent;
+}
+
+void Group::check() {
+  throw_if_over();
+  const std::lock_guard lock(mutex_);
+  for (int peer = 0; peer < size(); ++peer) {
+    if (!peers_[peer].lost) continue;
+    throw CommError(fmt::format("{} is lost: {}", name(peer), peers_[peer].why), peer);
+  }
 }
 
 void Group::throw_if_over() const {

@@ -43,8 +43,8 @@ class Group : public Communicator, private Listener {
   ~Group() override;
 
   std::string description() const override;
+  void check() override;
   void abort(std::exception_ptr error) override;
-  Traffic traffic() const override { return transfers_.traffic(); }
 
  protected:
   static constexpr int kLanes = 2;  ///< moves of two collectives run at a time
@@ -67,6 +67,7 @@ class Group : public Communicator, private Listener {
 
   Memory do_allocate(std::size_t bytes, Where where) override;
   std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
+  Traffic own_traffic() const override { return transfers_.traffic(); }
 
   /// What becomes of this rank in a split. Collective; `ranks` are those of this communicator, in
   /// the order of the new one, and empty for a negative color.

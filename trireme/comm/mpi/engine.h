@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/comm/mpi/patience.h"
+#include "trireme/comm/patience.h"
 
 namespace trireme::mpi {
 

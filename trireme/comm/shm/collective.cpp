@@ -23,8 +23,9 @@ Collective::Collective(const Operation& operation, std::uint64_t number, Peers& 
       peers_(&peers),
       scratch_(&scratch),
       element_(size_of(operation.dtype)),
-      inline_(most_units() * operation.count * static_cast<std::int64_t>(element_) <=
-              static_cast<std::int64_t>(kInlineBytes)) {}
+      inline_(operation.device != Device::kCpu ||
+              most_units() * operation.count * static_cast<std::int64_t>(element_) <=
+                  static_cast<std::int64_t>(kInlineBytes)) {}
 
 void Collective::post() {
   const int rank = peers_->rank();
@@ -33,7 +34,7 @@ void Collective::post() {
   std::construct_at(&descriptor.site, operation_.where);
   descriptor.call = operation_;
   descriptor.offset = 0;
-  if (is_read(rank)) {
+  if (operation_.device == Device::kCpu && is_read(rank)) {
     const Buffer& in = operation_.in;
     if (!inline_) {
       descriptor.offset = peers_->member().segment().offset_of(in.data, in.bytes());
@@ -57,7 +58,7 @@ bool Collective::step(std::uint64_t base) {
       compare_calls();
       plan();
       if (inline_) {
-        use(piece(0));
+        if (operation_.device == Device::kCpu) use(piece(0));
         peers_->publish_progress(base + 1);
         done_ = true;
         return true;

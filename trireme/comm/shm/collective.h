@@ -19,7 +19,8 @@ struct Scratch {
 /// Every rank publishes a descriptor (what it calls, where its data lies) and compares all ranks'
 /// before it touches data. What then happens depends on how large the data is and where it lies:
 ///
-/// - inline: the data is in the descriptors; every rank takes what it needs, nobody waits again;
+/// - inline: the data is in the descriptors; every rank takes what it needs, nobody waits again.
+///   So too, with no data, where that lies on devices;
 /// - direct: each rank reads its peers' buffers where they lie, and waits until all are done;
 /// - staged: ranks whose buffer is out of the others' sight copy it through their two stages, piece
 ///   by piece; the address of a piece is all that differs from `direct`.

@@ -117,12 +117,13 @@ Group::Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank
 
 Group::~Group() {
   peers_.leave(blamed_);
+  peers_.go();
   if (own_area_) member_->retire(area_offset_, peers_.world_ranks());
 }
 
 Work Group::start(const Operation& operation) {
   throw_if_over();
-  traffic_ += data_of(operation, size(), rank());
+  if (operation.device == Device::kCpu) traffic_ += data_of(operation, size(), rank());
   if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
     auto transfer =
         operation.kind == OpKind::kSend ? mailbox_.send(operation) : mailbox_.recv(operation);
@@ -137,9 +138,15 @@ Work Group::start(const Operation& operation) {
   return Work(std::make_unique<CollectiveWork>(*this, number));
 }
 
-void Group::progress() {
+void Group::do_progress() {
   throw_if_over();
   advance();
+  throw_if_over();
+}
+
+void Group::check() {
+  throw_if_over();
+  if (peers_.anybody_lost()) check_peers();
   throw_if_over();
 }
 
@@ -196,7 +203,9 @@ bool Group::may_post(std::uint64_t number) {
 template <class Done>
 void Group::poll(Done done) {
   advance();
-  if (!done()) check_peers();
+  if (done()) return;
+  throw_if_over();
+  check_peers();
   if (!done()) throw_if_over();
 }
 

@@ -32,8 +32,7 @@ class Group final : public Communicator {
   ~Group() override;
 
   std::string description() const override { return "shared memory"; }
-  void progress() override;
-  Traffic traffic() const override { return traffic_; }
+  void check() override;
   void abort(std::exception_ptr error) override;
 
  private:
@@ -43,6 +42,8 @@ class Group final : public Communicator {
   Work start(const Operation& operation) override;
   Memory do_allocate(std::size_t bytes, Where where) override;
   std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
+  void do_progress() override;
+  Traffic own_traffic() const override { return traffic_; }
 
   // One piece from each rank, in rank order.
   template <class T>

@@ -32,8 +32,8 @@ bool Member::is_deserted(const Retired& area) const {
   const GroupArea group(segment_->base() + area.offset, size);
   for (int rank = 0; rank < size; ++rank) {
     const int world_rank = area.world_ranks[rank];
-    const bool gone = segment_->is_lost(world_rank) || segment_->has_ended(world_rank);
-    if (!gone && group.slot(rank).left.load() == 0) return false;
+    const bool dead = segment_->is_lost(world_rank) || segment_->has_ended(world_rank);
+    if (!dead && group.slot(rank).gone.load() == 0) return false;
   }
   return true;
 }

@@ -114,4 +114,8 @@ void Peers::leave(int blamed) {
   wake_those_awaiting();
 }
 
+void Peers::go() {
+  area_.slot(rank_).gone.store(1);
+}
+
 }  // namespace trireme::shm

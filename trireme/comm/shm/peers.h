@@ -61,6 +61,8 @@ class Peers {
 
   /// This rank has left, because of the rank at fault or of its own accord.
   void leave(int blamed);
+  /// .. and uses the area no more: the last call.
+  void go();
 
   std::chrono::milliseconds timeout() const { return timeout_; }
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <thread>
 
-namespace trireme::mpi {
+namespace trireme {
 
 /// How somebody who waits for `bytes` looks again: giving way to others while they can be on their
 /// way, then after naps that grow with the time that has passed. With more ranks than cores the
@@ -41,4 +41,4 @@ class Patience {
   Clock::duration spin_;
 };
 
-}  // namespace trireme::mpi
+}  // namespace trireme

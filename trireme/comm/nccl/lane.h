@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/comm/device_lane.h"
+#include "trireme/comm/nccl/link.h"
+#include "trireme/comm/nccl/nccl.h"
+
+namespace trireme::nccl {
+
+/// The device lane of one communicator. Collectives are queued on a stream of its own, in the order
+/// of the calls, each once the communicator has found that all ranks call it alike: so NCCL never
+/// waits for a rank that does not come, or that calls something else.
+class Lane final : public DeviceLane {
+ public:
+  Lane(Communicator& communicator, Options options);
+  ~Lane() override;
+
+  void check(const Operation& operation) override;
+  Work start(const Operation& operation, Work matched) override;
+  Work start_message(const Operation& operation) override;
+  void progress() override;
+  Memory allocate(std::size_t bytes) override;
+  Traffic traffic() const override { return traffic_; }
+  std::unique_ptr<DeviceLane> lane_of(Communicator& part) const override;
+
+ private:
+  class CollectiveWork;
+  class ReceiptWork;
+
+  struct Pending {
+    Operation operation;
+    Work matched;
+    cuda::Event ready;  // what the caller had queued before
+    cuda::Event done;
+    bool is_queued = false;
+    Deadline deadline;
+  };
+
+  void check(const Operation& operation, const char* what, const Buffer& x);
+  void connect();
+  void advance();
+  void queue(Pending& pending);
+  void wait_for(std::uint64_t number);
+  void watch();
+  void throw_if_over() const;
+  [[noreturn]] void end();
+  void drain();
+  cudaStream_t stream_of_caller() const;
+
+  Communicator& communicator_;
+  Options options_;
+  int device_ = -1;  // of the first buffer, then of all
+  std::optional<cuda::Stream> stream_;
+  std::optional<Link> link_;
+  std::deque<Pending> pending_;
+  std::uint64_t started_ = 0;
+  std::uint64_t finished_ = 0;
+  Traffic traffic_;
+  std::exception_ptr error_;
+};
+
+}  // namespace trireme::nccl
