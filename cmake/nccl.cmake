@@ -33,6 +33,16 @@ if(nccl_wanted)
   endif()
 endif()
 
+# Leaves one of world/cuda_stream.cpp and world/no_cuda_stream.cpp in the list `sources`.
+function(trireme_choose_stream_source sources)
+  if(TARGET torch_cuda)
+    list(FILTER ${sources} EXCLUDE REGEX "world/no_cuda_stream\\.cpp$")
+  else()
+    list(FILTER ${sources} EXCLUDE REGEX "world/cuda_stream\\.cpp$")
+  endif()
+  set(${sources} ${${sources}} PARENT_SCOPE)
+endfunction()
+
 # Leaves comm/nccl/no_nccl.cpp in the list `sources`, or what it stands for. These alone are compiled
 # with the headers of CUDA and NCCL.
 function(trireme_choose_nccl_sources sources)

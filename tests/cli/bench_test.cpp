@@ -301,13 +301,16 @@ INSTANTIATE_TEST_SUITE_P(
                 "--dtype must be one of f32, f64, f16, bf16, i32, i64, u8, got \"f8\""},
         Refusal{"UnknownMemory",
                 {"send", "--memory", "stack"},
-                "--memory must be allocated, heap or both, got \"stack\""},
+                "--memory must be allocated, heap, both or device, got \"stack\""},
         Refusal{"TooManyRanks", {"send", "-n", "257"}, "not in range"},
         Refusal{"NoRanks", {"send", "-n", "0"}, "not in range"},
         Refusal{"NoTime", {"send", "--seconds", "0"}, "not in range"},
         Refusal{"UnknownPeer",
                 {"all-reduce", "--against", "opnmpi"},
                 "got \"opnmpi\"; did you mean openmpi?"},
+        Refusal{"PeerBesideADevice",
+                {"all-reduce", "--memory", "device", "--against", "gloo"},
+                "--against has peers for the memory of processes only"},
         Refusal{"PeerWithoutHalves",
                 {"all-reduce", "--against", "openmpi", "--dtype", "bf16"},
                 "openmpi has no sum of bf16"},
@@ -334,6 +337,17 @@ INSTANTIATE_TEST_SUITE_P(
             {"train", "-n", "2", "training.global_batch=1"},
             "training.global_batch must hold a sample for each of the 2 virtual workers, got 1"}),
     [](const auto& info) { return std::string(info.param.name); });
+
+TEST(BenchOnDevices, SaysWhatTheyWant) {
+  const TemporaryFolder folder;
+  const Ended ended = run_program(
+      folder.path(),
+      bench({"all-reduce", "-n", "1", "--memory", "device", "--sizes", "4", "--seconds", "0.01"}));
+  if (ended.exit_code == 0) GTEST_SKIP() << "this machine has a device";
+  EXPECT_EQ(ended.exit_code, kUsage);
+  EXPECT_THAT(ended.err, testing::AnyOf(HasSubstr("this trireme was built without NCCL"),
+                                        HasSubstr("the CUDA device must be in [0, 0), got 0")));
+}
 
 }  // namespace
 }  // namespace trireme::test

@@ -1,5 +1,6 @@
 #include "tests/nccl/fake_cuda.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -16,6 +17,8 @@
 namespace {
 
 using namespace std::chrono_literals;
+
+std::atomic<int> queued = 0;
 
 /// A thread that does what it is given, in order and not at once.
 class Queue {
@@ -36,6 +39,7 @@ class Queue {
   int device() const { return device_; }
 
   void add(std::function<void()> work) {
+    ++queued;
     {
       const std::lock_guard lock(mutex_);
       work_.push_back(std::move(work));
@@ -61,6 +65,7 @@ class Queue {
       work_.front()();
       lock.lock();
       work_.pop_front();
+      --queued;
       changed_.notify_all();
     }
   }
@@ -185,6 +190,9 @@ namespace trireme::test::fake {
 
 void queue(cudaStream_t stream, std::function<void()> work) {
   queue_of(stream).add(std::move(work));
+}
+void wait_until_idle() {
+  while (queued > 0) std::this_thread::sleep_for(1ms);
 }
 void set_device_count(int count) {
   Machine::one().set_devices(count);

@@ -14,6 +14,9 @@ namespace trireme::test::fake {
 /// stream, which waits for no other and is not waited for.
 void queue(cudaStream_t stream, std::function<void()> work);
 
+/// Returns when all that was queued on any stream has been done.
+void wait_until_idle();
+
 /// The devices of this machine, and what cudaMalloc says when it has none left.
 void set_device_count(int count);
 
@@ -25,7 +28,7 @@ std::size_t bytes_in_use();
 std::vector<std::string> take_offences();
 void report_offence(std::string text);
 
-/// Throws away nothing: true if all of `bytes` at `data` lie in the memory of one device.
+/// True if all of `bytes` at `data` lie in the memory of one device.
 bool is_device_memory(const void* data, std::size_t bytes);
 
 }  // namespace trireme::test::fake

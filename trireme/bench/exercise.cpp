@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include "trireme/comm/nccl/nccl.h"
+
 namespace trireme::bench {
 
 namespace {
@@ -87,11 +89,37 @@ struct Values {
   }
 };
 
-void clear(Buffer x) {
-  std::memset(x.data, 0, x.bytes());
-}
+/// A buffer in memory of the process, in place of one that may lie on a device.
+class Staged {
+ public:
+  explicit Staged(Buffer x) : x_(x), bytes_(x.device == Device::kCpu ? 0 : x.bytes()) {}
+
+  Buffer buffer() { return {bytes_.empty() ? x_.data : bytes_.data(), x_.count, x_.dtype}; }
+  void fetch() {
+    if (x_.device != Device::kCpu) nccl::copy(buffer(), x_);
+  }
+  void store() {
+    if (x_.device != Device::kCpu) nccl::copy(x_, buffer());
+  }
+
+ private:
+  Buffer x_;
+  std::vector<std::byte> bytes_;
+};
 
 }  // namespace
+
+std::string_view name_of(Place place) {
+  switch (place) {
+    case Place::kAllocated:
+      return "allocated";
+    case Place::kHeap:
+      return "heap";
+    case Place::kDevice:
+      return "device";
+  }
+  return "?";
+}
 
 Exercise::Exercise(Communicator& world, Collective collective, Shape shape, DType dtype,
                    Place place)
@@ -100,8 +128,9 @@ Exercise::Exercise(Communicator& world, Collective collective, Shape shape, DTyp
   const std::int64_t largest = std::max(shape.in, shape.out);
   const auto block = [&]() -> Buffer {
     const std::size_t bytes = static_cast<std::size_t>(largest) * size_of(dtype);
-    if (place == Place::kAllocated) {
-      return {memory_.emplace_back(world.allocate(bytes)).data(), largest, dtype};
+    if (place != Place::kHeap) {
+      const Device device = place == Place::kDevice ? Device::kCuda : Device::kCpu;
+      return {memory_.emplace_back(world.allocate(bytes, device)).data(), largest, dtype, device};
     }
     void* data = heap_.emplace_back(bytes + kAlignment).data();
     std::size_t space = bytes + kAlignment;
@@ -138,11 +167,20 @@ void Exercise::call() {
 void Exercise::fill() {
   const Numbers numbers(in_.dtype);
   const Values values(reduces(collective_), world_.size());
-  clear(out_);
-  clear(in_);
+  clear();
   if (collective_ == Collective::kBroadcast && world_.rank() != 0) return;
+  Staged in(in_);
   for (std::int64_t i = 0; i < in_.count; ++i) {
-    numbers.write(in_, i, values.of(world_.rank(), i));
+    numbers.write(in.buffer(), i, values.of(world_.rank(), i));
+  }
+  in.store();
+}
+
+void Exercise::clear() {
+  for (const Buffer& x : {in_, out_}) {
+    Staged zeros(x);
+    std::memset(zeros.buffer().data, 0, x.bytes());
+    zeros.store();
   }
 }
 
@@ -170,7 +208,10 @@ std::int64_t Exercise::differences() const {
     return 0;
   };
   std::int64_t wrong = 0;
-  for (std::int64_t i = 0; i < out_.count; ++i) wrong += !numbers.equal(out_, i, expected(i));
+  Staged out(out_);
+  out.fetch();
+  const Buffer x = out.buffer();
+  for (std::int64_t i = 0; i < x.count; ++i) wrong += !numbers.equal(x, i, expected(i));
   return wrong;
 }
 
@@ -181,8 +222,7 @@ std::int64_t Exercise::count_wrong() {
   std::int64_t wrong = differences();
   world_.all_reduce(buffer_of(std::span(&wrong, 1))).wait();
   // Zeros stay zeros, however often they are summed: no call is slowed by overflow.
-  clear(in_);
-  clear(out_);
+  clear();
   world_.barrier();
   return wrong;
 }

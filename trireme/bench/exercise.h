@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "trireme/base/buffer.h"
@@ -10,8 +11,12 @@
 
 namespace trireme::bench {
 
-/// Where the data of a call lie: in memory of Communicator::allocate() or in the process's own.
-enum class Place : std::uint8_t { kAllocated, kHeap };
+/// Where the data of a call lie: in memory of Communicator::allocate(), in the process's own, or on
+/// this thread's CUDA device.
+enum class Place : std::uint8_t { kAllocated, kHeap, kDevice };
+
+/// "allocated", "heap", "device".
+std::string_view name_of(Place place);
 
 /// One operation of one size on one rank: its memory, its call, and the check of what comes out.
 /// All-reduce, all-gather, reduce-scatter and broadcast are called in place.
@@ -31,6 +36,7 @@ class Exercise {
 
  private:
   void fill();
+  void clear();
   std::int64_t differences() const;
 
   Communicator& world_;

@@ -1,29 +1,47 @@
 #include "trireme/bench/measure.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 
 #include "trireme/bench/turns.h"
+#include "trireme/comm/nccl/nccl.h"
 
 namespace trireme::bench {
 
 namespace {
 
-/// Two blocks of the process's own memory, one to be copied to the other.
+/// Two blocks of the process's own memory, one to be copied to the other; of its device's if that
+/// is where the data lie.
 class Copy {
  public:
-  explicit Copy(std::int64_t bytes)
-      : from_(static_cast<std::size_t>(bytes), 1), to_(static_cast<std::size_t>(bytes), 2) {}
+  /// Collective.
+  Copy(Communicator& world, std::int64_t bytes, Place place) : bytes_(bytes) {
+    if (place == Place::kDevice) {
+      for (Memory& block : device_) block = world.allocate(bytes_of(), Device::kCuda);
+      return;
+    }
+    from_.assign(bytes_of(), 1);
+    to_.assign(bytes_of(), 2);
+  }
 
   void call() {
+    if (from_.empty()) {
+      return nccl::copy({device_[0].data(), bytes_, DType::kU8, Device::kCuda},
+                        {device_[1].data(), bytes_, DType::kU8, Device::kCuda});
+    }
     std::memcpy(to_.data(), from_.data(), from_.size());
     asm volatile("" ::"r"(to_.data()) : "memory");
   }
 
  private:
+  std::size_t bytes_of() const { return static_cast<std::size_t>(bytes_); }
+
+  std::int64_t bytes_;
   std::vector<char> from_;
   std::vector<char> to_;
+  std::array<Memory, 2> device_;
 };
 
 Timing timing_of(const Contender& contender) {
@@ -46,11 +64,11 @@ Row measure(Communicator& world, const Plan& plan, std::int64_t bytes,
   for (const Place place : plan.places) {
     auto& exercise = *exercises.emplace_back(
         std::make_unique<Exercise>(world, plan.collective, row.shape, plan.dtype, place));
-    contenders.push_back({place == Place::kAllocated ? "allocated" : "heap", [&](int calls) {
+    contenders.push_back({std::string(name_of(place)), [&](int calls) {
                             return time_calls(world, calls, [&] { exercise.call(); });
                           }});
   }
-  Copy copy(row.shape.bytes);
+  Copy copy(world, row.shape.bytes, plan.places.front());
   contenders.push_back(
       {"copy", [&](int calls) { return time_calls(world, calls, [&] { copy.call(); }); }});
   for (PeerRanks* peer : peers) {

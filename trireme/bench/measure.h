@@ -23,7 +23,7 @@ struct Plan {
 
 /// What one contender's calls took.
 struct Timing {
-  std::string name;    ///< "allocated", "heap", "copy", or the peer's
+  std::string name;    ///< of the place, "copy", or the peer's
   double seconds = 0;  ///< of a call: the median over batches of the slowest rank's
   double lower_quartile = 0;
   double upper_quartile = 0;

@@ -17,10 +17,6 @@ std::string_view redop_of(const Plan& plan) {
   return reduces(plan.collective) ? "sum" : "none";
 }
 
-std::string name_of_place(Place place) {
-  return place == Place::kAllocated ? "allocated" : "heap";
-}
-
 std::string title_of(const Session& session, const Plan& plan) {
   return fmt::format("{}: {} rank{} over {}, {}", name_of(plan.collective), session.ranks,
                      session.ranks == 1 ? "" : "s", session.backend, trireme::name_of(plan.dtype));
@@ -80,12 +76,12 @@ std::string table_head(const Session& session, const Plan& plan, std::span<const
   };
   pair("copy", "of copy");
   for (std::size_t i = 1; i < plan.places.size(); ++i) {
-    pair(name_of_place(plan.places[i]), "of copy");
+    pair(std::string(name_of(plan.places[i])), "of copy");
   }
   for (const PeerKind peer : peers) pair(std::string(name_of(peer)), "/ ours");
   units.erase(units.find_last_not_of(' ') + 1);
   return fmt::format("# trireme {} bench {}, {} memory; {}; {}\n#\n#{}\n#{}\n", version(),
-                     title_of(session, plan), name_of_place(plan.places.front()),
+                     title_of(session, plan), name_of(plan.places.front()),
                      session.machine.cpu_model, session.date, names, units);
 }
 
@@ -122,7 +118,7 @@ std::string json_of(const Session& session, const Plan& plan, std::span<const Ro
                                  {"operation", name_of(plan.collective)},
                                  {"ranks", session.ranks},
                                  {"backend", session.backend},
-                                 {"memory", name_of_place(plan.places.front())},
+                                 {"memory", name_of(plan.places.front())},
                                  {"seconds_per_size", plan.seconds},
                                  {"bus_factor", bus_factor(plan.collective, session.ranks)}};
   json["rows"] = nlohmann::ordered_json::array();
@@ -137,7 +133,9 @@ std::string svg_of(const Session& session, const Plan& plan, std::span<const Row
   for (std::size_t i = 0; !rows.empty() && i < rows.front().timings.size(); ++i) {
     std::string name = rows.front().timings[i].name;
     if (i < plan.places.size()) {
-      name = "trireme" + (plan.places.size() > 1 || name == "heap" ? ", " + name : "");
+      name =
+          "trireme" +
+          (plan.places.size() > 1 || plan.places.front() != Place::kAllocated ? ", " + name : "");
     } else if (i == plan.places.size()) {
       name = "concurrent memcpy";
     }

@@ -16,7 +16,7 @@ void save_model(const std::filesystem::path& path, const NamedTensors& model,
   for (const auto* group : {&model.parameters, &model.buffers}) {
     for (const auto& [name, tensor] : *group) {
       keep_alive.push_back(tensor.detach().cpu().contiguous());
-      tensors.push_back({name, tensor.sizes().vec(), buffer_of(keep_alive.back())});
+      tensors.push_back({name, tensor.sizes().vec(), host_buffer_of(keep_alive.back())});
     }
   }
   metadata.emplace("format", "pt");

@@ -21,6 +21,8 @@
 #include "trireme/cli/benchmark_ranks.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/terminal.h"
+#include "trireme/comm/nccl/nccl.h"
+#include "trireme/launch/environment.h"
 
 namespace trireme::cli {
 
@@ -69,8 +71,9 @@ std::vector<bench::Place> places_named(const std::string& name) {
   if (name == "allocated") return {kAllocated};
   if (name == "heap") return {kHeap};
   if (name == "both") return {kAllocated, kHeap};
+  if (name == "device") return {kDevice};
   throw UsageError(
-      fmt::format("bench: --memory must be allocated, heap or both, got \"{}\"", name));
+      fmt::format("bench: --memory must be allocated, heap, both or device, got \"{}\"", name));
 }
 
 void require_memory(const Job& job) {
@@ -115,6 +118,10 @@ Job job_of(const BenchArguments& arguments) {
   for (const bench::PeerKind peer : job.against) {
     bench::require_able(peer, job.plan.collective, job.plan.dtype);
   }
+  if (!job.against.empty() && job.plan.places.front() == bench::Place::kDevice) {
+    throw UsageError(
+        "bench: --against has peers for the memory of processes only, not for devices");
+  }
   require_writable(arguments.plot);
   if (is_one_of_several()) {
     if (arguments.ranks > 0) {
@@ -149,8 +156,15 @@ std::vector<std::unique_ptr<bench::PeerRanks>> start_peers(const Job& job,
   return peers;
 }
 
+// The device of this rank's number on its host, unless it has been shown its own one only.
+void choose_device(const Communicator& world) {
+  const int local = is_one_of_several() ? read_environment().local_rank : world.rank();
+  nccl::use_device(nccl::device_count() == 1 ? 0 : local);
+}
+
 int run_rank(const BenchArguments& arguments, const Job& job, Communicator& world,
              const std::vector<std::unique_ptr<bench::PeerRanks>>& started) {
+  if (job.plan.places.front() == bench::Place::kDevice) choose_device(world);
   const bool first = world.rank() == 0;
   const bool table = first && !arguments.json;
   bench::Session session{.ranks = world.size(), .backend = world.description()};
@@ -200,7 +214,8 @@ void add_options(CLI::App& command, BenchArguments& arguments) {
       ->check(CLI::Range(2, 1 << 20));
   command.add_option("-d,--dtype", arguments.dtype, "f32, f64, f16, bf16, i32, i64 or u8");
   command.add_option("--memory", arguments.memory,
-                     "allocated (the communicator's own, zero-copy), heap (any), or both");
+                     "allocated (the communicator's own, zero-copy), heap (any), both of them, or "
+                     "device (a CUDA device a rank)");
   command.add_option("--seconds", arguments.seconds, "for each size, all contenders together")
       ->check(CLI::Range(0.001, 3600.0));
   command.add_option("--against", arguments.against,

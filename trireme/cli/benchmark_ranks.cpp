@@ -63,7 +63,9 @@ int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
   options.stderr_fd = nowhere.fd();
   const Verdict verdict = launch(options, [&](int rank, int world_fd) {
     if (binding == Binding::kCore) pin_to(cores[static_cast<std::size_t>(rank)]);
-    return main(*shm::World::open(world_fd).join(rank));
+    const auto world = shm::World::open(world_fd).join(rank);
+    carry_devices(*world);
+    return main(*world);
   });
   if (verdict.rank_at_fault >= 0) explain(verdict);
   return verdict.exit_code;

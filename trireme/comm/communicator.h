@@ -97,7 +97,8 @@ class Communicator {
   /// Moves the operations under way on as far as possible without blocking.
   void progress();
 
-  /// Throws what has ended this communicator, or CommError if a peer is known to be lost.
+  /// Throws what has ended this communicator, or CommError if a peer is known to be lost or to have
+  /// given it up. A peer that has left in good order is neither.
   virtual void check() = 0;
 
   /// From any thread: this communicator is over on this rank. Calls under way and later ones throw

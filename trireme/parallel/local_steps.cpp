@@ -201,7 +201,7 @@ class LocalSteps final : public Strategy {
     Communicator& inside = groups_->inside();
     if (inside.size() > 1) {
       for (const at::Tensor& part : parameters_.parts(range)) {
-        inside.broadcast(buffer_of(part), 0).wait();
+        inside.broadcast(host_buffer_of(part), 0).wait();
       }
       inside.broadcast(notes.values(), 0).wait();
     }

@@ -86,7 +86,7 @@ void OuterOptimizer::apply(std::size_t fragment, double kept) {
     at::Tensor agreed = part_of(agreed_, range);
     void* const momentum = momentum_.defined() ? part_of(momentum_, range).data_ptr() : nullptr;
     update_sgd(
-        {buffer_of(agreed), common.data_ptr()},
+        {host_buffer_of(agreed), common.data_ptr()},
         {.lr = options_.lr, .momentum = options_.momentum, .nesterov = options_.momentum > 0},
         momentum);
     common = agreed;
@@ -116,7 +116,7 @@ std::vector<Strategy::State> OuterOptimizer::state() {
     if (!momentum_.defined()) break;
     state.push_back({.name = "outer_momentum." + parameter.name,
                      .full_shape = parameter.tensor.sizes().vec(),
-                     .values = buffer_of(part_of(momentum_, parameter.range)),
+                     .values = host_buffer_of(part_of(momentum_, parameter.range)),
                      .is_written = groups_.rank() == 0});
   }
   for (std::size_t f = 0; f < compressed_.size(); ++f) {

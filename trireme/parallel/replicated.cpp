@@ -28,7 +28,7 @@ class Replicated final : public BucketedStrategy {
       gradients_.push_back(tensor_over(gradient, parameter.sizes()));
       shards_.push_back({.name = buckets_->name(p),
                          .full_shape = parameter.sizes().vec(),
-                         .values = buffer_of(parameter),
+                         .values = host_buffer_of(parameter),
                          .gradient = {gradient.data}});
     }
     return shards_;

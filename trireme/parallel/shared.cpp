@@ -77,7 +77,7 @@ class Shared final : public BucketedStrategy {
     }
     for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
       const at::Tensor& parameter = buckets_->parameter(p);
-      Buffer home = buffer_of(parameter);
+      Buffer home = host_buffer_of(parameter);
       home.data = base + offsets[p];
       if (world_.rank() == 0) std::memcpy(home.data, parameter.data_ptr(), home.bytes());
       parameter.set_data(tensor_over(home, parameter.sizes()));
@@ -115,7 +115,7 @@ class Shared final : public BucketedStrategy {
     shards_.push_back({.name = buckets_->name(p),
                        .full_shape = parameter.sizes().vec(),
                        .offset = elements.begin,
-                       .values = buffer_of(parameter).slice(elements.begin, elements.size()),
+                       .values = host_buffer_of(parameter).slice(elements.begin, elements.size()),
                        .gradient = terms,
                        .tree = &buckets_->tree()});
     terms_.push_back(std::move(terms));

@@ -239,7 +239,7 @@ class ThroughServer final : public Strategy {
     rows_.resize(buckets_->parameters());
     for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
       const at::Tensor& parameter = buckets_->parameter(p);
-      Buffer home = buffer_of(parameter);
+      Buffer home = host_buffer_of(parameter);
       std::byte* const memory = client_ ? client_->allocate(home.bytes()) : nullptr;
       if (memory != nullptr) {
         home.data = memory;

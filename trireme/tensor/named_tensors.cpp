@@ -63,12 +63,25 @@ at::ScalarType scalar_type_of(DType dtype) {
 }
 
 Buffer buffer_of(const at::Tensor& tensor) {
-  if (!tensor.device().is_cpu() || !tensor.is_contiguous()) {
+  const bool is_host = tensor.device().is_cpu();
+  if (!(is_host || tensor.device().is_cuda()) || !tensor.is_contiguous()) {
     throw UsageError(
-        fmt::format("tensor must be contiguous in CPU memory, got {} with strides [{}]",
+        fmt::format("tensor must be contiguous in the memory of a CPU or a CUDA device, got {} "
+                    "with strides [{}]",
                     tensor.device().str(), fmt::join(tensor.strides(), ", ")));
   }
-  return {tensor.data_ptr(), tensor.numel(), dtype_of(tensor.scalar_type())};
+  return {tensor.data_ptr(), tensor.numel(), dtype_of(tensor.scalar_type()),
+          is_host ? Device::kCpu : Device::kCuda};
+}
+
+Buffer host_buffer_of(const at::Tensor& tensor) {
+  if (!tensor.device().is_cpu()) {
+    throw UsageError(fmt::format(
+        "tensor must lie on the CPU, where trireme trains so far, got one on {}: move the model "
+        "there by to(torch::kCPU)",
+        tensor.device().str()));
+  }
+  return buffer_of(tensor);
 }
 
 at::Tensor tensor_over(Buffer buffer, at::IntArrayRef shape) {

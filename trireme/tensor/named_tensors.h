@@ -30,9 +30,13 @@ NamedTensors tensors_of(const torch::nn::Module& module);
 DType dtype_of(at::ScalarType type);
 at::ScalarType scalar_type_of(DType dtype);
 
-/// The memory of a contiguous CPU tensor, which must outlive the Buffer. Throws UsageError for
-/// others.
+/// The memory of a contiguous tensor, which must outlive the Buffer. Throws UsageError unless it
+/// lies on the CPU or on a CUDA device.
 Buffer buffer_of(const at::Tensor& tensor);
+
+/// The same of a tensor on the CPU, for whoever reads and writes it there. Throws UsageError for
+/// others.
+Buffer host_buffer_of(const at::Tensor& tensor);
 
 /// A tensor over memory that somebody else owns and keeps alive. `shape` has buffer.count elements.
 at::Tensor tensor_over(Buffer buffer, at::IntArrayRef shape);

@@ -41,7 +41,7 @@ void append_rest(const Model& model, std::vector<Piece>& pieces) {
   const NamedTensors tensors = model.tensors();
   const auto append = [&](const NamedTensor& tensor) {
     pieces.push_back({"model." + tensor.first, tensor.second.sizes().vec(), 0,
-                      buffer_of(tensor.second.detach())});
+                      host_buffer_of(tensor.second.detach())});
   };
   for (const NamedTensor& parameter : tensors.parameters) {
     if (!parameter.second.requires_grad()) append(parameter);

@@ -7,9 +7,11 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/hierarchical/hierarchical.h"
 #include "trireme/comm/mpi/mpi.h"
+#include "trireme/comm/nccl/nccl.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/world/c10d/gloo.h"
+#include "trireme/world/cuda_stream.h"
 
 namespace trireme {
 
@@ -82,6 +84,16 @@ std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environme
   return transport;
 }
 
+std::unique_ptr<Communicator> connect_by(const std::string& backend,
+                                         const RankEnvironment& environment,
+                                         const ConnectOptions& options) {
+  const message::Options messages{.timeout = options.timeout, .native = !options.reproducible};
+  if (backend == "self") return self_communicator();
+  if (backend == "shm") return join_shared_world(environment);
+  if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
+  return hierarchical(meet_by_gloo(environment, options), messages);
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> connect(const ConnectOptions& options) {
@@ -106,17 +118,21 @@ std::string backend_for(const RankEnvironment& environment, const ConnectOptions
 
 std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options) {
-  const std::string backend = backend_for(environment, options);
-  const message::Options messages{.timeout = options.timeout, .native = !options.reproducible};
-  if (backend == "self") return self_communicator();
-  if (backend == "shm") return join_shared_world(environment);
-  if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
-  return hierarchical(meet_by_gloo(environment, options), messages);
+  auto world = connect_by(backend_for(environment, options), environment, options);
+  carry_devices(*world, options);
+  return world;
+}
+
+void carry_devices(Communicator& world, const ConnectOptions& options) {
+  nccl::carry_devices(world, {.timeout = options.timeout,
+                              .reproducible = options.reproducible,
+                              .stream = libtorch_stream()});
 }
 
 std::vector<std::string> available_backends() {
   std::vector<std::string> backends = {"self", "shm", "gloo"};
   if (!mpi::library().empty()) backends.push_back(fmt::format("mpi ({})", mpi::library()));
+  if (!nccl::library().empty()) backends.push_back(fmt::format("nccl ({})", nccl::library()));
   return backends;
 }
 

@@ -315,8 +315,8 @@ void Lane::throw_if_over() const {
 // This lane is over for the error that is being handled, and its communicator with it.
 void Lane::end() {
   error_ = std::current_exception();
-  if (link_) link_->close(false);
   communicator_.abort(error_);
+  if (link_) link_->close(false);
   drain();
   pending_.clear();
   std::rethrow_exception(error_);

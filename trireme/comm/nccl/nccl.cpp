@@ -42,6 +42,8 @@ void copy(Buffer to, Buffer from) {
   }
   if (from.count == 0) return;
   cuda::check(cudaMemcpy(to.data, from.data, from.bytes(), cudaMemcpyDefault), "cudaMemcpy");
+  // From device to device it does not wait.
+  cuda::check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
 }
 
 }  // namespace trireme::nccl

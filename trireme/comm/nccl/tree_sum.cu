@@ -1,3 +1,5 @@
+#include "trireme/comm/nccl/tree_sum.h"
+
 #include <algorithm>
 
 #include "trireme/comm/nccl/cuda.h"

@@ -116,7 +116,7 @@ Group::Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank
       blamed_(rank) {}
 
 Group::~Group() {
-  peers_.leave(blamed_);
+  peers_.leave(blamed_, error_ != nullptr);
   peers_.go();
   if (own_area_) member_->retire(area_offset_, peers_.world_ranks());
 }
@@ -147,6 +147,10 @@ void Group::do_progress() {
 void Group::check() {
   throw_if_over();
   if (peers_.anybody_lost()) check_peers();
+  throw_if_over();
+  const int failed = peers_.first_failed();
+  if (failed < 0) return;
+  end_because([&] { peers_.throw_left(failed); });
   throw_if_over();
 }
 
@@ -278,7 +282,7 @@ void Group::abort(std::exception_ptr error) {
     if (!abort_error_) abort_error_ = std::move(error);
   }
   aborted_.store(true);
-  peers_.leave(rank());
+  peers_.leave(rank(), true);
   ring(member_->segment().control(member_->world_rank()).doorbell);
 }
 

@@ -86,6 +86,8 @@ struct alignas(kApart) Slot {
   alignas(kApart) std::atomic<std::int32_t> awaiting;
   /// 0, or 1 + the rank because of which this rank has left (itself if of its own accord).
   alignas(kApart) std::atomic<std::int32_t> left;
+  /// 1 if this rank has left because of an error.
+  std::atomic<std::uint32_t> failed;
   /// 1 once this rank, which has left, does not touch the area any more.
   std::atomic<std::uint32_t> gone;
   Descriptor ring[kRing];

@@ -109,7 +109,15 @@ void Peers::time_out(int awaited, std::uint64_t number, const Operation& operati
       awaited);
 }
 
-void Peers::leave(int blamed) {
+int Peers::first_failed() const {
+  for (int peer = 0; peer < size(); ++peer) {
+    if (area_.slot(peer).failed.load() != 0) return peer;
+  }
+  return -1;
+}
+
+void Peers::leave(int blamed, bool in_failure) {
+  if (in_failure) area_.slot(rank_).failed.store(1);
   area_.slot(rank_).left.store(blamed + 1);
   wake_those_awaiting();
 }

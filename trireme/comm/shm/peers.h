@@ -59,8 +59,11 @@ class Peers {
   /// `number`: of the operation, or 0 for a message.
   [[noreturn]] void time_out(int awaited, std::uint64_t number, const Operation& operation) const;
 
+  /// A rank that has left because of an error, or -1 if there is none.
+  int first_failed() const;
+
   /// This rank has left, because of the rank at fault or of its own accord.
-  void leave(int blamed);
+  void leave(int blamed, bool in_failure);
   /// .. and uses the area no more: the last call.
   void go();
 
