@@ -31,7 +31,7 @@ test-torch2:
 	@scripts/test-torch2.sh
 
 format:
-	@git ls-files -z '*.h' '*.cpp' | xargs -0 -r clang-format -i
+	@git ls-files -z '*.h' '*.cpp' '*.cu' | xargs -0 -r clang-format -i
 
 clean:
 	rm -rf build

@@ -52,6 +52,7 @@ function(trireme_choose_nccl_sources sources)
     list(FILTER ${sources} EXCLUDE REGEX "comm/nccl/no_nccl\\.cpp$")
     set(kernels ${PROJECT_SOURCE_DIR}/trireme/comm/nccl/tree_sum.cu)
     list(APPEND ${sources} ${kernels})
+    # CMake 3.25 has no option for nvcc's C++20.
     set_source_files_properties(${kernels} PROPERTIES COMPILE_OPTIONS -std=c++20)
     set_source_files_properties(${with_nccl} PROPERTIES
       INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS};${nccl_include}")

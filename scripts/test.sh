@@ -25,7 +25,7 @@ describe() {
 }
 
 check_format() {
-  git ls-files -z '*.h' '*.cpp' | xargs -0 -r clang-format --dry-run -Werror
+  git ls-files -z '*.h' '*.cpp' '*.cu' | xargs -0 -r clang-format --dry-run -Werror
 }
 
 # Configures, builds and tests the preset $1. `make build` may have configured release without tests.
