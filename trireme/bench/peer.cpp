@@ -31,7 +31,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr double kStartSeconds = 30;
-constexpr double kBatchSeconds = 120;
+constexpr double kLongestBatchSeconds = 120;
 constexpr auto kFarewell = std::chrono::seconds(3);
 
 constexpr std::array kPeers = {PeerKind::kOpenMpi, PeerKind::kMpich, PeerKind::kGloo};
@@ -260,7 +260,7 @@ double PeerRanks::batch(const Request& request, int calls) {
       fail(std::strerror(errno));
     }
   }
-  return await_answers(kBatchSeconds);
+  return await_answers(kLongestBatchSeconds);
 }
 
 // One line of every rank, the seconds that a call took there; the largest of them.

@@ -14,7 +14,7 @@ namespace trireme {
 namespace {
 
 using Rule = ConfigKey::Rule;
-using Target = ConfigKey::Target;
+using Variable = ConfigKey::Target;
 
 // Beyond these a number is a slip of the hand, and products of two would overflow.
 constexpr std::int64_t kMaxSamples = std::int64_t{1} << 42;
@@ -28,7 +28,7 @@ constexpr std::int64_t kMaxGroupSize = 1 << 16;
 constexpr std::int64_t kMaxCompressionRank = 64;
 constexpr std::int64_t kMaxTimeoutSeconds = 1'000'000'000;
 
-double number(const Target& value) {
+double number(const Variable& value) {
   if (const auto* integer = std::get_if<std::int64_t*>(&value)) {
     return static_cast<double>(**integer);
   }
@@ -36,14 +36,14 @@ double number(const Target& value) {
 }
 
 Rule number_rule(std::string wanted, std::function<bool(double)> allowed) {
-  return [=](const Target& value) -> std::optional<std::string> {
+  return [=](const Variable& value) -> std::optional<std::string> {
     if (allowed(number(value))) return std::nullopt;
     return wanted;
   };
 }
 
 Rule anything() {
-  return [](const Target&) { return std::optional<std::string>(); };
+  return [](const Variable&) { return std::optional<std::string>(); };
 }
 
 Rule positive() {
@@ -70,7 +70,7 @@ Rule up_to(std::int64_t most) {
 }
 
 Rule path() {
-  return [](const Target& value) -> std::optional<std::string> {
+  return [](const Variable& value) -> std::optional<std::string> {
     if (!std::get<std::string*>(value)->empty()) return std::nullopt;
     return "a path";
   };
@@ -82,7 +82,7 @@ Rule fraction() {
 }
 
 Rule one_of(std::vector<std::string> allowed) {
-  return [=](const Target& value) -> std::optional<std::string> {
+  return [=](const Variable& value) -> std::optional<std::string> {
     const std::string& text = *std::get<std::string*>(value);
     if (std::find(allowed.begin(), allowed.end(), text) != allowed.end()) return std::nullopt;
     return fmt::format("one of \"{}\"", fmt::join(allowed, "\", \""));
@@ -90,7 +90,7 @@ Rule one_of(std::vector<std::string> allowed) {
 }
 
 Rule positive_integers() {
-  return [](const Target& value) -> std::optional<std::string> {
+  return [](const Variable& value) -> std::optional<std::string> {
     const auto& list = *std::get<std::vector<std::int64_t>*>(value);
     const bool good = std::all_of(list.begin(), list.end(),
                                   [](std::int64_t x) { return x > 0 && x <= kMaxWidth; });
@@ -100,7 +100,7 @@ Rule positive_integers() {
 }
 
 Rule positive_numbers() {
-  return [](const Target& value) -> std::optional<std::string> {
+  return [](const Variable& value) -> std::optional<std::string> {
     const auto& list = *std::get<std::vector<double>*>(value);
     if (std::all_of(list.begin(), list.end(), [](double x) { return x > 0 && std::isfinite(x); })) {
       return std::nullopt;
@@ -110,7 +110,7 @@ Rule positive_numbers() {
 }
 
 Rule betas() {
-  return [](const Target& value) -> std::optional<std::string> {
+  return [](const Variable& value) -> std::optional<std::string> {
     const auto& list = *std::get<std::vector<double>*>(value);
     const bool good = list.size() == 2 && std::all_of(list.begin(), list.end(),
                                                       [](double b) { return b >= 0 && b < 1; });
@@ -123,7 +123,7 @@ struct Section {
   std::vector<ConfigKey>& keys;
   std::string prefix;
 
-  void operator()(const char* name, Target value, const char* meaning, Rule rule) const {
+  void operator()(const char* name, Variable value, const char* meaning, Rule rule) const {
     keys.push_back({prefix + name, value, meaning, std::move(rule)});
   }
 };

@@ -13,7 +13,7 @@ namespace trireme {
 
 namespace {
 
-constexpr int kWarmUpSteps = 3;
+constexpr int kUncountedSteps = 3;
 constexpr int kFewestSteps = 5;
 constexpr double kSeconds = 1;
 constexpr double kSmallest = 0.01;
@@ -35,7 +35,7 @@ double speed_of(const Config& config, Communicator& world) {
   const Config mine = share_of(config, world.rank(), world.size());
   const auto alone = self_communicator();
   EndlessRun run(mine, *alone);
-  for (int step = 0; step < kWarmUpSteps; ++step) run.step();
+  for (int step = 0; step < kUncountedSteps; ++step) run.step();
   world.barrier();
   return steps_per_second(run) * static_cast<double>(mine.training.virtual_workers);
 }

@@ -25,7 +25,7 @@ FileDescriptor open_pidfd(pid_t process) {
   return FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
 }
 
-[[noreturn]] void refuse(const char* call) {
+[[noreturn]] void refuse_watch(const char* call) {
   throw CommError(
       fmt::format("shared memory: ranks cannot watch each other's processes: {}: {}; start them by "
                   "trireme run",
@@ -95,8 +95,8 @@ class Watched {
 
 Watcher::Watcher(Segment& segment, int world_rank)
     : segment_(segment), world_rank_(world_rank), stop_(::eventfd(0, EFD_CLOEXEC)) {
-  if (!stop_.is_open()) refuse("eventfd");
-  if (!open_pidfd(::getpid()).is_open()) refuse("pidfd_open");
+  if (!stop_.is_open()) refuse_watch("eventfd");
+  if (!open_pidfd(::getpid()).is_open()) refuse_watch("pidfd_open");
   // Signals are for the threads of the program.
   sigset_t all;
   sigset_t before;
