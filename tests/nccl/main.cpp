@@ -45,10 +45,8 @@ class NoOffences : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   namespace test = trireme::test;
-  test::Engine engine{.name = "Nccl",
-                      .shares_memory = !TRIREME_OVER_MESSAGES,
-                      .memory = " on cuda",
-                      .meetings = 1};
+  test::Engine engine{
+      .name = "Nccl", .shares_memory = !TRIREME_OVER_MESSAGES, .memory = " on cuda", .meetings = 1};
   engine.run = TRIREME_OVER_MESSAGES ? test::run_over_messages : test::run_over_shared_memory;
   for (int ranks = 1; ranks <= std::min(4, trireme::nccl::device_count()); ++ranks) {
     engine.rank_counts.push_back(ranks);
