@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/comm/in_process.h"
 #include "tests/comm/message_of.h"
 #include "tests/comm/ranks.h"
 #include "tests/nccl/fake_cuda.h"
@@ -376,6 +377,50 @@ TEST_F(Nccl, ARankThatIsLostInTheMiddleIsNamedAtOnce) {
     }
     if (++told == 3) stuck = false;
     fake::wait_until_idle();  // what is queued uses x
+  });
+}
+
+// The same over messages, where a peer's end comes by the transport.
+TEST_F(Nccl, ARankOfAnotherHostThatIsLostIsNamedAtOnce) {
+  Network network(3);
+  std::atomic<bool> stuck = true;
+  run_threads(3, [&](int rank) {
+    const auto world = message::Group::world(network.transport(rank));
+    nccl::use_device(rank);
+    nccl::carry_devices(*world);
+    const DeviceFloats x({1});
+    world->all_reduce(x.buffer()).wait();
+    if (rank == 2) {
+      fake::queue(nullptr, [&] {
+        while (stuck) std::this_thread::sleep_for(1ms);
+      });
+    }
+    Work work = world->all_reduce(x.buffer());
+    world->barrier();
+    if (rank == 2) network.kill(2, "connection closed by peer");
+    const auto begin = Clock::now();
+    const std::string verdict = message_of<CommError>([&] { work.wait(); });
+    if (rank != 2) {
+      EXPECT_THAT(verdict, HasSubstr("rank 2 is lost: connection closed by peer"));
+      EXPECT_LT(Clock::now() - begin, 2s);
+    }
+    stuck = false;
+    fake::wait_until_idle();  // what is queued uses x
+  });
+}
+
+TEST_F(Nccl, AFailureOfNcclIsToldToOtherHosts) {
+  Network network(2);
+  run_threads(2, [&](int rank) {
+    const auto world = message::Group::world(network.transport(rank));
+    nccl::use_device(rank);
+    nccl::carry_devices(*world);
+    const DeviceFloats x({1});
+    world->all_reduce(x.buffer()).wait();
+    world->barrier();
+    fake::set_faults({.fails_on_rank = 1});
+    EXPECT_THAT(message_of<CommError>([&] { world->all_reduce(x.buffer()).wait(); }),
+                HasSubstr("nccl: remote process exited"));
   });
 }
 
