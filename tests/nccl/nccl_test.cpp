@@ -50,6 +50,13 @@ class DeviceFloats {
   std::int64_t count_;
 };
 
+/// This thread's device is busy with work of the program's own.
+void hold_up_while(const std::atomic<bool>& stuck) {
+  fake::queue(nullptr, [&] {
+    while (stuck) std::this_thread::sleep_for(1ms);
+  });
+}
+
 class Nccl : public testing::Test {
  protected:
   void TearDown() override {
@@ -360,9 +367,7 @@ TEST_F(Nccl, ARankThatIsLostInTheMiddleIsNamedAtOnce) {
     world->all_reduce(x.buffer()).wait();
     if (rank == 2) {
       // All have called it; its device never comes to it, and then it is gone.
-      fake::queue(nullptr, [&] {
-        while (stuck) std::this_thread::sleep_for(1ms);
-      });
+      hold_up_while(stuck);
       Work work = world->all_reduce(x.buffer());
       world->barrier();
       shared.mark_lost(2, "killed by signal 9");
@@ -391,9 +396,7 @@ TEST_F(Nccl, ARankOfAnotherHostThatIsLostIsNamedAtOnce) {
     const DeviceFloats x({1});
     world->all_reduce(x.buffer()).wait();
     if (rank == 2) {
-      fake::queue(nullptr, [&] {
-        while (stuck) std::this_thread::sleep_for(1ms);
-      });
+      hold_up_while(stuck);
     }
     Work work = world->all_reduce(x.buffer());
     world->barrier();
@@ -433,9 +436,7 @@ TEST_F(Nccl, ACollectiveThatDoesNotEndIsNamed) {
         world.all_reduce(x.buffer()).wait();
         world.barrier();
         if (world.rank() == 1) {
-          fake::queue(nullptr, [&] {
-            while (stuck) std::this_thread::sleep_for(1ms);
-          });
+          hold_up_while(stuck);
         }
         EXPECT_THAT(message_of<CommError>([&] { world.all_reduce(x.buffer()).wait(); }),
                     testing::AnyOf(HasSubstr("has not ended 0.5 s after every rank had called it"),
@@ -453,9 +454,7 @@ TEST_F(Nccl, AnotherThreadMayAbortIt) {
     world.all_reduce(x.buffer()).wait();
     world.barrier();
     if (world.rank() == 1) {
-      fake::queue(nullptr, [&] {
-        while (stuck) std::this_thread::sleep_for(1ms);
-      });
+      hold_up_while(stuck);
     }
     Work work = world.all_reduce(x.buffer());
     world.barrier();
