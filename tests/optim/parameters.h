@@ -1,9 +1,10 @@
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "trireme/base/random.h"
@@ -29,7 +30,7 @@ class Parameters {
       const std::int64_t size = piece == 0 ? whole : piece;
       for (std::int64_t first = 0; first < whole; first += size) {
         const Buffer all = buffer_of(std::span(values_[i]));
-        shards_.push_back({"p" + std::to_string(i),
+        shards_.push_back({fmt::format("p{}", i),
                            {whole},
                            first,
                            all.slice(first, std::min(size, whole - first)),
