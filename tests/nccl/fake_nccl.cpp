@@ -377,6 +377,8 @@ ncclResult_t ncclGroupEnd() {
   const bool is_collective = calls.front().kind > Kind::kRecv;
   if (is_collective && calls.size() != 1) report_offence("collectives in one group");
   trireme::test::fake::queue(calls.front().stream, [comm, calls, is_collective] {
+    // What was begun before was not ended either.
+    if (comm->aborted) return;
     is_collective ? run_collective(*comm, calls.front()) : run_messages(*comm, calls);
   });
   return ncclInProgress;
