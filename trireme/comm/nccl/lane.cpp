@@ -101,10 +101,7 @@ class Lane::CollectiveWork final : public Work::State {
   CollectiveWork(Lane& lane, std::uint64_t number) : lane_(lane), number_(number) {}
 
   bool test() override {
-    if (lane_.finished_ < number_) {
-      lane_.throw_if_over();
-      lane_.advance();
-    }
+    if (lane_.finished_ < number_) lane_.advance();
     return lane_.finished_ >= number_;
   }
   void wait() override { lane_.wait_for(number_); }
@@ -147,7 +144,9 @@ class Lane::ReceiptWork final : public Work::State {
 };
 
 Lane::Lane(Communicator& communicator, Options options)
-    : communicator_(communicator), options_(std::move(options)) {}
+    : communicator_(communicator),
+      options_(std::move(options)),
+      watch_([this] { communicator_.check(); }) {}
 
 Lane::~Lane() {
   if (!link_) return;
@@ -180,8 +179,7 @@ void Lane::check(const Operation& operation, const char* what, const Buffer& x) 
   if (device < 0) {
     throw UsageError(
         fmt::format("{}: {} must point to memory of a CUDA device, as its Buffer says, and does "
-                    "not (rank {} of "
-                    "{})",
+                    "not (rank {} of {})",
                     name_of(operation.kind), what, communicator_.rank(), communicator_.size()));
   }
   if (device_ < 0) device_ = device;
@@ -223,9 +221,8 @@ void Lane::connect() {
   communicator_.all_gather(bytes_of(cards), bytes_of({&mine, 1})).wait();
   require_to_fit(cards);
   stream_.emplace();
-  link_.emplace(
-      cards[0].id, communicator_.rank(), communicator_.size(), [this] { watch(); },
-      Clock::now() + options_.timeout);
+  link_.emplace(cards[0].id, communicator_.rank(), communicator_.size(), watch_,
+                Clock::now() + options_.timeout);
 }
 
 Work Lane::start_message(const Operation& operation) {
@@ -242,13 +239,10 @@ Work Lane::start_message(const Operation& operation) {
   return Work(std::make_unique<SendWork>(std::move(bytes), std::move(work)));
 }
 
-void Lane::progress() {
-  throw_if_over();
-  if (!pending_.empty()) advance();
-}
-
 // Queues what all ranks have called, and notes what the device has done.
 void Lane::advance() {
+  throw_if_over();
+  if (pending_.empty()) return;
   const cuda::OnDevice on_device(device_);
   try {
     for (Pending& pending : pending_) {
@@ -269,9 +263,8 @@ void Lane::advance() {
 void Lane::queue(Pending& pending) {
   pending.deadline = Clock::now() + options_.timeout;
   pending.ready.hold_back(stream_->get());
-  Moves(
-      *link_, stream_->get(), communicator_.rank(), communicator_.size(), [this] { watch(); },
-      pending.deadline)
+  Moves(*link_, stream_->get(), communicator_.rank(), communicator_.size(), watch_,
+        pending.deadline)
       .carry_out(pending.operation, options_.reproducible);
   pending.done.record(stream_->get());
   pending.is_queued = true;
@@ -280,7 +273,6 @@ void Lane::queue(Pending& pending) {
 void Lane::wait_for(std::uint64_t number) {
   const Patience patience;
   while (finished_ < number) {
-    throw_if_over();
     advance();
     if (finished_ >= number) return;
     Pending& next = pending_.front();
@@ -289,7 +281,7 @@ void Lane::wait_for(std::uint64_t number) {
         next.matched.wait();
         continue;
       }
-      watch();
+      watch_();
       if (Clock::now() >= next.deadline) {
         throw CommError(fmt::format(
             "nccl: {} has not ended {:g} s after every rank had called it (rank {} of {})",
@@ -302,10 +294,6 @@ void Lane::wait_for(std::uint64_t number) {
     }
     patience.pause();
   }
-}
-
-void Lane::watch() {
-  communicator_.check();
 }
 
 void Lane::throw_if_over() const {

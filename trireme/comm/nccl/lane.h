@@ -24,7 +24,7 @@ class Lane final : public DeviceLane {
   void check(const Operation& operation) override;
   Work start(const Operation& operation, Work matched) override;
   Work start_message(const Operation& operation) override;
-  void progress() override;
+  void progress() override { advance(); }
   Memory allocate(std::size_t bytes) override;
   Traffic traffic() const override { return traffic_; }
   std::unique_ptr<DeviceLane> lane_of(Communicator& part) const override;
@@ -47,7 +47,6 @@ class Lane final : public DeviceLane {
   void advance();
   void queue(Pending& pending);
   void wait_for(std::uint64_t number);
-  void watch();
   void throw_if_over() const;
   [[noreturn]] void end();
   void drain();
@@ -55,6 +54,7 @@ class Lane final : public DeviceLane {
 
   Communicator& communicator_;
   Options options_;
+  Watch watch_;
   int device_ = -1;  // of the first buffer, then of all
   std::optional<cuda::Stream> stream_;
   std::optional<Link> link_;

@@ -36,8 +36,7 @@ void carry_devices(Communicator& communicator, Options options) {
 void copy(Buffer to, Buffer from) {
   if (to.count != from.count || to.dtype != from.dtype) {
     throw UsageError(
-        fmt::format("nccl::copy: both must have one count and type, got {}[{}] to "
-                    "{}[{}]",
+        fmt::format("nccl::copy: both must have one count and type, got {}[{}] to {}[{}]",
                     name_of(from.dtype), from.count, name_of(to.dtype), to.count));
   }
   if (from.count == 0) return;
