@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, one stage after another; the first that fails ends it:
 #
-#   scripts/test.sh [STAGE ...]     stages: format release mpich tsan asan fuzz
+#   scripts/test.sh [STAGE ...]     stages: format tidy release mpich tsan asan fuzz
 #
 # A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it. What
 # ctest calls a test is a suite of them, run by one process (tests/suites.cmake).
@@ -10,11 +10,12 @@ cd "$(dirname "$0")/.."
 
 jobs=$(scripts/jobs.sh)
 stages=("$@")
-if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release mpich tsan asan fuzz); fi
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format tidy release mpich tsan asan fuzz); fi
 
 describe() {
   case $1 in
     format) echo "sources are formatted" ;;
+    tidy) echo "clang-tidy on what changed last" ;;
     release) echo "release: library, program, examples, package" ;;
     mpich) echo "communication over MPICH" ;;
     tsan) echo "core under ThreadSanitizer" ;;
@@ -39,6 +40,9 @@ check_preset() {
     --output-junit "$PWD/build/$1.tests.xml"
 }
 
+# What the stage took when it was last recorded, on two cores without a compiler cache.
+recorded_seconds() { awk -v stage="$1" '$1 == stage { print $2 }' scripts/stage-seconds.txt; }
+
 # The number in attribute $2 of the first element of build/$1.tests.xml.
 number_of() { grep -om1 "$2=\"[0-9]*\"" "build/$1.tests.xml" | tr -dc 0-9; }
 
@@ -62,7 +66,7 @@ started=$SECONDS
 for i in "${!stages[@]}"; do
   stage=${stages[i]}
   if ! title=$(describe "$stage"); then
-    echo "$0: no stage '$stage'; there are format, release, mpich, tsan, asan and fuzz" >&2
+    echo "$0: no stage '$stage'; there are format, tidy, release, mpich, tsan, asan and fuzz" >&2
     exit 2
   fi
   echo "== stage $((i + 1)) of ${#stages[@]}: $title"
@@ -70,6 +74,8 @@ for i in "${!stages[@]}"; do
   count=1
   if [[ $stage == format ]]; then
     check_format || failed=$stage
+  elif [[ $stage == tidy ]]; then
+    scripts/tidy.sh || failed=$stage
   else
     check_preset "$stage" || failed=$stage
   fi
@@ -78,14 +84,15 @@ for i in "${!stages[@]}"; do
     echo "== again with: scripts/test.sh $stage" >&2
     exit 1
   fi
-  if [[ $stage != format ]]; then
+  if [[ $stage != format && $stage != tidy ]]; then
     count=$(count_of "$stage")
     skipped=$((skipped + $(skipped_of "$stage")))
   fi
   tests=$((tests + count))
   dots=................................................................
-  summary+=("$(printf '%d/%d %s %s   Passed %5d tests %5d sec' "$((i + 1))" "${#stages[@]}" \
-    "$title" "${dots:${#title}}" "$count" "$((SECONDS - stage_started))")")
+  summary+=("$(printf '%d/%d %s %s   Passed %5d tests %5d sec (%s recorded)' "$((i + 1))" \
+    "${#stages[@]}" "$title" "${dots:${#title}}" "$count" "$((SECONDS - stage_started))" \
+    "$(recorded_seconds "$stage")")")
 done
 
 echo

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "tests/comm/engine.h"
+#include "tests/comm/rank_counts.h"
 #include "tests/comm/ranks.h"
 #include "trireme/comm/self/self.h"
 
@@ -80,30 +82,49 @@ inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend,
          std::to_string(ranks);
 }
 
-/// Each of `backends` with each number of ranks; in a program that has an engine, that one alone.
-inline std::vector<std::tuple<Backend, int>> on(const std::vector<Backend>& backends,
-                                                const std::vector<int>& rank_counts) {
-  std::vector<std::tuple<Backend, int>> all;
-  if (const Engine* engine = engine_of_program()) {
-    for (const int ranks : engine->rank_counts) {
-      if (ranks >= rank_counts.front()) all.emplace_back(Backend::kEngine, ranks);
-    }
-    return all;
+/// The numbers of ranks that a backend is tested with unless TRIREME_TEST_RANKS says otherwise:
+/// threads with every number, the others with an odd and an even one. Two hosts need three ranks
+/// for two of them to share memory.
+inline std::vector<int> usual_rank_counts(Backend backend) {
+  switch (backend) {
+    case Backend::kSelf:
+      return {1};
+    case Backend::kThreads:
+      return {1, 2, 3, 4};
+    case Backend::kMessages:
+      return {1, 2, 3};
+    case Backend::kOneHost:
+      return {3};
+    case Backend::kTwoHosts:
+      return {3, 4};
+    case Backend::kProcesses:
+    case Backend::kEngine:
+      break;
   }
+  return {2, 3};
+}
+
+/// Each of `backends` with its numbers of ranks, those of at least `fewest`; in a program that has
+/// an engine, that one alone.
+inline std::vector<std::tuple<Backend, int>> on(std::vector<Backend> backends, int fewest = 1) {
+  const Engine* const engine = engine_of_program();
+  if (engine != nullptr) backends = {Backend::kEngine};
+  std::vector<std::tuple<Backend, int>> all;
   for (const Backend backend : backends) {
-    for (const int ranks : rank_counts) {
-      if (backend != Backend::kSelf || ranks == 1) all.emplace_back(backend, ranks);
+    for (const int ranks : rank_counts(usual_rank_counts(backend))) {
+      const bool runs = engine == nullptr || std::ranges::count(engine->rank_counts, ranks) > 0;
+      const bool is_self_alone = backend != Backend::kSelf || ranks == 1;
+      if (runs && is_self_alone && ranks >= fewest) all.emplace_back(backend, ranks);
     }
   }
   return all;
 }
 
-#define TRIREME_ON_EVERY_BACKEND(Suite)                                                 \
-  INSTANTIATE_TEST_SUITE_P(                                                             \
-      Ranks, Suite,                                                                     \
-      testing::ValuesIn(on({Backend::kSelf, Backend::kThreads, Backend::kProcesses,     \
-                            Backend::kMessages, Backend::kOneHost, Backend::kTwoHosts}, \
-                           {1, 2, 3, 4})),                                              \
+#define TRIREME_ON_EVERY_BACKEND(Suite)                                                   \
+  INSTANTIATE_TEST_SUITE_P(                                                               \
+      Ranks, Suite,                                                                       \
+      testing::ValuesIn(on({Backend::kSelf, Backend::kThreads, Backend::kProcesses,       \
+                            Backend::kMessages, Backend::kOneHost, Backend::kTwoHosts})), \
       backend_name)
 
 }  // namespace trireme::test
