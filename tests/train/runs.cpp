@@ -95,7 +95,7 @@ Outcome Runs::run(const Config& config, int ranks, bool resume, StopRequest stop
   Outcome outcome;
   outcome.summaries.resize(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
-    outcome.ranks.emplace_back(rank == stop.rank ? stop.step : 0);
+    outcome.ranks.emplace_back(stop.rank == -1 || rank == stop.rank ? stop.step : 0);
   }
   run_ranks(ranks, [&](Communicator& world) {
     const auto rank = static_cast<std::size_t>(world.rank());

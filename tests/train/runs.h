@@ -64,7 +64,7 @@ struct Outcome {
 
 /// Which rank asks to stop, and in which step.
 struct StopRequest {
-  int rank = 0;
+  int rank = 0;  ///< -1: each, when it gets there
   std::int64_t step = 0;
 };
 

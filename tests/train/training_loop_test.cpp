@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "tests/train/plain_loop.h"
@@ -298,15 +297,32 @@ TEST_P(SameBits, HoweverVirtualWorkersAreDealtOut) {
   const Outcome given = runs_.train("given", 3, images({"training.shares=[1, 8, 2.5]"}));
   EXPECT_THAT(given.ranks.back().start.dealt_out, ElementsAre(1, 9, 2));
   EXPECT_EQ(runs_.model("given"), runs_.model("even"));
-  const Outcome measured = runs_.train("measured", 2, images({"training.measure_shares=true"}));
-  const auto& dealt_out = measured.ranks.front().start.dealt_out;
-  EXPECT_EQ(std::accumulate(dealt_out.begin(), dealt_out.end(), std::int64_t{0}), 12);
-  EXPECT_EQ(runs_.model("measured"), runs_.model("even"));
+}
+
+TEST_P(SameBits, HoweverOftenTheModelIsEvaluated) {
+  runs_.train("once", 3, images());
+  const Outcome often = runs_.train("often", 3, images({"evaluation.every_steps=1"}));
+  EXPECT_EQ(often.ranks.front().evaluations.size(), 10u);
+  EXPECT_EQ(runs_.model("often"), runs_.model("once"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, SameBits,
                          testing::Values("replicated", kHostShared, kParameterServer),
                          [](const auto& info) { return info.param; });
+
+TEST(MeasuredShares, DealOutVirtualWorkersAndChangeNoBits) {
+  Runs runs;
+  runs.train("even", 3);
+  const Outcome measured = runs.train("measured", 2, {"training.measure_shares=true"});
+  const auto& dealt_out = measured.ranks.front().start.dealt_out;
+  ASSERT_EQ(dealt_out.size(), 2u);
+  EXPECT_EQ(dealt_out[0] + dealt_out[1], 12);
+  EXPECT_EQ(runs.model("measured"), runs.model("even"));
+  const Config written = read_config(runs / "measured" / "config.toml", {});
+  EXPECT_FALSE(written.training.measure_shares);
+  ASSERT_EQ(written.training.shares.size(), 2u);
+  EXPECT_EQ(std::ranges::max(written.training.shares), 1) << "the faster rank has 1";
+}
 
 }  // namespace
 }  // namespace trireme::test
