@@ -27,7 +27,7 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/model/loss.h"
-#include "trireme/model/model.h"
+#include "trireme/model/make_model.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/tensor/named_tensors.h"

@@ -45,8 +45,8 @@ TEST(Loss, BceIsTheNegativeLogLikelihood) {
 TEST(Loss, CrossEntropyIsTheNegativeLogLikelihood) {
   const Loss loss = make_loss(of_classes(3));
   EXPECT_EQ(loss.outputs(), 3);
-  const double normaliser = std::exp(1) + std::exp(2) + std::exp(0.5);
-  const double expected = -(std::log(std::exp(2) / normaliser) + std::log(1.0 / 3)) / 2;
+  const double normalizer = std::exp(1) + std::exp(2) + std::exp(0.5);
+  const double expected = -(std::log(std::exp(2) / normalizer) + std::log(1.0 / 3)) / 2;
   const at::Tensor output = numbers({1, 2, 0.5, 4, 4, 4}, {2, 3});
   EXPECT_NEAR(loss(output, classes({1, 2})).item<double>(), expected, 1e-12);
 }
