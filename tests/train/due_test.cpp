@@ -1,0 +1,154 @@
+// After which steps a run evaluates, saves a checkpoint and writes metrics, and what it writes.
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/train/runs.h"
+#include "trireme/base/files.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+std::vector<std::int64_t> evaluated(const Outcome& outcome) {
+  std::vector<std::int64_t> steps;
+  for (const EvaluationReport& report : outcome.ranks.front().evaluations) {
+    steps.push_back(report.step);
+  }
+  return steps;
+}
+
+class Due : public testing::Test {
+ protected:
+  // The steps of the lines of metrics.jsonl that are of steps, or of evaluations.
+  std::vector<std::int64_t> logged(const std::string& run, bool evaluations) const {
+    std::vector<std::int64_t> steps;
+    for (const std::string& line : runs_.metrics(run)) {
+      const auto object = nlohmann::json::parse(line);
+      if (object.contains("evaluation") == evaluations) steps.push_back(object["step"]);
+    }
+    return steps;
+  }
+
+  Runs runs_;  // 8 steps an epoch
+};
+
+TEST_F(Due, EvaluationsComeEverySoManyStepsAndAtTheEnd) {
+  const Outcome outcome = runs_.train("run", 3, {"evaluation.every_steps=7", "training.steps=20"});
+  EXPECT_THAT(evaluated(outcome), ElementsAre(7, 14, 20));
+  EXPECT_THAT(logged("run", true), ElementsAre(7, 14, 20));
+  EXPECT_EQ(outcome.summaries.back().evaluation->step, 20);
+}
+
+TEST_F(Due, EvaluationsComeEverySoManyEpochsAndAtTheEnd) {
+  EXPECT_THAT(evaluated(runs_.train("each", 2, {"training.steps=20"})), ElementsAre(8, 16, 20));
+  EXPECT_THAT(evaluated(runs_.train("second", 2, {"evaluation.every_epochs=2"})),
+              ElementsAre(16, 32, 40));
+  EXPECT_THAT(evaluated(runs_.train("none", 2, {"evaluation.every_epochs=0"})), ElementsAre(40));
+  EXPECT_THAT(evaluated(runs_.train("without", 2, {"data.holdout=0"})), IsEmpty());
+}
+
+TEST_F(Due, CheckpointsComeEverySoManyStepsAndAtTheEnd) {
+  const Outcome outcome = runs_.train(
+      "run", 3, {"checkpoint.every_steps=6", "checkpoint.keep=100", "training.steps=20"});
+  EXPECT_THAT(runs_.checkpoints("run"), ElementsAre(6, 12, 18, 20));
+  EXPECT_EQ(outcome.ranks.back().checkpoints.size(), 4u);
+  EXPECT_EQ(outcome.ranks.front().checkpoints.front(), runs_ / "run" / "checkpoints/step-6");
+  runs_.train("last", 3);
+  EXPECT_THAT(runs_.checkpoints("last"), ElementsAre(40));
+}
+
+TEST_F(Due, OnlyTheNewestCheckpointsAreKept) {
+  const Words words = {"checkpoint.every_steps=6", "training.steps=20"};
+  runs_.train("two", 2, words);
+  EXPECT_THAT(runs_.checkpoints("two"), ElementsAre(18, 20));
+  runs_.train("three", 2, words + Words{"checkpoint.keep=3"});
+  EXPECT_THAT(runs_.checkpoints("three"), ElementsAre(12, 18, 20));
+}
+
+TEST_F(Due, MetricsComeEverySoManyStepsAndAtTheEnd) {
+  const Outcome outcome =
+      runs_.train("run", 3, {"metrics.every_steps=6", "training.steps=20", "data.holdout=0"});
+  EXPECT_THAT(logged("run", false), ElementsAre(6, 12, 18, 20));
+  EXPECT_EQ(outcome.ranks.back().steps.size(), 20u) << "observers are told of every step";
+  for (const StepReport& step : outcome.ranks.back().steps) {
+    EXPECT_EQ(step.gradient_norm.has_value(), step.step % 6 == 0 || step.step == 20) << step.step;
+  }
+}
+
+TEST_F(Due, MetricsHoldWhatObserversAreTold) {
+  const Outcome outcome = runs_.train("run", 3, {"training.steps=8"});
+  const Recorder& told = outcome.ranks.front();
+  const std::vector<std::string> lines = runs_.metrics("run");
+  ASSERT_EQ(lines.size(), 9u);
+  for (std::size_t i = 0; i < 8; ++i) {
+    const auto line = nlohmann::json::parse(lines[i]);
+    EXPECT_EQ(line["step"], told.steps[i].step);
+    EXPECT_EQ(line["epoch"], told.steps[i].epoch);
+    EXPECT_EQ(line["loss"], told.steps[i].loss);
+    EXPECT_EQ(line["lr"], told.steps[i].lr);
+    EXPECT_EQ(line["gradient_norm"], *told.steps[i].gradient_norm);
+    EXPECT_EQ(line["bytes_sent"], told.steps[i].traffic.sent);
+    EXPECT_GE(line["compute_seconds"], 0);
+  }
+  const auto evaluation = nlohmann::json::parse(lines[8])["evaluation"];
+  EXPECT_EQ(evaluation["samples"], 20);
+  EXPECT_EQ(evaluation["loss"], told.evaluations.front().loss);
+  EXPECT_EQ(evaluation["r2"], *told.evaluations.front().r2);
+}
+
+TEST_F(Due, AnEvaluationIsOfTheWholeSetAndTheModelOfItsStep) {
+  write_table(runs_ / "train.csv", 60);
+  write_table(runs_ / "test.csv", 37);
+  for (const int ranks : {1, 3, 4}) {
+    const Outcome outcome =
+        runs_.train("run", ranks,
+                    {"data.format=csv", "data.path=" + (runs_ / "train.csv").string(),
+                     "data.test_path=" + (runs_ / "test.csv").string(), "data.target=y",
+                     "data.holdout=0", "training.dtype=f64", "evaluation.batch=5"});
+    const auto tensors = runs_.tensors("run");
+    double error = 0, sum = 0, squares = 0;
+    for (int row = 0; row < 37; ++row) {
+      const auto number = [row](int factor) { return (row * factor % 11 - 5) / 4.0; };
+      const double y = number(2) + row % 3;
+      const at::Tensor weight = tensors.at("weight");
+      const double predicted =
+          weight[0][0].item<double>() * number(3) + weight[0][1].item<double>() * number(5) +
+          weight[0][2].item<double>() * number(7) + tensors.at("bias").item<double>();
+      error += (predicted - y) * (predicted - y);
+      sum += y;
+      squares += y * y;
+    }
+    const EvaluationReport& report = *outcome.summaries.back().evaluation;
+    EXPECT_EQ(report.samples, 37);
+    EXPECT_NEAR(report.loss, error / 37, 1e-12);
+    EXPECT_NEAR(*report.r2, 1 - error / (squares - sum * sum / 37), 1e-12);
+    EXPECT_FALSE(report.accuracy);
+  }
+}
+
+// Between two synchronizations ranks have different parameters: what is due waits.
+TEST_F(Due, EvaluationsAndCheckpointsOfLocalStepsWaitForASynchronization) {
+  const Words words = {"evaluation.every_steps=10", "checkpoint.every_steps=10",
+                       "checkpoint.keep=100"};
+  EXPECT_THAT(evaluated(runs_.train("diloco", 3, words + diloco())), ElementsAre(16, 24, 32, 40));
+  EXPECT_THAT(runs_.checkpoints("diloco"), ElementsAre(16, 24, 32, 40));
+  // Streaming ranks never have the same parameters unless they are asked to.
+  EXPECT_THAT(evaluated(runs_.train("streaming", 3, words + streaming_diloco())),
+              ElementsAre(10, 20, 30, 40));
+  EXPECT_THAT(runs_.checkpoints("streaming"), ElementsAre(10, 20, 30, 40));
+}
+
+TEST_F(Due, TheConfigurationIsWrittenWithEveryKey) {
+  runs_.train("run", 2, {"optimizer.betas=[0.8, 0.99]"});
+  const Config expected = runs_.config("run", {"optimizer.betas=[0.8, 0.99]"});
+  EXPECT_EQ(read_file(runs_ / "run" / "config.toml"), to_toml(expected));
+}
+
+}  // namespace
+}  // namespace trireme::test

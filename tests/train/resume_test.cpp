@@ -1,0 +1,176 @@
+// A run that was stopped and resumed has the bits of a run that was not.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "tests/train/runs.h"
+#include "trireme/base/error.h"
+#include "trireme/base/files.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::ThrowsMessage;
+
+struct Way {
+  const char* name;
+  Words words;
+};
+
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.name;
+}
+
+// Every way of training in which ranks do not race with each other.
+std::vector<Way> ways() {
+  const Words asynchronous = {"communication.mode=asynchronous", "communication.group_size=0"};
+  return {
+      {"replicated", {}},
+      {"momentum", {"optimizer.name=sgd", "optimizer.momentum=0.9"}},
+      {"block_sampler", {"data.sampler=block"}},
+      {"reading_ahead", {"data.prefetch_steps=4"}},
+      {"cosine", {"lr_scheduler.name=cosine", "lr_scheduler.warmup_steps=15"}},
+      {"host_shared", strategy(kHostShared)},
+      {"parameter_server", strategy(kParameterServer) + Words{"communication.server_shards=2"}},
+      {"local_sgd", local_sgd()},
+      {"diloco", diloco()},
+      {"streaming_diloco", streaming_diloco()},
+      {"diloco_in_pairs", diloco_in_pairs()},
+      {"int8", {"communication.compression=int8"}},
+      {"random_k", {"communication.compression=random_k", "communication.compression_ratio=0.2"}},
+      {"power_sgd", {"model.name=mlp", "model.hidden=[9]", "communication.compression=power_sgd"}},
+      {"asynchronous_in_one_group", asynchronous},
+      {"asynchronous_int8", asynchronous + Words{"communication.compression=int8"}},
+  };
+}
+
+class ResumeEachWay : public testing::TestWithParam<Way> {};
+
+TEST_P(ResumeEachWay, HasTheBitsOfAnUndisturbedRun) {
+  Runs runs;
+  const Words words = GetParam().words + Words{"checkpoint.every_steps=10", "checkpoint.keep=100"};
+  for (const int ranks : {1, 2, 3, 4}) {
+    const std::string whole = fmt::format("whole-{}", ranks), cut = fmt::format("cut-{}", ranks);
+    runs.train(whole, ranks, words);
+    runs.copy_until(whole, cut, 24);
+    const Outcome resumed = runs.resume(cut, ranks, words);
+    EXPECT_THAT(resumed.ranks.front().start.first_step, AllOf(testing::Ge(16), testing::Le(24)));
+    EXPECT_THAT(resumed.ranks.front().start.starts_anew, IsEmpty());
+    EXPECT_EQ(runs.model(cut), runs.model(whole)) << ranks << " ranks";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Resume, ResumeEachWay, testing::ValuesIn(ways()),
+                         [](const auto& info) { return info.param.name; });
+
+class Resume : public testing::Test {
+ protected:
+  static Words with_checkpoints() { return {"checkpoint.every_steps=10", "checkpoint.keep=100"}; }
+
+  Runs runs_;
+};
+
+TEST_F(Resume, OnOtherRanksAndWithAnotherStrategyHasTheSameBits) {
+  runs_.train("whole", 3, with_checkpoints());
+  const std::vector<std::string> strategies = {"replicated", kHostShared, kParameterServer};
+  for (const std::string& from : strategies) {
+    runs_.train("from", 3, strategy(from) + with_checkpoints());
+    for (const std::string& to : strategies) {
+      for (const int ranks : {1, 2, 4}) {
+        runs_.copy_until("from", "to", 20);
+        runs_.resume("to", ranks, strategy(to) + with_checkpoints());
+        EXPECT_EQ(runs_.model("to"), runs_.model("whole"))
+            << from << ", then " << to << " on " << ranks << " ranks";
+      }
+    }
+  }
+}
+
+TEST_F(Resume, SeveralTimesHasTheBitsOfAnUndisturbedRun) {
+  runs_.train("whole", 2);
+  runs_.train("cut", 2, {"training.steps=1"});
+  for (const int steps : {2, 9, 16, 40}) {
+    const Outcome outcome = runs_.resume("cut", 3, {fmt::format("training.steps={}", steps)});
+    EXPECT_EQ(outcome.summaries.front().steps, steps);
+  }
+  EXPECT_EQ(runs_.model("cut"), runs_.model("whole"));
+}
+
+TEST_F(Resume, AfterTheLastStepWritesTheModelOfTheCheckpoint) {
+  for (const char* name : {"replicated", kHostShared, kParameterServer}) {
+    runs_.train("run", 3, strategy(name));
+    const std::string model = runs_.model("run");
+    std::filesystem::remove(runs_ / "run" / "model.safetensors");
+    const Outcome outcome = runs_.resume("run", 2, strategy(name));
+    EXPECT_THAT(outcome.ranks.front().steps, IsEmpty());
+    EXPECT_EQ(outcome.summaries.front().steps, 40);
+    EXPECT_EQ(runs_.model("run"), model) << name;
+  }
+}
+
+TEST_F(Resume, WithoutACheckpointIsAnError) {
+  EXPECT_THAT([&] { runs_.resume("nowhere", 2); },
+              ThrowsMessage<DataError>(HasSubstr("no checkpoint to resume from")));
+  EXPECT_FALSE(std::filesystem::exists(runs_ / "nowhere"));
+}
+
+TEST_F(Resume, RefusesAnotherOrderOfSamples) {
+  runs_.train("run", 2);
+  const std::string config = read_file(runs_ / "run" / "config.toml");
+  const auto refused = [&](const std::string& key, const std::string& was,
+                           const std::string& value) {
+    EXPECT_THAT(
+        [&] {
+          runs_.resume("run", 3, {fmt::format("{}={}", key, value), "training.steps=80"});
+        },
+        ThrowsMessage<UsageError>(
+            HasSubstr(fmt::format("was written with {} = {}, got {}", key, was, value))));
+  };
+  refused("training.global_batch", "24", "25");
+  refused("training.virtual_workers", "12", "6");
+  refused("training.seed", "1", "2");
+  refused("data.sampler", "random", "block");
+  refused("optimizer.name", "adam", "sgd");
+  EXPECT_EQ(read_file(runs_ / "run" / "config.toml"), config);
+  EXPECT_EQ(runs_.metrics("run").size(), 45u);  // 40 steps, 5 evaluations
+  EXPECT_THAT(runs_.checkpoints("run"), ElementsAre(40));
+}
+
+TEST_F(Resume, ContinuesTheMetricsAtTheCheckpoint) {
+  runs_.train("whole", 2, with_checkpoints());
+  runs_.copy_until("whole", "cut", 20);
+  // A crash may tear the last line.
+  std::ofstream(runs_ / "cut" / "metrics.jsonl", std::ios::app) << "{\"step\":41,\"lo";
+  runs_.resume("cut", 3, with_checkpoints());
+  const auto step_and_loss = [&](const std::string& run) {
+    std::vector<std::string> lines;
+    for (const std::string& line : runs_.metrics(run)) {
+      lines.push_back(line.substr(0, line.find("\"samples_per_second\"")));
+    }
+    return lines;
+  };
+  EXPECT_EQ(step_and_loss("cut"), step_and_loss("whole"));
+}
+
+TEST_F(Resume, CompressedOnOtherRanksStartsTheResidualsAnew) {
+  const Words words = with_checkpoints() + Words{"communication.compression=top_k",
+                                                 "communication.compression_ratio=0.2"};
+  runs_.train("whole", 3, words);
+  for (const int ranks : {1, 2}) {
+    runs_.copy_until("whole", "cut", 20);
+    const Outcome outcome = runs_.resume("cut", ranks, words);
+    EXPECT_THAT(outcome.ranks.front().start.starts_anew, Not(IsEmpty()));
+    EXPECT_EQ(outcome.summaries.front().steps, 40);
+  }
+}
+
+}  // namespace
+}  // namespace trireme::test

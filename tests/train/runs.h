@@ -1,0 +1,122 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/formats/temporary_folder.h"
+#include "trireme/train/train.h"
+
+namespace trireme::test {
+
+// Values of parallelism.strategy.
+constexpr const char* kHostShared = "shared";
+constexpr const char* kParameterServer = "through_server";
+
+/// Overrides of a configuration: "section.key=value".
+using Words = std::vector<std::string>;
+
+Words operator+(Words words, const Words& more);
+
+/// "parallelism.strategy=NAME".
+Words strategy(const std::string& name);
+
+/// The forms of local steps, with 8 steps between two synchronizations.
+Words local_sgd();
+Words diloco();
+Words streaming_diloco();
+Words diloco_in_pairs();
+
+/// Keeps what one rank's observer was told, and asks once to stop.
+class Recorder final : public Observer {
+ public:
+  /// `stop_in_step`: the step, counted from 1, in which stop_requested() answers true; 0: none.
+  explicit Recorder(std::int64_t stop_in_step = 0) : stop_in_step_(stop_in_step) {}
+
+  void on_start(const RunDescription& description) override;
+  void on_step(const StepReport& report) override { steps.push_back(report); }
+  void on_evaluation(const EvaluationReport& report) override { evaluations.push_back(report); }
+  void on_checkpoint(const std::filesystem::path& path) override { checkpoints.push_back(path); }
+  bool stop_requested() override;
+
+  RunDescription start;
+  bool has_started = false;
+  int threads = 0;  ///< of libtorch, on this rank's thread, at the start
+  std::vector<StepReport> steps;
+  std::vector<EvaluationReport> evaluations;
+  std::vector<std::filesystem::path> checkpoints;
+
+ private:
+  std::int64_t stop_in_step_;
+};
+
+/// How a run went, on each rank.
+struct Outcome {
+  std::vector<RunSummary> summaries;
+  std::vector<Recorder> ranks;
+};
+
+/// Which rank asks to stop, and in which step.
+struct StopRequest {
+  int rank = 0;
+  std::int64_t step = 0;
+};
+
+/// Trains by train() on ranks that are threads of this process, in a folder with a directory for
+/// each run.
+///
+/// Dropout draws from libtorch's one generator, which all threads of a process share, so that its
+/// bits depend on how threads interleave: tests of dropout start programs
+/// (tests/cli/bits_test.cpp).
+class Runs {
+ public:
+  /// `words` go before those of every run. Without any, runs learn a linear model of 7 features
+  /// from 180 samples by adam: 40 steps of 24 samples on 12 virtual workers.
+  explicit Runs(Words words = {});
+
+  /// Trains `run` from its beginning. Throws the root cause of a failure.
+  Outcome train(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
+  /// Continues `run` from its newest checkpoint.
+  Outcome resume(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
+
+  /// The configuration of a run.
+  Config config(const std::string& run, const Words& words = {}) const;
+
+  /// Makes `copy` the directory of a run that ended after the checkpoint of step `step` of `run`.
+  void copy_until(const std::string& run, const std::string& copy, std::int64_t step);
+
+  std::filesystem::path operator/(const std::string& name) const { return folder_.path() / name; }
+  const TemporaryFolder& folder() const { return folder_; }
+
+  /// The bytes of model.safetensors.
+  std::string model(const std::string& run) const;
+  /// The tensors in it, by name.
+  std::map<std::string, at::Tensor> tensors(const std::string& run) const;
+  /// The steps of which a run keeps checkpoints.
+  std::set<std::int64_t> checkpoints(const std::string& run) const;
+  /// The names of the tensors in the checkpoint of a step.
+  std::set<std::string> tensors_of_checkpoint(const std::string& run, std::int64_t step) const;
+  /// The lines of metrics.jsonl.
+  std::vector<std::string> metrics(const std::string& run) const;
+
+ private:
+  Outcome run(const Config& config, int ranks, bool resume, StopRequest stop);
+
+  TemporaryFolder folder_{folder_in_memory()};
+  Words words_;
+};
+
+/// Writes a table with the columns x0, x1, x2 and y, one row a sample. Its numbers are exact in
+/// f32.
+void write_table(const std::filesystem::path& path, int rows);
+
+/// Writes `count` noisy images of three classes as idx files images and labels.
+void write_images(const std::filesystem::path& folder, std::uint32_t count);
+
+}  // namespace trireme::test
