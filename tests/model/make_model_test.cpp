@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "trireme/base/error.h"
+#include "trireme/model/layers.h"
 #include "trireme/model/loss.h"
 
 namespace trireme {
@@ -142,6 +143,20 @@ TEST(MakeModel, DropsOutInTrainingOnly) {
     model->train(false);
     EXPECT_TRUE(model->forward(x).equal(model->forward(x))) << name;
   }
+}
+
+TEST(MakeModel, DropsOutWhatLibtorchDropsOutForTheSameSeed) {
+  LinearLayer layer(6, 50, Hidden{activation_named("tanh"), 0.3});
+  const at::Tensor x = at::rand({4, 6});
+  at::manual_seed(1);
+  const at::Tensor undisturbed = at::rand({3});
+  at::manual_seed(1);
+  layer.seed(7);
+  const at::Tensor output = layer.forward(x);
+  EXPECT_TRUE(at::rand({3}).equal(undisturbed)) << "the layer has a generator of its own";
+  at::manual_seed(7);
+  EXPECT_TRUE(output.equal(
+      at::dropout(at::tanh(at::linear(x, layer.weight, layer.bias)), 0.3, /*train=*/true)));
 }
 
 TEST(MakeModel, LearnsInMemoryThatWasGivenToItsParameters) {

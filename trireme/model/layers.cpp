@@ -1,6 +1,7 @@
 #include "trireme/model/layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -53,7 +54,19 @@ at::Tensor LinearLayer::forward(const at::Tensor& input) {
   at::Tensor x = at::linear(as_rows(typed(input, weight)), weight, bias);
   if (!hidden_) return x;
   x = hidden_->activation(x);
-  return hidden_->dropout > 0 ? at::dropout(x, hidden_->dropout, is_training()) : x;
+  return is_training() && hidden_->dropout > 0 ? dropout(x) : x;
+}
+
+void LinearLayer::seed(std::uint64_t seed) {
+  if (!hidden_ || hidden_->dropout == 0) return;
+  if (!generator_.defined()) generator_ = at::detail::createCPUGenerator();
+  generator_.set_current_seed(seed);
+}
+
+// at::dropout() with a generator, for which that has no argument.
+at::Tensor LinearLayer::dropout(const at::Tensor& x) const {
+  const double kept = 1 - hidden_->dropout;
+  return x * at::empty_like(x).bernoulli_(kept, generator_).div_(kept);
 }
 
 ConvolutionLayer::ConvolutionLayer(std::int64_t in_channels, std::int64_t out_channels,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
@@ -39,8 +40,16 @@ class LinearLayer : public torch::nn::LinearImpl {
   /// input: [n, ...] with `inputs` elements a sample; returns [n, outputs].
   at::Tensor forward(const at::Tensor& input);
 
+  /// Dropout draws from a generator of the layer's own from now on, so that ranks which are threads
+  /// of one process do not disturb each other. With the same seed it draws what libtorch's dropout
+  /// draws after at::manual_seed(). Until the first call it draws from libtorch's generator.
+  void seed(std::uint64_t seed);
+
  private:
+  at::Tensor dropout(const at::Tensor& x) const;
+
   std::optional<Hidden> hidden_;
+  at::Generator generator_;
 };
 
 /// Convolution (the image keeps its size), batch normalization, activation and 2x2 max-pooling.

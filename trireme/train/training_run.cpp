@@ -8,7 +8,6 @@
 #include <cmath>
 
 #include "trireme/base/files.h"
-#include "trireme/base/random.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/self/self.h"
@@ -257,9 +256,9 @@ void TrainingRun::backward(const StepBatches& step) {
   for (std::size_t i = 0; i < step.batches.size(); ++i) {
     const Batch& batch = step.batches[i];
     // What dropout draws depends on the step and the virtual worker, not on the rank.
-    at::manual_seed(mix_seed(static_cast<std::uint64_t>(config_.training.seed),
-                             static_cast<std::uint64_t>(step.step),
-                             static_cast<std::uint64_t>(step.workers[i])));
+    model_->set_random_key(RandomKey{.seed = static_cast<std::uint64_t>(config_.training.seed),
+                                     .step = step.step,
+                                     .virtual_worker = step.workers[i]});
     const at::Tensor loss = loss_(model_->forward(batch.input), batch.target);
     // The mean over virtual workers of these is the mean over the step's samples.
     const double weight = static_cast<double>(batch.input.size(0)) * tree_.leaves() /
