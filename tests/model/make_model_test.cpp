@@ -17,13 +17,6 @@ using testing::HasSubstr;
 
 const std::vector<std::int64_t> kImage = {1, 8, 8};
 
-Target of_numbers(std::int64_t width) {
-  return Target{.classes = 0, .width = width};
-}
-Target of_classes(std::int64_t count) {
-  return Target{.classes = count, .width = 1};
-}
-
 ModelOptions named(std::string name) {
   ModelOptions options;
   options.name = std::move(name);
@@ -60,7 +53,7 @@ std::vector<at::Tensor> move_parameters(Model& model) {
 }
 
 TEST(MakeModel, LinearIsWxPlusB) {
-  const auto model = make_model(named("linear"), std::vector<std::int64_t>{3}, of_numbers(2));
+  const auto model = make_model(named("linear"), std::vector<std::int64_t>{3}, Target::numbers(2));
   const auto parameters = model->tensors().parameters;
   EXPECT_THAT(names_of(parameters), testing::ElementsAre("weight", "bias"));
   const at::Tensor x = at::rand({5, 3});
@@ -72,7 +65,7 @@ TEST(MakeModel, LogisticHasOneOutputForTwoClassesAndOneEachForMore) {
   const auto outputs = [](std::int64_t classes, std::string loss) {
     ModelOptions options = named("logistic");
     options.loss = std::move(loss);
-    const auto model = make_model(options, kImage, of_classes(classes));
+    const auto model = make_model(options, kImage, Target::one_of(classes));
     return model->forward(at::rand({5, 1, 8, 8})).size(1);
   };
   EXPECT_EQ(outputs(2, "auto"), 1);
@@ -85,7 +78,7 @@ TEST(MakeModel, MlpIsLinearLayersWithActivationsBetween) {
     ModelOptions options = named("mlp");
     options.hidden = std::vector<std::int64_t>{7, 6};
     options.activation = activation;
-    const auto model = make_model(options, std::vector<std::int64_t>{5}, of_classes(3));
+    const auto model = make_model(options, std::vector<std::int64_t>{5}, Target::one_of(3));
     const auto p = model->tensors().parameters;
     ASSERT_THAT(names_of(p),
                 testing::ElementsAre("layers.0.weight", "layers.0.bias", "layers.1.weight",
@@ -105,13 +98,13 @@ TEST(MakeModel, MlpIsLinearLayersWithActivationsBetween) {
 }
 
 TEST(MakeModel, CnnTakesImagesWithOrWithoutAChannel) {
-  const auto model = make_model(named("cnn"), kImage, of_classes(10));
+  const auto model = make_model(named("cnn"), kImage, Target::one_of(10));
   model->train(false);
   const at::Tensor x = at::rand({3, 8, 8});
   const at::Tensor output = model->forward(x);
   EXPECT_EQ(output.sizes(), at::IntArrayRef({3, 10}));
   EXPECT_TRUE(output.equal(model->forward(x.unsqueeze(1))));
-  const auto plain = make_model(named("cnn"), std::vector<std::int64_t>{8, 8}, of_classes(10));
+  const auto plain = make_model(named("cnn"), std::vector<std::int64_t>{8, 8}, Target::one_of(10));
   plain->train(false);
   EXPECT_TRUE(output.equal(plain->forward(x)));
 }
@@ -120,13 +113,13 @@ TEST(MakeModel, CnnNamesItsTensorsAndHasStatisticsOnlyWithBatchNorm) {
   ModelOptions options = named("cnn");
   options.channels = {4};
   EXPECT_THAT(
-      names_of(make_model(options, kImage, of_classes(10))->tensors().parameters),
+      names_of(make_model(options, kImage, Target::one_of(10))->tensors().parameters),
       testing::ElementsAre("blocks.0.convolution.weight", "blocks.0.normalisation.weight",
                            "blocks.0.normalisation.bias", "head.layers.0.weight",
                            "head.layers.0.bias", "head.layers.1.weight", "head.layers.1.bias"));
-  EXPECT_EQ(make_model(options, kImage, of_classes(10))->tensors().buffers.size(), 3u);
+  EXPECT_EQ(make_model(options, kImage, Target::one_of(10))->tensors().buffers.size(), 3u);
   options.batch_norm = false;
-  const auto plain = make_model(options, kImage, of_classes(10))->tensors();
+  const auto plain = make_model(options, kImage, Target::one_of(10))->tensors();
   EXPECT_TRUE(plain.buffers.empty());
   EXPECT_EQ(plain.parameters[1].first, "blocks.0.convolution.bias");
 }
@@ -136,7 +129,7 @@ TEST(MakeModel, DropsOutInTrainingOnly) {
     ModelOptions options = named(name);
     options.dropout = 0.5;
     options.batch_norm = false;
-    const auto model = make_model(options, kImage, of_classes(10));
+    const auto model = make_model(options, kImage, Target::one_of(10));
     const at::Tensor x = at::rand({3, 1, 8, 8});
     model->train(true);
     EXPECT_FALSE(model->forward(x).equal(model->forward(x))) << name;
@@ -160,7 +153,7 @@ TEST(MakeModel, DropsOutWhatLibtorchDropsOutForTheSameSeed) {
 }
 
 TEST(MakeModel, LearnsInMemoryThatWasGivenToItsParameters) {
-  const Target target = of_classes(3);
+  const Target target = Target::one_of(3);
   const Loss loss = make_loss(target);
   at::manual_seed(1);
   const at::Tensor x = at::rand({12, 1, 8, 8});
@@ -168,9 +161,9 @@ TEST(MakeModel, LearnsInMemoryThatWasGivenToItsParameters) {
   for (const std::string name : {"logistic", "mlp", "cnn"}) {
     const auto model = make_model(named(name), kImage, target);
     const std::vector<at::Tensor> memory = move_parameters(*model);
-    const double before = loss(model->forward(x), y).item<double>();
+    const double before = loss(model->forward(x), y).sum.item<double>();
     for (int step = 0; step < 30; ++step) {
-      loss(model->forward(x), y).backward();
+      loss(model->forward(x), y).sum.div(12).backward();
       for (std::size_t i = 0; i < memory.size(); ++i) {
         const at::NoGradGuard no_grad;
         at::Tensor parameter = model->tensors().parameters[i].second;
@@ -179,7 +172,7 @@ TEST(MakeModel, LearnsInMemoryThatWasGivenToItsParameters) {
         parameter.mutable_grad().reset();
       }
     }
-    EXPECT_LT(loss(model->forward(x), y).item<double>(), 0.8 * before) << name;
+    EXPECT_LT(loss(model->forward(x), y).sum.item<double>(), 0.8 * before) << name;
   }
 }
 
@@ -187,7 +180,7 @@ TEST(MakeModel, ComputesInTheTypeAskedForWhateverTheDataIs) {
   for (const std::string name : {"logistic", "mlp", "cnn"}) {
     ModelOptions options = named(name);
     options.dtype = "f64";
-    const auto model = make_model(options, kImage, of_classes(3));
+    const auto model = make_model(options, kImage, Target::one_of(3));
     EXPECT_EQ(model->forward(at::rand({2, 1, 8, 8})).scalar_type(), at::kDouble);
     for (const auto& [tensor_name, tensor] : model->tensors().buffers) {
       EXPECT_EQ(tensor.scalar_type(),
@@ -200,7 +193,7 @@ TEST(MakeModel, StartsTheSameForTheSameSeed) {
   const auto start = [](std::uint64_t seed) {
     ModelOptions options = named("mlp");
     options.seed = seed;
-    return make_model(options, kImage, of_classes(3))->tensors().parameters[0].second;
+    return make_model(options, kImage, Target::one_of(3))->tensors().parameters[0].second;
   };
   EXPECT_TRUE(start(1).equal(start(1)));
   EXPECT_FALSE(start(1).equal(start(2)));
@@ -208,17 +201,17 @@ TEST(MakeModel, StartsTheSameForTheSameSeed) {
 
 TEST(MakeModel, RefusesWhatIsImpossible) {
   const std::vector<std::int64_t> features = {5};
-  EXPECT_THAT(complaint(named("lienar"), features, of_numbers(1)),
+  EXPECT_THAT(complaint(named("lienar"), features, Target::numbers(1)),
               HasSubstr("one of linear, logistic, mlp, cnn, torchscript; got \"lienar\""));
-  EXPECT_THAT(complaint(named("linear"), features, of_classes(3)), HasSubstr("use logistic"));
-  EXPECT_THAT(complaint(named("logistic"), features, of_numbers(1)), HasSubstr("use linear"));
-  EXPECT_THAT(complaint(named("cnn"), features, of_classes(3)), HasSubstr("use mlp"));
-  EXPECT_THAT(complaint(named("torchscript"), features, of_classes(3)), HasSubstr("path"));
+  EXPECT_THAT(complaint(named("linear"), features, Target::one_of(3)), HasSubstr("use logistic"));
+  EXPECT_THAT(complaint(named("logistic"), features, Target::numbers(1)), HasSubstr("use linear"));
+  EXPECT_THAT(complaint(named("cnn"), features, Target::one_of(3)), HasSubstr("use mlp"));
+  EXPECT_THAT(complaint(named("torchscript"), features, Target::one_of(3)), HasSubstr("path"));
 
   const auto with = [&](const std::string& name, auto change) {
     ModelOptions options = named(name);
     change(options);
-    return complaint(options, kImage, of_classes(3));
+    return complaint(options, kImage, Target::one_of(3));
   };
   EXPECT_THAT(with("mlp", [](auto& o) { o.hidden = {16, -1}; }), HasSubstr("got [16, -1]"));
   EXPECT_THAT(with("mlp", [](auto& o) { o.dropout = 1; }), HasSubstr("below 1, got 1"));

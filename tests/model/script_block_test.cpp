@@ -77,9 +77,9 @@ TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
 
   const at::Tensor weight = at::randn({2, 3});
   const at::Tensor y = x.mm(weight.t()) + 0.5;
-  const Loss loss = make_loss(Target{.classes = 0, .width = 2});
+  const Loss loss = make_loss(Target::numbers(2));
   for (int step = 0; step < 300; ++step) {
-    loss(model.forward(x), y).backward();
+    loss(model.forward(x), y).sum.div(20).backward();
     for (std::size_t i = 0; i < memory.size(); ++i) {
       const at::NoGradGuard no_grad;
       at::Tensor parameter = model.tensors().parameters[i].second;
@@ -110,14 +110,14 @@ TEST_F(ScriptFile, IsMadeFromOptionsInTheTypeAskedFor) {
   options.path = path_;
   options.dtype = "f64";
   const std::vector<std::int64_t> input = {3};
-  const auto model = make_model(options, input, Target{.classes = 0, .width = 2});
+  const auto model = make_model(options, input, Target::numbers(2));
   const NamedTensors tensors = model->tensors();
   EXPECT_TRUE(tensors.parameters[0].second.equal(at::ones({2, 3}, at::kDouble)));
   EXPECT_EQ(tensors.buffers[1].second.scalar_type(), at::kLong);
   EXPECT_EQ(model->forward(at::ones({4, 3}, at::kDouble)).scalar_type(), at::kDouble);
 
   options.init = "zero";
-  const auto zeroed = make_model(options, input, Target{.classes = 0, .width = 2});
+  const auto zeroed = make_model(options, input, Target::numbers(2));
   EXPECT_EQ(zeroed->tensors().parameters[0].second.count_nonzero().item<int>(), 0);
 }
 
@@ -134,8 +134,8 @@ TEST_F(ScriptFile, ThatDoesNotSuitTheDataIsRefusedAtOnce) {
     }
     return "accepted";
   };
-  EXPECT_THAT(refusal({3}, Target{.classes = 5, .width = 1}), HasSubstr("must give [2, 5]"));
-  const std::string wrong_input = refusal({4}, Target{.classes = 0, .width = 2});
+  EXPECT_THAT(refusal({3}, Target::one_of(5)), HasSubstr("must give [2, 5]"));
+  const std::string wrong_input = refusal({4}, Target::numbers(2));
   EXPECT_THAT(wrong_input, HasSubstr("forward of a tensor [2, 4] failed: RuntimeError: mat1"));
   EXPECT_THAT(wrong_input, testing::Not(HasSubstr("\n")));
 }

@@ -47,7 +47,7 @@ Hidden hidden_of(const ModelOptions& options) {
 }
 
 Blocks make_linear(std::string_view name, Shape input, const Target& target, std::int64_t outputs) {
-  const bool numbers = target.classes == 0;
+  const bool numbers = target.is_numbers();
   if (numbers && name == "logistic") {
     throw UsageError("model logistic tells classes apart, and the target is numbers: use linear");
   }

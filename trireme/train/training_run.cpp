@@ -258,17 +258,12 @@ void TrainingRun::backward(const StepBatches& step) {
     // What dropout draws depends on the step and the virtual worker, not on the rank.
     model_->set_random_key(RandomKey{.seed = static_cast<std::uint64_t>(config_.training.seed),
                                      .step = step.step,
-                                     .virtual_worker = step.workers[i]});
-    const at::Tensor loss = loss_(model_->forward(batch.input), batch.target);
-    // The mean over virtual workers of these is the mean over the step's samples.
-    const double weight = static_cast<double>(batch.input.size(0)) * tree_.leaves() /
-                          static_cast<double>(step.samples);
-    strategy_->add_loss(loss.item<double>() * weight);
-    if (weight == 1) {
-      loss.backward();
-    } else {
-      loss.backward(at::full_like(loss, weight));
-    }
+                                     .virtual_worker = step.virtual_workers[i]});
+    const LossSum loss = loss_(model_->forward(batch.input), batch.target);
+    // The strategy takes the mean over the virtual workers: of these it is the sum / step.weight.
+    const double scale = tree_.leaves() / step.weight;
+    strategy_->add_loss(loss.sum.item<double>() * scale);
+    loss.sum.backward(at::full_like(loss.sum, scale));
   }
 }
 
@@ -360,10 +355,10 @@ void TrainingRun::evaluate_model(std::int64_t done) {
                config_.evaluation.batch);
   EvaluationReport report{
       .step = done, .samples = static_cast<std::int64_t>(sums.samples), .loss = sums.mean_loss()};
-  if (data_.train->target().classes > 0) {
-    report.accuracy = sums.accuracy();
-  } else {
+  if (data_.train->target().is_numbers()) {
     report.r2 = sums.r2();
+  } else {
+    report.accuracy = sums.accuracy();
   }
   summary_.evaluation = report;
   observer_.on_evaluation(report);
