@@ -1,0 +1,91 @@
+// A run whose observer asks to stop: all ranks stop after the same step, and the run resumes.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/train/runs.h"
+
+namespace trireme::test {
+namespace {
+
+using testing::ElementsAre;
+
+class Stop : public testing::TestWithParam<std::string> {
+ protected:
+  Runs runs_;
+};
+
+TEST_P(Stop, AskedForByOneRankEndsAllAfterTheSameStep) {
+  runs_.train("whole", 3, strategy(GetParam()));
+  for (const int ranks : {1, 2, 3, 4}) {
+    const std::string run = fmt::format("on-{}", ranks);
+    const Outcome stopped =
+        runs_.train(run, ranks, strategy(GetParam()), {.rank = ranks - 1, .step = 13});
+    for (const RunSummary& summary : stopped.summaries) {
+      EXPECT_EQ(summary.steps, 13);
+      EXPECT_TRUE(summary.interrupted);
+    }
+    for (const Recorder& rank : stopped.ranks) EXPECT_EQ(rank.steps.back().step, 13);
+    EXPECT_THAT(runs_.checkpoints(run), ElementsAre(13));
+    EXPECT_FALSE(std::filesystem::exists(runs_ / run / "model.safetensors"));
+
+    const Outcome resumed = runs_.resume(run, 2, strategy(GetParam()));
+    EXPECT_EQ(resumed.ranks.back().start.first_step, 13);
+    EXPECT_FALSE(resumed.summaries.back().interrupted);
+    EXPECT_EQ(runs_.model(run), runs_.model("whole"));
+  }
+}
+
+TEST_P(Stop, AskedForInTheLastStepIsNone) {
+  const Outcome outcome = runs_.train("run", 3, strategy(GetParam()), {.rank = 1, .step = 40});
+  EXPECT_FALSE(outcome.summaries.front().interrupted);
+  EXPECT_TRUE(std::filesystem::exists(runs_ / "run" / "model.safetensors"));
+}
+
+TEST_P(Stop, IsNotEvaluated) {
+  // Step 8 ends an epoch.
+  const Outcome outcome = runs_.train("run", 2, strategy(GetParam()), {.rank = 0, .step = 8});
+  EXPECT_TRUE(outcome.ranks.front().evaluations.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values(kReplicated, kHostShared, kParameterServer),
+                         [](const auto& info) { return info.param; });
+
+TEST_F(Stop, OfLocalStepsComesAfterASynchronizationAndResumesWithTheSameBits) {
+  for (const Words& mode : {local_sgd(), diloco(), diloco_in_pairs()}) {
+    runs_.train("whole", 3, mode);
+    const Outcome stopped = runs_.train("cut", 3, mode, {.rank = 1, .step = 11});
+    for (const RunSummary& summary : stopped.summaries) {
+      EXPECT_TRUE(summary.interrupted);
+      EXPECT_EQ(summary.steps, 16);
+    }
+    EXPECT_THAT(runs_.checkpoints("cut"), ElementsAre(16));
+    runs_.resume("cut", 3, mode);
+    EXPECT_EQ(runs_.model("cut"), runs_.model("whole"));
+  }
+}
+
+// A signal goes to all ranks, which get it in different steps.
+TEST_F(Stop, OfRanksThatDoNotWaitLeavesACheckpointToResumeFrom) {
+  for (const char* group_size : {"1", "2"}) {
+    const Words words = {"communication.mode=asynchronous",
+                         std::string("communication.group_size=") + group_size};
+    const Outcome stopped =
+        runs_.train("run", 4, words + Words{"training.steps=4000"}, {.rank = -1, .step = 13});
+    for (const RunSummary& summary : stopped.summaries) {
+      EXPECT_TRUE(summary.interrupted);
+      EXPECT_LT(summary.steps, 4000);
+    }
+    const auto kept = runs_.checkpoints("run");
+    ASSERT_EQ(kept.size(), 1u);
+    const std::int64_t end = *kept.begin() + 100;
+    const Outcome resumed =
+        runs_.resume("run", 4, words + Words{fmt::format("training.steps={}", end)});
+    EXPECT_EQ(resumed.summaries.front().steps, end);
+    EXPECT_FALSE(resumed.summaries.front().interrupted);
+  }
+}
+
+}  // namespace
+}  // namespace trireme::test
