@@ -63,7 +63,7 @@ TEST_P(ResumeEachWay, HasTheBitsOfAnUndisturbedRun) {
     runs.copy_until(whole, cut, 24);
     const Outcome resumed = runs.resume(cut, ranks, words);
     EXPECT_THAT(resumed.ranks.front().start.first_step, AllOf(testing::Ge(16), testing::Le(24)));
-    EXPECT_THAT(resumed.ranks.front().start.starts_anew, IsEmpty());
+    EXPECT_THAT(resumed.ranks.front().start.not_restored, IsEmpty());
     EXPECT_EQ(runs.model(cut), runs.model(whole)) << ranks << " ranks";
   }
 }
@@ -167,7 +167,7 @@ TEST_F(Resume, CompressedOnOtherRanksStartsTheResidualsAnew) {
   for (const int ranks : {1, 2}) {
     runs_.copy_until("whole", "cut", 20);
     const Outcome outcome = runs_.resume("cut", ranks, words);
-    EXPECT_THAT(outcome.ranks.front().start.starts_anew, Not(IsEmpty()));
+    EXPECT_THAT(outcome.ranks.front().start.not_restored, Not(IsEmpty()));
     EXPECT_EQ(outcome.summaries.front().steps, 40);
   }
 }
@@ -185,7 +185,7 @@ TEST_F(Resume, OfServersNeedsWhatTheCodecHasLeftOut) {
   runs_.copy_until("whole", "cut", 20);
   std::filesystem::remove_all(runs_ / "cut" / "checkpoints" / "rank-0");
   const Outcome outcome = runs_.resume("cut", 2, words);
-  EXPECT_THAT(outcome.ranks.front().start.starts_anew, Not(IsEmpty()));
+  EXPECT_THAT(outcome.ranks.front().start.not_restored, Not(IsEmpty()));
   EXPECT_NE(runs_.model("cut"), runs_.model("whole"));
 }
 

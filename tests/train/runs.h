@@ -53,9 +53,9 @@ struct StopRequest {
 /// Trains by train() on ranks that are threads of this process, in a folder with a directory for
 /// each run.
 ///
-/// Dropout draws from libtorch's one generator, which all threads of a process share, so that its
-/// bits depend on how threads interleave: tests of dropout start programs
-/// (tests/cli/bits_test.cpp).
+/// Built-in models have generators of their own for dropout. Modules and TorchScript draw from
+/// libtorch's one generator, which all threads of a process share, so that their bits depend on how
+/// threads interleave.
 class Runs {
  public:
   /// `words` go before those of every run. Without any, runs learn a linear model of 7 features

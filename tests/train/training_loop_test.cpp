@@ -226,7 +226,7 @@ TEST_F(TrainingLoop, DescribesTheRun) {
     EXPECT_EQ(rank.start.evaluation_samples, 20);
     EXPECT_EQ(rank.start.ranks, 3);
     EXPECT_EQ(rank.start.virtual_workers, 12);
-    EXPECT_THAT(rank.start.dealt_out, ElementsAre(4, 4, 4));
+    EXPECT_THAT(rank.start.assignment, ElementsAre(4, 4, 4));
     EXPECT_EQ(rank.start.first_step, 0);
     EXPECT_EQ(rank.start.steps, 16);
     EXPECT_EQ(rank.start.steps_per_epoch, 8);
@@ -297,7 +297,7 @@ TEST_P(SameBits, OnAnyNumberOfRanks) {
 TEST_P(SameBits, HoweverVirtualWorkersAreDealtOut) {
   runs_.train("even", 3, images());
   const Outcome given = runs_.train("given", 3, images({"training.shares=[1, 8, 2.5]"}));
-  EXPECT_THAT(given.ranks.back().start.dealt_out, ElementsAre(1, 9, 2));
+  EXPECT_THAT(given.ranks.back().start.assignment, ElementsAre(1, 9, 2));
   EXPECT_EQ(runs_.model("given"), runs_.model("even"));
 }
 
@@ -316,9 +316,9 @@ TEST(MeasuredShares, DealOutVirtualWorkersAndChangeNoBits) {
   Runs runs;
   runs.train("even", 3);
   const Outcome measured = runs.train("measured", 2, {"training.measure_shares=true"});
-  const auto& dealt_out = measured.ranks.front().start.dealt_out;
-  ASSERT_EQ(dealt_out.size(), 2u);
-  EXPECT_EQ(dealt_out[0] + dealt_out[1], 12);
+  const auto& assignment = measured.ranks.front().start.assignment;
+  ASSERT_EQ(assignment.size(), 2u);
+  EXPECT_EQ(assignment[0] + assignment[1], 12);
   EXPECT_EQ(runs.model("measured"), runs.model("even"));
   const Config written = read_config(runs / "measured" / "config.toml", {});
   EXPECT_FALSE(written.training.measure_shares);
