@@ -27,7 +27,7 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/model/loss.h"
-#include "trireme/model/model.h"
+#include "trireme/model/make_model.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/tensor/named_tensors.h"
@@ -61,7 +61,7 @@ Workload workload_named(std::string_view name) {
   }
   if (name == "mlp") {
     return {.model = {.name = "mlp", .hidden = std::vector<std::int64_t>{512, 512}},
-            .target = {.classes = 10},
+            .target = trireme::Target::one_of(10),
             .momentum = 0.9,
             .samples = 8192,
             .inputs = 784,
@@ -72,7 +72,7 @@ Workload workload_named(std::string_view name) {
 
 trireme::Batch data_of(const Workload& work, int rank) {
   at::manual_seed(100 + static_cast<std::uint64_t>(rank));
-  if (work.target.classes > 0) {
+  if (!work.target.is_numbers()) {
     return {at::rand({work.samples, work.inputs}),
             at::randint(work.target.classes, {work.samples}, at::kLong)};
   }
@@ -96,7 +96,7 @@ class Training {
     const at::Tensor target = data_.target.narrow(0, at_, batch_);
     at_ = (at_ + batch_) % (data_.input.size(0) - batch_ + 1);
     strategy_->begin();
-    loss_(model_->forward(input), target).backward();
+    loss_(model_->forward(input), target).sum.backward();
     strategy_->reduce_gradients();
     optimizer_.step();
     strategy_->publish_parameters();

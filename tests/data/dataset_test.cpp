@@ -31,7 +31,7 @@ TEST(TensorDataset, GivesTheRowsThatIndexSelectGives) {
   const TensorDataset dataset(x, y);
   EXPECT_EQ(dataset.size(), 50);
   EXPECT_THAT(dataset.input_shape(), ElementsAre(3, 4));
-  EXPECT_EQ(dataset.target(), (Target{0, 2}));
+  EXPECT_EQ(dataset.target(), Target::numbers(2));
   const Batch batch = batch_of(dataset, {7, 49, 0, 7});
   const at::Tensor rows = at::tensor({7, 49, 0, 7}, at::kLong);
   EXPECT_TRUE(at::equal(batch.input, x.index_select(0, rows)));
@@ -45,7 +45,7 @@ TEST(TensorDataset, TakesRowsOfEveryTypeAndTensorsThatAreNotContiguous) {
     const Batch batch = batch_of(dataset, {19, 3});
     EXPECT_TRUE(at::equal(batch.input, x.index_select(0, at::tensor({19, 3}, at::kLong))));
     EXPECT_TRUE(at::equal(batch.target, at::tensor({19, 3}, at::kLong)));
-    EXPECT_EQ(dataset.target(), (Target{20, 1}));
+    EXPECT_EQ(dataset.target(), Target::one_of(20));
   }
 }
 
@@ -124,7 +124,7 @@ TEST(IdxDataset, ScalesNormalisesAndLabels) {
   const auto labels = folder.write("l", idx({2}, std::string("\4\0", 2)));
   const IdxDataset plain({.images = images, .labels = labels});
   EXPECT_THAT(plain.input_shape(), ElementsAre(1, 1, 3));
-  EXPECT_EQ(plain.target(), (Target{5, 1}));
+  EXPECT_EQ(plain.target(), Target::one_of(5));
   const Batch batch = batch_of(plain, {1, 0});
   EXPECT_THAT(batch.input.sizes(), ElementsAre(2, 1, 1, 3));
   EXPECT_TRUE(at::equal(batch.input.flatten(),

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <numeric>
 #include <stdexcept>
 #include <thread>
 
+#include "trireme/data/subset.h"
 #include "trireme/data/tensor_dataset.h"
 
 namespace trireme {
@@ -57,30 +59,56 @@ TEST_P(Loaders, GiveTheStepsThatTheSamplerNames) {
     ASSERT_TRUE(step.has_value());
     EXPECT_EQ(step->step, s);
     EXPECT_EQ(step->samples, sampler->count(s));
-    ASSERT_EQ(step->batches.size(), step->workers.size());
+    ASSERT_EQ(step->batches.size(), step->virtual_workers.size());
     std::size_t at = 0;
     for (int worker = 1; worker < 4; ++worker) {
       sampler->indices(s, worker, indices);
       if (indices.empty()) continue;
-      ASSERT_LT(at, step->workers.size());
-      EXPECT_EQ(step->workers[at], worker);
+      ASSERT_LT(at, step->virtual_workers.size());
+      EXPECT_EQ(step->virtual_workers[at], worker);
       EXPECT_TRUE(at::equal(step->batches[at].input, dataset.batch(indices).input));
       ++at;
     }
-    EXPECT_EQ(at, step->workers.size());
+    EXPECT_EQ(at, step->virtual_workers.size());
   }
   EXPECT_FALSE(loader.next().has_value());
   EXPECT_FALSE(loader.next().has_value());
 }
 
-TEST_P(Loaders, LeaveOutVirtualWorkersWithoutSamples) {
+TEST_P(Loaders, SkipVirtualWorkersWithoutSamples) {
   const TensorDataset dataset = numbered(13);
   const auto sampler = sequential_sampler({13, 12, 4});
   Loader loader(dataset, *sampler, {0, 4}, {1, 2}, options());
   const auto step = loader.next();
   ASSERT_TRUE(step.has_value());
   EXPECT_EQ(step->samples, 1);
-  EXPECT_EQ(step->workers, std::vector<int>{0});
+  EXPECT_EQ(step->virtual_workers, std::vector<int>{0});
+}
+
+// Sample i weighs i.
+class Weighted final : public TensorDataset {
+ public:
+  Weighted() : TensorDataset(numbered(13)) {}
+  double weight(std::span<const std::int64_t> indices) const override {
+    return std::accumulate(indices.begin(), indices.end(), 0.0);
+  }
+  bool has_equal_weights() const override { return false; }
+};
+
+TEST_P(Loaders, KnowTheWeightOfTheWholeStep) {
+  const TensorDataset plain = numbered(13);
+  const Weighted weighted;
+  const Subset odd(weighted, {1, 13});
+  const auto weight_of_step = [&](const Dataset& dataset, std::int64_t step) {
+    const auto sampler = sequential_sampler({dataset.size(), 5, 4});
+    return Loader(dataset, *sampler, {1, 2}, {step, step + 1}, options()).next()->weight;
+  };
+  EXPECT_EQ(weight_of_step(plain, 0), 5);
+  EXPECT_EQ(weight_of_step(plain, 2), 3);
+  EXPECT_EQ(weight_of_step(weighted, 0), 0 + 1 + 2 + 3 + 4);
+  EXPECT_EQ(weight_of_step(weighted, 2), 10 + 11 + 12);
+  EXPECT_EQ(weight_of_step(odd, 2), 11 + 12);
+  EXPECT_EQ(plain.batch(std::vector<std::int64_t>{3, 4}).weight, 2);
 }
 
 TEST_P(Loaders, ThrowWhatTheDatasetThrewAtItsStep) {

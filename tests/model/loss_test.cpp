@@ -19,52 +19,88 @@ at::Tensor classes(std::vector<std::int64_t> values) {
   return at::tensor(values, at::kLong);
 }
 
-Target of_numbers(std::int64_t width) {
-  return Target{.classes = 0, .width = width};
-}
-Target of_classes(std::int64_t count) {
-  return Target{.classes = count, .width = 1};
+double mean_of(const LossSum& loss) {
+  return loss.sum.item<double>() / loss.weight;
 }
 
-TEST(Loss, MseIsTheMeanOverBatchAndWidth) {
-  const Loss loss = make_loss(of_numbers(2));
+TEST(Loss, MseIsTheSumOverTheBatchOfTheMeanOverTheWidth) {
+  const Loss loss = make_loss(Target::numbers(2));
   EXPECT_EQ(loss.outputs(), 2);
   const at::Tensor output = numbers({1, 2, 3, 4}, {2, 2});
-  EXPECT_DOUBLE_EQ(loss(output, numbers({0, 0, 0, 0}, {2, 2})).item<double>(), 30.0 / 4);
+  const LossSum sum = loss(output, numbers({0, 0, 0, 0}, {2, 2}));
+  EXPECT_DOUBLE_EQ(sum.sum.item<double>(), 30.0 / 2);
+  EXPECT_EQ(sum.weight, 2);
 }
 
 TEST(Loss, BceIsTheNegativeLogLikelihood) {
-  const Loss loss = make_loss(of_classes(2));
+  const Loss loss = make_loss(Target::one_of(2));
   EXPECT_EQ(loss.outputs(), 1);
   const double expected =
       -(std::log(1 / (1 + std::exp(-0.5))) + std::log(1 - 1 / (1 + std::exp(2)))) / 2;
   const at::Tensor output = numbers({0.5, -2}, {2, 1});
-  EXPECT_NEAR(loss(output, classes({1, 0})).item<double>(), expected, 1e-12);
+  EXPECT_NEAR(mean_of(loss(output, classes({1, 0}))), expected, 1e-12);
 }
 
 TEST(Loss, CrossEntropyIsTheNegativeLogLikelihood) {
-  const Loss loss = make_loss(of_classes(3));
+  const Loss loss = make_loss(Target::one_of(3));
   EXPECT_EQ(loss.outputs(), 3);
-  const double normaliser = std::exp(1) + std::exp(2) + std::exp(0.5);
-  const double expected = -(std::log(std::exp(2) / normaliser) + std::log(1.0 / 3)) / 2;
+  const double normalizer = std::exp(1) + std::exp(2) + std::exp(0.5);
+  const double expected = -(std::log(std::exp(2) / normalizer) + std::log(1.0 / 3)) / 2;
   const at::Tensor output = numbers({1, 2, 0.5, 4, 4, 4}, {2, 3});
-  EXPECT_NEAR(loss(output, classes({1, 2})).item<double>(), expected, 1e-12);
+  EXPECT_NEAR(mean_of(loss(output, classes({1, 2}))), expected, 1e-12);
+}
+
+TEST(Loss, OfPartsAddsUpToTheWhole) {
+  at::manual_seed(4);
+  const at::Tensor output = at::randn({10, 3}, at::kDouble),
+                   labels = at::randint(3, {10}, at::kLong);
+  const Loss loss = make_loss(Target::one_of(3));
+  const LossSum whole = loss(output, labels);
+  LossSum parts{at::zeros({}, at::kDouble), 0};
+  for (const auto& [first, last] : {std::pair{0, 1}, {1, 6}, {6, 10}}) {
+    const LossSum part = loss(output.slice(0, first, last), labels.slice(0, first, last));
+    parts = {parts.sum + part.sum, parts.weight + part.weight};
+  }
+  EXPECT_NEAR(parts.sum.item<double>(), whole.sum.item<double>(), 1e-12);
+  EXPECT_EQ(parts.weight, 10);
+}
+
+TEST(Loss, OfTokensCountsThoseThatAreNotPadding) {
+  const Loss loss = make_loss(Target::tokens(3, 2));
+  EXPECT_EQ(loss.outputs(), 3);
+  const at::Tensor output =
+      numbers({1, 2, 0.5, 7, 8, 9, 4, 4, 4, 0, 1, 0}, {2, 2, 3}).requires_grad_(true);
+  const at::Tensor target = classes({1, Target::kIgnored, 2, 1}).view({2, 2});
+  const LossSum sum = loss(output, target);
+  const double expected = -(std::log(std::exp(2) / (std::exp(1) + std::exp(2) + std::exp(0.5))) +
+                            std::log(1.0 / 3) + std::log(std::exp(1) / (2 + std::exp(1))));
+  EXPECT_NEAR(sum.sum.item<double>(), expected, 1e-12);
+  EXPECT_EQ(sum.weight, 3);
+  sum.sum.backward();
+  EXPECT_EQ(output.grad()[0][1].count_nonzero().item<int>(), 0) << "padding has no gradient";
+
+  const EvaluationSums sums = loss.evaluate(output, target);
+  EXPECT_EQ(sums.samples, 2);
+  EXPECT_EQ(sums.weight, 3);
+  EXPECT_NEAR(sums.mean_loss(), expected / 3, 1e-12);
+  EXPECT_DOUBLE_EQ(sums.accuracy(), 2.0 / 3);
+  EXPECT_THROW(loss(output.flatten(0, 1), target), UsageError);
 }
 
 TEST(Loss, TakesTargetsAndOutputsWithOrWithoutAColumn) {
-  const Loss loss = make_loss(of_numbers(1));
+  const Loss loss = make_loss(Target::numbers(1));
   const at::Tensor output = numbers({1, 2, 3}, {3, 1});
   const at::Tensor target = numbers({1, 2, 5}, {3});
   for (const at::Tensor& o : {output, output.flatten()}) {
     for (const at::Tensor& t : {target, target.unsqueeze(1), target.to(at::kFloat)}) {
-      EXPECT_DOUBLE_EQ(loss(o, t).item<double>(), 4.0 / 3);
+      EXPECT_DOUBLE_EQ(mean_of(loss(o, t)), 4.0 / 3);
     }
   }
 }
 
 TEST(Loss, RefusesOutputsOfAnotherWidth) {
   try {
-    make_loss(of_classes(3))(at::zeros({4, 2}), classes({0, 0, 0, 0}));
+    make_loss(Target::one_of(3))(at::zeros({4, 2}), classes({0, 0, 0, 0}));
     FAIL();
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(), "the model must give [batch, 3], got [4, 2]");
@@ -72,17 +108,17 @@ TEST(Loss, RefusesOutputsOfAnotherWidth) {
 }
 
 TEST(Loss, RefusesNamesThatDoNotSuitTheTarget) {
-  EXPECT_THROW(make_loss(of_classes(3), "mse"), UsageError);
-  EXPECT_THROW(make_loss(of_classes(3), "bce_with_logits"), UsageError);
-  EXPECT_THROW(make_loss(of_numbers(1), "cross_entropy"), UsageError);
-  EXPECT_THROW(make_loss(of_numbers(1), "hinge"), UsageError);
-  EXPECT_EQ(make_loss(of_classes(2), "cross_entropy").outputs(), 2);
+  EXPECT_THROW(make_loss(Target::one_of(3), "mse"), UsageError);
+  EXPECT_THROW(make_loss(Target::one_of(3), "bce_with_logits"), UsageError);
+  EXPECT_THROW(make_loss(Target::numbers(1), "cross_entropy"), UsageError);
+  EXPECT_THROW(make_loss(Target::numbers(1), "hinge"), UsageError);
+  EXPECT_EQ(make_loss(Target::one_of(2), "cross_entropy").outputs(), 2);
 }
 
 TEST(Evaluation, OfPartsAddsUpToTheWhole) {
   at::manual_seed(3);
   const at::Tensor output = at::randn({50, 2}), target = at::randn({50, 2}) + output;
-  const Loss loss = make_loss(of_numbers(2));
+  const Loss loss = make_loss(Target::numbers(2));
   EvaluationSums parts;
   for (const auto& [first, last] : {std::pair{0, 1}, {1, 30}, {30, 50}}) {
     const EvaluationSums part =
@@ -90,7 +126,7 @@ TEST(Evaluation, OfPartsAddsUpToTheWhole) {
     parts += EvaluationSums::of(part.flat());
   }
   EXPECT_EQ(parts.samples, 50);
-  EXPECT_NEAR(parts.mean_loss(), loss(output, target).item<double>(), 1e-6);
+  EXPECT_NEAR(parts.mean_loss(), mean_of(loss(output, target)), 1e-6);
 
   const at::Tensor y = target.to(at::kDouble);
   const double residual = (output.to(at::kDouble) - y).square().sum().item<double>();
@@ -99,7 +135,7 @@ TEST(Evaluation, OfPartsAddsUpToTheWhole) {
 }
 
 TEST(Evaluation, R2IsOneForPerfectAndZeroForTheMean) {
-  const Loss loss = make_loss(of_numbers(1));
+  const Loss loss = make_loss(Target::numbers(1));
   const at::Tensor y = numbers({1, 2, 3, 6}, {4});
   EXPECT_DOUBLE_EQ(loss.evaluate(y, y).r2(), 1);
   EXPECT_DOUBLE_EQ(loss.evaluate(at::full_like(y, 3), y).r2(), 0);
@@ -107,13 +143,14 @@ TEST(Evaluation, R2IsOneForPerfectAndZeroForTheMean) {
 
 TEST(Evaluation, AccuracyCountsTheNamedClass) {
   const at::Tensor output = numbers({1, 2, 0, 5, 1, 0, 0, 0, 9, 3, 2, 1}, {4, 3});
-  const EvaluationSums sums = make_loss(of_classes(3)).evaluate(output, classes({1, 0, 0, 0}));
+  const EvaluationSums sums = make_loss(Target::one_of(3)).evaluate(output, classes({1, 0, 0, 0}));
   EXPECT_DOUBLE_EQ(sums.accuracy(), 0.75);
   EXPECT_NEAR(sums.mean_loss(),
-              make_loss(of_classes(3))(output, classes({1, 0, 0, 0})).item<double>(), 1e-12);
+              mean_of(make_loss(Target::one_of(3))(output, classes({1, 0, 0, 0}))), 1e-12);
 
   const at::Tensor odds = numbers({0.1, -3, 2, -0.2}, {4, 1});
-  EXPECT_DOUBLE_EQ(make_loss(of_classes(2)).evaluate(odds, classes({1, 0, 0, 1})).accuracy(), 0.5);
+  EXPECT_DOUBLE_EQ(make_loss(Target::one_of(2)).evaluate(odds, classes({1, 0, 0, 1})).accuracy(),
+                   0.5);
 }
 
 }  // namespace

@@ -19,18 +19,6 @@ Words until(int step) {
   return {"training.steps=" + std::to_string(step)};
 }
 
-Words asynchronous() {
-  return {"communication.mode=asynchronous"};
-}
-
-Words bounded_staleness() {
-  return {"communication.mode=hybrid", "communication.hybrid=bounded_staleness"};
-}
-
-Words backup_workers() {
-  return {"communication.mode=hybrid", "communication.hybrid=backup_workers"};
-}
-
 double r2(const Outcome& outcome) {
   return outcome.summaries.front().evaluation.value().r2.value();
 }
@@ -50,11 +38,11 @@ TEST_P(LocalStepsAfterOthers, FollowASynchronousRunAndAreFollowedByOne) {
   EXPECT_THAT(runs_.tensors_of_checkpoint("run", 20), Not(Contains(StartsWith("strategy."))));
 
   const Outcome local = runs_.resume("run", 3, GetParam() + until(40));
-  EXPECT_THAT(local.ranks.front().start.starts_anew, Contains(StartsWith("strategy.local_steps.")));
+  EXPECT_THAT(local.ranks.front().start.not_restored, Contains(StartsWith("strategy.local_steps.")));
   EXPECT_THAT(runs_.tensors_of_checkpoint("run", 40), Contains("strategy.local_steps.step"));
 
   const Outcome synchronous = runs_.resume("run", 2, until(60));
-  EXPECT_THAT(synchronous.ranks.front().start.starts_anew, IsEmpty());
+  EXPECT_THAT(synchronous.ranks.front().start.not_restored, IsEmpty());
   EXPECT_THAT(runs_.tensors_of_checkpoint("run", 60), Not(Contains(StartsWith("strategy."))));
 
   const Outcome again = runs_.resume("run", 4, GetParam() + until(300));
@@ -64,8 +52,8 @@ TEST_P(LocalStepsAfterOthers, FollowASynchronousRunAndAreFollowedByOne) {
 
 TEST_P(LocalStepsAfterOthers, ContinueOnOtherNumbersOfRanks) {
   const Words words = GetParam() + Words{"checkpoint.every_steps=10", "checkpoint.keep=100"};
-  runs_.train("whole", 4, words);
-  for (const int ranks : {3, 2, 1, 4}) {
+  runs_.train("whole", 3, words);
+  for (const int ranks : {1, 2, 4}) {
     runs_.copy_until("whole", "cut", 24);
     EXPECT_EQ(runs_.resume("cut", ranks, words).summaries.back().steps, 40);
     EXPECT_THAT(runs_.checkpoints("cut"), Contains(40));

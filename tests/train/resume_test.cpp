@@ -63,7 +63,7 @@ TEST_P(ResumeEachWay, HasTheBitsOfAnUndisturbedRun) {
     runs.copy_until(whole, cut, 24);
     const Outcome resumed = runs.resume(cut, ranks, words);
     EXPECT_THAT(resumed.ranks.front().start.first_step, AllOf(testing::Ge(16), testing::Le(24)));
-    EXPECT_THAT(resumed.ranks.front().start.starts_anew, IsEmpty());
+    EXPECT_THAT(resumed.ranks.front().start.not_restored, IsEmpty());
     EXPECT_EQ(runs.model(cut), runs.model(whole)) << ranks << " ranks";
   }
 }
@@ -80,7 +80,7 @@ class Resume : public testing::Test {
 
 TEST_F(Resume, OnOtherRanksAndWithAnotherStrategyHasTheSameBits) {
   runs_.train("whole", 3, with_checkpoints());
-  const std::vector<std::string> strategies = {"replicated", kHostShared, kParameterServer};
+  const std::vector<std::string> strategies = {kReplicated, kHostShared, kParameterServer};
   for (const std::string& from : strategies) {
     runs_.train("from", 3, strategy(from) + with_checkpoints());
     for (const std::string& to : strategies) {
@@ -105,7 +105,7 @@ TEST_F(Resume, SeveralTimesHasTheBitsOfAnUndisturbedRun) {
 }
 
 TEST_F(Resume, AfterTheLastStepWritesTheModelOfTheCheckpoint) {
-  for (const char* name : {"replicated", kHostShared, kParameterServer}) {
+  for (const std::string& name : {kReplicated, kHostShared, kParameterServer}) {
     runs_.train("run", 3, strategy(name));
     const std::string model = runs_.model("run");
     std::filesystem::remove(runs_ / "run" / "model.safetensors");
@@ -167,9 +167,26 @@ TEST_F(Resume, CompressedOnOtherRanksStartsTheResidualsAnew) {
   for (const int ranks : {1, 2}) {
     runs_.copy_until("whole", "cut", 20);
     const Outcome outcome = runs_.resume("cut", ranks, words);
-    EXPECT_THAT(outcome.ranks.front().start.starts_anew, Not(IsEmpty()));
+    EXPECT_THAT(outcome.ranks.front().start.not_restored, Not(IsEmpty()));
     EXPECT_EQ(outcome.summaries.front().steps, 40);
   }
+}
+
+// What a codec has left out is in a checkpoint of each rank's own: without it the bits differ.
+TEST_F(Resume, OfServersNeedsWhatTheCodecHasLeftOut) {
+  const Words words =
+      with_checkpoints() + Words{"communication.mode=asynchronous", "communication.group_size=0",
+                                 "communication.compression=top_k",
+                                 "communication.compression_ratio=0.2"};
+  runs_.train("whole", 2, words);
+  runs_.copy_until("whole", "cut", 20);
+  runs_.resume("cut", 2, words);
+  EXPECT_EQ(runs_.model("cut"), runs_.model("whole"));
+  runs_.copy_until("whole", "cut", 20);
+  std::filesystem::remove_all(runs_ / "cut" / "checkpoints" / "rank-0");
+  const Outcome outcome = runs_.resume("cut", 2, words);
+  EXPECT_THAT(outcome.ranks.front().start.not_restored, Not(IsEmpty()));
+  EXPECT_NE(runs_.model("cut"), runs_.model("whole"));
 }
 
 }  // namespace

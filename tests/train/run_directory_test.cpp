@@ -54,9 +54,24 @@ TEST_F(RunFiles, AreNotWrittenBeforeAnError) {
   expect_nothing_written<UsageError>({"training.shares=[1, 2]"}, "a number for each of the ");
   expect_nothing_written<UsageError>({"data.holdout=0.001"}, "data.holdout must leave samples");
   expect_nothing_written<UsageError>({"model.name=cnn"}, "needs images");
-  expect_nothing_written<UsageError>(strategy(kHostShared) + diloco(), "parallelism.strategy");
-  expect_nothing_written<UsageError>(
-      strategy(kHostShared) + Words{"communication.compression=sign"}, "communication.compression");
+}
+
+// Modes and options that exclude each other.
+TEST_F(RunFiles, AreNotWrittenWhereKeysContradictEachOther) {
+  const auto refused = [&](const Words& words, const std::string& message) {
+    expect_nothing_written<UsageError>(words, message);
+  };
+  const Words backup_workers = {"communication.mode=hybrid", "communication.hybrid=backup_workers"};
+  refused(strategy(kHostShared) + diloco(), "parallelism.strategy");
+  refused(strategy(kHostShared) + Words{"communication.mode=asynchronous"}, kHostShared);
+  refused(strategy(kHostShared) + Words{"communication.compression=sign"}, "compression");
+  refused(strategy(kParameterServer) + Words{"communication.compression=int8"}, "compression");
+  refused(strategy(kParameterServer) + Words{"communication.group_size=2"}, "group_size");
+  refused(diloco() + Words{"communication.delay=8"}, "communication.delay must be less than the 8");
+  refused(diloco() + Words{"communication.fragments=9"}, "must be at most the 8");
+  refused(backup_workers + Words{"communication.backup_workers=3"}, "to be waited for, got 3");
+  refused(backup_workers + Words{"communication.group_size=3"}, "to be waited for, got 1");
+  refused(backup_workers + Words{"communication.group_size=0"}, "to be waited for, got 1");
 }
 
 TEST_F(RunFiles, ReplaceThoseOfAnEarlierRun) {

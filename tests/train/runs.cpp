@@ -9,7 +9,6 @@
 
 #include "tests/comm/ranks.h"
 #include "trireme/base/files.h"
-#include "trireme/base/random.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/formats/safetensors.h"
 #include "trireme/tensor/named_tensors.h"
@@ -29,15 +28,6 @@ Words default_words() {
           "optimizer.lr=0.02"};
 }
 
-void write_idx(const std::filesystem::path& path, const std::vector<std::uint32_t>& shape,
-               const std::string& bytes) {
-  std::string file = {'\0', '\0', '\x08', static_cast<char>(shape.size())};
-  for (const std::uint32_t extent : shape) {
-    for (int shift = 24; shift >= 0; shift -= 8) file += static_cast<char>(extent >> shift);
-  }
-  write_file_atomically(path, file + bytes);
-}
-
 at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
   const TensorInfo& info = file.info(name);
   at::Tensor tensor = at::empty(info.shape, scalar_type_of(info.dtype));
@@ -46,31 +36,6 @@ at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
 }
 
 }  // namespace
-
-Words operator+(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
-Words strategy(const std::string& name) {
-  return {"parallelism.strategy=" + name};
-}
-
-Words local_sgd() {
-  return {"communication.mode=hybrid", "communication.local_steps=8"};
-}
-
-Words diloco() {
-  return local_sgd() + Words{"communication.hybrid=diloco"};
-}
-
-Words streaming_diloco() {
-  return diloco() + Words{"communication.fragments=3", "communication.delay=2"};
-}
-
-Words diloco_in_pairs() {
-  return diloco() + Words{"communication.group_size=2"};
-}
 
 void Recorder::on_start(const RunDescription& description) {
   start = description;
@@ -110,6 +75,24 @@ Outcome Runs::train(const std::string& run, int ranks, const Words& words, StopR
 
 Outcome Runs::resume(const std::string& run, int ranks, const Words& words, StopRequest stop) {
   return this->run(config(run, words), ranks, true, stop);
+}
+
+std::vector<std::string> Runs::errors(const std::string& run, int ranks, const Words& words) {
+  const Config config = this->config(run, words);
+  std::vector<std::string> errors(static_cast<std::size_t>(ranks));
+  run_ranks(ranks, [&](Communicator& world) {
+    Recorder recorder;
+    std::string& error = errors[static_cast<std::size_t>(world.rank())];
+    try {
+      trireme::train(config, world, recorder);
+      error = "no error";
+    } catch (const DivergedError& caught) {
+      error = std::string("diverged: ") + caught.what();
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
+  });
+  return errors;
 }
 
 void Runs::copy_until(const std::string& run, const std::string& copy, std::int64_t step) {
@@ -156,30 +139,6 @@ std::vector<std::string> Runs::metrics(const std::string& run) const {
   std::vector<std::string> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(line);
   return lines;
-}
-
-void write_table(const std::filesystem::path& path, int rows) {
-  std::string table = "x0,x1,x2,y\n";
-  for (int row = 0; row < rows; ++row) {
-    const auto number = [row](int factor) { return (row * factor % 11 - 5) / 4.0; };
-    table += fmt::format("{},{},{},{}\n", number(3), number(5), number(7), number(2) + row % 3);
-  }
-  write_file_atomically(path, table);
-}
-
-void write_images(const std::filesystem::path& folder, std::uint32_t count) {
-  constexpr std::uint32_t kSide = 8;
-  const CounterRandom random(5);
-  std::string pixels, labels;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    labels += static_cast<char>(i % 3);
-    for (std::uint32_t p = 0; p < kSide * kSide; ++p) {
-      const bool lit = p / kSide % 3 == i % 3;
-      pixels += static_cast<char>(random.words(i * kSide * kSide + p)[0] % 100 + (lit ? 100 : 0));
-    }
-  }
-  write_idx(folder / "images", {count, kSide, kSide}, pixels);
-  write_idx(folder / "labels", {count}, labels);
 }
 
 }  // namespace trireme::test

@@ -4,34 +4,16 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "tests/formats/temporary_folder.h"
+#include "tests/train/words.h"
 #include "trireme/train/train.h"
 
 namespace trireme::test {
-
-// Values of parallelism.strategy.
-constexpr const char* kHostShared = "shared";
-constexpr const char* kParameterServer = "through_server";
-
-/// Overrides of a configuration: "section.key=value".
-using Words = std::vector<std::string>;
-
-Words operator+(Words words, const Words& more);
-
-/// "parallelism.strategy=NAME".
-Words strategy(const std::string& name);
-
-/// The forms of local steps, with 8 steps between two synchronizations.
-Words local_sgd();
-Words diloco();
-Words streaming_diloco();
-Words diloco_in_pairs();
 
 /// Keeps what one rank's observer was told, and asks once to stop.
 class Recorder final : public Observer {
@@ -71,9 +53,9 @@ struct StopRequest {
 /// Trains by train() on ranks that are threads of this process, in a folder with a directory for
 /// each run.
 ///
-/// Dropout draws from libtorch's one generator, which all threads of a process share, so that its
-/// bits depend on how threads interleave: tests of dropout start programs
-/// (tests/cli/bits_test.cpp).
+/// Built-in models have generators of their own for dropout. Modules and TorchScript draw from
+/// libtorch's one generator, which all threads of a process share, so that their bits depend on how
+/// threads interleave.
 class Runs {
  public:
   /// `words` go before those of every run. Without any, runs learn a linear model of 7 features
@@ -84,6 +66,9 @@ class Runs {
   Outcome train(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
   /// Continues `run` from its newest checkpoint.
   Outcome resume(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
+  /// Trains a run that fails, and returns the error of each rank, with its kind before it where it
+  /// is a DivergedError: "diverged: ".
+  std::vector<std::string> errors(const std::string& run, int ranks, const Words& words = {});
 
   /// The configuration of a run.
   Config config(const std::string& run, const Words& words = {}) const;
@@ -111,12 +96,5 @@ class Runs {
   TemporaryFolder folder_{folder_in_memory()};
   Words words_;
 };
-
-/// Writes a table with the columns x0, x1, x2 and y, one row a sample. Its numbers are exact in
-/// f32.
-void write_table(const std::filesystem::path& path, int rows);
-
-/// Writes `count` noisy images of three classes as idx files images and labels.
-void write_images(const std::filesystem::path& folder, std::uint32_t count);
 
 }  // namespace trireme::test

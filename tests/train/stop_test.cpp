@@ -49,7 +49,7 @@ TEST_P(Stop, IsNotEvaluated) {
   EXPECT_TRUE(outcome.ranks.front().evaluations.empty());
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values("replicated", kHostShared, kParameterServer),
+INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values(kReplicated, kHostShared, kParameterServer),
                          [](const auto& info) { return info.param; });
 
 TEST_F(Stop, OfLocalStepsComesAfterASynchronizationAndResumesWithTheSameBits) {

@@ -11,6 +11,7 @@
 
 #include "tests/train/plain_loop.h"
 #include "tests/train/runs.h"
+#include "tests/train/samples.h"
 
 namespace trireme::test {
 namespace {
@@ -158,11 +159,12 @@ TEST_F(TrainingLoop, WeighsSamplesAlikeInALastBatchThatIsNotFull) {
   // The last step of each epoch has 2 samples, of virtual workers 0 and 1 alone.
   write_table(runs_ / "table.csv", 50);
   std::vector<at::Tensor> expected = zero_parameters(at::kDouble);
-  plain_loop(table(50, at::kDouble)).train(expected);
+  const std::vector<double> losses_of_loop = plain_loop(table(50, at::kDouble)).train(expected);
   for (const int ranks : {1, 2, 3, 4}) {
     const std::string run = fmt::format("on-{}", ranks);
     const Outcome outcome = runs_.train(run, ranks, on_table({"training.dtype=f64"}));
     expect_near(run, expected);
+    EXPECT_THAT(losses(outcome.ranks.back()), Pointwise(DoubleNear(1e-12), losses_of_loop));
     EXPECT_EQ(outcome.ranks.back().start.steps_per_epoch, 4);
   }
 }
@@ -224,7 +226,7 @@ TEST_F(TrainingLoop, DescribesTheRun) {
     EXPECT_EQ(rank.start.evaluation_samples, 20);
     EXPECT_EQ(rank.start.ranks, 3);
     EXPECT_EQ(rank.start.virtual_workers, 12);
-    EXPECT_THAT(rank.start.dealt_out, ElementsAre(4, 4, 4));
+    EXPECT_THAT(rank.start.assignment, ElementsAre(4, 4, 4));
     EXPECT_EQ(rank.start.first_step, 0);
     EXPECT_EQ(rank.start.steps, 16);
     EXPECT_EQ(rank.start.steps_per_epoch, 8);
@@ -251,10 +253,10 @@ TEST_F(TrainingLoop, SetsTheThreadsOfLibtorch) {
 }
 
 // A convolutional network with batch normalization, whose statistics are summed over virtual
-// workers too. 203 images: a number that neither batches nor ranks divide.
+// workers too.
 class SameBits : public testing::TestWithParam<std::string> {
  protected:
-  SameBits() : runs_(words()) { write_images(runs_.folder().path(), 203); }
+  SameBits() : runs_(words()) { write_images(runs_.folder().path()); }
 
   Runs runs_;
 
@@ -295,7 +297,7 @@ TEST_P(SameBits, OnAnyNumberOfRanks) {
 TEST_P(SameBits, HoweverVirtualWorkersAreDealtOut) {
   runs_.train("even", 3, images());
   const Outcome given = runs_.train("given", 3, images({"training.shares=[1, 8, 2.5]"}));
-  EXPECT_THAT(given.ranks.back().start.dealt_out, ElementsAre(1, 9, 2));
+  EXPECT_THAT(given.ranks.back().start.assignment, ElementsAre(1, 9, 2));
   EXPECT_EQ(runs_.model("given"), runs_.model("even"));
 }
 
@@ -307,16 +309,16 @@ TEST_P(SameBits, HoweverOftenTheModelIsEvaluated) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Strategies, SameBits,
-                         testing::Values("replicated", kHostShared, kParameterServer),
+                         testing::Values(kReplicated, kHostShared, kParameterServer),
                          [](const auto& info) { return info.param; });
 
 TEST(MeasuredShares, DealOutVirtualWorkersAndChangeNoBits) {
   Runs runs;
   runs.train("even", 3);
   const Outcome measured = runs.train("measured", 2, {"training.measure_shares=true"});
-  const auto& dealt_out = measured.ranks.front().start.dealt_out;
-  ASSERT_EQ(dealt_out.size(), 2u);
-  EXPECT_EQ(dealt_out[0] + dealt_out[1], 12);
+  const auto& assignment = measured.ranks.front().start.assignment;
+  ASSERT_EQ(assignment.size(), 2u);
+  EXPECT_EQ(assignment[0] + assignment[1], 12);
   EXPECT_EQ(runs.model("measured"), runs.model("even"));
   const Config written = read_config(runs / "measured" / "config.toml", {});
   EXPECT_FALSE(written.training.measure_shares);

@@ -55,13 +55,13 @@ void Progress::on_start(const RunDescription& run) {
   const std::string what = fmt::format(
       "{}, {} parameters; {} samples, {} held back for evaluation", run.model,
       with_commas(run.parameters), with_commas(run.samples), with_commas(run.evaluation_samples));
-  const bool are_uneven = !run.dealt_out.empty() &&
-                          std::ranges::max(run.dealt_out) - std::ranges::min(run.dealt_out) > 1;
+  const bool are_uneven = !run.assignment.empty() &&
+                          std::ranges::max(run.assignment) - std::ranges::min(run.assignment) > 1;
   const std::string how = fmt::format(
       "{} rank{} x {} thread{}, global batch {}, {} virtual worker{}{}, {} steps of {} an epoch",
       run.ranks, run.ranks == 1 ? "" : "s", run.threads, run.threads == 1 ? "" : "s",
       with_commas(run.global_batch), run.virtual_workers, run.virtual_workers == 1 ? "" : "s",
-      are_uneven ? fmt::format(" ({})", fmt::join(run.dealt_out, " + ")) : "",
+      are_uneven ? fmt::format(" ({})", fmt::join(run.assignment, " + ")) : "",
       with_commas(run.steps), with_commas(run.steps_per_epoch));
   const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
@@ -71,11 +71,11 @@ void Progress::on_start(const RunDescription& run) {
   log(what);
   log(how);
   log(joined);
-  if (!run.starts_anew.empty()) {
-    log(fmt::format("the checkpoint does not hold {}{}: starting it anew", run.starts_anew.front(),
-                    run.starts_anew.size() == 1
+  if (!run.not_restored.empty()) {
+    log(fmt::format("the checkpoint does not hold {}{}: starting it anew", run.not_restored.front(),
+                    run.not_restored.size() == 1
                         ? ""
-                        : fmt::format(" and {} more", run.starts_anew.size() - 1)));
+                        : fmt::format(" and {} more", run.not_restored.size() - 1)));
   }
 }
 

@@ -127,7 +127,7 @@ void add_train(CLI::App& app, int& exit_code) {
     const RankEnvironment environment = read_environment();
     const Job job = job_of(*arguments, environment);
     if (arguments->dry_run) {
-      rehearse(job.config, job.ranks);
+      dry_run(job.config, job.ranks);
       std::cout << to_toml(job.config);
       return;
     }

@@ -85,7 +85,7 @@ class Labels {
   }
 
   /// The labels in their final order; numbers given out so far are changed to it.
-  std::vector<std::string> settle(std::span<std::int64_t> numbers) const {
+  std::vector<std::string> sorted(std::span<std::int64_t> numbers) const {
     std::vector<std::string> labels(number_of_.size());
     for (const auto& [label, number] : number_of_) labels[number] = label;
     if (fixed_) return labels;
@@ -153,7 +153,7 @@ class Table {
 
   at::Tensor targets(std::vector<std::string>& classes) {
     if (!o_.classify) return tensor_of(std::move(values_), {kept_, 1}, type());
-    classes = labels_.settle(numbers_);
+    classes = labels_.sorted(numbers_);
     return tensor_of(std::move(numbers_), {kept_}, at::kLong);
   }
 
@@ -258,7 +258,7 @@ void check(const CsvDatasetOptions& o) {
 struct CsvDataset::Contents {
   at::Tensor inputs;
   at::Tensor targets;
-  Range held;
+  Range local;
   std::int64_t size = 0;
   std::vector<std::string> features;
   std::vector<std::string> classes;
@@ -272,7 +272,7 @@ CsvDataset::Contents CsvDataset::read(const CsvDatasetOptions& options) {
     const Range wanted = options.rows.value_or(Range{0, kToTheEnd});
     table.read(wanted);
     contents.size = table.size();
-    contents.held = {wanted.begin, wanted.begin + table.kept()};
+    contents.local = {wanted.begin, wanted.begin + table.kept()};
     contents.inputs = table.inputs();
     contents.targets = table.targets(contents.classes);
   };
@@ -286,7 +286,7 @@ CsvDataset::Contents CsvDataset::read(const CsvDatasetOptions& options) {
         "{}: must have rows, has none{}", options.path.string(),
         options.missing == MissingValues::kDrop ? " without missing values" : " below its header"));
   }
-  if (options.rows && contents.held != *options.rows) {
+  if (options.rows && contents.local != *options.rows) {
     throw DataError(fmt::format("{}: must have the rows [{}, {}), has {}", options.path.string(),
                                 options.rows->begin, options.rows->end, contents.size));
   }
@@ -297,7 +297,7 @@ CsvDataset::CsvDataset(const CsvDatasetOptions& options) : CsvDataset(read(optio
 
 CsvDataset::CsvDataset(Contents contents)
     : TensorDataset(contents.inputs, contents.targets,
-                    static_cast<std::int64_t>(contents.classes.size()), contents.held,
+                    static_cast<std::int64_t>(contents.classes.size()), contents.local,
                     contents.size),
       features_(std::move(contents.features)),
       classes_(std::move(contents.classes)) {}

@@ -28,7 +28,7 @@ class IdxDataset final : public Dataset {
 
   std::int64_t size() const override { return static_cast<std::int64_t>(labels_.size()); }
   std::vector<std::int64_t> input_shape() const override { return shape_; }
-  Target target() const override { return {classes_, 1}; }
+  Target target() const override { return Target::one_of(classes_); }
   Batch batch(std::span<const std::int64_t> indices) const override;
 
  private:

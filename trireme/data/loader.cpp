@@ -41,18 +41,31 @@ class Loader::Reader {
   StepBatches read() {
     StepBatches out{.step = steps_.begin++};
     out.samples = sampler_.count(out.step);
+    out.weight = weight_of(out);
     out.batches.reserve(static_cast<std::size_t>(workers_.size()));
-    out.workers.reserve(static_cast<std::size_t>(workers_.size()));
+    out.virtual_workers.reserve(static_cast<std::size_t>(workers_.size()));
     for (auto worker = static_cast<int>(workers_.begin); worker < workers_.end; ++worker) {
       sampler_.indices(out.step, worker, indices_);
       if (indices_.empty()) continue;
       out.batches.push_back(dataset_.batch(indices_));
-      out.workers.push_back(worker);
+      out.virtual_workers.push_back(worker);
     }
     return out;
   }
 
  private:
+  double weight_of(const StepBatches& step) {
+    if (dataset_.has_equal_weights()) {
+      return static_cast<double>(step.samples) * static_cast<double>(dataset_.target().length);
+    }
+    double weight = 0;
+    for (int worker = 0; worker < sampler_.options().virtual_workers; ++worker) {
+      sampler_.indices(step.step, worker, indices_);
+      weight += dataset_.weight(indices_);
+    }
+    return weight;
+  }
+
   const Dataset& dataset_;
   const Sampler& sampler_;
   Range workers_;

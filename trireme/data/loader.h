@@ -10,12 +10,14 @@
 
 namespace trireme {
 
-/// What one rank computes in one step.
+/// What one rank computes in one step: a micro-batch for each of its virtual workers.
 struct StepBatches {
   std::int64_t step = 0;
-  std::int64_t samples = 0;    ///< of the whole step, over all ranks
-  std::vector<Batch> batches;  ///< one for each virtual worker of this rank that has samples
-  std::vector<int> workers;    ///< which virtual worker each is of
+  std::int64_t samples = 0;  ///< of the whole step, over all ranks
+  double weight = 0;         ///< of the whole step, over all ranks: see Batch::weight
+  /// One for each virtual worker of this rank that has samples.
+  std::vector<Batch> batches;
+  std::vector<int> virtual_workers;  ///< the virtual worker of each batch
 };
 
 struct LoaderOptions {

@@ -45,11 +45,11 @@ void copy_rows(char* out, const char* from, std::span<const std::int64_t> indice
 
 }  // namespace
 
-void check_indices(std::span<const std::int64_t> indices, Range held) {
+void check_indices(std::span<const std::int64_t> indices, Range local) {
   for (const std::int64_t i : indices) {
-    if (!held.contains(i)) {
+    if (!local.contains(i)) {
       throw UsageError(fmt::format("dataset: samples must lie in [{}, {}) here, asked for {}",
-                                   held.begin, held.end, i));
+                                   local.begin, local.end, i));
     }
   }
 }

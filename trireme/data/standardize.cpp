@@ -95,8 +95,8 @@ Sums first_sample(const Dataset& dataset, Communicator& world, bool targets, std
 
 void check(const Dataset& dataset, bool targets) {
   if (dataset.size() < 1) throw UsageError("standardize: the dataset must have samples, has none");
-  if (targets && dataset.target().classes > 0) {
-    throw UsageError("standardize: targets must be numbers, are classes");
+  if (targets && !dataset.target().is_numbers()) {
+    throw UsageError("standardize: targets must be numbers, are classes or tokens");
   }
 }
 

@@ -8,7 +8,7 @@
 namespace trireme {
 
 /// Mean and standard deviation of every value of an input, in row-major order, and of the target
-/// where that is to be standardised too. Computed from the training samples, kept beside the model,
+/// if that is to be standardized too. Computed from the training samples, kept beside the model,
 /// and applied to whatever the model sees afterwards.
 struct Standardization {
   std::vector<double> mean;
@@ -31,7 +31,7 @@ struct Standardization {
 Standardization standardization_of(const Dataset& dataset, Communicator& world,
                                    const ReductionTree& tree, bool targets = false);
 
-/// `inner`, which must outlive it, with every batch standardised.
+/// `inner`, which must outlive it, with every batch standardized.
 class StandardizedDataset final : public Dataset {
  public:
   StandardizedDataset(const Dataset& inner, Standardization by)
@@ -40,7 +40,11 @@ class StandardizedDataset final : public Dataset {
   std::int64_t size() const override { return inner_.size(); }
   std::vector<std::int64_t> input_shape() const override { return inner_.input_shape(); }
   Target target() const override { return inner_.target(); }
-  Range held() const override { return inner_.held(); }
+  Range local_range() const override { return inner_.local_range(); }
+  double weight(std::span<const std::int64_t> indices) const override {
+    return inner_.weight(indices);
+  }
+  bool has_equal_weights() const override { return inner_.has_equal_weights(); }
   Batch batch(std::span<const std::int64_t> indices) const override;
 
  private:

@@ -21,10 +21,10 @@ Range checked(Range range, std::int64_t size) {
 }
 
 void require_whole(const Dataset& all) {
-  if (all.held() != Range{0, all.size()}) {
+  if (all.local_range() != Range{0, all.size()}) {
     throw UsageError(fmt::format(
         "subset: a random one needs all {} samples here, [{}, {}) are; take a range instead",
-        all.size(), all.held().begin, all.held().end));
+        all.size(), all.local_range().begin, all.local_range().end));
   }
 }
 
@@ -38,21 +38,29 @@ Subset::Subset(const Dataset& all, const Permutation& order, Range positions)
 }
 
 Batch Subset::batch(std::span<const std::int64_t> indices) const {
+  return all_.batch(indices_of_all(indices));
+}
+
+double Subset::weight(std::span<const std::int64_t> indices) const {
+  return all_.weight(indices_of_all(indices));
+}
+
+std::vector<std::int64_t> Subset::indices_of_all(std::span<const std::int64_t> indices) const {
   check_indices(indices, {0, size()});
   std::vector<std::int64_t> inner(indices.begin(), indices.end());
   for (std::int64_t& i : inner) {
     i += range_.begin;
     if (order_) i = (*order_)[i];
   }
-  return all_.batch(inner);
+  return inner;
 }
 
-Range Subset::held() const {
+Range Subset::local_range() const {
   if (order_) return {0, size()};
   const auto clip = [&](std::int64_t i) {
     return std::clamp(i, range_.begin, range_.end) - range_.begin;
   };
-  return {clip(all_.held().begin), clip(all_.held().end)};
+  return {clip(all_.local_range().begin), clip(all_.local_range().end)};
 }
 
 Split hold_out(const Dataset& all, double fraction, std::uint64_t seed) {

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "trireme/data/dataset.h"
 #include "trireme/data/permutation.h"
@@ -20,9 +22,13 @@ class Subset final : public Dataset {
   std::vector<std::int64_t> input_shape() const override { return all_.input_shape(); }
   Target target() const override { return all_.target(); }
   Batch batch(std::span<const std::int64_t> indices) const override;
-  Range held() const override;
+  Range local_range() const override;
+  double weight(std::span<const std::int64_t> indices) const override;
+  bool has_equal_weights() const override { return all_.has_equal_weights(); }
 
  private:
+  std::vector<std::int64_t> indices_of_all(std::span<const std::int64_t> indices) const;
+
   const Dataset& all_;
   std::optional<Permutation> order_;
   Range range_;

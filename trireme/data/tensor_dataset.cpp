@@ -28,7 +28,7 @@ Target checked_target(const at::Tensor& inputs, const at::Tensor& targets, std::
           "dataset: targets must be (N) or (N, width) of a floating type, are {} in {} dimensions",
           at::toString(targets.scalar_type()), targets.dim()));
     }
-    return {0, targets.dim() == 2 ? targets.size(1) : 1};
+    return Target::numbers(targets.dim() == 2 ? targets.size(1) : 1);
   }
   if (targets.dim() != 1 || targets.scalar_type() != at::kLong) {
     throw UsageError(
@@ -42,7 +42,7 @@ Target checked_target(const at::Tensor& inputs, const at::Tensor& targets, std::
           fmt::format("dataset: class labels must lie in [0, {}), got {}", classes, label));
     }
   }
-  return {classes, 1};
+  return Target::one_of(classes);
 }
 
 }  // namespace
@@ -53,15 +53,15 @@ TensorDataset::TensorDataset(const at::Tensor& inputs, const at::Tensor& targets
                     inputs.dim() < 1 ? 0 : inputs.size(0)) {}
 
 TensorDataset::TensorDataset(const at::Tensor& inputs, const at::Tensor& targets,
-                             std::int64_t classes, Range held, std::int64_t size)
+                             std::int64_t classes, Range local, std::int64_t size)
     : inputs_(inputs.detach().contiguous()),
       targets_(targets.detach().contiguous()),
       target_(checked_target(inputs, targets, classes)),
-      held_(held),
+      local_(local),
       size_(size) {
-  if (held.size() != inputs_.size(0)) {
+  if (local.size() != inputs_.size(0)) {
     throw UsageError(fmt::format("dataset: the samples [{}, {}) must be {} rows, got {}",
-                                 held.begin, held.end, held.size(), inputs_.size(0)));
+                                 local.begin, local.end, local.size(), inputs_.size(0)));
   }
   if (classes == 0 && targets_.dim() == 1) targets_ = targets_.unsqueeze(1);
 }
@@ -71,8 +71,9 @@ std::vector<std::int64_t> TensorDataset::input_shape() const {
 }
 
 Batch TensorDataset::batch(std::span<const std::int64_t> indices) const {
-  check_indices(indices, held_);
-  return {gather_rows(inputs_, indices, held_.begin), gather_rows(targets_, indices, held_.begin)};
+  check_indices(indices, local_);
+  return {gather_rows(inputs_, indices, local_.begin),
+          gather_rows(targets_, indices, local_.begin)};
 }
 
 void TensorDataset::standardize(const Standardization& by) {
@@ -83,11 +84,11 @@ void TensorDataset::standardize(const Standardization& by) {
 }
 
 TensorDataset in_memory(const Dataset& dataset) {
-  const Range held = dataset.held();
-  std::vector<std::int64_t> indices(static_cast<std::size_t>(held.size()));
-  std::iota(indices.begin(), indices.end(), held.begin);
+  const Range local = dataset.local_range();
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(local.size()));
+  std::iota(indices.begin(), indices.end(), local.begin);
   const Batch all = dataset.batch(indices);
-  return {all.input, all.target, dataset.target().classes, held, dataset.size()};
+  return {all.input, all.target, dataset.target().classes, local, dataset.size()};
 }
 
 }  // namespace trireme

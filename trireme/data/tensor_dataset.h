@@ -18,15 +18,15 @@ class TensorDataset : public Dataset {
   /// is no class.
   TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes = 0);
 
-  /// Rows `held` of `size` samples: row 0 of the tensors is sample held.begin.
+  /// Rows `local` of `size` samples: row 0 of the tensors is sample local.begin.
   TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes,
-                Range held, std::int64_t size);
+                Range local, std::int64_t size);
 
   std::int64_t size() const override { return size_; }
   std::vector<std::int64_t> input_shape() const override;
   Target target() const override { return target_; }
   Batch batch(std::span<const std::int64_t> indices) const override;
-  Range held() const override { return held_; }
+  Range local_range() const override { return local_; }
 
   const at::Tensor& inputs() const { return inputs_; }
   const at::Tensor& targets() const { return targets_; }
@@ -38,7 +38,7 @@ class TensorDataset : public Dataset {
   at::Tensor inputs_;
   at::Tensor targets_;
   Target target_;
-  Range held_;
+  Range local_;
   std::int64_t size_;
 };
 

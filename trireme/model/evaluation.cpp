@@ -10,19 +10,19 @@ EvaluationSums& EvaluationSums::operator+=(const EvaluationSums& other) {
 }
 
 EvaluationSums::Flat EvaluationSums::flat() const {
-  return {samples, loss, correct, values, y, y_squared, squared_error};
+  return {samples, weight, loss, correct, values, y, y_squared, squared_error};
 }
 
 EvaluationSums EvaluationSums::of(const Flat& sums) {
-  return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6]};
+  return {sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7]};
 }
 
 double EvaluationSums::mean_loss() const {
-  return loss / samples;
+  return loss / weight;
 }
 
 double EvaluationSums::accuracy() const {
-  return correct / samples;
+  return correct / weight;
 }
 
 double EvaluationSums::r2() const {

@@ -5,8 +5,8 @@
 
 namespace trireme {
 
-/// Sums over the samples of an evaluation set. Every one is additive, so that ranks which each
-/// evaluate a part add theirs up and all get the metrics of the whole, not a mean of means:
+/// Sums over the samples of an evaluation set. Each sum is additive: ranks that evaluate a part
+/// each add their sums and all get the metrics of the whole set, not a mean of means:
 ///
 ///     EvaluationSums sums;                                        // this rank's part
 ///     for (...) sums += loss.evaluate(model.forward(x), y);
@@ -14,12 +14,13 @@ namespace trireme {
 ///     world.all_reduce(buffer_of(std::span(flat))).wait();
 ///     const double r2 = EvaluationSums::of(flat).r2();            // of the whole set
 struct EvaluationSums {
-  static constexpr std::size_t kCount = 7;
+  static constexpr std::size_t kCount = 8;
   using Flat = std::array<double, kCount>;
 
   double samples = 0;
-  double loss = 0;           ///< of the samples' losses
-  double correct = 0;        ///< samples whose class was named; 0 for numbers
+  double weight = 0;         ///< samples, or tokens that count
+  double loss = 0;           ///< sum of the losses of the samples or tokens
+  double correct = 0;        ///< samples or tokens whose class was predicted; 0 for numbers
   double values = 0;         ///< how many target numbers: samples * width; 0 for classes
   double y = 0;              ///< sum of y over the target numbers
   double y_squared = 0;      ///< sum of y^2

@@ -80,7 +80,7 @@ constexpr NamedRule kRules[] = {
     {"orthogonal",
      [](const Draw& draw, std::vector<double>& weight) {
        fill_normal(weight, draw.random, 1);
-       orthogonalise(weight, static_cast<std::int64_t>(weight.size()) / draw.fan.in, draw.gain);
+       orthogonalize(weight, static_cast<std::int64_t>(weight.size()) / draw.fan.in, draw.gain);
      }},
     {"zero",
      [](const Draw&, std::vector<double>& weight) { std::fill(weight.begin(), weight.end(), 0); }},
@@ -116,7 +116,7 @@ void assign(const at::Tensor& parameter, std::vector<double>& values) {
 
 }  // namespace
 
-void initialise(const NamedTensors& model, std::string_view name, std::uint64_t seed,
+void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation) {
   const NamedRule& rule = rule_named(name);
   const double gain = gain_of(activation);

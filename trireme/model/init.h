@@ -10,7 +10,7 @@ namespace trireme {
 /// Fills a model's parameters with their first values, which depend on `seed` and the parameter's
 /// name alone: every rank computes the same numbers, whatever its libtorch and its threads.
 ///
-///     initialise(model.tensors(), "kaiming_normal", seed, "relu");
+///     initialize(model.tensors(), "kaiming_normal", seed, "relu");
 ///
 /// With n_in and n_out the connections into and out of one unit (elements of a weight
 /// [out, in, ...] divided by out and by in) and g = gain_of(activation):
@@ -24,9 +24,9 @@ namespace trireme {
 ///     zero             0
 ///
 /// This is for weights, the parameters of two dimensions and more. Parameters of one dimension
-/// named "bias" become zero; others, such as the scales of batch normalisation, keep their values.
+/// named "bias" become zero; others, such as the scales of batch normalization, keep their values.
 /// Throws UsageError for an unknown name.
-void initialise(const NamedTensors& model, std::string_view name, std::uint64_t seed,
+void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation = "linear");
 
 /// By how much weights grow to make up for what an activation takes away: 1 for linear and

@@ -1,10 +1,14 @@
 #include "trireme/model/layers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
-#include <torch/nn/modules/container/modulelist.h>
+
+#include <algorithm>
+#include <iterator>
 
 #include "trireme/base/error.h"
+#include "trireme/model/module_block.h"
 
 namespace trireme {
 
@@ -19,12 +23,17 @@ at::Tensor as_rows(const at::Tensor& input) {
 }
 
 // The same images with the channels of a pixel side by side, an order that the layers after a
-// convolution keep: libtorch pools and normalises several times faster so.
+// convolution keep: libtorch pools and normalizes several times faster in this order.
 at::Tensor channels_last(const at::Tensor& images) {
   if (images.size(1) > 1) return images.contiguous(at::MemoryFormat::ChannelsLast);
   // With one channel both orders are the same memory, and the strides alone tell which is meant.
   const auto rows = images.size(2), columns = images.size(3);
   return images.contiguous().as_strided(images.sizes(), {rows * columns, 1, columns, 1});
+}
+
+template <class Layer>
+void append(Blocks& blocks, std::shared_ptr<Layer> layer, std::string prefix) {
+  blocks.push_back(std::make_unique<ModuleBlock<Layer>>(std::move(layer), std::move(prefix)));
 }
 
 }  // namespace
@@ -38,77 +47,86 @@ Activation activation_named(std::string_view name) {
       fmt::format("model.activation must be one of relu, tanh, gelu, sigmoid; got \"{}\"", name));
 }
 
-LinearModule::LinearModule(std::int64_t inputs, std::int64_t outputs)
-    : LinearImpl(inputs, outputs) {}
+LinearLayer::LinearLayer(std::int64_t inputs, std::int64_t outputs, std::optional<Hidden> hidden)
+    : LinearImpl(inputs, outputs), hidden_(hidden) {}
 
-at::Tensor LinearModule::forward(const at::Tensor& input) {
-  return at::linear(as_rows(typed(input, weight)), weight, bias);
+at::Tensor LinearLayer::forward(const at::Tensor& input) {
+  at::Tensor x = at::linear(as_rows(typed(input, weight)), weight, bias);
+  if (!hidden_) return x;
+  x = hidden_->activation(x);
+  return is_training() && hidden_->dropout > 0 ? dropout(x) : x;
 }
 
-MlpModule::MlpModule(std::int64_t inputs, std::span<const std::int64_t> widths,
-                     std::int64_t outputs, Hidden hidden)
-    : hidden_(hidden) {
+void LinearLayer::seed(std::uint64_t seed) {
+  if (!hidden_ || hidden_->dropout == 0) return;
+  if (!generator_.defined()) generator_ = at::detail::createCPUGenerator();
+  generator_.set_current_seed(seed);
+}
+
+// at::dropout() with a generator, for which that has no argument.
+at::Tensor LinearLayer::dropout(const at::Tensor& x) const {
+  const double kept = 1 - hidden_->dropout;
+  return x * at::empty_like(x).bernoulli_(kept, generator_).div_(kept);
+}
+
+ConvolutionLayer::ConvolutionLayer(std::int64_t in_channels, std::int64_t out_channels,
+                                   std::int64_t kernel, bool batch_norm, Activation activation)
+    : activation_(activation) {
+  // Batch normalization subtracts whatever a bias adds.
+  const auto options = torch::nn::Conv2dOptions(in_channels, out_channels, kernel)
+                           .padding(kernel / 2)
+                           .bias(!batch_norm);
+  convolution_ = register_module("convolution", torch::nn::Conv2d(options));
+  if (batch_norm) {
+    normalization_ = register_module("normalisation", torch::nn::BatchNorm2d(out_channels));
+  }
+}
+
+at::Tensor ConvolutionLayer::forward(const at::Tensor& input) {
+  at::Tensor x = typed(input, convolution_->weight);
+  if (x.dim() == 3) x = x.unsqueeze(1);
+  x = convolution_->forward(channels_last(x));
+  if (normalization_) x = normalization_->forward(x);
+  x = activation_(x);
+  return at::max_pool2d(x, 2);
+}
+
+Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs) {
+  Blocks blocks;
+  append(blocks, std::make_shared<LinearLayer>(inputs, outputs), "");
+  return blocks;
+}
+
+Blocks mlp_blocks(std::int64_t inputs, std::span<const std::int64_t> widths, std::int64_t outputs,
+                  Hidden hidden, const std::string& prefix) {
+  Blocks blocks;
   for (const std::int64_t width : widths) {
-    layers_.emplace_back(inputs, width);
+    append(blocks, std::make_shared<LinearLayer>(inputs, width, hidden),
+           fmt::format("{}layers.{}.", prefix, blocks.size()));
     inputs = width;
   }
-  layers_.emplace_back(inputs, outputs);
-  torch::nn::ModuleList list;
-  for (const auto& layer : layers_) list->push_back(layer);
-  register_module("layers", list);
+  append(blocks, std::make_shared<LinearLayer>(inputs, outputs),
+         fmt::format("{}layers.{}.", prefix, blocks.size()));
+  return blocks;
 }
 
-at::Tensor MlpModule::forward(const at::Tensor& input) {
-  at::Tensor x = as_rows(typed(input, layers_.front()->weight));
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    x = at::linear(x, layers_[i]->weight, layers_[i]->bias);
-    if (i + 1 == layers_.size()) break;
-    x = hidden_.activation(x);
-    if (hidden_.dropout > 0) x = at::dropout(x, hidden_.dropout, is_training());
-  }
-  return x;
-}
-
-CnnModule::Block::Block(std::int64_t in, std::int64_t out, const CnnShape& shape) {
-  // The normalisation subtracts whatever a bias adds.
-  const auto options = torch::nn::Conv2dOptions(in, out, shape.kernel)
-                           .padding(shape.kernel / 2)
-                           .bias(!shape.batch_norm);
-  convolution = register_module("convolution", torch::nn::Conv2d(options));
-  if (shape.batch_norm) {
-    normalisation = register_module("normalisation", torch::nn::BatchNorm2d(out));
-  }
-}
-
-CnnModule::CnnModule(const CnnShape& shape, Hidden hidden) : hidden_(hidden) {
+Blocks cnn_blocks(const CnnShape& shape, Hidden hidden) {
+  Blocks blocks;
   std::int64_t channels = shape.image_channels;
-  std::int64_t pixels_down = shape.rows;
-  std::int64_t pixels_across = shape.columns;
-  torch::nn::ModuleList list;
+  std::int64_t rows = shape.rows;
+  std::int64_t columns = shape.columns;
   for (const std::int64_t out : shape.channels) {
-    blocks_.push_back(std::make_shared<Block>(channels, out, shape));
-    list->push_back(blocks_.back());
+    append(blocks,
+           std::make_shared<ConvolutionLayer>(channels, out, shape.kernel, shape.batch_norm,
+                                              hidden.activation),
+           fmt::format("blocks.{}.", blocks.size()));
     channels = out;
-    pixels_down /= 2;
-    pixels_across /= 2;
+    rows /= 2;
+    columns /= 2;
   }
-  register_module("blocks", list);
-  head_ =
-      register_module("head", std::make_shared<MlpModule>(channels * pixels_down * pixels_across,
-                                                          shape.hidden, shape.outputs, hidden));
-}
-
-at::Tensor CnnModule::forward(const at::Tensor& input) {
-  at::Tensor x = typed(input, blocks_.front()->convolution->weight);
-  if (x.dim() == 3) x = x.unsqueeze(1);
-  x = channels_last(x);
-  for (const auto& block : blocks_) {
-    x = block->convolution->forward(x);
-    if (block->normalisation) x = block->normalisation->forward(x);
-    x = hidden_.activation(x);
-    x = at::max_pool2d(x, 2);
-  }
-  return head_->forward(x);
+  Blocks head = mlp_blocks(channels * rows * columns, shape.hidden, shape.outputs, hidden, "head.");
+  std::ranges::move(head, std::back_inserter(blocks));
+  return blocks;
 }
 
 }  // namespace trireme

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
@@ -7,9 +8,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
+
+#include "trireme/model/block.h"
 
 namespace trireme {
 
@@ -26,24 +31,41 @@ struct Hidden {
 };
 
 /// One linear layer over samples of any shape; parameters "weight" and "bias".
-class LinearModule : public torch::nn::LinearImpl {
+class LinearLayer : public torch::nn::LinearImpl {
  public:
-  LinearModule(std::int64_t inputs, std::int64_t outputs);
+  /// `hidden` follows the layer; nothing follows the last layer of a model.
+  LinearLayer(std::int64_t inputs, std::int64_t outputs,
+              std::optional<Hidden> hidden = std::nullopt);
+
   /// input: [n, ...] with `inputs` elements a sample; returns [n, outputs].
   at::Tensor forward(const at::Tensor& input);
+
+  /// Dropout draws from a generator of the layer's own from now on, so that ranks which are threads
+  /// of one process do not disturb each other. With the same seed it draws what libtorch's dropout
+  /// draws after at::manual_seed(). Until the first call it draws from libtorch's generator.
+  void seed(std::uint64_t seed);
+
+ private:
+  at::Tensor dropout(const at::Tensor& x) const;
+
+  std::optional<Hidden> hidden_;
+  at::Generator generator_;
 };
 
-/// Linear layers "layers.0", "layers.1", ..., all but the last followed by `hidden`.
-class MlpModule : public torch::nn::Module {
+/// Convolution (the image keeps its size), batch normalization, activation and 2x2 max-pooling.
+/// Parameters "convolution.*" and "normalisation.*".
+class ConvolutionLayer : public torch::nn::Module {
  public:
-  MlpModule(std::int64_t inputs, std::span<const std::int64_t> widths, std::int64_t outputs,
-            Hidden hidden);
-  /// As LinearModule::forward.
+  ConvolutionLayer(std::int64_t in_channels, std::int64_t out_channels, std::int64_t kernel,
+                   bool batch_norm, Activation activation);
+
+  /// input: [n, in_channels, rows, columns], or without in_channels if that is 1.
   at::Tensor forward(const at::Tensor& input);
 
  private:
-  std::vector<torch::nn::Linear> layers_;
-  Hidden hidden_;
+  torch::nn::Conv2d convolution_{nullptr};
+  torch::nn::BatchNorm2d normalization_{nullptr};
+  Activation activation_;
 };
 
 struct CnnShape {
@@ -57,24 +79,18 @@ struct CnnShape {
   std::int64_t outputs = 0;
 };
 
-/// Blocks "blocks.0", ... of convolution (the image keeps its size), batch normalisation,
-/// activation and 2x2 max-pooling; then an MlpModule "head".
-class CnnModule : public torch::nn::Module {
- public:
-  CnnModule(const CnnShape& shape, Hidden hidden);
-  /// input: [n, image_channels, rows, columns], or without image_channels if that is 1.
-  at::Tensor forward(const at::Tensor& input);
+using Blocks = std::vector<std::unique_ptr<Block>>;
 
- private:
-  struct Block : torch::nn::Module {
-    Block(std::int64_t in, std::int64_t out, const CnnShape& shape);
-    torch::nn::Conv2d convolution{nullptr};
-    torch::nn::BatchNorm2d normalisation{nullptr};
-  };
+/// A single block without a prefix: "weight" and "bias".
+Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs);
 
-  std::vector<std::shared_ptr<Block>> blocks_;
-  std::shared_ptr<MlpModule> head_;
-  Hidden hidden_;
-};
+/// Linear layers, a block each: PREFIX"layers.0", PREFIX"layers.1", ... All but the last are
+/// followed by `hidden`.
+Blocks mlp_blocks(std::int64_t inputs, std::span<const std::int64_t> widths, std::int64_t outputs,
+                  Hidden hidden, const std::string& prefix = "");
+
+/// Convolution layers, a block each: "blocks.0", "blocks.1", ...; then an mlp with the prefix
+/// "head.".
+Blocks cnn_blocks(const CnnShape& shape, Hidden hidden);
 
 }  // namespace trireme

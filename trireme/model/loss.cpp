@@ -10,22 +10,21 @@ namespace trireme {
 namespace {
 
 std::string describe(const Target& target) {
-  return target.classes > 0 ? fmt::format("{} classes", target.classes)
-                            : fmt::format("{} number(s) a sample", target.width);
+  switch (target.kind) {
+    case Target::Kind::kNumbers:
+      return fmt::format("{} number(s) a sample", target.width);
+    case Target::Kind::kClass:
+      return fmt::format("{} classes", target.classes);
+    case Target::Kind::kTokens:
+      break;
+  }
+  return fmt::format("{} tokens of {} classes a sample", target.length, target.classes);
 }
 
 void require(bool suits, const Target& target, std::string_view name, std::string_view wanted) {
   if (suits) return;
   throw UsageError(
       fmt::format("loss {} needs {}; the target has {}", name, wanted, describe(target)));
-}
-
-// Log-probabilities [n, classes] as they are, numbers and log-odds as [n, width].
-at::Tensor as_rows(const at::Tensor& output, std::int64_t outputs) {
-  if (output.dim() == 2 && output.size(1) == outputs) return output;
-  if (output.dim() == 1 && outputs == 1) return output.unsqueeze(1);
-  throw UsageError(fmt::format("the model must give [batch, {}], got [{}]", outputs,
-                               fmt::join(output.sizes(), ", ")));
 }
 
 at::Tensor like(const at::Tensor& target, const at::Tensor& rows) {
@@ -36,6 +35,10 @@ at::Tensor like(const at::Tensor& target, const at::Tensor& rows) {
 
 double total(const at::Tensor& x) {
   return x.sum(at::kDouble).item<double>();
+}
+
+at::Tensor cross_entropy(const at::Tensor& rows, const at::Tensor& classes) {
+  return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored);
 }
 
 EvaluationSums of_numbers(const at::Tensor& rows, const at::Tensor& target) {
@@ -58,54 +61,82 @@ EvaluationSums of_log_odds(const at::Tensor& rows, const at::Tensor& target) {
   return sums;
 }
 
+// Samples count whatever their class is; tokens count unless they are padding.
+double weight_of(const at::Tensor& classes, const Target& target) {
+  if (target.kind != Target::Kind::kTokens) return static_cast<double>(classes.size(0));
+  return total(classes.ne(Target::kIgnored));
+}
+
 EvaluationSums of_classes(const at::Tensor& rows, const at::Tensor& target) {
   const at::Tensor classes = target.flatten();
   EvaluationSums sums;
-  sums.loss = at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum).item<double>();
+  sums.loss = cross_entropy(rows, classes).item<double>();
   sums.correct = total(rows.argmax(1).eq(classes));
   return sums;
 }
 
 }  // namespace
 
-at::Tensor Loss::operator()(const at::Tensor& output, const at::Tensor& target) const {
-  const at::Tensor rows = as_rows(output, outputs_);
+// A row for each sample, or for each token.
+at::Tensor Loss::rows_of(const at::Tensor& output) const {
+  const bool is_tokens = target_.kind == Target::Kind::kTokens;
+  if (output.dim() == (is_tokens ? 3 : 2) && output.size(-1) == outputs_) {
+    return is_tokens ? output.flatten(0, 1) : output;
+  }
+  if (output.dim() == 1 && outputs_ == 1) return output.unsqueeze(1);
+  throw UsageError(fmt::format("the model must give [batch, {}{}], got [{}]",
+                               is_tokens ? "length, " : "", outputs_,
+                               fmt::join(output.sizes(), ", ")));
+}
+
+LossSum Loss::operator()(const at::Tensor& output, const at::Tensor& target) const {
+  const at::Tensor rows = rows_of(output);
+  const auto count = static_cast<double>(rows.size(0));
   switch (kind_) {
-    case Kind::kMse:
-      return at::mse_loss(rows, like(target, rows));
+    case Kind::kMse: {
+      const at::Tensor sum = at::mse_loss(rows, like(target, rows), at::Reduction::Sum);
+      return {rows.size(1) == 1 ? sum : sum.div(rows.size(1)), count};
+    }
     case Kind::kBceWithLogits:
-      return at::binary_cross_entropy_with_logits(rows, like(target, rows));
+      return {at::binary_cross_entropy_with_logits(rows, like(target, rows), {}, {},
+                                                   at::Reduction::Sum),
+              count};
     case Kind::kCrossEntropy:
       break;
   }
-  return at::cross_entropy_loss(rows, target.flatten());
+  const at::Tensor classes = target.flatten();
+  return {cross_entropy(rows, classes), weight_of(classes, target_)};
 }
 
 EvaluationSums Loss::evaluate(const at::Tensor& output, const at::Tensor& target) const {
   const at::NoGradGuard no_grad;
-  const at::Tensor rows = as_rows(output, outputs_).to(at::kDouble);
+  const at::Tensor rows = rows_of(output).to(at::kDouble);
   EvaluationSums sums = kind_ == Kind::kMse             ? of_numbers(rows, target)
                         : kind_ == Kind::kBceWithLogits ? of_log_odds(rows, target)
                                                         : of_classes(rows, target);
-  sums.samples = static_cast<double>(rows.size(0));
+  sums.samples = static_cast<double>(output.size(0));
+  sums.weight = kind_ == Kind::kCrossEntropy ? weight_of(target.flatten(), target_) : sums.samples;
   return sums;
 }
 
 Loss make_loss(const Target& target, std::string_view name) {
+  const bool is_class = target.kind == Target::Kind::kClass;
   if (name == "auto") {
-    name = target.classes == 0 ? "mse" : target.classes == 2 ? "bce_with_logits" : "cross_entropy";
+    name = target.is_numbers()               ? "mse"
+           : is_class && target.classes == 2 ? "bce_with_logits"
+                                             : "cross_entropy";
   }
   if (name == "mse") {
-    require(target.classes == 0, target, name, "numbers");
-    return {Loss::Kind::kMse, target.width};
+    require(target.is_numbers(), target, name, "numbers");
+    return {Loss::Kind::kMse, target, target.width};
   }
   if (name == "bce_with_logits") {
-    require(target.classes == 2, target, name, "two classes");
-    return {Loss::Kind::kBceWithLogits, 1};
+    require(is_class && target.classes == 2, target, name, "two classes");
+    return {Loss::Kind::kBceWithLogits, target, 1};
   }
   if (name == "cross_entropy") {
-    require(target.classes >= 2, target, name, "at least two classes");
-    return {Loss::Kind::kCrossEntropy, target.classes};
+    require(!target.is_numbers() && target.classes >= 2, target, name, "at least two classes");
+    return {Loss::Kind::kCrossEntropy, target, target.classes};
   }
   throw UsageError(fmt::format(
       "loss must be one of auto, mse, bce_with_logits, cross_entropy; got \"{}\"", name));

@@ -10,39 +10,50 @@
 
 namespace trireme {
 
-/// How far a model's outputs are from the targets, per sample:
+/// The loss of a micro-batch. Never a mean: a step divides once, by the weight of all its
+/// micro-batches together, so that the gradient does not depend on how they are cut.
+struct LossSum {
+  at::Tensor sum;     ///< over the samples or tokens that count; backward() starts here
+  double weight = 0;  ///< how many samples or tokens that is
+};
+
+/// How far a model's outputs are from the targets:
 ///
-///     mse               outputs [n, width]: mean over width of (output - y)^2
-///     bce_with_logits   outputs [n, 1], the log-odds of class 1 against class 0
-///     cross_entropy     outputs [n, classes], log-probabilities up to a constant
+///     mse               outputs [n, width]: mean over width of (output - y)^2, per sample
+///     bce_with_logits   outputs [n, 1], the log-odds of class 1 against class 0, per sample
+///     cross_entropy     outputs [n, classes], log-probabilities up to a constant, per sample; for
+///                       tokens [n, length, classes], per token that is not Target::kIgnored
 ///
-/// Targets are numbers [n, width] for mse and classes [n], counted from 0, for the others; [n] and
-/// [n, 1] are the same here.
+/// Targets are those of Target::Kind; [n] and [n, 1] are the same here.
 class Loss {
  public:
   enum class Kind : std::uint8_t { kMse, kBceWithLogits, kCrossEntropy };
 
-  /// The number of outputs a model must have for a sample.
+  /// Returns the number of outputs that a model must have for a sample or a token.
   std::int64_t outputs() const { return outputs_; }
   Kind kind() const { return kind_; }
 
-  /// The mean over the batch, for backward. Throws UsageError if the outputs are not
-  /// [n, outputs()].
-  at::Tensor operator()(const at::Tensor& output, const at::Tensor& target) const;
+  /// Throws UsageError if the outputs do not have the shape above.
+  LossSum operator()(const at::Tensor& output, const at::Tensor& target) const;
 
-  /// The batch's contribution to the sums over an evaluation set, in f64, without gradients.
+  /// Returns the batch's contribution to the sums over an evaluation set, in f64, without
+  /// gradients.
   EvaluationSums evaluate(const at::Tensor& output, const at::Tensor& target) const;
 
  private:
   friend Loss make_loss(const Target& target, std::string_view name);
-  Loss(Kind kind, std::int64_t outputs) : kind_(kind), outputs_(outputs) {}
+  Loss(Kind kind, const Target& target, std::int64_t outputs)
+      : kind_(kind), target_(target), outputs_(outputs) {}
+
+  at::Tensor rows_of(const at::Tensor& output) const;
 
   Kind kind_;
+  Target target_;
   std::int64_t outputs_;
 };
 
-/// By name, or "auto": mse for numbers, bce_with_logits for two classes and cross_entropy for
-/// more. Throws UsageError if the name is unknown or does not suit the target.
+/// By name, or "auto": mse for numbers, bce_with_logits for two classes, and cross_entropy for more
+/// and for tokens. Throws UsageError if the name is unknown or does not suit the target.
 Loss make_loss(const Target& target, std::string_view name = "auto");
 
 }  // namespace trireme

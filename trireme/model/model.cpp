@@ -4,163 +4,116 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ranges>
+#include <iterator>
+#include <set>
+#include <string>
 
 #include "trireme/base/error.h"
-#include "trireme/model/init.h"
-#include "trireme/model/layers.h"
-#include "trireme/model/loss.h"
-#include "trireme/model/module_model.h"
-#include "trireme/model/script_model.h"
+#include "trireme/base/random.h"
+#include "trireme/tensor/backward_call.h"
+#include "trireme/tensor/gradient_hook.h"
 
 namespace trireme {
 
 namespace {
 
-using Shape = std::span<const std::int64_t>;
-
-std::int64_t elements(Shape shape) {
-  std::int64_t n = 1;
-  for (const std::int64_t size : shape) n *= size;
-  return n;
-}
-
-void require_positive(std::span<const std::int64_t> sizes, std::string_view option) {
-  for (const std::int64_t size : sizes) {
-    if (size > 0) continue;
-    throw UsageError(
-        fmt::format("model.{} must be positive numbers, got [{}]", option, fmt::join(sizes, ", ")));
-  }
-}
-
-at::ScalarType scalar_type_named(std::string_view dtype) {
-  if (dtype == "f32") return at::kFloat;
-  if (dtype == "f64") return at::kDouble;
-  throw UsageError(fmt::format("model.dtype must be f32 or f64, got \"{}\"", dtype));
-}
-
-Hidden hidden_of(const ModelOptions& options) {
-  if (!(options.dropout >= 0 && options.dropout < 1)) {
-    throw UsageError(
-        fmt::format("model.dropout must be at least 0 and below 1, got {}", options.dropout));
-  }
-  return {activation_named(options.activation), options.dropout};
-}
-
-std::unique_ptr<Model> make_linear(std::string_view name, Shape input, const Target& target,
-                                   std::int64_t outputs) {
-  const bool numbers = target.classes == 0;
-  if (numbers && name == "logistic") {
-    throw UsageError("model logistic tells classes apart, and the target is numbers: use linear");
-  }
-  if (!numbers && name == "linear") {
-    throw UsageError(
-        fmt::format("model linear predicts numbers, and the target has {} classes: use logistic",
-                    target.classes));
-  }
-  return model_of(std::make_shared<LinearModule>(elements(input), outputs));
-}
-
-std::unique_ptr<Model> make_mlp(const ModelOptions& options, Shape input, std::int64_t outputs) {
-  const auto hidden = options.hidden.value_or(std::vector<std::int64_t>{512, 512});
-  require_positive(hidden, "hidden");
-  return model_of(
-      std::make_shared<MlpModule>(elements(input), hidden, outputs, hidden_of(options)));
-}
-
-void check_image(const CnnShape& shape) {
-  require_positive(shape.channels, "channels");
-  require_positive(shape.hidden, "hidden");
-  if (shape.channels.empty()) throw UsageError("model.channels must name at least one block");
-  if (shape.kernel < 1 || shape.kernel % 2 == 0) {
-    throw UsageError(fmt::format("model.kernel must be odd, got {}", shape.kernel));
-  }
-  // Each block halves the image.
-  const std::int64_t smaller = std::min(shape.rows, shape.columns);
-  if (shape.channels.size() >= 63 || smaller >> shape.channels.size() == 0) {
-    throw UsageError(
-        fmt::format("model.channels: {} blocks halve an image of {}x{} to nothing; use fewer",
-                    shape.channels.size(), shape.rows, shape.columns));
-  }
-}
-
-std::unique_ptr<Model> make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) {
-  if (input.size() != 2 && input.size() != 3) {
-    throw UsageError(fmt::format(
-        "model cnn needs images, [channels, rows, columns]; a sample of this data is [{}]: use mlp",
-        fmt::join(input, ", ")));
-  }
-  CnnShape shape;
-  shape.image_channels = input.size() == 3 ? input[0] : 1;
-  shape.rows = input[input.size() - 2];
-  shape.columns = input[input.size() - 1];
-  shape.channels = options.channels;
-  shape.kernel = options.kernel;
-  shape.batch_norm = options.batch_norm;
-  shape.hidden = options.hidden.value_or(std::vector<std::int64_t>{128});
-  shape.outputs = outputs;
-  check_image(shape);
-  return model_of(std::make_shared<CnnModule>(shape, hidden_of(options)));
-}
-
-// Finds out now, rather than in the first step, whether the file suits the data.
-void check_outputs(Model& model, const ModelOptions& options, Shape input, std::int64_t outputs) {
-  const at::NoGradGuard no_grad;
-  std::vector<std::int64_t> shape = {2};
-  shape.insert(shape.end(), input.begin(), input.end());
-  model.train(false);
-  const at::Tensor output = model.forward(at::zeros(shape, scalar_type_named(options.dtype)));
-  model.train(true);
-  const bool suits = output.sizes() == at::IntArrayRef({2, outputs}) ||
-                     (outputs == 1 && output.sizes() == at::IntArrayRef({2}));
-  if (!suits) {
-    throw DataError(fmt::format(
-        "{}: forward of [{}] must give [2, {}] for loss {}, got [{}]; change the file or the loss",
-        options.path.string(), fmt::join(shape, ", "), outputs, options.loss,
-        fmt::join(output.sizes(), ", ")));
-  }
-}
-
-std::unique_ptr<Model> make_uninitialised(const ModelOptions& options, Shape input,
-                                          const Target& target, std::int64_t outputs) {
-  if (options.name == "linear" || options.name == "logistic") {
-    return make_linear(options.name, input, target, outputs);
-  }
-  if (options.name == "mlp") return make_mlp(options, input, outputs);
-  if (options.name == "cnn") return make_cnn(options, input, outputs);
-  if (options.name == "torchscript") return std::make_unique<ScriptModel>(options.path);
-  throw UsageError(
-      fmt::format("model.name must be one of linear, logistic, mlp, cnn, torchscript; got \"{}\"",
-                  options.name));
-}
-
-// Whole numbers, such as the batches that batch normalisation has counted, stay what they are.
-void convert(const NamedTensors& tensors, at::ScalarType type) {
+void require_unique_names(const NamedTensors& tensors) {
+  std::set<std::string> names;
   for (const auto* group : {&tensors.parameters, &tensors.buffers}) {
-    for (at::Tensor tensor : *group | std::views::values) {
-      if (tensor.is_floating_point()) tensor.set_data(tensor.detach().to(type));
+    for (const auto& [name, tensor] : *group) {
+      if (names.insert(name).second) continue;
+      throw UsageError(fmt::format(
+          "model: each tensor must have a name of its own, got two named \"{}\"", name));
     }
   }
 }
 
-std::string activation_of(const ModelOptions& options) {
-  return options.name == "mlp" || options.name == "cnn" ? options.activation : "linear";
+std::uint64_t seed_of(const RandomKey& key, std::int64_t block) {
+  const std::uint64_t of_pass = mix_seed(key.seed, static_cast<std::uint64_t>(key.step),
+                                         static_cast<std::uint64_t>(key.virtual_worker));
+  return mix_seed(of_pass, static_cast<std::uint64_t>(block));
 }
+
+// Calls the hooks of one forward pass's backward pass, in order: whichever of two events comes
+// first ends a block, the gradient of its input or the end of the backward pass.
+class BackwardCalls {
+ public:
+  explicit BackwardCalls(BlockHooks& hooks) : hooks_(hooks) {}
+
+  void begin(std::int64_t block) {
+    open_ = block;
+    hooks_.before_backward(static_cast<int>(block));
+  }
+
+  void end(std::int64_t block) {
+    if (open_ != block) return;
+    open_ = -1;
+    hooks_.after_backward(static_cast<int>(block));
+  }
+
+ private:
+  BlockHooks& hooks_;
+  std::int64_t open_ = -1;
+};
 
 }  // namespace
 
-std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape,
-                                  const Target& target) {
-  const at::ScalarType type = scalar_type_named(options.dtype);
-  const std::int64_t outputs = make_loss(target, options.loss).outputs();
-  auto model = make_uninitialised(options, input_shape, target, outputs);
-  const bool from_file = options.name == "torchscript";
-  convert(model->tensors(), type);
-  if (!from_file || options.init != "default") {
-    initialise(model->tensors(), options.init, options.seed, activation_of(options));
+Model::Model(std::vector<std::unique_ptr<Block>> blocks) : blocks_(std::move(blocks)) {
+  if (blocks_.empty()) throw UsageError("model: must have at least one block, got none");
+  require_unique_names(tensors());
+}
+
+at::Tensor Model::forward(const at::Tensor& input) {
+  return forward(input, {0, static_cast<std::int64_t>(blocks_.size())});
+}
+
+at::Tensor Model::forward(const at::Tensor& input, Range range) {
+  const auto count = static_cast<std::int64_t>(blocks_.size());
+  if (range.begin < 0 || range.begin >= range.end || range.end > count) {
+    throw UsageError(fmt::format("model: blocks must be a part of [0, {}), got [{}, {})", count,
+                                 range.begin, range.end));
   }
-  if (from_file) check_outputs(*model, options, input_shape, outputs);
-  return model;
+  if (hooks_ != nullptr) return hooked_forward(input, range);
+  at::Tensor x = input;
+  for (std::int64_t block = range.begin; block < range.end; ++block) x = forward_block(x, block);
+  return x;
+}
+
+at::Tensor Model::forward_block(const at::Tensor& input, std::int64_t block) {
+  Block& unit = *blocks_[static_cast<std::size_t>(block)];
+  if (random_key_ && is_training_) unit.seed(seed_of(*random_key_, block));
+  return unit.forward(input);
+}
+
+at::Tensor Model::hooked_forward(const at::Tensor& input, Range range) {
+  const auto calls = std::make_shared<BackwardCalls>(*hooks_);
+  at::Tensor x = call_in_backward(input, [calls, block = range.begin] { calls->end(block); });
+  for (std::int64_t block = range.begin; block < range.end; ++block) {
+    hooks_->before_forward(static_cast<int>(block));
+    x = forward_block(x, block);
+    hooks_->after_forward(static_cast<int>(block));
+    x = call_in_backward(x, [calls, block] {
+      calls->end(block + 1);
+      calls->begin(block);
+      after_this_backward([calls, block] { calls->end(block); });
+    });
+  }
+  return x;
+}
+
+NamedTensors Model::tensors() const {
+  NamedTensors all;
+  for (const auto& block : blocks_) {
+    NamedTensors own = block->tensors();
+    std::ranges::move(own.parameters, std::back_inserter(all.parameters));
+    std::ranges::move(own.buffers, std::back_inserter(all.buffers));
+  }
+  return all;
+}
+
+void Model::train(bool on) {
+  is_training_ = on;
+  for (const auto& block : blocks_) block->train(on);
 }
 
 }  // namespace trireme

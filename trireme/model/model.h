@@ -3,63 +3,69 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
-#include "trireme/data/dataset.h"
+#include "trireme/base/partition.h"
+#include "trireme/model/block.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 
-/// What the trainer trains. One thread at a time.
+/// Selects the random numbers of a forward pass, which also depend on the block: the same key gives
+/// the same numbers on every rank and each time a forward pass is computed again.
+struct RandomKey {
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;
+  int virtual_worker = 0;
+};
+
+/// What the trainer trains: blocks, computed one after another.
+///
+///     auto model = model_of(std::make_shared<MyModule>());     // model/module_block.h
+///     model->set_random_key({seed, step, virtual_worker});
+///     at::Tensor output = model->forward(input);
+///
+/// One thread at a time.
 class Model {
  public:
-  virtual ~Model() = default;
+  /// Throws UsageError if there is no block or if two tensors have the same name.
+  explicit Model(std::vector<std::unique_ptr<Block>> blocks);
 
-  /// input: [n, ...], n samples; returns [n, outputs].
-  virtual at::Tensor forward(const at::Tensor& input) = 0;
+  std::span<const std::unique_ptr<Block>> blocks() const { return blocks_; }
 
-  /// The tensors that forward() uses, not copies. A strategy may give each parameter other memory
-  /// of the same shape and type with set_data(), before any step; forward() then uses that.
-  virtual NamedTensors tensors() const = 0;
+  /// input: [n, ...], n samples; returns the last block's output.
+  at::Tensor forward(const at::Tensor& input);
 
-  /// True for training; false for evaluation, where dropout does nothing and batch normalisation
-  /// uses its running statistics.
-  virtual void train(bool on) = 0;
+  /// The same of the blocks `range` alone, such as those of a pipeline stage: `input` is the output
+  /// of the block before. Throws UsageError unless the range is part of the model and not empty.
+  at::Tensor forward(const at::Tensor& input, Range range);
+
+  /// Must be called before each forward() in training whose random numbers are to be reproducible.
+  /// Before each block's forward() in training the block is seeded from the key and the block's
+  /// index; without a key no block is seeded.
+  void set_random_key(std::optional<RandomKey> key) { random_key_ = key; }
+
+  /// `hooks`, which must outlive the model's next forward passes and their backward passes, are
+  /// called around each block; null: none.
+  void set_hooks(BlockHooks* hooks) { hooks_ = hooks; }
+
+  /// The tensors of all blocks, in the order of the blocks.
+  NamedTensors tensors() const;
+
+  /// Chooses between training (true, as after construction) and evaluation (false).
+  void train(bool on);
+
+ private:
+  at::Tensor hooked_forward(const at::Tensor& input, Range range);
+  at::Tensor forward_block(const at::Tensor& input, std::int64_t block);
+
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::optional<RandomKey> random_key_;
+  BlockHooks* hooks_ = nullptr;
+  bool is_training_ = true;
 };
-
-struct ModelOptions {
-  /// linear       linear regression: y = W x + b
-  /// logistic     logistic regression on two or more classes: log-odds W x + b
-  /// mlp          linear layers with an activation and dropout between them
-  /// cnn          blocks of convolution, batch normalisation, activation and 2x2 max-pooling, then
-  ///              an mlp over what is left of the image
-  /// torchscript  the TorchScript file at `path`
-  std::string name = "linear";
-  std::string loss = "auto";  ///< what the outputs are for, see make_loss()
-  std::string dtype = "f32";  ///< f32 or f64
-  /// See initialise(); a TorchScript file keeps its own values unless another than "default" is
-  /// asked for.
-  std::string init = "default";
-  std::uint64_t seed = 0;
-
-  std::optional<std::vector<std::int64_t>> hidden;  ///< widths; mlp: 512, 512; cnn: 128
-  std::string activation = "relu";                  ///< relu, tanh, gelu or sigmoid
-  double dropout = 0;                               ///< of the hidden layers, in [0, 1)
-  std::vector<std::int64_t> channels = {32, 64};    ///< of the cnn's blocks
-  std::int64_t kernel = 3;                          ///< an odd number of pixels
-  bool batch_norm = true;
-  std::filesystem::path path;
-};
-
-/// input_shape: of one sample, [features] or, for images, [channels, rows, columns] or
-/// [rows, columns]. Throws UsageError for options that are unknown, impossible or do not suit the
-/// data, DataError for a file that is not such a model.
-std::unique_ptr<Model> make_model(const ModelOptions& options,
-                                  std::span<const std::int64_t> input_shape, const Target& target);
 
 }  // namespace trireme

@@ -25,7 +25,7 @@ double dot(std::span<const double> a, std::span<const double> b) {
 }
 
 // vectors: [count, length], count <= length.
-void orthonormalise(std::span<double> vectors, std::size_t count) {
+void orthonormalize(std::span<double> vectors, std::size_t count) {
   const std::size_t length = vectors.size() / count;
   for (std::size_t i = 0; i < count; ++i) {
     const auto unit = vectors.subspan(i * length, length);
@@ -50,15 +50,15 @@ std::vector<double> transposed(std::span<const double> matrix, std::size_t rows)
 
 }  // namespace
 
-void orthogonalise(std::span<double> matrix, std::int64_t rows, double scale) {
+void orthogonalize(std::span<double> matrix, std::int64_t rows, double scale) {
   if (matrix.empty()) return;
   const auto n_rows = static_cast<std::size_t>(rows);
   const std::size_t n_columns = matrix.size() / n_rows;
   if (n_rows <= n_columns) {
-    orthonormalise(matrix, n_rows);
+    orthonormalize(matrix, n_rows);
   } else {
     std::vector<double> flipped = transposed(matrix, n_rows);
-    orthonormalise(flipped, n_columns);
+    orthonormalize(flipped, n_columns);
     const std::vector<double> back = transposed(flipped, n_columns);
     std::copy(back.begin(), back.end(), matrix.begin());
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/through_server.h"

@@ -7,24 +7,24 @@
 #include <vector>
 
 #include "trireme/comm/self/self.h"
-#include "trireme/train/endless_run.h"
+#include "trireme/train/step_benchmark.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr int kUncountedSteps = 3;
-constexpr int kFewestSteps = 5;
-constexpr double kSeconds = 1;
-constexpr double kSmallest = 0.01;
+constexpr int kWarmUpSteps = 3;
+constexpr int kMinSteps = 5;
+constexpr double kMeasureSeconds = 1;
+constexpr double kSmallestShare = 0.01;
 
-double steps_per_second(EndlessRun& run) {
+double steps_per_second(StepBenchmark& benchmark) {
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   double seconds = 0;
   int steps = 0;
-  while (steps < kFewestSteps || seconds < kSeconds) {
-    run.step();
+  while (steps < kMinSteps || seconds < kMeasureSeconds) {
+    benchmark.step();
     ++steps;
     seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   }
@@ -32,12 +32,12 @@ double steps_per_second(EndlessRun& run) {
 }
 
 double speed_of(const Config& config, Communicator& world) {
-  const Config mine = share_of(config, world.rank(), world.size());
+  const Config mine = single_rank_share(config, world.rank(), world.size());
   const auto alone = self_communicator();
-  EndlessRun run(mine, *alone);
-  for (int step = 0; step < kUncountedSteps; ++step) run.step();
+  StepBenchmark benchmark(mine, *alone);
+  for (int step = 0; step < kWarmUpSteps; ++step) benchmark.step();
   world.barrier();
-  return steps_per_second(run) * static_cast<double>(mine.training.virtual_workers);
+  return steps_per_second(benchmark) * static_cast<double>(mine.training.virtual_workers);
 }
 
 }  // namespace
@@ -49,9 +49,9 @@ Config with_measured_shares(Config config, Communicator& world) {
   shares.resize(static_cast<std::size_t>(world.size()));
   world.all_gather(buffer_of(std::span(shares)), buffer_of(std::span(&mine, 1))).wait();
   const double fastest = std::ranges::max(shares);
-  // In hundredths, for those who read them in config.toml.
+  // In hundredths, to be readable in config.toml.
   for (double& share : shares) {
-    share = std::max(kSmallest, std::round(share / fastest / kSmallest) * kSmallest);
+    share = std::max(kSmallestShare, std::round(share / fastest / kSmallestShare) * kSmallestShare);
   }
   config.training.measure_shares = false;
   return config;

@@ -20,10 +20,10 @@ struct RunDescription {
   std::string communication;  ///< how they are joined: "shared memory"
   int threads = 1;            ///< of libtorch, per rank
   int virtual_workers = 1;
-  std::vector<std::int64_t> dealt_out;  ///< how many of them each rank has
+  std::vector<std::int64_t> assignment;  ///< how many of them each rank has
   std::int64_t first_step = 0;
-  /// Of what the strategy remembers between steps, that which the checkpoint did not hold.
-  std::vector<std::string> starts_anew;
+  /// Strategy state that the checkpoint does not have; it starts from its initial values.
+  std::vector<std::string> not_restored;
   std::int64_t steps = 0;  ///< where the run ends
   std::int64_t steps_per_epoch = 0;
   std::int64_t global_batch = 0;

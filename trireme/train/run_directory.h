@@ -15,8 +15,8 @@ struct RunDirectory {
   std::filesystem::path standardization() const { return root / "standardization.safetensors"; }
   std::filesystem::path logs() const { return root / "logs"; }
   std::filesystem::path checkpoints() const { return root / "checkpoints"; }
-  /// What a rank that goes alone remembers for itself.
-  std::filesystem::path own_checkpoints(int rank) const {
+  /// Checkpoints of the state that only this rank has.
+  std::filesystem::path local_checkpoints(int rank) const {
     return checkpoints() / ("rank-" + std::to_string(rank));
   }
 };

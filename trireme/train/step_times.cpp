@@ -11,8 +11,8 @@
 
 #include "trireme/bench/turns.h"
 #include "trireme/comm/self/self.h"
-#include "trireme/train/endless_run.h"
 #include "trireme/train/measured_shares.h"
+#include "trireme/train/step_benchmark.h"
 #include "trireme/train/train.h"
 
 namespace trireme {
@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::int64_t kWarmUpSteps = 3;
 constexpr std::int64_t kRounds = 10;
-constexpr std::int64_t kFewestRounds = 7;
+constexpr std::int64_t kMinRounds = 7;
 constexpr double kWindowSeconds = 0.05;
 
 double now() {
@@ -41,7 +41,7 @@ class Rounds {
       : world_(world),
         alone_(self_communicator()),
         together_(config, world),
-        apart_(share_of(config, world.rank(), world.size()), *alone_) {}
+        apart_(single_rank_share(config, world.rank(), world.size()), *alone_) {}
 
   /// Steps of a window.
   std::int64_t warm_up() {
@@ -53,12 +53,11 @@ class Rounds {
   }
 
   void run(std::int64_t steps) {
-    const StepReport before = together_.times();
+    const StepBenchmark::Times before = together_.times();
     together_seconds_.push_back(window(steps, [&] { together_.step(); }));
-    const StepReport& after = together_.times();
-    double parts[] = {after.data_seconds - before.data_seconds,
-                      after.compute_seconds - before.compute_seconds,
-                      after.communication_seconds - before.communication_seconds};
+    const StepBenchmark::Times& after = together_.times();
+    double parts[] = {after.data - before.data, after.compute - before.compute,
+                      after.communication - before.communication};
     world_.all_reduce(buffer_of(std::span<double>(parts)), ReduceOp::kMean).wait();
     data_.push_back(parts[0] / static_cast<double>(steps));
     compute_.push_back(parts[1] / static_cast<double>(steps));
@@ -91,8 +90,8 @@ class Rounds {
 
   Communicator& world_;
   std::unique_ptr<Communicator> alone_;
-  EndlessRun together_;
-  EndlessRun apart_;
+  StepBenchmark together_;
+  StepBenchmark apart_;
   std::vector<double> together_seconds_, data_, compute_, communication_;
   std::vector<double> apart_seconds_, ratio_, communication_alone_;
 };
@@ -118,7 +117,7 @@ StepTimes measure_steps(const Config& config, Communicator& world, StepTimesOpti
   std::int64_t done = 0;
   do {
     rounds.run(steps);
-  } while (++done < kFewestRounds || bench::slowest(world, now() - begin) < options.seconds);
+  } while (++done < kMinRounds || bench::slowest(world, now() - begin) < options.seconds);
   return rounds.result(steps);
 }
 

@@ -1,18 +1,11 @@
 #pragma once
 
-#include "trireme/base/error.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/train/config.h"
+#include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
 
 namespace trireme {
-
-/// The loss or the gradient is no longer finite. The message names the step and the first parameter
-/// with a bad gradient.
-class DivergedError : public Error {
- public:
-  using Error::Error;
-};
 
 /// Trains what `config` describes on the ranks of `world`. Collective.
 ///
@@ -35,6 +28,6 @@ bool ranks_go_alone(const Config& config);
 
 /// check(), and what needs the data: opens it and builds the model, as rank 0 of `ranks` would.
 /// Writes nothing. Throws UsageError or DataError.
-void rehearse(const Config& config, int ranks);
+void dry_run(const Config& config, int ranks);
 
 }  // namespace trireme

@@ -1,4 +1,4 @@
-#include "trireme/train/evaluate.h"
+#include "trireme/train/evaluator.h"
 
 #include <ATen/ATen.h>
 
@@ -44,6 +44,22 @@ EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, 
   EvaluationSums::Flat total{};
   std::copy_n(fold.nodes().as<double>(), total.size(), total.begin());
   return EvaluationSums::of(total);
+}
+
+EvaluationReport evaluate(Trainer& trainer) {
+  const SavingGroup& group = trainer.saving_group();
+  const EvaluationSums sums =
+      evaluate(trainer.model(), trainer.loss(), *trainer.data().evaluation, group.communicator(),
+               group.tree(), trainer.config().evaluation.batch);
+  EvaluationReport report{.step = trainer.steps_done(),
+                          .samples = static_cast<std::int64_t>(sums.samples),
+                          .loss = sums.mean_loss()};
+  if (trainer.data().train->target().is_numbers()) {
+    report.r2 = sums.r2();
+  } else {
+    report.accuracy = sums.accuracy();
+  }
+  return report;
 }
 
 }  // namespace trireme

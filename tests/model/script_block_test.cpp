@@ -1,4 +1,4 @@
-#include "trireme/model/script_model.h"
+#include "trireme/model/script_block.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/model/loss.h"
+#include "trireme/model/make_model.h"
 
 namespace trireme {
 namespace {
@@ -19,7 +20,7 @@ class ScriptFile : public testing::Test {
  protected:
   ScriptFile()
       : path_(std::filesystem::temp_directory_path() /
-              ("script_model_test-" + std::to_string(::getpid()) + ".pt")) {}
+              ("script_block_test-" + std::to_string(::getpid()) + ".pt")) {}
   ~ScriptFile() override { std::filesystem::remove(path_); }
 
   // y = fc(x) in a submodule with a scale that is not trained and a counter; [n, 3] to [n, 2].
@@ -41,7 +42,7 @@ class ScriptFile : public testing::Test {
 
   std::string complaint() {
     try {
-      ScriptModel model(path_);
+      ScriptBlock model(path_);
     } catch (const DataError& error) {
       return error.what();
     }
@@ -53,7 +54,7 @@ class ScriptFile : public testing::Test {
 
 TEST_F(ScriptFile, NamesItsTensorsWithDots) {
   write_linear();
-  const NamedTensors tensors = ScriptModel(path_).tensors();
+  const NamedTensors tensors = ScriptBlock(path_).tensors();
   ASSERT_EQ(tensors.parameters.size(), 2u);
   EXPECT_EQ(tensors.parameters[0].first, "fc.weight");
   EXPECT_EQ(tensors.parameters[1].first, "fc.bias");
@@ -63,7 +64,7 @@ TEST_F(ScriptFile, NamesItsTensorsWithDots) {
 
 TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
   write_linear();
-  ScriptModel model(path_);
+  ScriptBlock model(path_);
   std::vector<at::Tensor> memory;
   for (auto& [name, parameter] : model.tensors().parameters) {
     memory.push_back(at::zeros_like(parameter).detach());
@@ -76,9 +77,9 @@ TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
 
   const at::Tensor weight = at::randn({2, 3});
   const at::Tensor y = x.mm(weight.t()) + 0.5;
-  const Loss loss = make_loss(Target{.classes = 0, .width = 2});
+  const Loss loss = make_loss(Target::numbers(2));
   for (int step = 0; step < 300; ++step) {
-    loss(model.forward(x), y).backward();
+    loss(model.forward(x), y).sum.div(20).backward();
     for (std::size_t i = 0; i < memory.size(); ++i) {
       const at::NoGradGuard no_grad;
       at::Tensor parameter = model.tensors().parameters[i].second;
@@ -95,7 +96,7 @@ TEST_F(ScriptFile, KnowsTrainingFromEvaluation) {
       "def forward(self, x):\n"
       "  if self.training:\n    return self.fc.forward(x)\n"
       "  return self.fc.forward(x) * 0\n");
-  ScriptModel model(path_);
+  ScriptBlock model(path_);
   model.train(true);
   EXPECT_EQ(model.forward(at::ones({1, 3})).count_nonzero().item<int>(), 2);
   model.train(false);
@@ -109,14 +110,14 @@ TEST_F(ScriptFile, IsMadeFromOptionsInTheTypeAskedFor) {
   options.path = path_;
   options.dtype = "f64";
   const std::vector<std::int64_t> input = {3};
-  const auto model = make_model(options, input, Target{.classes = 0, .width = 2});
+  const auto model = make_model(options, input, Target::numbers(2));
   const NamedTensors tensors = model->tensors();
   EXPECT_TRUE(tensors.parameters[0].second.equal(at::ones({2, 3}, at::kDouble)));
   EXPECT_EQ(tensors.buffers[1].second.scalar_type(), at::kLong);
   EXPECT_EQ(model->forward(at::ones({4, 3}, at::kDouble)).scalar_type(), at::kDouble);
 
   options.init = "zero";
-  const auto zeroed = make_model(options, input, Target{.classes = 0, .width = 2});
+  const auto zeroed = make_model(options, input, Target::numbers(2));
   EXPECT_EQ(zeroed->tensors().parameters[0].second.count_nonzero().item<int>(), 0);
 }
 
@@ -133,14 +134,14 @@ TEST_F(ScriptFile, ThatDoesNotSuitTheDataIsRefusedAtOnce) {
     }
     return "accepted";
   };
-  EXPECT_THAT(refusal({3}, Target{.classes = 5, .width = 1}), HasSubstr("must give [2, 5]"));
-  const std::string wrong_input = refusal({4}, Target{.classes = 0, .width = 2});
+  EXPECT_THAT(refusal({3}, Target::one_of(5)), HasSubstr("must give [2, 5]"));
+  const std::string wrong_input = refusal({4}, Target::numbers(2));
   EXPECT_THAT(wrong_input, HasSubstr("forward of a tensor [2, 4] failed: RuntimeError: mat1"));
   EXPECT_THAT(wrong_input, testing::Not(HasSubstr("\n")));
 }
 
 TEST_F(ScriptFile, ThatIsNoModuleSaysHowToWriteOne) {
-  EXPECT_THROW(ScriptModel("/nowhere/model.pt"), UsageError);
+  EXPECT_THROW(ScriptBlock("/nowhere/model.pt"), UsageError);
   write_bytes("");
   EXPECT_THAT(complaint(), HasSubstr("torch.jit.script(model).save(path)"));
   write_bytes("a,b\n1,2\n");
@@ -169,7 +170,7 @@ TEST_F(ScriptFile, WithoutParametersOrForwardIsRefused) {
 
 TEST_F(ScriptFile, MustReturnOneTensor) {
   write_linear("def forward(self, x):\n  return (x, self.fc.forward(x))\n");
-  ScriptModel model(path_);
+  ScriptBlock model(path_);
   EXPECT_THROW(model.forward(at::ones({1, 3})), DataError);
 }
 

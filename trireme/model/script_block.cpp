@@ -1,4 +1,4 @@
-#include "trireme/model/script_model.h"
+#include "trireme/model/script_block.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -38,7 +38,7 @@ torch::jit::Module load(const std::filesystem::path& path) {
 
 }  // namespace
 
-ScriptModel::ScriptModel(const std::filesystem::path& path) : path_(path), module_(load(path)) {
+ScriptBlock::ScriptBlock(const std::filesystem::path& path) : path_(path), module_(load(path)) {
   if (!module_.find_method("forward")) {
     throw DataError(fmt::format("{}: the module has no forward method", path.string()));
   }
@@ -57,7 +57,7 @@ ScriptModel::ScriptModel(const std::filesystem::path& path) : path_(path), modul
   }
 }
 
-at::Tensor ScriptModel::forward(const at::Tensor& input) {
+at::Tensor ScriptBlock::forward(const at::Tensor& input) {
   c10::IValue output;
   try {
     output = module_.forward({input});
@@ -72,7 +72,7 @@ at::Tensor ScriptModel::forward(const at::Tensor& input) {
   return std::move(output).toTensor();
 }
 
-NamedTensors ScriptModel::tensors() const {
+NamedTensors ScriptBlock::tensors() const {
   NamedTensors tensors;
   for (const auto& item : module_.named_parameters()) {
     tensors.parameters.emplace_back(item.name, item.value);
@@ -83,7 +83,7 @@ NamedTensors ScriptModel::tensors() const {
   return tensors;
 }
 
-void ScriptModel::train(bool on) {
+void ScriptBlock::train(bool on) {
   // Module::train() asserts that every submodule has the attribute.
   for (torch::jit::Module module : module_.modules()) {
     if (module.hasattr("training")) module.setattr("training", on);

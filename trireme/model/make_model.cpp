@@ -1,0 +1,174 @@
+#include "trireme/model/make_model.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ranges>
+
+#include "trireme/base/error.h"
+#include "trireme/model/init.h"
+#include "trireme/model/layers.h"
+#include "trireme/model/loss.h"
+#include "trireme/model/script_block.h"
+
+namespace trireme {
+
+namespace {
+
+using Shape = std::span<const std::int64_t>;
+
+std::int64_t elements(Shape shape) {
+  std::int64_t n = 1;
+  for (const std::int64_t size : shape) n *= size;
+  return n;
+}
+
+void require_positive(std::span<const std::int64_t> sizes, std::string_view option) {
+  for (const std::int64_t size : sizes) {
+    if (size > 0) continue;
+    throw UsageError(
+        fmt::format("model.{} must be positive numbers, got [{}]", option, fmt::join(sizes, ", ")));
+  }
+}
+
+at::ScalarType scalar_type_named(std::string_view dtype) {
+  if (dtype == "f32") return at::kFloat;
+  if (dtype == "f64") return at::kDouble;
+  throw UsageError(fmt::format("model.dtype must be f32 or f64, got \"{}\"", dtype));
+}
+
+Hidden hidden_of(const ModelOptions& options) {
+  if (!(options.dropout >= 0 && options.dropout < 1)) {
+    throw UsageError(
+        fmt::format("model.dropout must be at least 0 and below 1, got {}", options.dropout));
+  }
+  return {activation_named(options.activation), options.dropout};
+}
+
+Blocks make_linear(std::string_view name, Shape input, const Target& target, std::int64_t outputs) {
+  const bool numbers = target.is_numbers();
+  if (numbers && name == "logistic") {
+    throw UsageError("model logistic tells classes apart, and the target is numbers: use linear");
+  }
+  if (!numbers && name == "linear") {
+    throw UsageError(
+        fmt::format("model linear predicts numbers, and the target has {} classes: use logistic",
+                    target.classes));
+  }
+  return linear_blocks(elements(input), outputs);
+}
+
+Blocks make_mlp(const ModelOptions& options, Shape input, std::int64_t outputs) {
+  const auto hidden = options.hidden.value_or(std::vector<std::int64_t>{512, 512});
+  require_positive(hidden, "hidden");
+  return mlp_blocks(elements(input), hidden, outputs, hidden_of(options));
+}
+
+void check_image(const CnnShape& shape) {
+  require_positive(shape.channels, "channels");
+  require_positive(shape.hidden, "hidden");
+  if (shape.channels.empty()) throw UsageError("model.channels must name at least one block");
+  if (shape.kernel < 1 || shape.kernel % 2 == 0) {
+    throw UsageError(fmt::format("model.kernel must be odd, got {}", shape.kernel));
+  }
+  // Each block halves the image.
+  const std::int64_t smaller = std::min(shape.rows, shape.columns);
+  if (shape.channels.size() >= 63 || smaller >> shape.channels.size() == 0) {
+    throw UsageError(
+        fmt::format("model.channels: {} blocks halve an image of {}x{} to nothing; use fewer",
+                    shape.channels.size(), shape.rows, shape.columns));
+  }
+}
+
+Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) {
+  if (input.size() != 2 && input.size() != 3) {
+    throw UsageError(fmt::format(
+        "model cnn needs images, [channels, rows, columns]; a sample of this data is [{}]: use mlp",
+        fmt::join(input, ", ")));
+  }
+  CnnShape shape;
+  shape.image_channels = input.size() == 3 ? input[0] : 1;
+  shape.rows = input[input.size() - 2];
+  shape.columns = input[input.size() - 1];
+  shape.channels = options.channels;
+  shape.kernel = options.kernel;
+  shape.batch_norm = options.batch_norm;
+  shape.hidden = options.hidden.value_or(std::vector<std::int64_t>{128});
+  shape.outputs = outputs;
+  check_image(shape);
+  return cnn_blocks(shape, hidden_of(options));
+}
+
+// Finds out now, rather than in the first step, whether the file suits the data.
+void check_outputs(Model& model, const ModelOptions& options, Shape input, std::int64_t outputs) {
+  const at::NoGradGuard no_grad;
+  std::vector<std::int64_t> shape = {2};
+  shape.insert(shape.end(), input.begin(), input.end());
+  model.train(false);
+  const at::Tensor output = model.forward(at::zeros(shape, scalar_type_named(options.dtype)));
+  model.train(true);
+  const bool is_right = output.sizes() == at::IntArrayRef({2, outputs}) ||
+                        (outputs == 1 && output.sizes() == at::IntArrayRef({2}));
+  if (!is_right) {
+    throw DataError(fmt::format(
+        "{}: forward of [{}] must give [2, {}] for loss {}, got [{}]; change the file or the loss",
+        options.path.string(), fmt::join(shape, ", "), outputs, options.loss,
+        fmt::join(output.sizes(), ", ")));
+  }
+}
+
+Blocks make_torchscript(const ModelOptions& options) {
+  Blocks blocks;
+  blocks.push_back(std::make_unique<ScriptBlock>(options.path));
+  return blocks;
+}
+
+Blocks make_blocks(const ModelOptions& options, Shape input, const Target& target,
+                   std::int64_t outputs) {
+  if (options.name == "linear" || options.name == "logistic") {
+    return make_linear(options.name, input, target, outputs);
+  }
+  if (options.name == "mlp") return make_mlp(options, input, outputs);
+  if (options.name == "cnn") return make_cnn(options, input, outputs);
+  if (options.name == "torchscript") return make_torchscript(options);
+  throw UsageError(
+      fmt::format("model.name must be one of linear, logistic, mlp, cnn, torchscript; got \"{}\"",
+                  options.name));
+}
+
+// Whole numbers, such as the batches that batch normalization has counted, stay what they are.
+void convert(const NamedTensors& tensors, at::ScalarType type) {
+  for (const auto* group : {&tensors.parameters, &tensors.buffers}) {
+    for (at::Tensor tensor : *group | std::views::values) {
+      if (tensor.is_floating_point()) tensor.set_data(tensor.detach().to(type));
+    }
+  }
+}
+
+std::string activation_of(const ModelOptions& options) {
+  return options.name == "mlp" || options.name == "cnn" ? options.activation : "linear";
+}
+
+}  // namespace
+
+std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape,
+                                  const Target& target) {
+  const at::ScalarType type = scalar_type_named(options.dtype);
+  const std::int64_t outputs = make_loss(target, options.loss).outputs();
+  auto model = std::make_unique<Model>(make_blocks(options, input_shape, target, outputs));
+  const bool from_file = options.name == "torchscript";
+  convert(model->tensors(), type);
+  if (!from_file || options.init != "default") {
+    initialize(model->tensors(), options.init, options.seed, activation_of(options));
+  }
+  if (from_file) check_outputs(*model, options, input_shape, outputs);
+  return model;
+}
+
+std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape,
+                                  const Target& target, const Mesh& /*mesh*/) {
+  return make_model(options, input_shape, target);
+}
+
+}  // namespace trireme

@@ -1,0 +1,100 @@
+#include "trireme/train/checkpointer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <utility>
+
+#include "trireme/base/error.h"
+#include "trireme/comm/self/self.h"
+#include "trireme/train/pieces.h"
+
+namespace trireme {
+
+namespace {
+
+// What decides which samples a step sees, and what its gradient becomes.
+std::map<std::string, std::string> order_of(const Trainer& trainer) {
+  const Config& config = trainer.config();
+  return {{"training.virtual_workers", std::to_string(trainer.tree().leaves())},
+          {"training.global_batch", std::to_string(config.training.global_batch)},
+          {"training.seed", std::to_string(config.training.seed)},
+          {"data.sampler", config.data.sampler},
+          {"optimizer.name", config.optimizer.name}};
+}
+
+}  // namespace
+
+Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory)
+    : trainer_(trainer), directory_(std::move(directory)) {}
+
+std::vector<std::string> Checkpointer::restore() {
+  const auto newest = latest_checkpoint(directory_.checkpoints());
+  if (!newest) {
+    throw DataError(
+        fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
+  }
+  WantedPieces wanted = wanted_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
+                                      trainer_.model(), tensors_of_checkpoint(*newest));
+  const RunState state = load_checkpoint(*newest, wanted.pieces);
+  require_same_order(state, *newest);
+  trainer_.continue_after(state.step);
+  trainer_.strategy().spread_state(trainer_.optimizer());
+  std::ranges::move(restore_local(), std::back_inserter(wanted.absent));
+  // Ranks may share memory: no rank may train before all have read.
+  trainer_.world().barrier();
+  return std::move(wanted.absent);
+}
+
+// This rank's own checkpoint has the step of the common one, or is the newest: ranks that are
+// stopped by Ctrl-C end after different steps.
+std::vector<std::string> Checkpointer::restore_local() {
+  const std::vector<Strategy::State> states = trainer_.strategy().own_state();
+  if (states.empty()) return {};
+  const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
+  std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
+  if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
+  WantedPieces wanted;
+  append_known(states, own ? tensors_of_checkpoint(*own) : std::set<std::string>(), wanted);
+  if (!wanted.pieces.empty()) load_checkpoint(*own, wanted.pieces);
+  return std::move(wanted.absent);
+}
+
+// With other batches or another shuffle it would be another run.
+void Checkpointer::require_same_order(const RunState& state,
+                                      const std::filesystem::path& checkpoint) const {
+  for (const auto& [key, mine] : order_of(trainer_)) {
+    const auto theirs = state.metadata.find(key);
+    if (theirs != state.metadata.end() && theirs->second == mine) continue;
+    throw UsageError(fmt::format(
+        "{}: was written with {} = {}, got {}; a run that is resumed keeps it", checkpoint.string(),
+        key, theirs == state.metadata.end() ? "nothing" : theirs->second, mine));
+  }
+}
+
+RunState Checkpointer::state() const {
+  return {.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
+}
+
+std::optional<std::filesystem::path> Checkpointer::save() {
+  save_local();
+  const SavingGroup& group = trainer_.saving_group();
+  if (!group.has_this_rank()) return std::nullopt;
+  trainer_.strategy().collect_state(trainer_.optimizer());
+  const auto pieces = own_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
+                                 trainer_.model(), trainer_.world().rank() == 0);
+  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), pieces, keep());
+  return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
+}
+
+void Checkpointer::save_local() {
+  const std::vector<Piece> pieces = pieces_of(trainer_.strategy().own_state());
+  if (pieces.empty()) return;
+  const auto alone = self_communicator();
+  save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), pieces,
+                  keep());
+}
+
+}  // namespace trireme

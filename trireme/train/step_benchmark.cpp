@@ -1,0 +1,50 @@
+#include "trireme/train/step_benchmark.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "trireme/train/components.h"
+
+namespace trireme {
+
+namespace {
+
+// More steps than any measurement makes.
+constexpr std::int64_t kSteps = std::int64_t{1} << 40;
+
+// Positive, as every optimizer requires, and too small to change a parameter, so that the model
+// cannot diverge.
+constexpr double kLearnsNothing = 1e-12;
+
+Config with_steps(Config config) {
+  config.training.steps = kSteps;
+  return config;
+}
+
+}  // namespace
+
+StepBenchmark::StepBenchmark(Config config, Communicator& world)
+    : trainer_(with_steps(std::move(config)), world) {}
+
+void StepBenchmark::step() {
+  const TrainedStep step = trainer_.step({.lr = kLearnsNothing});
+  times_.data += step.data_seconds;
+  times_.compute += step.compute_seconds;
+  times_.communication += step.communication_seconds;
+}
+
+Config single_rank_share(Config config, int rank, int ranks) {
+  const ReductionTree tree = tree_of(config, ranks);
+  const std::int64_t workers = tree.leaves_of(rank).size();
+  config.training.global_batch = std::max(
+      workers, (config.training.global_batch * workers + tree.leaves() / 2) / tree.leaves());
+  config.training.virtual_workers = workers;
+  config.training.shares.clear();
+  config.training.seed += 1 + rank;
+  config.parallelism.strategy = "replicated";
+  config.communication.mode = "synchronous";
+  config.communication.compression = "none";
+  return config;
+}
+
+}  // namespace trireme

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "trireme/train/trainer.h"
+
+namespace trireme {
+
+/// Times the steps of a trainer that learns nothing: each step computes and communicates all that a
+/// training step does, with a learning rate that changes no parameter. Writes no file.
+class StepBenchmark {
+ public:
+  /// Collective.
+  StepBenchmark(Config config, Communicator& world);
+
+  /// Makes one step. Collective.
+  void step();
+
+  /// The communication of a step by itself. Collective.
+  void communicate() { trainer_.communicate(); }
+
+  /// The seconds of all steps so far.
+  struct Times {
+    double data = 0;
+    double compute = 0;
+    double communication = 0;
+  };
+  const Times& times() const { return times_; }
+
+  RunDescription describe() const { return trainer_.describe(); }
+
+ private:
+  Trainer trainer_;
+  Times times_;
+};
+
+/// What `rank` of `ranks` computes in a step of `config`, as a configuration for one rank.
+Config single_rank_share(Config config, int rank, int ranks);
+
+}  // namespace trireme

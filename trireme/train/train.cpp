@@ -1,0 +1,179 @@
+#include "trireme/train/train.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "trireme/base/files.h"
+#include "trireme/checkpoint/model_file.h"
+#include "trireme/comm/self/self.h"
+#include "trireme/train/checkpointer.h"
+#include "trireme/train/components.h"
+#include "trireme/train/due.h"
+#include "trireme/train/evaluator.h"
+#include "trireme/train/measured_shares.h"
+#include "trireme/train/reporter.h"
+
+namespace trireme {
+
+namespace {
+
+NamedTensors tensors_of(const Standardization& statistics) {
+  NamedTensors tensors;
+  const auto add = [&](const char* name, const std::vector<double>& values) {
+    if (!values.empty()) tensors.buffers.emplace_back(name, at::tensor(values, at::kDouble));
+  };
+  add("mean", statistics.mean);
+  add("deviation", statistics.deviation);
+  add("target_mean", statistics.target_mean);
+  add("target_deviation", statistics.target_deviation);
+  return tensors;
+}
+
+bool is_of_one_rank(const std::filesystem::path& checkpoints) {
+  return checkpoints.filename().string().starts_with("rank-");
+}
+
+// Those of single ranks, or the others.
+void remove_checkpoints(const RunDirectory& run, bool of_one_rank) {
+  if (!std::filesystem::exists(run.checkpoints())) return;
+  std::vector<std::filesystem::path> folders;
+  for (const auto& entry : std::filesystem::directory_iterator(run.checkpoints())) {
+    if (is_of_one_rank(entry.path()) == of_one_rank) folders.push_back(entry.path());
+  }
+  for (const auto& folder : folders) std::filesystem::remove_all(folder);
+}
+
+// An earlier run's files would be taken for this run's.
+void remove_earlier_run(const RunDirectory& run) {
+  remove_checkpoints(run, /*of_one_rank=*/false);
+  std::filesystem::remove(run.model());
+  std::filesystem::remove(run.standardization());
+}
+
+// Asynchronous ranks remove their own checkpoints themselves: the ranks do not wait for each other.
+void prepare_directory(const Trainer& trainer, const RunDirectory& run) {
+  const int rank = trainer.world().rank();
+  const bool is_new = trainer.steps_done() == 0;
+  if (rank == 0) {
+    if (is_new) remove_earlier_run(run);
+    if (trainer.saving_group().is_world()) remove_checkpoints(run, /*of_one_rank=*/true);
+    std::filesystem::create_directories(run.root);
+    write_file_atomically(run.config(), to_toml(trainer.config()));
+  }
+  if (is_new) std::filesystem::remove_all(run.local_checkpoints(rank));
+}
+
+std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirectory& run) {
+  if (trainer.world().rank() > 0) return std::nullopt;
+  return MetricsLog(run.metrics(), trainer.steps_done());
+}
+
+/// The loop of a run and what is due after its steps.
+class Run {
+ public:
+  Run(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory)
+      : trainer_(trainer),
+        checkpointer_(checkpointer),
+        observer_(observer),
+        directory_(std::move(directory)),
+        due_(trainer.config(), trainer.data().sampler->steps_per_epoch(), trainer.last_step(),
+             trainer.data().evaluation != nullptr),
+        reporter_(observer, open_metrics(trainer, directory_),
+                  trainer.data().sampler->steps_per_epoch()) {}
+
+  RunSummary run() {
+    while (trainer_.steps_done() < trainer_.last_step() && !interrupted_) {
+      if (step()) catch_up();
+    }
+    if (!interrupted_ && trainer_.saving_group().has_this_rank()) save_final_model();
+    return reporter_.finish(trainer_.steps_done(), interrupted_, directory_.root);
+  }
+
+ private:
+  // Returns true if the ranks are synchronized after the step.
+  bool step() {
+    const std::int64_t before = trainer_.steps_done();
+    const bool reports = due_.metrics(before + 1);
+    const TrainedStep step = trainer_.step({.stop = observer_.stop_requested(),
+                                            .sync = sync_after(before + 1),
+                                            .measure_norm = reports});
+    reporter_.report(step, reports);
+    for (std::int64_t done = before + 1; done <= trainer_.steps_done(); ++done) note_due(done);
+    interrupted_ = step.stop && trainer_.steps_done() < trainer_.last_step();
+    return step.synchronized;
+  }
+
+  Sync sync_after(std::int64_t step) const {
+    if (step == trainer_.last_step()) return Sync::kNow;
+    const bool is_needed =
+        must_evaluate_ || must_save_ || due_.evaluation(step) || due_.checkpoint(step);
+    return is_needed ? Sync::kIfFree : Sync::kWhenDue;
+  }
+
+  void note_due(std::int64_t done) {
+    must_evaluate_ = must_evaluate_ || due_.evaluation(done);
+    must_save_ = must_save_ || due_.checkpoint(done);
+  }
+
+  void catch_up() {
+    const bool belongs = trainer_.saving_group().has_this_rank();
+    if (must_evaluate_ && !interrupted_ && belongs) reporter_.report(evaluate(trainer_));
+    if (must_save_ || interrupted_) {
+      if (const auto saved = checkpointer_.save()) observer_.on_checkpoint(*saved);
+    }
+    must_evaluate_ = must_save_ = false;
+  }
+
+  void save_final_model() {
+    if (trainer_.world().rank() == 0) {
+      save_model(directory_.model(), trainer_.model().tensors());
+      const auto& statistics = trainer_.data().statistics;
+      if (statistics) save_model(directory_.standardization(), tensors_of(*statistics));
+    }
+    trainer_.saving_group().communicator().barrier();
+  }
+
+  Trainer& trainer_;
+  Checkpointer& checkpointer_;
+  Observer& observer_;
+  RunDirectory directory_;
+  Due due_;
+  Reporter reporter_;
+  // Due, but ranks were not synchronized since.
+  bool must_evaluate_ = false;
+  bool must_save_ = false;
+  bool interrupted_ = false;
+};
+
+}  // namespace
+
+RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {
+  at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
+  check(config, world.size());
+  Trainer trainer(with_measured_shares(config, world), world);
+  const RunDirectory directory{config.run.directory};
+  Checkpointer checkpointer(trainer, directory);
+  std::vector<std::string> not_restored;
+  if (resume) not_restored = checkpointer.restore();
+  prepare_directory(trainer, directory);
+  RunDescription description = trainer.describe();
+  description.not_restored = std::move(not_restored);
+  Run run(trainer, checkpointer, observer, directory);
+  observer.on_start(description);
+  return run.run();
+}
+
+void dry_run(const Config& config, int ranks) {
+  check(config, ranks);
+  const auto alone = self_communicator();
+  const ReductionTree tree(virtual_workers_of(config, ranks), 1);
+  const DataSets data = open_data(config, *alone, tree);
+  make_loss(data.train->target(), config.training.loss);
+  model_of(config, *data.train);
+}
+
+}  // namespace trireme

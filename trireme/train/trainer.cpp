@@ -1,0 +1,149 @@
+#include "trireme/train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "trireme/optim/clip.h"
+#include "trireme/train/components.h"
+
+namespace trireme {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::int64_t last_step_of(const Config& config, const Sampler& sampler) {
+  if (config.training.steps > 0) return config.training.steps;
+  return config.training.epochs * sampler.steps_per_epoch();
+}
+
+}  // namespace
+
+Trainer::Trainer(const Config& config, Communicator& world)
+    : config_(config),
+      world_(world),
+      tree_(tree_of(config, world.size())),
+      data_(open_data(config_, world, tree_)),
+      loss_(make_loss(data_.train->target(), config.training.loss)),
+      model_(model_of(config, *data_.train)),
+      strategy_(strategy_of(config, world)),
+      saving_group_(world, *strategy_, tree_),
+      shards_(strategy_->attach(model_->tensors())),
+      optimizer_(optimizer_of(config, shards_)),
+      runner_(*model_, loss_, *strategy_, static_cast<std::uint64_t>(config.training.seed),
+              tree_.leaves()),
+      last_step_(last_step_of(config, *data_.sampler)),
+      lr_schedule_(schedule_of(config, last_step_)) {
+  model_->train(true);
+}
+
+void Trainer::continue_after(std::int64_t done) {
+  steps_done_ = done;
+  loader_.reset();
+}
+
+StepBatches Trainer::next_batches() {
+  if (!loader_) {
+    loader_ = std::make_unique<Loader>(*data_.train, *data_.sampler, strategy_->virtual_workers(),
+                                       Range{steps_done_, last_step_},
+                                       LoaderOptions{prefetch_steps_of(config_, world_.size())});
+  }
+  return *loader_->next();
+}
+
+TrainedStep Trainer::step(const StepRequest& request) {
+  const auto start = Clock::now();
+  const Traffic before = traffic();
+  TrainedStep done{.step = steps_done_ + 1};
+  const StepBatches batches = next_batches();
+  const auto loaded = Clock::now();
+  const auto count = static_cast<int>(batches.batches.size());
+  if (micro_batches_.stages.empty() || count * 2 != std::ssize(micro_batches_.stages.front())) {
+    micro_batches_ = plan::single_stage(count);
+  }
+  runner_.run(batches, micro_batches_, request.stop);
+  const auto computed = Clock::now();
+  done.loss = runner_.reduce_gradients();
+  const auto reduced = Clock::now();
+  if (!std::isfinite(done.loss)) {
+    diverge(fmt::format("the loss of step {} is {}", done.step, done.loss));
+  }
+  clip(done, request);
+  done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_));
+  optimizer_->set_lr(done.lr);
+  const StepResult result = runner_.update(*optimizer_, request.sync);
+  const auto end = Clock::now();
+
+  ++steps_done_;
+  done.loss = result.loss;
+  done.stop = result.stop;
+  done.synchronized = result.synchronized;
+  done.samples = batches.samples;
+  done.seconds = seconds_between(start, end);
+  done.data_seconds = seconds_between(start, loaded);
+  done.communication_seconds = seconds_between(computed, reduced) + runner_.publish_seconds();
+  done.compute_seconds = done.seconds - done.data_seconds - done.communication_seconds;
+  done.traffic = traffic() - before;
+  if (result.skipped_steps > 0) skip(result.skipped_steps, done);
+  return done;
+}
+
+void Trainer::clip(TrainedStep& step, const StepRequest& request) {
+  const double limit = config_.training.clip_norm;
+  if (!request.measure_norm && limit == 0) return;
+  const double norm = strategy_->gradient_norm();
+  if (!std::isfinite(norm)) {
+    diverge(fmt::format("the gradient of step {} has norm {}", step.step, norm));
+  }
+  if (limit > 0) optimizer_->set_gradient_scale(clip_scale(norm, limit));
+  if (request.measure_norm) step.gradient_norm = norm;
+}
+
+// The samples of skipped steps are read all the same, in order.
+void Trainer::skip(std::int64_t steps, TrainedStep& step) {
+  steps = std::min(steps, last_step_ - steps_done_);
+  if (steps == 0) return;
+  for (; steps > 0; --steps, ++steps_done_) next_batches();
+  if (steps_done_ == last_step_) step.synchronized = runner_.synchronize();
+}
+
+void Trainer::diverge(const std::string& what) {
+  throw_diverged(what, *model_, shards_, *strategy_, world_);
+}
+
+void Trainer::communicate() {
+  runner_.communicate();
+}
+
+RunDescription Trainer::describe() const {
+  std::vector<std::int64_t> assignment;
+  for (int rank = 0; rank < tree_.ranks(); ++rank) {
+    assignment.push_back(tree_.leaves_of(rank).size());
+  }
+  std::int64_t parameters = 0;
+  for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
+  return {.model = config_.model.name,
+          .parameters = parameters,
+          .samples = data_.train->size(),
+          .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
+          .ranks = world_.size(),
+          .communication = world_.description(),
+          .threads = at::get_num_threads(),
+          .virtual_workers = tree_.leaves(),
+          .assignment = std::move(assignment),
+          .first_step = steps_done_,
+          .steps = last_step_,
+          .steps_per_epoch = data_.sampler->steps_per_epoch(),
+          .global_batch = config_.training.global_batch};
+}
+
+}  // namespace trireme

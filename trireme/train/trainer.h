@@ -1,0 +1,121 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/data/loader.h"
+#include "trireme/kernels/reduction_tree.h"
+#include "trireme/model/loss.h"
+#include "trireme/model/model.h"
+#include "trireme/optim/optimizer.h"
+#include "trireme/optim/schedule.h"
+#include "trireme/parallel/strategy.h"
+#include "trireme/plan/schedule.h"
+#include "trireme/train/config.h"
+#include "trireme/train/data_sets.h"
+#include "trireme/train/divergence.h"
+#include "trireme/train/report.h"
+#include "trireme/train/saving_group.h"
+#include "trireme/train/step_runner.h"
+
+namespace trireme {
+
+/// What the caller of Trainer::step() wants of a step.
+struct StepRequest {
+  bool stop = false;  ///< this rank asks all ranks to stop after a common step
+  Sync sync = Sync::kWhenDue;
+  bool measure_norm = false;  ///< the gradient's norm is wanted even if nothing clips it
+  std::optional<double> lr = std::nullopt;  ///< none: the learning rate of the schedule
+};
+
+/// A step that has been made.
+struct TrainedStep {
+  std::int64_t step = 0;  ///< counted from 1
+  double loss = 0;        ///< mean over the weight of the step
+  double lr = 0;
+  std::optional<double> gradient_norm;
+  bool stop = false;         ///< all ranks stop after this step
+  bool synchronized = true;  ///< all ranks have the same parameters: they may be saved
+  std::int64_t samples = 0;  ///< over all ranks
+
+  // Of this rank. seconds: from the first to the last instruction, the next three together.
+  double seconds = 0;
+  double data_seconds = 0;  ///< waiting for samples
+  double compute_seconds = 0;
+  double communication_seconds = 0;  ///< that backward could not hide, and waiting for ranks
+  Traffic traffic;
+};
+
+/// One rank's part of a training run in memory: data, model, strategy and optimizer.
+///
+///     Trainer trainer(config, *world);
+///     while (trainer.steps_done() < trainer.last_step()) trainer.step();
+///
+/// Constructing a trainer communicates and reads the data, and has no other effect: a trainer may
+/// be destroyed after any step and built again in the same process, on other ranks, and it may be
+/// timed without a run. Nothing is written; Checkpointer saves and restores its state.
+///
+/// One thread may use it.
+class Trainer {
+ public:
+  /// Collective. `world` must outlive the trainer. Throws UsageError or DataError.
+  Trainer(const Config& config, Communicator& world);
+
+  /// Makes one optimizer update, the next one. Collective. If the other ranks have made steps
+  /// without this one, skips them as well. Must be called only while steps_done() < last_step().
+  /// Throws DivergedError if the loss or the gradient's norm is not finite.
+  TrainedStep step(const StepRequest& request = {});
+
+  /// The communication of a step by itself, with gradients of zero. Collective.
+  void communicate();
+
+  /// Steps that are done, those that this rank has skipped included.
+  std::int64_t steps_done() const { return steps_done_; }
+  std::int64_t last_step() const { return last_step_; }
+
+  /// Continues after step `done`, once the state of that step has been restored.
+  void continue_after(std::int64_t done);
+
+  RunDescription describe() const;
+
+  const Config& config() const { return config_; }
+  Communicator& world() const { return world_; }
+  const SavingGroup& saving_group() const { return saving_group_; }
+  /// Which virtual workers each rank has.
+  const ReductionTree& tree() const { return tree_; }
+  const DataSets& data() const { return data_; }
+  const Loss& loss() const { return loss_; }
+  Model& model() { return *model_; }
+  Strategy& strategy() { return *strategy_; }
+  Optimizer& optimizer() { return *optimizer_; }
+  std::span<Shard> shards() const { return shards_; }
+
+ private:
+  StepBatches next_batches();
+  void clip(TrainedStep& step, const StepRequest& request);
+  void skip(std::int64_t steps, TrainedStep& step);
+  [[noreturn]] void diverge(const std::string& what);
+  Traffic traffic() const { return world_.traffic() + strategy_->traffic(); }
+
+  Config config_;
+  Communicator& world_;
+  ReductionTree tree_;
+  DataSets data_;
+  Loss loss_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Strategy> strategy_;
+  SavingGroup saving_group_;
+  std::span<Shard> shards_;
+  std::unique_ptr<Optimizer> optimizer_;
+  StepRunner runner_;
+  plan::Schedule micro_batches_;
+  std::int64_t last_step_;
+  std::unique_ptr<Schedule> lr_schedule_;
+  std::unique_ptr<Loader> loader_;  // null: reading has not begun
+  std::int64_t steps_done_ = 0;
+};
+
+}  // namespace trireme
