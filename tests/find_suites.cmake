@@ -1,5 +1,6 @@
 # Read by ctest: a test for each suite of `program`, a GoogleTest program. suites.cmake sets the
-# variables.
+# variables. Suites whose name begins with "Soak" train for minutes: they run where the environment
+# has TRIREME_SOAK, as in `TRIREME_SOAK=1 ctest --preset release -R Soak`.
 cmake_path(GET program FILENAME name)
 if(NOT EXISTS "${program}")
   add_test("${name}.IsBuilt" "${program}")
@@ -22,6 +23,9 @@ foreach(line IN LISTS lines)
 endforeach()
 # Those with the most tests begin first: none is left to run alone at the end.
 foreach(suite IN LISTS suites)
+  if(suite MATCHES "(^|/)Soak" AND NOT DEFINED ENV{TRIREME_SOAK})
+    continue()
+  endif()
   add_test("${suite}" "${program}" "--gtest_filter=${suite}.*-${skip}")
   set_tests_properties("${suite}" PROPERTIES TIMEOUT 900 COST ${tests_of_${suite}} ${properties})
 endforeach()

