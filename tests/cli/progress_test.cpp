@@ -56,13 +56,13 @@ TEST(ProgressLine, ShowsNoGradientOrSharesBeforeTheyAreKnown) {
 }
 
 TEST(FailureBox, NamesRankCauseLogAndWayOn) {
-  Verdict verdict;
-  verdict.rank_at_fault = 1;
-  verdict.ranks.resize(3);
-  verdict.explanation = "killed by SIGSEGV: invalid memory access";
-  verdict.last_lines = {"step 7"};
-  verdict.log = "out/logs/rank-1.log";
-  const std::string box = failure_box(verdict, "trireme train --resume out", Terminal{});
+  ExitReport report;
+  report.failed_rank = 1;
+  report.ranks.resize(3);
+  report.explanation = "killed by SIGSEGV: invalid memory access";
+  report.last_lines = {"step 7"};
+  report.log = "out/logs/rank-1.log";
+  const std::string box = failure_box(report, "trireme train --resume out", Terminal{});
   EXPECT_THAT(box, HasSubstr("│ rank 1 of 3: killed by SIGSEGV: invalid memory access\n"));
   EXPECT_THAT(box, HasSubstr("│ its last lines:\n│   step 7\n"));
   EXPECT_THAT(box, HasSubstr("│ log: out/logs/rank-1.log\n"));
@@ -71,11 +71,11 @@ TEST(FailureBox, NamesRankCauseLogAndWayOn) {
 }
 
 TEST(FailureBox, ShowsOnlyTheLastOfManyLines) {
-  Verdict verdict;
-  verdict.rank_at_fault = 0;
-  verdict.ranks.resize(1);
-  for (int i = 0; i < 20; ++i) verdict.last_lines.push_back("line " + std::to_string(i));
-  const std::string box = failure_box(verdict, "", Terminal{.colors = true});
+  ExitReport report;
+  report.failed_rank = 0;
+  report.ranks.resize(1);
+  for (int i = 0; i < 20; ++i) report.last_lines.push_back("line " + std::to_string(i));
+  const std::string box = failure_box(report, "", Terminal{.colors = true});
   EXPECT_THAT(box, Not(HasSubstr("line 11")));
   EXPECT_THAT(box, HasSubstr("line 12"));
   EXPECT_THAT(box, Not(HasSubstr("resume")));

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "tests/base/stopped_clock.h"
 #include "tests/comm/in_process.h"
 #include "tests/comm/message_of.h"
 #include "tests/comm/ranks.h"
@@ -164,23 +165,78 @@ INSTANTIATE_TEST_SUITE_P(Hosts, FailureOnHosts, testing::Values(2, 4),
 
 TEST(MessageFailure, ARankOutOfReachIsSaidToBeSo) {
   Network network(2);
+  StoppedClock clock;
   std::atomic<bool> done{false};
-  run(network, 2, 2, {.timeout = 6500ms}, [&](Communicator& world) {
+  run(network, 2, 2, {.timeout = 10s, .clock = &clock}, [&](Communicator& world) {
     world.barrier({"a.cpp", 5});
     if (world.rank() == 1) {
       network.silence(1);
-      while (!done) std::this_thread::sleep_for(1ms);
+      // Slowly: silence counts only while the rank that waits is running itself.
+      while (!done) {
+        clock.advance(50ms);
+        std::this_thread::sleep_for(10ms);
+      }
       return;
     }
     EXPECT_THAT(
         message_of<CommError>([&] {
           world.barrier({"b.cpp", 7});
         }),
-        testing::ContainsRegex("rank 1 did not come to barrier\\(\\) at b.cpp:7 within 6.5 s; "
+        testing::ContainsRegex("rank 1 did not come to barrier\\(\\) at b.cpp:7 within 10 s; "
                                "its last call was barrier\\(\\) at a.cpp:5 \\(operation 1\\); "
-                               "nothing has been heard of it for [56] s: stopped, or out of "
+                               "nothing has been heard of it for [0-9]+ s: stopped, or out of "
                                "reach"));
     done = true;
+  });
+}
+
+TEST(MessageFailure, ATimeoutIsMeasuredByTheClockThatIsPassedIn) {
+  Network network(3);
+  StoppedClock clock;
+  std::atomic<int> done{0};
+  run(network, 3, 3, {.timeout = 30min, .clock = &clock}, [&](Communicator& world) {
+    if (world.rank() == 2) {
+      std::this_thread::sleep_for(200ms);
+      EXPECT_EQ(done, 0);
+      clock.advance(30min);
+      while (done < 2) {
+        std::this_thread::sleep_for(60ms);
+        clock.advance(250ms);
+      }
+      return;
+    }
+    EXPECT_THAT(message_of<CommError>([&] {
+                  world.barrier({"b.cpp", 7});
+                }),
+                testing::AllOf(testing::StartsWith(
+                                   "rank 2 did not come to barrier() at b.cpp:7 within 1800 s; "),
+                               testing::EndsWith("; its process is running")));
+    ++done;
+  });
+}
+
+TEST(MessageFailure, OfALargeMessageNamesTheRankThatIsLost) {
+  Network network(3);
+  std::atomic<int> done{0};
+  run(network, 3, 3, {}, [&](Communicator& world) {
+    world.barrier();
+    if (world.rank() == 2) {
+      network.kill(2, "killed by signal 9");
+    } else {
+      const auto is_known = [&] {
+        return message_of<CommError>([&] { world.check(); }) != "nothing was thrown";
+      };
+      while (!is_known()) std::this_thread::sleep_for(1ms);
+      std::vector<int> x(100'000);
+      EXPECT_EQ(message_of<CommError>([&] {
+                  (world.rank() == 0 ? world.send(buffer_of<int>(x), 1)
+                                     : world.recv(buffer_of<int>(x), 0))
+                      .wait();
+                }),
+                "rank 2 is lost: killed by signal 9");
+      ++done;
+    }
+    while (done < 2) std::this_thread::sleep_for(1ms);
   });
 }
 

@@ -57,7 +57,7 @@ class CountingTransport final : public message::Transport {
 
   void send_frame(int to, const Frame& frame) override {
     const FrameKind kind = frame.header.kind;
-    if (kind == FrameKind::kPost || kind == FrameKind::kMessage) {
+    if (kind == FrameKind::kAnnouncement || kind == FrameKind::kMessage) {
       const std::lock_guard lock(counts_.mutex);
       ++counts_.traffic.announcements;
       counts_.traffic.announced_bytes += static_cast<std::int64_t>(frame.bytes());

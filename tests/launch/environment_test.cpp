@@ -97,7 +97,7 @@ TEST(Environment, ABatchScriptOfSlurmIsAWorldOfOne) {
                                             {"SLURM_NTASKS", "8"},
                                             {"SLURM_JOB_NODELIST", "node[1-2]"}});
   EXPECT_EQ(environment.world_size, 1);
-  EXPECT_EQ(environment.starter, Starter::kNobody);
+  EXPECT_EQ(environment.starter, Starter::kNone);
 }
 
 TEST(Environment, ReadsTheDescriptorOfTheSharedWorld) {
@@ -105,7 +105,7 @@ TEST(Environment, ReadsTheDescriptorOfTheSharedWorld) {
 }
 
 TEST(Environment, TellsWhoHasStartedIt) {
-  EXPECT_EQ(read({}).starter, Starter::kNobody);
+  EXPECT_EQ(read({}).starter, Starter::kNone);
   EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "2"}}).starter, Starter::kTorchrun);
   EXPECT_EQ(read({{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}}).starter,
             Starter::kOpenMpi);
@@ -202,7 +202,7 @@ TEST(Environment, RefusesANodeListThatIsCutOff) {
   EXPECT_EQ(
       error_of(
           {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_NODELIST", "node[03-12"}}),
-      "environment: a bracket of Slurm's node list is never closed: \"node[03-12\"");
+      "environment: a bracket of Slurm's node list is not closed: \"node[03-12\"");
 }
 
 TEST(Environment, NamesTheVariableAndItsValue) {

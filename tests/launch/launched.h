@@ -34,7 +34,7 @@ struct Notes {
   std::atomic<int> lost_rank[kMaxRanks];   ///< 1 + the rank that its CommError named
   std::atomic<int> signals[kMaxRanks];     ///< that it got
   std::atomic<int> exit_code;              ///< of a launcher that runs in a process of its own
-  std::atomic<int> rank_at_fault;
+  std::atomic<int> failed_rank;
 
   bool ready(int ranks) const;
 };

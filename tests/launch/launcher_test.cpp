@@ -79,7 +79,7 @@ class Launcher : public testing::Test {
 TEST_F(Launcher, RunsEachRankAndSharesItsWorld) {
   for (const int ranks : {1, 2, 3, 8}) {
     SCOPED_TRACE(ranks);
-    const Verdict verdict = launch(options(ranks), [&](int rank, int fd) {
+    const ExitReport report = launch(options(ranks), [&](int rank, int fd) {
       const auto world = shm::World::open(fd).join(rank);
       std::int64_t sum = rank + 1;
       for (int i = 0; i < 10; ++i) {
@@ -88,36 +88,36 @@ TEST_F(Launcher, RunsEachRankAndSharesItsWorld) {
       }
       return sum == ranks * (ranks + 1) / 2 ? 0 : 9;
     });
-    EXPECT_TRUE(verdict.ok()) << verdict.explanation;
-    EXPECT_EQ(verdict.rank_at_fault, -1);
-    EXPECT_EQ(static_cast<int>(verdict.ranks.size()), ranks);
+    EXPECT_TRUE(report.ok()) << report.explanation;
+    EXPECT_EQ(report.failed_rank, -1);
+    EXPECT_EQ(static_cast<int>(report.ranks.size()), ranks);
   }
 }
 
 TEST_F(Launcher, ToldByTheEnvironmentARankKnowsItself) {
-  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+  const ExitReport report = launch(options(3), [](int rank, int fd) {
     const RankEnvironment told = read_environment();
     const bool right = told.rank == rank && told.world_size == 3 && told.local_rank == rank &&
                        told.local_world_size == 3 && told.world_fd == fd;
     return right ? 0 : 9;
   });
-  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+  EXPECT_TRUE(report.ok()) << report.explanation;
 }
 
 TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
-  const Verdict verdict = launch(options(2), [](int rank, int) -> int {
+  const ExitReport report = launch(options(2), [](int rank, int) -> int {
     if (rank == 1) throw DataError("train.csv: row 7 is short");
     return 0;
   });
-  EXPECT_EQ(verdict.rank_at_fault, 1);
-  EXPECT_EQ(verdict.exit_code, 3);
-  EXPECT_EQ(verdict.explanation, "exit code 3 (a file is missing, torn or not what it says)");
-  EXPECT_THAT(verdict.last_lines, ElementsAre("train.csv: row 7 is short"));
+  EXPECT_EQ(report.failed_rank, 1);
+  EXPECT_EQ(report.exit_code, 3);
+  EXPECT_EQ(report.explanation, "exit code 3 (a file is missing, torn or not what it says)");
+  EXPECT_THAT(report.last_lines, ElementsAre("train.csv: row 7 is short"));
   EXPECT_EQ(err_.text(), "[rank 1] train.csv: row 7 is short\n");
 }
 
 TEST_F(Launcher, ARankThatEndsWithoutLeavingEndsTheCallsThatNeedIt) {
-  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+  const ExitReport report = launch(options(3), [](int rank, int fd) {
     auto world = shm::World::open(fd).join(rank);
     world->barrier();
     if (rank == 2) {
@@ -127,14 +127,14 @@ TEST_F(Launcher, ARankThatEndsWithoutLeavingEndsTheCallsThatNeedIt) {
     world->barrier();
     return 0;
   });
-  EXPECT_EQ(verdict.exit_code, kVictim);
-  EXPECT_NE(verdict.rank_at_fault, 2);
-  EXPECT_THAT(verdict.last_lines,
+  EXPECT_EQ(report.exit_code, kVictim);
+  EXPECT_NE(report.failed_rank, 2);
+  EXPECT_THAT(report.last_lines,
               ElementsAre("rank 2 has ended without destroying its communicator"));
 }
 
 TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {
-  const Verdict verdict = launch(options(3), [](int rank, int fd) {
+  const ExitReport report = launch(options(3), [](int rank, int fd) {
     auto world = shm::World::open(fd).join(rank);
     world->barrier();
     if (rank == 2) {
@@ -148,7 +148,7 @@ TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {
     if (rank == 1) world->recv({&x, 1, DType::kI32}, 0).wait();
     return x;
   });
-  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+  EXPECT_TRUE(report.ok()) << report.explanation;
 }
 
 TEST_F(Launcher, ARankKilledInABarrierEndsTheOthersInCommErrorsThatNameIt) {
@@ -156,7 +156,7 @@ TEST_F(Launcher, ARankKilledInABarrierEndsTheOthersInCommErrorsThatNameIt) {
     SCOPED_TRACE(ranks);
     SharedBetweenProcesses<Notes> notes;
     const int doomed = ranks / 2;
-    const Verdict verdict = launch(options(ranks), [&](int rank, int fd) {
+    const ExitReport report = launch(options(ranks), [&](int rank, int fd) {
       const auto world = shm::World::open(fd).join(rank);
       world->barrier();
       notes->pid[rank] = getpid();
@@ -172,33 +172,57 @@ TEST_F(Launcher, ARankKilledInABarrierEndsTheOthersInCommErrorsThatNameIt) {
       }
       return 0;
     });
-    EXPECT_EQ(verdict.rank_at_fault, doomed);
-    EXPECT_EQ(verdict.status, ExitStatus::killed(SIGKILL));
-    EXPECT_EQ(verdict.exit_code, 137);
-    EXPECT_EQ(verdict.explanation, "killed by SIGKILL, often the out-of-memory killer or kill -9");
+    EXPECT_EQ(report.failed_rank, doomed);
+    EXPECT_EQ(report.status, ExitStatus::killed(SIGKILL));
+    EXPECT_EQ(report.exit_code, 137);
+    EXPECT_EQ(report.explanation, "killed by SIGKILL, often the out-of-memory killer or kill -9");
     for (int rank = 0; rank < ranks; ++rank) {
       if (rank == doomed) continue;
-      EXPECT_EQ(verdict.ranks[rank], ExitStatus::exited(kVictim)) << rank;
+      EXPECT_EQ(report.ranks[rank], ExitStatus::exited(kVictim)) << rank;
       EXPECT_EQ(notes->lost_rank[rank], 1 + doomed) << rank;
     }
   }
 }
 
 TEST_F(Launcher, KillsRanksThatDoNotCareForTheLoss) {
-  const Verdict verdict = launch(options(3), [&](int rank, int) {
+  const ExitReport report = launch(options(3), [&](int rank, int) {
     if (rank == 1) signal(SIGTERM, SIG_IGN);
     notes_->pid[rank] = getpid();
     if (rank != 0) wait_for_a_signal();
     return becomes_true([&] { return notes_->ready(3); }) ? 7 : 9;
   });
-  EXPECT_EQ(verdict.rank_at_fault, 0);
-  EXPECT_EQ(verdict.exit_code, 7);
-  EXPECT_EQ(verdict.ranks[1], ExitStatus::killed(SIGKILL));
-  EXPECT_EQ(verdict.ranks[2], ExitStatus::killed(SIGTERM));
+  EXPECT_EQ(report.failed_rank, 0);
+  EXPECT_EQ(report.exit_code, 7);
+  EXPECT_EQ(report.ranks[1], ExitStatus::killed(SIGKILL));
+  EXPECT_EQ(report.ranks[2], ExitStatus::killed(SIGTERM));
+}
+
+/// Each look at it takes an hour.
+class HastyClock final : public Clock {
+ public:
+  Time now() const override { return time_ += std::chrono::hours(1); }
+
+ private:
+  mutable Time time_;
+};
+
+TEST_F(Launcher, MeasuresItsDeadlinesByTheClockThatIsPassedIn) {
+  LaunchOptions hasty = options(3);
+  HastyClock clock;
+  hasty.clock = &clock;
+  hasty.ending = {.grace = std::chrono::hours(1), .kill_after = std::chrono::hours(1)};
+  const ExitReport report = launch(hasty, [&](int rank, int) {
+    if (rank == 1) signal(SIGTERM, SIG_IGN);
+    notes_->pid[rank] = getpid();
+    if (rank != 0) wait_for_a_signal();
+    return becomes_true([&] { return notes_->ready(3); }) ? 7 : 9;
+  });
+  EXPECT_EQ(report.ranks[1], ExitStatus::killed(SIGKILL));
+  EXPECT_EQ(report.ranks[2], ExitStatus::killed(SIGTERM));
 }
 
 TEST_F(Launcher, ARankThatIsDoneEarlyDoesNotDisturbTheOthers) {
-  const Verdict verdict = launch(options(3), [&](int rank, int fd) {
+  const ExitReport report = launch(options(3), [&](int rank, int fd) {
     const auto world = shm::World::open(fd).join(rank);
     world->barrier();
     notes_->pid[rank] = getpid();
@@ -212,28 +236,28 @@ TEST_F(Launcher, ARankThatIsDoneEarlyDoesNotDisturbTheOthers) {
     (rank == 0 ? world->send(x, 1) : world->recv(x, 0)).wait();
     return value == 5 ? 0 : 9;
   });
-  EXPECT_TRUE(verdict.ok()) << verdict.explanation << '\n' << err_.text();
+  EXPECT_TRUE(report.ok()) << report.explanation << '\n' << err_.text();
 }
 
 TEST_F(Launcher, WhatARankStartedEndsWithIt) {
   Orphanage orphanage;
-  const Verdict verdict = launch(options(1), [&](int rank, int) {
+  const ExitReport report = launch(options(1), [&](int rank, int) {
     const pid_t child = fork();
     if (child == 0) wait_for_a_signal();
     notes_->grandchild[rank] = child;
     return 0;
   });
-  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(report.ok());
   EXPECT_TRUE(orphanage.sees_the_end_of(notes_->grandchild[0]));
 }
 
 TEST_F(Launcher, ShowsRankZerosOutputAsItIsAndTheOthersLinesBehindTheirRank) {
-  const Verdict verdict = launch(options(3), [](int rank, int) {
+  const ExitReport report = launch(options(3), [](int rank, int) {
     std::cout << "out of " << rank << "\nno end of line";
     std::cerr << "err of " << rank << '\n';
     return 0;
   });
-  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(report.ok());
   const std::string out = out_.text();
   EXPECT_THAT(out, HasSubstr("out of 0\nno end of line"));
   for (const char* rank : {"1", "2"}) {
@@ -246,26 +270,26 @@ TEST_F(Launcher, ShowsRankZerosOutputAsItIsAndTheOthersLinesBehindTheirRank) {
 
 TEST_F(Launcher, LosesNoLineOfARankThatDies) {
   constexpr int kLines = 20'000;
-  const Verdict verdict = launch(options(2), [&](int rank, int) {
+  const ExitReport report = launch(options(2), [&](int rank, int) {
     if (rank == 0) return 0;
     for (int i = 0; i < kLines; ++i) fprintf(stderr, "line %d\n", i);
     raise(SIGKILL);
     return 0;
   });
-  EXPECT_EQ(verdict.rank_at_fault, 1);
+  EXPECT_EQ(report.failed_rank, 1);
   std::string expected;
   for (int i = 0; i < kLines; ++i) expected += "[rank 1] line " + std::to_string(i) + "\n";
   EXPECT_TRUE(err_.text() == expected)
       << "the last of it:\n"
       << err_.text().substr(err_.text().size() - std::min<std::size_t>(err_.text().size(), 500));
-  ASSERT_EQ(verdict.last_lines.size(), 20u);
-  EXPECT_EQ(verdict.last_lines.back(), "line 19999");
+  ASSERT_EQ(report.last_lines.size(), 20u);
+  EXPECT_EQ(report.last_lines.back(), "line 19999");
 }
 
 TEST_F(Launcher, WritesTheOthersOutputToLogFiles) {
   LaunchOptions logged = options(3);
   logged.log_directory = folder() / "run" / "logs";
-  const Verdict verdict = launch(logged, [](int rank, int) {
+  const ExitReport report = launch(logged, [](int rank, int) {
     std::cout << "out of " << rank << std::endl;
     std::cerr << "err of " << rank << '\n';
     return rank == 2 ? 5 : 0;
@@ -274,8 +298,8 @@ TEST_F(Launcher, WritesTheOthersOutputToLogFiles) {
   EXPECT_EQ(err_.text(), "err of 0\n");
   EXPECT_THAT(read_file(logged.log_directory / "rank-1.log"), HasSubstr("out of 1\n"));
   EXPECT_THAT(read_file(logged.log_directory / "rank-2.log"), HasSubstr("err of 2\n"));
-  EXPECT_EQ(verdict.log, (logged.log_directory / "rank-2.log").string());
-  EXPECT_THAT(verdict.last_lines, ElementsAre("err of 2"));
+  EXPECT_EQ(report.log, (logged.log_directory / "rank-2.log").string());
+  EXPECT_THAT(report.last_lines, ElementsAre("err of 2"));
 }
 
 TEST_F(Launcher, NamesALogFileThatCannotBeOpened) {
@@ -292,9 +316,9 @@ TEST_F(Launcher, NamesALogFileThatCannotBeOpened) {
 }
 
 TEST_F(Launcher, RanksReadAnEmptyStdin) {
-  const Verdict verdict =
+  const ExitReport report =
       launch(options(1), [](int, int) { return std::cin.get() == EOF ? 0 : 9; });
-  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(report.ok());
 }
 
 TEST_F(Launcher, PinsEachRankToItsOwnCores) {
@@ -302,11 +326,11 @@ TEST_F(Launcher, PinsEachRankToItsOwnCores) {
   if (ranks > Notes::kMaxRanks) GTEST_SKIP() << "more cores than this test has room for";
   LaunchOptions pinned = options(ranks);
   pinned.pin_to_cores = true;
-  const Verdict verdict = launch(pinned, [&](int rank, int) {
+  const ExitReport report = launch(pinned, [&](int rank, int) {
     notes_->pid[rank] = 1 + cores_of_affinity().front();
     return cores_of_affinity().size() == 1 ? 0 : 9;
   });
-  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(report.ok());
   std::set<int> cores;
   for (int rank = 0; rank < ranks; ++rank) cores.insert(notes_->pid[rank]);
   EXPECT_EQ(static_cast<int>(cores.size()), ranks);
@@ -316,9 +340,9 @@ TEST_F(Launcher, PinsNothingWhereThereAreMoreRanksThanCores) {
   const std::size_t cores = cores_of_affinity().size();
   LaunchOptions pinned = options(static_cast<int>(cores) + 1);
   pinned.pin_to_cores = true;
-  const Verdict verdict =
+  const ExitReport report =
       launch(pinned, [&](int, int) { return cores_of_affinity().size() == cores ? 0 : 9; });
-  EXPECT_TRUE(verdict.ok());
+  EXPECT_TRUE(report.ok());
 }
 
 TEST_F(Launcher, RefusesNoRanks) {
@@ -335,7 +359,7 @@ void count_interrupt(int) {
 
 TEST_F(Launcher, CtrlCAsksEveryRankToStopAndLetsItSave) {
   LauncherProcess launcher([&] {
-    const Verdict verdict = launch(options(3), [&](int rank, int) {
+    const ExitReport report = launch(options(3), [&](int rank, int) {
       signal(SIGINT, count_interrupt);
       notes_->pid[rank] = getpid();
       if (!becomes_true([] { return interrupts != 0; })) return 9;
@@ -344,35 +368,35 @@ TEST_F(Launcher, CtrlCAsksEveryRankToStopAndLetsItSave) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1200));
       return rank == 0 ? 0 : static_cast<int>(ExitCode::kInterrupted);
     });
-    notes_->rank_at_fault = verdict.rank_at_fault;
-    notes_->exit_code = verdict.exit_code;
+    notes_->failed_rank = report.failed_rank;
+    notes_->exit_code = report.exit_code;
   });
   ASSERT_TRUE(becomes_true([&] { return notes_->ready(3); }));
   launcher.signal(SIGINT);
   ASSERT_TRUE(launcher.wait());
   for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(notes_->signals[rank], 1);
-  EXPECT_EQ(notes_->rank_at_fault, -1);
+  EXPECT_EQ(notes_->failed_rank, -1);
   EXPECT_EQ(notes_->exit_code, 130);
 }
 
 TEST_F(Launcher, ASecondCtrlCEndsRanksThatIgnoreTheFirst) {
   LauncherProcess launcher([&] {
-    const Verdict verdict = launch(options(2), [&](int rank, int) -> int {
+    const ExitReport report = launch(options(2), [&](int rank, int) -> int {
       signal(SIGINT, count_interrupt);
       notes_->pid[rank] = getpid();
       if (!becomes_true([] { return interrupts != 0; })) return 9;
       notes_->signals[rank] = 1;
       wait_for_a_signal();
     });
-    notes_->rank_at_fault = verdict.rank_at_fault;
-    notes_->exit_code = verdict.exit_code;
+    notes_->failed_rank = report.failed_rank;
+    notes_->exit_code = report.exit_code;
   });
   ASSERT_TRUE(becomes_true([&] { return notes_->ready(2); }));
   launcher.signal(SIGINT);
   ASSERT_TRUE(becomes_true([&] { return notes_->signals[0] == 1 && notes_->signals[1] == 1; }));
   launcher.signal(SIGINT);
   ASSERT_TRUE(launcher.wait());
-  EXPECT_EQ(notes_->rank_at_fault, -1);
+  EXPECT_EQ(notes_->failed_rank, -1);
   EXPECT_EQ(notes_->exit_code, 130);
 }
 
@@ -418,8 +442,8 @@ std::vector<std::string> program(const std::string& task) {
 TEST_F(Launcher, StartsAProgramWithTorchrunsVariables) {
   setenv("OF_THE_TEST", "passed on", 1);
   unsetenv("OMP_NUM_THREADS");
-  const Verdict verdict = launch(options(2), program("variables"));
-  EXPECT_TRUE(verdict.ok()) << verdict.explanation;
+  const ExitReport report = launch(options(2), program("variables"));
+  EXPECT_TRUE(report.ok()) << report.explanation;
   for (const std::string prefix : {"", "[rank 1] "}) {
     const std::string rank = prefix.empty() ? "0" : "1";
     const int threads = std::max(1, usable_cores() / 2);
@@ -448,20 +472,20 @@ TEST_F(Launcher, PassesArgumentsOnAsTheyAre) {
 }
 
 TEST_F(Launcher, HandsProgramsTheirSharedWorld) {
-  const Verdict verdict = launch(options(8), program("sum"));
-  EXPECT_TRUE(verdict.ok()) << verdict.explanation << '\n' << err_.text();
+  const ExitReport report = launch(options(8), program("sum"));
+  EXPECT_TRUE(report.ok()) << report.explanation << '\n' << err_.text();
   EXPECT_THAT(out_.text(), HasSubstr("sum 36\n"));
   EXPECT_THAT(out_.text(), HasSubstr("[rank 7] sum 36\n"));
 }
 
 TEST_F(Launcher, NamesTheProgramThatCrashedWithItsLastLines) {
-  const Verdict verdict = launch(options(3), program("lose"));
-  EXPECT_EQ(verdict.rank_at_fault, 2) << err_.text();
-  EXPECT_EQ(verdict.exit_code, 134);
-  EXPECT_THAT(verdict.explanation, HasSubstr("killed by SIGABRT"));
-  EXPECT_THAT(verdict.last_lines, Contains("I am about to crash"));
-  EXPECT_EQ(verdict.ranks[0], ExitStatus::exited(kVictim));
-  EXPECT_EQ(verdict.ranks[1], ExitStatus::exited(kVictim));
+  const ExitReport report = launch(options(3), program("lose"));
+  EXPECT_EQ(report.failed_rank, 2) << err_.text();
+  EXPECT_EQ(report.exit_code, 134);
+  EXPECT_THAT(report.explanation, HasSubstr("killed by SIGABRT"));
+  EXPECT_THAT(report.last_lines, Contains("I am about to crash"));
+  EXPECT_EQ(report.ranks[0], ExitStatus::exited(kVictim));
+  EXPECT_EQ(report.ranks[1], ExitStatus::exited(kVictim));
 }
 
 std::string error_of_starting(const std::vector<std::string>& command) {

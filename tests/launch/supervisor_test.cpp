@@ -36,8 +36,8 @@ TEST(Supervisor, AllRanksExitingZeroIsSuccess) {
     supervisor.exited(rank, kOk, kStart);
   }
   ASSERT_TRUE(supervisor.finished());
-  EXPECT_EQ(supervisor.verdict().exit_code, 0);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, -1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 0);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, -1);
 }
 
 TEST(Supervisor, NamesTheRankThatFailedFirst) {
@@ -47,18 +47,18 @@ TEST(Supervisor, NamesTheRankThatFailedFirst) {
                           Action(ArmTimer{kStart + milliseconds(500)})));
   supervisor.exited(0, ExitStatus::exited(3), kStart);
   supervisor.exited(1, kVictim, kStart);
-  const Verdict verdict = supervisor.verdict();
-  EXPECT_EQ(verdict.rank_at_fault, 2);
-  EXPECT_EQ(verdict.exit_code, 128 + SIGSEGV);
-  EXPECT_EQ(verdict.explanation, "killed by SIGSEGV: invalid memory access");
+  const ExitReport report = supervisor.exit_report();
+  EXPECT_EQ(report.failed_rank, 2);
+  EXPECT_EQ(report.exit_code, 128 + SIGSEGV);
+  EXPECT_EQ(report.explanation, "killed by SIGSEGV: invalid memory access");
 }
 
 TEST(Supervisor, BlamesTheCauseEvenIfItsVictimIsSeenFirst) {
   Supervisor supervisor(2);
   supervisor.exited(0, kVictim, kStart);
   supervisor.exited(1, ExitStatus::exited(3), kStart);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 1);
-  EXPECT_EQ(supervisor.verdict().exit_code, 3);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 3);
 }
 
 TEST(Supervisor, BlamesTheFirstVictimWhereThereIsNobodyElse) {
@@ -67,8 +67,8 @@ TEST(Supervisor, BlamesTheFirstVictimWhereThereIsNobodyElse) {
   supervisor.exited(0, kVictim, kStart);
   supervisor.time_passed(kStart + milliseconds(500));
   supervisor.exited(2, ExitStatus::killed(SIGTERM), kStart + milliseconds(501));
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 1);
-  EXPECT_EQ(supervisor.verdict().exit_code, 4);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 4);
 }
 
 TEST(Supervisor, AfterAFailureTheOthersGetTimeThenSigtermThenSigkill) {
@@ -82,7 +82,7 @@ TEST(Supervisor, AfterAFailureTheOthersGetTimeThenSigtermThenSigkill) {
               ElementsAre(Action(SendSignal{1, SIGKILL})));
   EXPECT_FALSE(supervisor.finished());
   supervisor.exited(1, ExitStatus::killed(SIGKILL), kStart + milliseconds(1001));
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 0);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 0);
 }
 
 TEST(Supervisor, PassesTheFirstRequestToStopOnAsItCame) {
@@ -92,8 +92,8 @@ TEST(Supervisor, PassesTheFirstRequestToStopOnAsItCame) {
   EXPECT_THAT(supervisor.time_passed(kStart + std::chrono::hours(1)), IsEmpty());
   supervisor.exited(0, kOk, kStart);
   supervisor.exited(1, kOk, kStart);
-  EXPECT_EQ(supervisor.verdict().exit_code, 0);
-  EXPECT_EQ(supervisor.verdict().interrupted_by, SIGUSR1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 0);
+  EXPECT_EQ(supervisor.exit_report().interrupted_by, SIGUSR1);
 }
 
 TEST(Supervisor, RanksThatStopBecauseTheyWereAskedAreNotAtFault) {
@@ -103,9 +103,9 @@ TEST(Supervisor, RanksThatStopBecauseTheyWereAskedAreNotAtFault) {
     EXPECT_THAT(supervisor.exited(0, status, kStart), testing::Not(Contains(an_armed_timer())));
     supervisor.exited(1, kVictim, kStart);
     supervisor.exited(2, status, kStart);
-    EXPECT_EQ(supervisor.verdict().rank_at_fault, -1);
-    EXPECT_EQ(supervisor.verdict().exit_code, 130);
-    EXPECT_EQ(supervisor.verdict().explanation, "interrupted by SIGINT");
+    EXPECT_EQ(supervisor.exit_report().failed_rank, -1);
+    EXPECT_EQ(supervisor.exit_report().exit_code, 130);
+    EXPECT_EQ(supervisor.exit_report().explanation, "interrupted by SIGINT");
   }
 }
 
@@ -114,8 +114,8 @@ TEST(Supervisor, AFailureWhileStoppingIsStillAFault) {
   supervisor.interrupted(SIGINT, kStart);
   supervisor.exited(1, ExitStatus::exited(3), kStart);
   supervisor.exited(0, kVictim, kStart);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 1);
-  EXPECT_EQ(supervisor.verdict().exit_code, 3);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 3);
 }
 
 TEST(Supervisor, ASecondRequestTerminatesAndAThirdKills) {
@@ -126,8 +126,8 @@ TEST(Supervisor, ASecondRequestTerminatesAndAThirdKills) {
       ElementsAre(Action(SendSignal{0, SIGTERM}), Action(ArmTimer{kStart + milliseconds(500)})));
   EXPECT_THAT(supervisor.interrupted(SIGINT, kStart), ElementsAre(Action(SendSignal{0, SIGKILL})));
   supervisor.exited(0, ExitStatus::killed(SIGKILL), kStart);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, -1);
-  EXPECT_EQ(supervisor.verdict().exit_code, 130);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, -1);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 130);
 }
 
 TEST(Supervisor, ARankThatIsDoneEarlyDoesNotEndTheOthers) {
@@ -166,15 +166,15 @@ class RandomRun {
 
   void check() const {
     ASSERT_TRUE(supervisor_.finished());
-    const Verdict verdict = supervisor_.verdict();
-    for (int rank = 0; rank < ranks_; ++rank) EXPECT_EQ(verdict.ranks[rank], status_[rank]);
+    const ExitReport report = supervisor_.exit_report();
+    for (int rank = 0; rank < ranks_; ++rank) EXPECT_EQ(report.ranks[rank], status_[rank]);
 
     bool all_ok = true;
     for (const auto& status : status_) all_ok = all_ok && status->ok();
-    EXPECT_EQ(verdict.exit_code == 0, all_ok);
-    EXPECT_EQ(verdict.rank_at_fault, expected_fault(all_ok));
-    if (!all_ok && verdict.rank_at_fault < 0) {
-      EXPECT_EQ(verdict.exit_code, 128 + first_request_);
+    EXPECT_EQ(report.exit_code == 0, all_ok);
+    EXPECT_EQ(report.failed_rank, expected_fault(all_ok));
+    if (!all_ok && report.failed_rank < 0) {
+      EXPECT_EQ(report.exit_code, 128 + first_request_);
     }
   }
 
@@ -285,46 +285,46 @@ TEST(Supervisor, EndsEveryRankAndBlamesNoVictimInAnyOrderOfEvents) {
 }
 
 TEST(Supervisor, LetsTheOthersGoOnWithoutAKilledRankWhereTheyCan) {
-  Supervisor supervisor(3, {.others_go_on = true});
+  Supervisor supervisor(3, {.tolerates_lost_ranks = true});
   EXPECT_THAT(supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart),
               ElementsAre(testing::VariantWith<MarkLost>(testing::_)));
   supervisor.exited(1, kOk, kStart);
   supervisor.exited(0, kOk, kStart);
-  EXPECT_EQ(supervisor.verdict().exit_code, 0);
-  EXPECT_THAT(supervisor.verdict().outlived, ElementsAre(2));
+  EXPECT_EQ(supervisor.exit_report().exit_code, 0);
+  EXPECT_THAT(supervisor.exit_report().tolerated_failures, ElementsAre(2));
 }
 
 TEST(Supervisor, BlamesAKilledRankWhoseVictimsCouldNotGoOn) {
-  Supervisor supervisor(3, {.others_go_on = true});
+  Supervisor supervisor(3, {.tolerates_lost_ranks = true});
   supervisor.exited(2, ExitStatus::killed(SIGKILL), kStart);
   EXPECT_THAT(supervisor.exited(0, kVictim, kStart), Contains(an_armed_timer()));
   supervisor.exited(1, kVictim, kStart);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 2);
-  EXPECT_EQ(supervisor.verdict().exit_code, 128 + SIGKILL);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 2);
+  EXPECT_EQ(supervisor.exit_report().exit_code, 128 + SIGKILL);
 }
 
 TEST(Supervisor, LetsTheOthersGoOnWithoutThoseThatNeededAKilledRank) {
-  Supervisor supervisor(4, {.others_go_on = true});
+  Supervisor supervisor(4, {.tolerates_lost_ranks = true});
   supervisor.exited(3, ExitStatus::killed(SIGKILL), kStart);
   EXPECT_THAT(supervisor.exited(2, kVictim, kStart),
               ElementsAre(testing::VariantWith<MarkEnded>(testing::_)));
   supervisor.exited(1, kOk, kStart);
   supervisor.exited(0, kOk, kStart);
-  EXPECT_EQ(supervisor.verdict().exit_code, 0);
-  EXPECT_THAT(supervisor.verdict().outlived, ElementsAre(3, 2));
+  EXPECT_EQ(supervisor.exit_report().exit_code, 0);
+  EXPECT_THAT(supervisor.exit_report().tolerated_failures, ElementsAre(3, 2));
 }
 
 TEST(Supervisor, DoesNotGoOnWithoutAVictimOfNobodyWhoWasKilled) {
-  Supervisor supervisor(3, {.others_go_on = true});
+  Supervisor supervisor(3, {.tolerates_lost_ranks = true});
   EXPECT_THAT(supervisor.exited(2, kVictim, kStart), Contains(an_armed_timer()));
 }
 
 TEST(Supervisor, NeedsTheFirstRankInAnyCase) {
-  Supervisor supervisor(2, {.others_go_on = true});
+  Supervisor supervisor(2, {.tolerates_lost_ranks = true});
   EXPECT_THAT(supervisor.exited(0, ExitStatus::killed(SIGKILL), kStart),
               Contains(an_armed_timer()));
   supervisor.exited(1, kOk, kStart);
-  EXPECT_EQ(supervisor.verdict().rank_at_fault, 0);
+  EXPECT_EQ(supervisor.exit_report().failed_rank, 0);
 }
 
 }  // namespace

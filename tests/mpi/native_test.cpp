@@ -26,7 +26,7 @@ class MpiNative : public testing::Test {
     operation.count = count;
     operation.in = in;
     operation.out = out;
-    return world_->carry_out_natively(operation, soon());
+    return world_->run_native(operation, soon());
   }
   bool carry_out(OpKind kind, Buffer x, ReduceOp op = ReduceOp::kSum, int root = 0) {
     return carry_out(kind, x, x, x.count, op, root);
@@ -154,7 +154,7 @@ TEST_F(MpiNative, IsRefusedWhereMpiHasNothingToOffer) {
   Operation workers;
   workers.kind = OpKind::kAllReduce;
   workers.leaves = 12;
-  EXPECT_FALSE(world_->carry_out_natively(workers, soon()));
+  EXPECT_FALSE(world_->run_native(workers, soon()));
 }
 
 }  // namespace

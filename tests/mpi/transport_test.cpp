@@ -93,7 +93,7 @@ TEST_F(MpiTransport, FramesComeInTheOrderTheyWereSent) {
   constexpr std::uint64_t kFrames = 500;
   for (std::uint64_t i = 0; i < kFrames; ++i) {
     Frame frame;
-    frame.header = {.kind = FrameKind::kPost, .channel = 7, .number = i};
+    frame.header = {.kind = FrameKind::kAnnouncement, .channel = 7, .number = i};
     frame.set_payload(std::string(i * 2 % (message::kInlineBytes + 1), static_cast<char>(i)));
     for (const int other : others()) world_->send_frame(other, frame);
   }

@@ -158,7 +158,7 @@ void expect_native_reductions(Transport& transport) {
     operation.root = size - 1;
     operation.count = static_cast<std::int64_t>(x.size());
     operation.in = operation.out = buffer_of(std::span(x));
-    EXPECT_TRUE(transport.carry_out_natively(operation, after(kLong)));
+    EXPECT_TRUE(transport.run_native(operation, after(kLong)));
     return x;
   };
   for (const OpKind kind : {OpKind::kAllReduce, OpKind::kReduce}) {
@@ -204,7 +204,7 @@ TEST_P(Gloo, NativeMovementsPutEachPieceInItsPlace) {
       operation.count = kCount;
       operation.out = buffer_of(out);
       operation.in = buffer_of(in);
-      return transport.carry_out_natively(operation, after(kLong));
+      return transport.run_native(operation, after(kLong));
     };
     std::vector<std::int64_t> own(kCount, 100 + rank);
     std::vector<std::int64_t> all(kCount * size);
@@ -394,7 +394,7 @@ void all_reduce_until_it_fails(Transport& transport, milliseconds patience) {
   operation.kind = OpKind::kAllReduce;
   operation.count = 1000;
   operation.in = operation.out = buffer_of(std::span(x));
-  for (int i = 0; i < 1000000; ++i) transport.carry_out_natively(operation, after(patience));
+  for (int i = 0; i < 1000000; ++i) transport.run_native(operation, after(patience));
 }
 
 TEST(GlooTransport, AKilledPeerEndsANativeCollectiveOnAllRanks) {

@@ -25,14 +25,13 @@ void pin_to(int core) {
 }
 
 // In one line where that says it all.
-void explain(const Verdict& verdict) {
+void explain(const ExitReport& report) {
   const Terminal terminal = Terminal::of(STDERR_FILENO);
-  const auto code = static_cast<ExitCode>(verdict.exit_code);
+  const auto code = static_cast<ExitCode>(report.exit_code);
   const bool plain =
       code == ExitCode::kUsage || code == ExitCode::kData || code == ExitCode::kDiverged;
-  terminal.write(plain && !verdict.last_lines.empty()
-                     ? "trireme: " + verdict.last_lines.back() + "\n"
-                     : failure_box(verdict, "", terminal));
+  terminal.write(plain && !report.last_lines.empty() ? "trireme: " + report.last_lines.back() + "\n"
+                                                     : failure_box(report, "", terminal));
 }
 
 }  // namespace
@@ -61,14 +60,14 @@ int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
   // What a rank says is said once, by us, below.
   const FileDescriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
   options.stderr_fd = nowhere.fd();
-  const Verdict verdict = launch(options, [&](int rank, int world_fd) {
+  const ExitReport report = launch(options, [&](int rank, int world_fd) {
     if (binding == Binding::kCore) pin_to(cores[static_cast<std::size_t>(rank)]);
     const auto world = shm::World::open(world_fd).join(rank);
     carry_devices(*world);
     return main(*world);
   });
-  if (verdict.rank_at_fault >= 0) explain(verdict);
-  return verdict.exit_code;
+  if (report.failed_rank >= 0) explain(report);
+  return report.exit_code;
 }
 
 }  // namespace trireme::cli

@@ -33,7 +33,7 @@ int default_ranks(const Config& config) {
 }
 
 int ranks_of_host(const RankEnvironment& environment, int ranks) {
-  return environment.starter == Starter::kNobody ? ranks : environment.local_world_size.value_or(1);
+  return environment.starter == Starter::kNone ? ranks : environment.local_world_size.value_or(1);
 }
 
 void resolve(Config::Training& training, int ranks, int ranks_of_host) {

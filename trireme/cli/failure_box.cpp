@@ -7,18 +7,18 @@
 
 namespace trireme::cli {
 
-std::string failure_box(const Verdict& verdict, const std::string& resume_command,
+std::string failure_box(const ExitReport& report, const std::string& resume_command,
                         const Terminal& terminal) {
   constexpr std::size_t kShownLines = 8;
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("rank {} of {}: {}", verdict.rank_at_fault, verdict.ranks.size(),
-                              verdict.explanation));
-  const auto& last = verdict.last_lines;
+  lines.push_back(fmt::format("rank {} of {}: {}", report.failed_rank, report.ranks.size(),
+                              report.explanation));
+  const auto& last = report.last_lines;
   if (!last.empty()) lines.push_back("its last lines:");
   for (std::size_t i = last.size() - std::min(last.size(), kShownLines); i < last.size(); ++i) {
     lines.push_back("  " + last[i]);
   }
-  if (!verdict.log.empty()) lines.push_back("log: " + verdict.log);
+  if (!report.log.empty()) lines.push_back("log: " + report.log);
   if (!resume_command.empty()) lines.push_back("resume with: " + resume_command);
 
   // No frame at the right: lines are shown whole, to be copied, however narrow the window.

@@ -63,12 +63,12 @@ int run(const RunArguments& arguments) {
   options.ranks = arguments.ranks;
   options.log_directory = arguments.log_directory;
   options.pin_to_cores = arguments.pin;
-  const Verdict verdict = launch(options, arguments.command);
-  if (verdict.rank_at_fault >= 0) {
+  const ExitReport report = launch(options, arguments.command);
+  if (report.failed_rank >= 0) {
     const Terminal terminal = Terminal::of(2);
-    terminal.write(failure_box(verdict, "", terminal));
+    terminal.write(failure_box(report, "", terminal));
   }
-  return verdict.exit_code;
+  return report.exit_code;
 }
 
 }  // namespace

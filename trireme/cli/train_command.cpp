@@ -43,26 +43,26 @@ void remove_if_never_begun(const RunDirectory& run, bool existed) {
 }
 
 // Errors that one line says all about: nothing has been lost.
-bool is_plain_error(const Verdict& verdict, bool can_resume) {
-  if (verdict.status.signal != 0 || verdict.last_lines.empty()) return false;
-  const int code = verdict.status.code;
+bool is_plain_error(const ExitReport& report, bool can_resume) {
+  if (report.status.signal != 0 || report.last_lines.empty()) return false;
+  const int code = report.status.code;
   return code == static_cast<int>(ExitCode::kUsage) ||
          code == static_cast<int>(ExitCode::kDiverged) ||
          (code == static_cast<int>(ExitCode::kData) && !can_resume);
 }
 
-void explain_failure(const Verdict& verdict, const Job& job, const Terminal& terminal) {
+void explain_failure(const ExitReport& report, const Job& job, const Terminal& terminal) {
   const RunDirectory run{job.config.run.directory};
   const bool can_resume = latest_checkpoint(run.checkpoints()).has_value();
-  if (is_plain_error(verdict, can_resume)) {
-    terminal.write(fmt::format("trireme: {}\n", verdict.last_lines.back()));
+  if (is_plain_error(report, can_resume)) {
+    terminal.write(fmt::format("trireme: {}\n", report.last_lines.back()));
     return;
   }
   const std::string resume =
       can_resume ? fmt::format("trireme train --resume {}", run.root.string()) : std::string();
-  Verdict shown = verdict;
+  ExitReport shown = report;
   if (shown.log.empty()) {
-    shown.log = (run.logs() / fmt::format("rank-{}.log", shown.rank_at_fault)).string();
+    shown.log = (run.logs() / fmt::format("rank-{}.log", shown.failed_rank)).string();
   }
   if (!std::filesystem::exists(shown.log)) shown.log.clear();
   terminal.write(failure_box(shown, resume, terminal));
@@ -83,19 +83,19 @@ int run(const Job& job) {
   options.pin_to_cores = job.config.parallelism.pin;
   options.stderr_fd = log.fd();
   options.world.timeout = timeout_of(job.config.communication);
-  options.ending.others_go_on = ranks_go_alone(job.config);
-  const Verdict verdict = launch(
+  options.ending.tolerates_lost_ranks = ranks_go_alone(job.config);
+  const ExitReport report = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
-  if (!verdict.ok()) remove_if_never_begun(directory, existed);
-  for (const int rank : verdict.outlived) {
-    const ExitStatus status = verdict.ranks[static_cast<std::size_t>(rank)];
+  if (!report.ok()) remove_if_never_begun(directory, existed);
+  for (const int rank : report.tolerated_failures) {
+    const ExitStatus status = report.ranks[static_cast<std::size_t>(rank)];
     terminal.write(fmt::format(
         "trireme: rank {} {}; the others have gone on without it\n", rank,
         status.signal != 0 ? "was " + explain(status) : "has ended with a rank of its group"));
   }
-  if (verdict.rank_at_fault >= 0) explain_failure(verdict, job, terminal);
+  if (report.failed_rank >= 0) explain_failure(report, job, terminal);
   ::close(terminal.fd);
-  return verdict.exit_code;
+  return report.exit_code;
 }
 
 }  // namespace

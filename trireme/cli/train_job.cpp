@@ -161,7 +161,7 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
 }
 
 bool is_started_rank(const RankEnvironment& environment) {
-  return environment.starter != Starter::kNobody;
+  return environment.starter != Starter::kNone;
 }
 
 int train_as_started_rank(const Job& job, const RankEnvironment& environment) {

@@ -7,8 +7,8 @@
 namespace trireme {
 namespace {
 
-// Kinds in the order of how much they cost, the dearest first.
-constexpr BlasKind kDearestFirst[] = {
+// The slowest kind first.
+constexpr BlasKind kSlowestFirst[] = {
     BlasKind::kReference, BlasKind::kOpenBlasPthread,
     BlasKind::kAtlas,     BlasKind::kOpenBlasSerial,
     BlasKind::kOther,     BlasKind::kBlis,
@@ -98,7 +98,7 @@ Blas blas_of_maps(std::string_view maps) {
     blas.paths.emplace_back(path);
     kinds.push_back(kind);
   }
-  for (const BlasKind kind : kDearestFirst) {
+  for (const BlasKind kind : kSlowestFirst) {
     if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) continue;
     blas.kind = kind;
     break;

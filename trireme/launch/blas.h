@@ -7,8 +7,8 @@
 
 namespace trireme {
 
-/// The matrix library of a process. The reference one is 15 to 30 times slower than OpenBLAS, and
-/// the pthread flavour of OpenBLAS does not obey at::set_num_threads(): each rank takes every core.
+/// The matrix library of a process. The reference BLAS is 15 to 30 times slower than OpenBLAS, and
+/// the pthread build of OpenBLAS ignores at::set_num_threads(): each rank uses every core.
 enum class BlasKind : std::uint8_t {
   kNone,
   kReference,
@@ -24,10 +24,10 @@ enum class BlasKind : std::uint8_t {
 std::string_view name_of(BlasKind kind);
 
 struct Blas {
-  BlasKind kind = BlasKind::kNone;  ///< the slowest where libraries of several kinds are loaded
-  std::vector<std::string> paths;   ///< real paths of what is loaded
+  BlasKind kind = BlasKind::kNone;  ///< the slowest, if libraries of several kinds are loaded
+  std::vector<std::string> paths;   ///< real paths of the loaded libraries
 
-  /// What to do about it, in one line, or empty if it is well.
+  /// How to get a faster library, in one line; empty if this one is fast.
   std::string advice() const;
 };
 
@@ -35,11 +35,11 @@ struct Blas {
 /// /usr/lib/x86_64-linux-gnu/openblas-openmp/libblas.so.3; kNone if it is no BLAS.
 BlasKind blas_kind_of(std::string_view path);
 
-/// From the text of /proc/PID/maps, which names real paths. On Debian libblas.so.3 and
-/// libopenblas.so.0 are two alternatives, which may be of different kinds: both count.
+/// From the text of /proc/PID/maps, which contains real paths. On Debian, libblas.so.3 and
+/// libopenblas.so.0 are two alternatives that may be of different kinds: both count.
 Blas blas_of_maps(std::string_view maps);
 
-/// What this process has loaded.
+/// The libraries that this process has loaded.
 Blas blas_of_process();
 
 }  // namespace trireme

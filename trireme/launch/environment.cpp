@@ -14,8 +14,8 @@ struct Family {
   const char* rank;
   const char* world_size;
   const char* local_rank;
-  const char* local_world_size;  // or null where the launcher sets none
-  const char* sign;              // without which the others mean nothing, or null
+  const char* local_world_size;  // null if the launcher sets none
+  const char* sign;              // the others count only if this one is set, too; or null
   Starter starter;
 };
 
@@ -24,7 +24,7 @@ constexpr Family kFamilies[] = {
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
      "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr, Starter::kOpenMpi},
     {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr, Starter::kPmi},
-    // A batch script has a SLURM_PROCID too, 0, but it is the one task of no step.
+    // A batch script has SLURM_PROCID=0 as well, but does not belong to a step.
     {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr, "SLURM_STEP_NODELIST",
      Starter::kSlurm},
 };
@@ -92,7 +92,7 @@ std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) 
     meeting.port = reader.number("MASTER_PORT", 1).value_or(kUsualPort);
   } else if (starter == Starter::kSlurm) {
     meeting.address = first_host(reader.text("SLURM_STEP_NODELIST").value_or(""));
-    // Jobs that share a host must not meet, nor anybody's outgoing connections, from 32768 on.
+    // Jobs on one host need different ports, below those of outgoing connections (from 32768).
     const int job = reader.number("SLURM_JOB_ID", 0).value_or(0);
     meeting.port = reader.number("MASTER_PORT", 1).value_or(20000 + job % 12000);
   } else {
@@ -137,7 +137,7 @@ RankEnvironment read_environment(const Lookup& lookup) {
   const Family& torchrun = kFamilies[0];
   for (const Family& family : kFamilies) {
     const bool ours = &family == &torchrun;
-    // A bare WORLD_SIZE or world descriptor is a mistake; a bare SLURM_NTASKS is a login shell.
+    // WORLD_SIZE or the descriptor alone is a mistake; SLURM_NTASKS alone is a login shell.
     const bool given = reader.has(family.rank) ||
                        (ours && (reader.has(family.world_size) || reader.has(kWorldFd)));
     if (!given || (family.sign != nullptr && !reader.has(family.sign))) continue;
@@ -165,7 +165,7 @@ std::string first_host(const std::string& node_list) {
     const auto close = node_list.find(']', i);
     if (close == std::string::npos) {
       throw UsageError(fmt::format(
-          "environment: a bracket of Slurm's node list is never closed: \"{}\"", node_list));
+          "environment: a bracket of Slurm's node list is not closed: \"{}\"", node_list));
     }
     host += node_list.substr(i + 1, first_end - i - 1);
     i = close;

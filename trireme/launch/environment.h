@@ -7,17 +7,17 @@
 
 namespace trireme {
 
-/// Who started this process.
+/// What started this process.
 enum class Starter : std::uint8_t {
-  kNobody,    ///< a person: a world of one
+  kNone,      ///< no launcher: a world of one
   kTorchrun,  ///< torchrun, a Kubernetes PyTorchJob, `trireme run`, a script that sets RANK
   kOpenMpi,   ///< mpirun of Open MPI
   kPmi,       ///< mpirun of MPICH or Intel MPI; srun --mpi=pmi2
   kSlurm,     ///< srun
 };
 
-/// Where ranks on several hosts can meet without MPI: MASTER_ADDR and MASTER_PORT, or under srun
-/// the first host of the step and a port made of the job's number.
+/// The address where ranks on several hosts can meet without MPI: MASTER_ADDR and MASTER_PORT, or
+/// under srun the first host of the step and a port that is derived from the job number.
 struct MeetingPoint {
   std::string address;
   int port = 0;
@@ -25,17 +25,17 @@ struct MeetingPoint {
   std::string attempt;     ///< TORCHELASTIC_RESTART_COUNT
 };
 
-/// Which rank this process is, as told by whoever started it.
+/// Which rank this process is, according to the variables of its launcher.
 struct RankEnvironment {
   int rank = 0;
   int world_size = 1;
   int local_rank = 0;
-  std::optional<int> local_world_size;  ///< ranks of this host, where the launcher says so
-  std::optional<int> world_fd;          ///< of the shared world that trireme's own launcher made
-  Starter starter = Starter::kNobody;
+  std::optional<int> local_world_size;  ///< ranks of this host, if the launcher sets it
+  std::optional<int> world_fd;          ///< of the shared world, if trireme's launcher made one
+  Starter starter = Starter::kNone;
   bool speaks_pmix = false;             ///< PMIX_RANK is set: an MPI can join the ranks
-  std::optional<MeetingPoint> meeting;  ///< if one is known
-  std::string variables;                ///< the names that were read, "RANK, WORLD_SIZE", or empty
+  std::optional<MeetingPoint> meeting;  ///< if it is known
+  std::string variables;                ///< the names that were read: "RANK, WORLD_SIZE"
 };
 
 /// The value of an environment variable, if it is set.
@@ -50,9 +50,9 @@ std::optional<std::string> process_environment(const std::string& name);
 ///     PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS    MPICH, Intel MPI
 ///     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID               srun: SLURM_STEP_NODELIST is set
 ///
-/// With none it is a world of one. The local rank is 0 where it is not told (one rank a pod, say).
-/// TRIREME_WORLD_FD is read with the first family, a meeting point with any of them. Throws
-/// UsageError naming the variable and its value where one is missing, not a number, or out of
+/// If no rank is set, the result is a world of one. The local rank is 0 if it is not set, as with
+/// one rank in a pod. TRIREME_WORLD_FD is read with the first family, a meeting point with all.
+/// Throws UsageError naming the variable and its value if it is missing, not a number, or out of
 /// range.
 RankEnvironment read_environment(const Lookup& lookup = process_environment);
 

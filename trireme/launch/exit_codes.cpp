@@ -21,7 +21,7 @@ std::string_view meaning_of(ExitCode code) {
     case ExitCode::kInterrupted:
       return "interrupted";
   }
-  return "a code of the program's own";
+  return "a code of the program itself";
 }
 
 ExitCode exit_code_of(const std::exception& error) {

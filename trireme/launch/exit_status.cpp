@@ -17,19 +17,19 @@ const char* cause_of_signal(int signal) {
     case SIGSEGV:
       return ": invalid memory access";
     case SIGBUS:
-      return ": memory that cannot be had, often a full or truncated mapped file";
+      return ": memory that is not available, often a full or truncated mapped file";
     case SIGILL:
       return ": an instruction that this processor does not have";
     case SIGFPE:
       return ": an integer division by zero";
     case SIGABRT:
-      return ": abort(), often a failed assertion or an exception that nobody caught";
+      return ": abort(), often a failed assertion or an uncaught exception";
     case SIGPIPE:
-      return ": it wrote to a pipe that nobody reads any more";
+      return ": it wrote to a pipe that has no reader any more";
     case SIGXCPU:
-      return ": its limit of processor time is used up";
+      return ": it has used up its limit of processor time";
     case SIGXFSZ:
-      return ": its limit of file size is reached";
+      return ": it has reached its limit of file size";
     default:
       return "";
   }

@@ -6,24 +6,24 @@ namespace trireme {
 
 /// How a process ended: by its exit code, or by a signal.
 struct ExitStatus {
-  int code = 0;    ///< 0 to 255; meaningless where a signal is set
+  int code = 0;    ///< 0 to 255; has no meaning if `signal` is set
   int signal = 0;  ///< the signal that ended it, or 0
 
   static ExitStatus exited(int code) { return {code, 0}; }
   static ExitStatus killed(int signal) { return {0, signal}; }
 
-  /// From what waitpid() wrote.
+  /// `wait_status`: as waitpid() returns it.
   static ExitStatus from_wait(int wait_status);
 
   bool ok() const { return code == 0 && signal == 0; }
 
-  /// What a shell shows: the code, or 128 + signal.
+  /// As in a shell: the code, or 128 + signal.
   int shell_code() const;
 
   bool operator==(const ExitStatus&) const = default;
 };
 
-/// "SIGSEGV"; "signal 40" for one without a name.
+/// "SIGSEGV"; "signal 40" for a signal without a name.
 std::string name_of_signal(int signal);
 
 /// "killed by SIGKILL, often the out-of-memory killer or kill -9", "killed by SIGSEGV: invalid

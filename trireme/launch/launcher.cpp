@@ -24,13 +24,13 @@
 namespace trireme {
 namespace {
 
-// Turns the signals that the launcher answers into reads of a file descriptor, and back at the end.
+// Turns the signals that the launcher handles into reads of a file descriptor, until destroyed.
 class SignalQueue {
  public:
   SignalQueue() {
     sigset_t ours;
     sigemptyset(&ours);
-    // SIGPIPE is read and dropped: that nobody reads our output any more is no reason to stop.
+    // SIGPIPE is read and dropped: a closed output pipe is no reason to stop.
     for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE}) sigaddset(&ours, signal);
     ::pthread_sigmask(SIG_BLOCK, &ours, &mask_before_);
     queue_ = FileDescriptor(::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -58,7 +58,7 @@ class SignalQueue {
   FileDescriptor queue_;
 };
 
-// A port that nobody listens on now, for programs that set up connections of their own.
+// A port that is free now, for programs that set up connections of their own.
 int free_port() {
   constexpr int kUsualPort = 29500;
   FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -74,7 +74,7 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
-// `hosts`: with the meeting point of the ranks; `rank` counts on this host.
+// `hosts`: with the address at which the ranks meet. `rank`: on this host.
 std::map<std::string, std::string> environment_of(int rank, int ranks, const HostsOptions& hosts,
                                                   int world_fd) {
   std::map<std::string, std::string> set = {{"RANK", std::to_string(hosts.index * ranks + rank)},
@@ -110,7 +110,7 @@ std::unique_ptr<Outlet> open_log(const std::filesystem::path& path, Outlet& fall
   return std::make_unique<Outlet>(std::move(file), path.string(), fallback);
 }
 
-// Carries out what the supervisor decides: the one place where its state machine meets the system.
+// Executes what the supervisor decides: the one place where its state machine meets the system.
 class Launch {
  public:
   Launch(const LaunchOptions& options, const RankMain& main, std::vector<std::string> command)
@@ -125,15 +125,15 @@ class Launch {
     for (int rank = 0; rank < options.ranks; ++rank) start(rank, hosts, main, command);
   }
 
-  Verdict run() {
+  ExitReport run() {
     while (!supervisor_.finished()) wait_for_events();
     for (Outlet* outlet : outlets()) outlet->write_all();
-    Verdict verdict = supervisor_.verdict();
-    if (const int rank = verdict.rank_at_fault; rank >= 0) {
-      verdict.last_lines = ranks_[rank].err.last_lines();
-      if (!logs_.empty() && rank > 0) verdict.log = log_path(options_, rank).string();
+    ExitReport report = supervisor_.exit_report();
+    if (const int rank = report.failed_rank; rank >= 0) {
+      report.last_lines = ranks_[rank].err.last_lines();
+      if (!logs_.empty() && rank > 0) report.log = log_path(options_, rank).string();
     }
-    return verdict;
+    return report;
   }
 
  private:
@@ -144,7 +144,7 @@ class Launch {
     bool ended = false;
   };
 
-  // log_directory/rank-1.log and on, before any process is started.
+  // log_directory/rank-1.log and so on; before any process is started.
   void open_logs() {
     if (options_.log_directory.empty()) return;
     for (int rank = 1; rank < options_.ranks; ++rank) {
@@ -191,7 +191,7 @@ class Launch {
   std::vector<Outlet*> outlets() {
     std::vector<Outlet*> all;
     for (const auto& log : logs_) all.push_back(log.get());
-    all.insert(all.end(), {&out_, &err_});  // last: a log that is full falls back on them
+    all.insert(all.end(), {&out_, &err_});  // last: a log that cannot be written uses them
     return all;
   }
 
@@ -211,7 +211,7 @@ class Launch {
       polled.push_back({fd, events, 0});
       answers.push_back(std::move(answer));
     };
-    // In this order: what a rank wrote is read before its end is judged.
+    // In this order, so that the output of a rank is read before its end is handled.
     for (RankOutput* output : outputs()) {
       if (output->wants_to_read()) watch(output->fd(), POLLIN, [=] { output->read_some(); });
     }
@@ -231,13 +231,13 @@ class Launch {
     }
     if (timer_ && now() >= *timer_) {
       timer_.reset();
-      carry_out(supervisor_.time_passed(now()));
+      execute(supervisor_.time_passed(now()));
     }
   }
 
   void take_signals() {
     while (const int signal = signals_.next()) {
-      if (signal != SIGPIPE) carry_out(supervisor_.interrupted(signal, now()));
+      if (signal != SIGPIPE) execute(supervisor_.interrupted(signal, now()));
     }
   }
 
@@ -247,10 +247,10 @@ class Launch {
     rank.ended = true;
     if (rank.out) rank.out->finish();
     rank.err.finish();
-    carry_out(supervisor_.exited(index, status, now()));
+    execute(supervisor_.exited(index, status, now()));
   }
 
-  void carry_out(const Supervisor::Actions& actions) {
+  void execute(const Supervisor::Actions& actions) {
     for (const Supervisor::Action& action : actions) {
       if (const auto* send = std::get_if<Supervisor::SendSignal>(&action)) {
         ranks_[send->rank].process.signal(send->signal);
@@ -264,7 +264,7 @@ class Launch {
     }
   }
 
-  static Supervisor::Time now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+  Supervisor::Time now() const { return options_.clock->now().time_since_epoch(); }
 
   int milliseconds_to_timer() const {
     if (!timer_) return -1;
@@ -285,11 +285,11 @@ class Launch {
 
 }  // namespace
 
-Verdict launch(const LaunchOptions& options, const RankMain& main) {
+ExitReport launch(const LaunchOptions& options, const RankMain& main) {
   return Launch(options, main, {}).run();
 }
 
-Verdict launch(const LaunchOptions& options, const std::vector<std::string>& command) {
+ExitReport launch(const LaunchOptions& options, const std::vector<std::string>& command) {
   if (command.empty()) throw UsageError("run: a program to start is missing");
   return Launch(options, nullptr, command).run();
 }

@@ -22,7 +22,7 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
-// What follows "name" and its colon in a file of such lines, without blanks around it.
+// The value of the line "name: value" in a file of such lines, without blanks around it.
 std::string field(const std::string& path, const std::string& name) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
@@ -52,8 +52,8 @@ std::string chosen(const std::string& line) {
   return line.substr(open + 1, close - open - 1);
 }
 
-// The least quota from this process's cgroup up to the root, 0 for none. Version 1 keeps quota and
-// period in two files.
+// The smallest quota from this process's cgroup up to the root, or 0 if there is none. Version 1
+// has quota and period in two files.
 int cores_of_cgroups() {
   int least = 0;
   const auto take = [&](int cores) {

@@ -14,11 +14,11 @@ namespace {
 constexpr std::size_t kCongestedBytes = 1 << 20;
 constexpr std::size_t kReadBytes = 64 * 1024;
 
-// A pipe holds at most 1 MiB by default; more than that left by an ended rank comes from a process
-// that outlives it.
+// A pipe holds at most 1 MiB by default. If more comes after the end of a rank, another process
+// still writes to it.
 constexpr int kMaxReadsAtEnd = 2 * (1 << 20) / kReadBytes;
 
-// What is seen of "10%\r20%\r": the text after the last carriage return that has text behind it.
+// The visible text of "10%\r20%\r": what follows the last carriage return that has text after it.
 std::string visible(std::string_view line) {
   while (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   const std::size_t start = line.rfind('\r');
@@ -50,7 +50,7 @@ bool Outlet::is_congested() const {
 }
 
 void Outlet::write_some() {
-  // A pipe that poll() calls writable takes PIPE_BUF bytes without blocking, and no more for sure.
+  // A pipe that poll() has found writable accepts PIPE_BUF bytes without blocking.
   const std::size_t bytes = std::min<std::size_t>(waiting_.size(), PIPE_BUF);
   const ssize_t written = ::write(fd_, waiting_.data(), bytes);
   if (written >= 0) {

@@ -10,14 +10,14 @@
 
 namespace trireme {
 
-/// Bytes on their way to a file, pipe or terminal that may not take them at once, so that a reader
-/// who pauses does not keep the launcher from noticing a death.
+/// A queue of bytes for a file, pipe or terminal that may not accept them at once, so that a slow
+/// reader does not keep the launcher from noticing the end of a rank.
 class Outlet {
  public:
-  /// Borrows `fd`. Bytes that it refuses for good (nobody reads the pipe any more) are dropped.
+  /// Borrows `fd`. Bytes are dropped after an error, such as a pipe whose reader is gone.
   explicit Outlet(int fd) : fd_(fd) {}
 
-  /// Owns the file `fd` called `name`; what it refuses (a full disk) goes to `fallback` instead.
+  /// Owns the file `fd` called `name`. After an error, such as a full disk, bytes go to `fallback`.
   Outlet(FileDescriptor fd, std::string name, Outlet& fallback);
 
   void append(std::string_view bytes);
@@ -28,10 +28,10 @@ class Outlet {
   int fd() const { return fd_; }
   bool is_waiting() const { return !waiting_.empty(); }
 
-  /// So much is waiting that its sources should pause.
+  /// True if the queue is so long that its sources should pause.
   bool is_congested() const;
 
-  /// Call when poll() says that fd() takes bytes: then this does not block.
+  /// Must be called when poll() has found fd() writable: then it does not block.
   void write_some();
 
   /// Blocks until all is written.
@@ -49,30 +49,31 @@ class Outlet {
   std::string waiting_;
 };
 
-/// One of a rank's two output pipes: cuts what comes into lines and passes them on.
+/// One of a rank's two output pipes. Cuts the output into lines and passes them on.
 class RankOutput {
  public:
   static constexpr std::size_t kKeptLines = 20;
   static constexpr std::size_t kMaxLineBytes = 16 * 1024;  ///< a longer line is cut
 
   enum class Passing {
-    kBytes,  ///< at once and unchanged, progress lines without an end included
-    kLines,  ///< whole lines, each behind the prefix
+    kBytes,  ///< at once and unchanged, including lines that have not ended
+    kLines,  ///< whole lines, each after the prefix
   };
 
-  /// Owns `pipe`, the end to read from, and makes it non-blocking.
+  /// Owns `pipe`, the read end, and makes it non-blocking.
   RankOutput(FileDescriptor pipe, Outlet& outlet, Passing passing, std::string prefix);
 
   int fd() const { return pipe_.fd(); }
   bool wants_to_read() const { return pipe_.is_open() && !outlet_->is_congested(); }
 
-  /// Reads what is there, up to one buffer; closes at the end of the stream.
+  /// Reads at most one buffer of what is available. Closes the pipe at the end of the stream.
   void read_some();
 
-  /// The rank has ended: reads all that it left, ends its last line and closes.
+  /// Must be called when the rank has ended. Reads the rest, ends the last line and closes the
+  /// pipe.
   void finish();
 
-  /// At most kKeptLines; of a line that was overwritten with carriage returns, what was last seen.
+  /// At most kKeptLines. Of a line with carriage returns, the text that was visible at its end.
   std::vector<std::string> last_lines() const;
 
  private:

@@ -37,7 +37,7 @@ struct Pipe {
   }
 };
 
-// glibc 2.36 declares pidfd_open() without extern "C": in C++ it does not link.
+// glibc 2.36 declares pidfd_open() without extern "C", so that C++ programs do not link.
 FileDescriptor open_pidfd(pid_t pid) {
   return FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
@@ -63,14 +63,14 @@ void run_on(const std::vector<int>& cores) {
 }
 
 void take_signals(const sigset_t& mask) {
-  // An ignored signal would stay ignored in the program, and so would our requests to stop.
+  // An ignored signal would stay ignored in the program, and with it requests to stop.
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE}) ::signal(signal, SIG_DFL);
-  // A rank is in the background of its terminal; with `stty tostop` writing there would stop it.
+  // Ranks run in the background of the terminal: with `stty tostop`, writing would stop them.
   ::signal(SIGTTOU, SIG_IGN);
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);
 }
 
-// Exceptions end here: nothing above this frame belongs to the child.
+// Exceptions must not leave it: the callers belong to the launcher.
 int run_function(const std::function<int()>& main) noexcept {
   try {
     return main();
@@ -83,7 +83,7 @@ int run_function(const std::function<int()>& main) noexcept {
   }
 }
 
-// Returns only where the program cannot be started, with the system's reason.
+// Returns only if the program cannot be started, with errno.
 int exec_program(const std::vector<std::string>& command) {
   std::vector<char*> argv;
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
@@ -95,7 +95,7 @@ int exec_program(const std::vector<std::string>& command) {
 struct ChildEnds {
   int stdout_fd;
   int stderr_fd;
-  int failure_fd;  // takes the reason why the program could not be started
+  int failure_fd;  // the child writes errno to it if the program cannot be started
 };
 
 [[noreturn]] void become_rank(const RankSpec& spec, pid_t parent, ChildEnds ends) {
@@ -116,7 +116,7 @@ struct ChildEnds {
     ::close(ends.failure_fd);
     const int code = run_function(spec.main);
     flush_output();
-    // Not exit(): destructors of the launcher's objects are the launcher's to run.
+    // Not exit(), which would run destructors of the launcher's objects.
     ::_exit(code);
   }
   const int reason = exec_program(spec.command);
@@ -124,7 +124,7 @@ struct ChildEnds {
   ::_exit(127);
 }
 
-// 0 once the child runs what it should.
+// Returns 0 once the child has been started.
 int read_failure(int fd) {
   int reason = 0;
   ssize_t bytes;
@@ -161,7 +161,7 @@ RankProcess::RankProcess(const RankSpec& spec) {
         spec, parent,
         {out ? out->write_end.fd() : spec.stdout_fd, err.write_end.fd(), failure.write_end.fd()});
   }
-  ::setpgid(pid_, pid_);  // here as well: a signal may be sent before the child gets to it
+  ::setpgid(pid_, pid_);  // here as well: a signal may be sent before the child has done it
   pidfd_ = open_pidfd(pid_);
   const int pidfd_error = errno;
 
@@ -201,7 +201,7 @@ ExitStatus RankProcess::reap() {
   while (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT) != 0 &&
          errno == EINTR) {
   }
-  // Before the process is reaped, while the number of its group cannot belong to another.
+  // Before the process is reaped: its number can then not belong to another group.
   signal(SIGKILL);
   int status = 0;
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {

@@ -13,25 +13,25 @@
 
 namespace trireme {
 
-/// What a rank's process is to be.
+/// How to start the process of a rank.
 struct RankSpec {
-  std::function<int()> main;                       ///< run in the child; or, if empty,
-  std::vector<std::string> command;                ///< the program and its arguments
-  std::map<std::string, std::string> environment;  ///< set on top of what is inherited
-  std::vector<int> cores;                          ///< to run on; empty: anywhere
+  std::function<int()> main;                       ///< runs in the child, unless empty
+  std::vector<std::string> command;                ///< else the program and its arguments
+  std::map<std::string, std::string> environment;  ///< added to the inherited variables
+  std::vector<int> cores;                          ///< to run on; empty: all
   int inherited_fd = -1;                           ///< stays open in the child
-  std::vector<int> closed_fds;                     ///< the launcher's own, which the child closes
-  int stdout_fd = -1;                              ///< becomes its stdout; -1: a pipe
+  std::vector<int> closed_fds;                     ///< of the launcher; the child closes them
+  int stdout_fd = -1;                              ///< becomes its stdout; -1: a new pipe
   sigset_t signal_mask{};                          ///< its signal mask
 };
 
-/// A child process and the ends of its output pipes. It leads its own process group, so that Ctrl-C
-/// at the terminal does not reach it, reads an empty stdin, and dies with the thread that started
-/// it. The destructor kills what still runs.
+/// A child process and the read ends of its output pipes. The child leads a process group, so that
+/// Ctrl-C at the terminal does not reach it, has an empty stdin, and is killed when the thread that
+/// started it ends. The destructor kills its process group.
 class RankProcess {
  public:
-  /// Forks, so the caller should have no other threads if `main` is given. Throws UsageError naming
-  /// a program that cannot be started and why.
+  /// Forks, so the caller should have no other threads if `main` is given. Throws UsageError with
+  /// the reason if the program cannot be started.
   explicit RankProcess(const RankSpec& spec);
   RankProcess(RankProcess&& other) noexcept;
   RankProcess& operator=(RankProcess&&) = delete;
@@ -40,14 +40,14 @@ class RankProcess {
   /// Readable once the process has ended; closed by reap().
   const FileDescriptor& ended() const { return pidfd_; }
 
-  /// To read from; may be moved out of. Not open where stdout_fd was given.
+  /// May be moved from. stdout_pipe() is not open if stdout_fd was given.
   FileDescriptor& stdout_pipe() { return stdout_; }
   FileDescriptor& stderr_pipe() { return stderr_; }
 
-  /// To the whole process group.
+  /// Sends `signal` to the whole process group.
   void signal(int signal) const;
 
-  /// Waits for the end; what the rank started in its process group is killed with it.
+  /// Waits for the end of the process, then kills the rest of its process group.
   ExitStatus reap();
 
  private:

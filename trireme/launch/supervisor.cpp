@@ -22,10 +22,10 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
   gone.status = status;
   --running_;
 
-  const bool ours = is_our_doing(gone, status);
+  const bool ours = is_caused_by_us(gone, status);
   const bool victim = status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost));
-  // The peers of a rank that has ended in good order may go on.
-  // A victim declared lost would be named in its peers' errors in place of the cause.
+  // The peers of a rank that has ended in good order may go on. A victim counts as such: if it were
+  // marked as lost, the errors of its peers would name it and not the cause.
   const bool in_good_order = status.ok() || victim || (ours && status.signal == 0);
   Actions actions;
   if (running_ > 0) {
@@ -36,10 +36,10 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
 
   int& first = victim ? victim_ : cause_;
   if (first < 0) first = rank;
-  // A victim here is one that needed a rank which was killed.
-  const bool may_be_missed = status.signal != 0 || (victim && !outlived_.empty());
-  if (options_.others_go_on && rank > 0 && may_be_missed && phase_ == Phase::kRunning) {
-    outlived_.push_back(rank);
+  // A victim is tolerable if it needed a rank that was killed before.
+  const bool is_tolerable = status.signal != 0 || (victim && !tolerated_failures_.empty());
+  if (options_.tolerates_lost_ranks && rank > 0 && is_tolerable && phase_ == Phase::kRunning) {
+    tolerated_failures_.push_back(rank);
     return actions;
   }
   if (phase_ == Phase::kRunning && running_ > 0) {
@@ -52,7 +52,7 @@ Supervisor::Actions Supervisor::interrupted(int signal, Time now) {
   if (finished()) return {};
   if (interrupted_by_ == 0) {
     interrupted_by_ = signal;
-    // The ranks are ending already: a polite request would only delay them.
+    // The ranks are ending already: a request to stop would only delay them.
     if (phase_ != Phase::kRunning) return {};
     for (Rank& rank : ranks_) rank.asked_to_stop = rank.asked_to_stop || !rank.status;
     return signal_running(signal);
@@ -67,34 +67,34 @@ Supervisor::Actions Supervisor::time_passed(Time now) {
   return {};
 }
 
-Verdict Supervisor::verdict() const {
-  Verdict verdict;
-  verdict.interrupted_by = interrupted_by_;
+ExitReport Supervisor::exit_report() const {
+  ExitReport report;
+  report.interrupted_by = interrupted_by_;
   bool all_ok = true;
   for (const Rank& rank : ranks_) {
-    verdict.ranks.push_back(rank.status.value_or(ExitStatus{}));
-    all_ok = all_ok && verdict.ranks.back().ok();
+    report.ranks.push_back(rank.status.value_or(ExitStatus{}));
+    all_ok = all_ok && report.ranks.back().ok();
   }
-  if (all_ok) return verdict;
+  if (all_ok) return report;
   const auto failed =
-      std::ranges::count_if(verdict.ranks, [](const ExitStatus& status) { return !status.ok(); });
-  if (failed == std::ssize(outlived_)) {
-    verdict.outlived = outlived_;
-    return verdict;
+      std::ranges::count_if(report.ranks, [](const ExitStatus& status) { return !status.ok(); });
+  if (failed == std::ssize(tolerated_failures_)) {
+    report.tolerated_failures = tolerated_failures_;
+    return report;
   }
 
   // After a request to stop, losing a peer that stopped earlier is part of stopping.
   const int at_fault = cause_ >= 0 || interrupted_by_ != 0 ? cause_ : victim_;
   if (at_fault >= 0) {
-    verdict.rank_at_fault = at_fault;
-    verdict.status = verdict.ranks[at_fault];
-    verdict.exit_code = verdict.status.shell_code();
-    verdict.explanation = explain(verdict.status);
+    report.failed_rank = at_fault;
+    report.status = report.ranks[at_fault];
+    report.exit_code = report.status.shell_code();
+    report.explanation = explain(report.status);
   } else {
-    verdict.exit_code = exit_code_of_signal(interrupted_by_);
-    verdict.explanation = "interrupted by " + name_of_signal(interrupted_by_);
+    report.exit_code = exit_code_of_signal(interrupted_by_);
+    report.explanation = "interrupted by " + name_of_signal(interrupted_by_);
   }
-  return verdict;
+  return report;
 }
 
 Supervisor::Actions Supervisor::enter_grace(Time now) {
@@ -126,7 +126,7 @@ Supervisor::Actions Supervisor::signal_running(int signal) {
   return actions;
 }
 
-bool Supervisor::is_our_doing(const Rank& rank, ExitStatus status) const {
+bool Supervisor::is_caused_by_us(const Rank& rank, ExitStatus status) const {
   if (rank.ended_by_us) return true;
   if (!rank.asked_to_stop) return false;
   return status.shell_code() == exit_code_of_signal(interrupted_by_) ||

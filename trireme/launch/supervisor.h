@@ -11,31 +11,31 @@
 namespace trireme {
 
 /// How a launch ended.
-struct Verdict {
-  int exit_code = 0;                    ///< for the launching program to exit with
-  int rank_at_fault = -1;               ///< or -1: all went well, or somebody asked us to stop
-  ExitStatus status;                    ///< of the rank at fault
-  std::string explanation;              ///< of that status, or "interrupted by SIGINT"
-  int interrupted_by = 0;               ///< the first signal that asked us to stop, or 0
-  std::vector<ExitStatus> ranks;        ///< how each rank ended
-  std::vector<int> outlived;            ///< killed, or in need of one that was, and done without
-  std::vector<std::string> last_lines;  ///< of stderr of the rank at fault
+struct ExitReport {
+  int exit_code = 0;              ///< for the launching program to exit with
+  int failed_rank = -1;           ///< the cause; -1 if all went well or a signal asked to stop
+  ExitStatus status;              ///< of the failed rank
+  std::string explanation;        ///< of that status, or "interrupted by SIGINT"
+  int interrupted_by = 0;         ///< the first signal that asked to stop, or 0
+  std::vector<ExitStatus> ranks;  ///< how each rank ended
+  std::vector<int> tolerated_failures;  ///< ranks that failed while the others completed the work
+  std::vector<std::string> last_lines;  ///< of the failed rank's stderr
   std::string log;                      ///< path of its log file, or empty
 
   bool ok() const { return exit_code == 0; }
 };
 
-/// Decides what happens to the ranks of one host: a state machine that makes no system call. Events
-/// go in, each returns the actions to carry out, in order. Once finished() is true there is a
-/// verdict().
+/// Decides what happens to the ranks of one host. A state machine that makes no system call: events
+/// and the time go in, each event returns the actions to execute, in order. Once finished() is
+/// true, exit_report() may be called.
 ///
-/// A rank that exits 0 is fine. One that fails starts the end of all: the others have `grace` to
-/// see their CommError and go, then get SIGTERM, then, `kill_after` later, SIGKILL. The first
-/// failure that is neither a victim's (ExitCode::kPeerLost) nor our own doing is at fault; a victim
-/// is blamed only where there is nobody else.
+/// A rank that exits with 0 has succeeded. A rank that fails ends all: the others have `grace` to
+/// notice their CommError and exit, then they get SIGTERM and, `kill_after` later, SIGKILL. The
+/// failed rank of the report is the first one whose failure the supervisor did not cause and that
+/// was not a victim (ExitCode::kPeerLost); it is a victim only if no other rank has failed.
 ///
-/// A first request to stop is passed on to the ranks as it came, and they may take their time to
-/// save. A second one sends SIGTERM and, `kill_after` later, SIGKILL; a third SIGKILL at once.
+/// The first request to stop is passed on to the ranks as the same signal, and they may take any
+/// time to save. The second sends SIGTERM and, `kill_after` later, SIGKILL; the third SIGKILL.
 class Supervisor {
  public:
   using Time = std::chrono::nanoseconds;  ///< of any clock that only goes forward
@@ -43,9 +43,9 @@ class Supervisor {
   struct Options {
     Time grace = std::chrono::milliseconds(500);
     Time kill_after = std::chrono::milliseconds(500);
-    /// Ranks do not need each other, but for rank 0 and some that end with each other: that one is
-    /// killed by a signal is no end, and no failure if the rest ends well.
-    bool others_go_on = false;
+    /// Ranks other than 0 are not needed by the rest: if one is killed by a signal, the launch goes
+    /// on, and has not failed if the others succeed. So it is for its victims.
+    bool tolerates_lost_ranks = false;
   };
 
   struct SendSignal {
@@ -53,13 +53,13 @@ class Supervisor {
     int signal;
     bool operator==(const SendSignal&) const = default;
   };
-  /// Tells the other ranks' communicators that `rank` has gone.
+  /// Mark `rank` as lost, for the communicators of the other ranks.
   struct MarkLost {
     int rank;
     std::string why;
     bool operator==(const MarkLost&) const = default;
   };
-  /// Tells them that `rank` has ended in good order: those that do not need it go on.
+  /// Mark `rank` as ended in good order: ranks that do not need it go on.
   struct MarkEnded {
     int rank;
     bool operator==(const MarkEnded&) const = default;
@@ -81,28 +81,28 @@ class Supervisor {
   /// SIGINT, SIGTERM or SIGUSR1 reached the launcher.
   Actions interrupted(int signal, Time now);
 
-  /// Earlier than asked for does nothing.
+  /// Does nothing before the time of the last ArmTimer.
   Actions time_passed(Time now);
 
   bool finished() const { return running_ == 0; }
 
-  /// Requires finished(). Without last_lines and log, which a state machine does not see.
-  Verdict verdict() const;
+  /// Requires finished(). Leaves last_lines and log empty: the supervisor does not see output.
+  ExitReport exit_report() const;
 
  private:
   enum class Phase { kRunning, kGrace, kTerminating, kKilling };
 
   struct Rank {
     std::optional<ExitStatus> status;
-    bool asked_to_stop = false;  // got the polite signal
-    bool ended_by_us = false;    // got SIGTERM or SIGKILL because the end had come
+    bool asked_to_stop = false;  // got the first request to stop
+    bool ended_by_us = false;    // got SIGTERM or SIGKILL from the supervisor
   };
 
   Actions enter_grace(Time now);
   Actions terminate(Time now);
   Actions kill_all();
   Actions signal_running(int signal);
-  bool is_our_doing(const Rank& rank, ExitStatus status) const;
+  bool is_caused_by_us(const Rank& rank, ExitStatus status) const;
 
   Options options_;
   std::vector<Rank> ranks_;
@@ -110,9 +110,9 @@ class Supervisor {
   Phase phase_ = Phase::kRunning;
   Time deadline_{};
   int interrupted_by_ = 0;
-  std::vector<int> outlived_;
-  int cause_ = -1;   // first failure that is its own
-  int victim_ = -1;  // first that failed for a lost peer
+  std::vector<int> tolerated_failures_;
+  int cause_ = -1;   // the first rank that failed by itself
+  int victim_ = -1;  // the first rank that failed because of a lost peer
 };
 
 }  // namespace trireme

@@ -5,22 +5,30 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
-#include <thread>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
+#include "trireme/comm/hierarchical/host_mover.h"
 #include "trireme/comm/hierarchical/hosts.h"
-#include "trireme/comm/hierarchical/track.h"
 #include "trireme/comm/shm/world.h"
 
 namespace trireme {
 
 namespace {
 
+using hosts::HostMover;
 using hosts::Hosts;
-using hosts::Track;
-using message::Exchange;
+using message::Group;
+
+// Whether some host has more than one rank. Nothing: the ranks of a host are not consecutive.
+bool share_memory(const std::optional<Hosts>& hosts) {
+  return hosts && hosts->count() < hosts->ranks();
+}
 
 /// Memory that the ranks of this host see, under the ranks of the whole communicator.
 class HostBlock final : public Memory::Block {
@@ -41,178 +49,115 @@ class HostBlock final : public Memory::Block {
   int ranks_;
 };
 
-/// A message::Group whose ranks share memory in parts.
-class OverHosts final : public message::Group {
+/// A group whose ranks share memory in parts.
+class OverHosts final : public Communicator {
  public:
-  OverHosts(std::unique_ptr<message::Transport> transport, message::Options options)
-      : Group(std::move(transport), options) {}
-  OverHosts(std::shared_ptr<message::Hub> hub, std::uint32_t channel, int rank,
-            std::vector<int> world_ranks, message::Options options)
-      : Group(std::move(hub), channel, rank, std::move(world_ranks), options) {}
+  /// `ids[r]`: of rank r's host. `inside`: the ranks of this host. Collective.
+  OverHosts(std::unique_ptr<Group> group, std::vector<std::uint64_t> ids, Hosts hosts,
+            std::unique_ptr<Communicator> inside)
+      : Communicator(group->rank(), group->size()),
+        ids_(std::move(ids)),
+        group_(std::move(group)),
+        mover_(
+            std::make_unique<HostMover>(group_->channel(), std::move(hosts), std::move(inside))) {
+    group_->move_with(*mover_);
+  }
 
-  ~OverHosts() override { stop_lanes(); }
+  // The group's threads use the mover.
+  ~OverHosts() override { group_.reset(); }
 
   std::string description() const override {
-    if (!hosts_) return Group::description();
     return fmt::format("{}, {} ranks on {} hosts that share memory, sums in tree order",
-                       hub()->transport().name(), size(), hosts_->count());
+                       group_->channel().transport().name(), size(), mover_->hosts().count());
   }
-
-  std::vector<std::uint64_t> gather(std::uint64_t word) {
-    return gather_words(word, Where::here());
-  }
-
-  /// The memory of this host: made by its first rank, opened by the others.
-  std::unique_ptr<Communicator> join_host(const Hosts& hosts) {
-    // With other hosts about, a rank may be late because it waits for one; then that one is to be
-    // named, whose deadline is the earlier one.
-    shm::Options inside{.timeout = options().timeout, .watched_by = shm::WatchedBy::kRanks};
-    if (hosts.count() > 1) inside.timeout += options().timeout + std::chrono::seconds(10);
-    std::optional<shm::World> world;
-    std::exception_ptr error;
-    const auto attempt = [&](auto make) {
-      try {
-        world.emplace(make());
-      } catch (const Error&) {
-        error = std::current_exception();
-      }
-    };
-    if (hosts.local() == 0) {
-      attempt([&] { return shm::World::create(hosts.ranks_of(hosts.host()), inside); });
-    }
-    const auto processes = gather(static_cast<std::uint64_t>(getpid()));
-    const auto descriptors = gather(world ? static_cast<std::uint64_t>(world->fd()) : 0);
-    const int first = hosts.first_of(hosts.host());
-    if (hosts.local() > 0) {
-      attempt([&] {
-        return shm::World::open_of(static_cast<pid_t>(processes[first]),
-                                   static_cast<int>(descriptors[first]));
-      });
-    }
-    const auto opened = gather(world ? 1 : 0);
-    if (error) std::rethrow_exception(error);
-    if (const auto failed = std::find(opened.begin(), opened.end(), 0u); failed != opened.end()) {
-      throw UsageError(
-          fmt::format("connect: rank {} could not open the shared memory of its host; its own "
-                      "error says why",
-                      failed - opened.begin()));
-    }
-    return world->join(hosts.local());
-  }
-
-  void share_memory(std::vector<std::uint64_t> ids, Hosts hosts,
-                    std::unique_ptr<Communicator> inside) {
-    std::vector<Track> tracks(kTracks);
-    const int first = hosts.first_of(hosts.host());
-    for (Track& track : tracks) {
-      track.inside = inside->split(0);
-      track.stage = track.inside->allocate(2 * Track::kHalfBytes);
-      for (int local = 0; local < hosts.ranks_of(hosts.host()); ++local) {
-        track.world_ranks.push_back(world_ranks()[first + local]);
-      }
-    }
-    for (int host = 0; hosts.carries() && host < hosts.count(); ++host) {
-      rail_.push_back(world_ranks()[hosts.first_of(host) + hosts.local()]);
-    }
-    {
-      const std::lock_guard lock(inside_mutex_);
-      ids_ = std::move(ids);
-      inside_ = std::move(inside);
-      tracks_ = std::move(tracks);
-      hosts_ = std::move(hosts);
-    }
-  }
-
-  using Group::end_of_setup;
-  using Group::start_lanes;
+  void check() override { group_->check(); }
+  void abort(std::exception_ptr error) override { group_->abort(std::move(error)); }
 
  private:
-  static constexpr int kTracksPerLane = 2;
-  static constexpr int kTracks = kTracksPerLane * kLanes;
-
-  void move(const Operation& operation, int lane) override {
-    if (!hosts_ || !hosts::goes_by_hosts(operation)) return Group::move(operation, lane);
-    std::mutex mutex;
-    std::exception_ptr error;  // the first: others follow from it
-    const auto attempt = [&](int index) {
-      const int track = lane * kTracksPerLane + index;
-      const Exchange rail = exchange(track, rail_, hosts_->host());
-      try {
-        hosts::move_by_hosts(operation, *hosts_, tracks_[track], rail, index, kTracksPerLane);
-      } catch (...) {
-        {
-          const std::lock_guard lock(mutex);
-          if (!error) error = std::current_exception();
-        }
-        end_tracks(lane * kTracksPerLane, kTracksPerLane);
-      }
-    };
-    // Two pieces at a time: one crosses between hosts while the other moves inside.
-    std::thread second(attempt, 1);
-    attempt(0);
-    second.join();
-    if (error) std::rethrow_exception(error);
-  }
+  Work start(const Operation& operation) override { return group_->start(operation); }
+  Traffic own_traffic() const override { return group_->own_traffic(); }
 
   Memory do_allocate(std::size_t bytes, Where where) override {
-    Memory mine = Group::do_allocate(hosts_ ? 0 : bytes, where);
-    if (!hosts_) return mine;
+    Operation operation;
+    operation.kind = OpKind::kAllocate;
+    operation.where = where;
+    start(operation).wait();
     Memory memory;
     std::exception_ptr error;
     try {
-      memory = inside_->allocate(bytes, where);
+      memory = mover_->inside().allocate(bytes, where);
     } catch (const UsageError&) {
       error = std::current_exception();
     }
-    const auto refused = gather_words(error ? 1 : 0, where);
+    const auto failed = group_->gather_words(error ? 1 : 0, where);
     if (error) std::rethrow_exception(error);
-    if (const auto who = std::find(refused.begin(), refused.end(), 1u); who != refused.end()) {
+    if (const auto host = std::ranges::find(failed, 1u); host != failed.end()) {
       throw UsageError(fmt::format("allocate: the host of rank {} has no room (rank {} of {})",
-                                   who - refused.begin(), rank(), size()));
+                                   host - failed.begin(), rank(), size()));
     }
-    return Memory(std::make_unique<HostBlock>(std::move(memory), hosts_->first_of(hosts_->host()),
-                                              hosts_->ranks_of(hosts_->host())));
+    const Hosts& hosts = mover_->hosts();
+    return Memory(std::make_unique<HostBlock>(std::move(memory), hosts.first_of(hosts.host()),
+                                              hosts.ranks_of(hosts.host())));
   }
 
   std::unique_ptr<Communicator> do_split(int color, int key, Where where) override {
-    if (!hosts_) return Group::do_split(color, key, where);
-    Part part = agree_on_part(color, key, where);
-    auto inside = inside_->split(color, key, where);
+    const Group::Part part = group_->agree_on_part(color, key, where);
+    auto inside = mover_->inside().split(color, key, where);
     if (part.ranks.empty()) return nullptr;
     std::vector<std::uint64_t> ids;
-    for (const int member : part.ranks) ids.push_back(ids_[member]);
+    for (const int member : part.ranks) ids.push_back(ids_[static_cast<std::size_t>(member)]);
     auto hosts = Hosts::of(ids, part.rank);
     if (hosts && hosts->count() == 1) return inside;
-    auto group = std::make_unique<OverHosts>(hub(), part.channel, part.rank,
-                                             std::move(part.world_ranks), options());
-    group->start_lanes();
-    if (hosts && hosts->count() < hosts->ranks()) {
-      group->share_memory(std::move(ids), std::move(*hosts), std::move(inside));
-    }
-    return group;
+    auto group = group_->make_group(part);
+    if (!share_memory(hosts)) return group;
+    return std::make_unique<OverHosts>(std::move(group), std::move(ids), std::move(*hosts),
+                                       std::move(inside));
   }
 
-  void on_end(const std::exception_ptr& error) override {
-    end_tracks(0, kTracks);
-    const std::lock_guard lock(inside_mutex_);
-    if (inside_) inside_->abort(error);
-  }
-
-  void end_tracks(int first, int count) {
-    // It names nobody: a track counts the ranks of its host only.
-    const auto error = std::make_exception_ptr(CommError("this collective has failed"));
-    const std::lock_guard lock(inside_mutex_);
-    if (tracks_.empty()) return;
-    for (int track = first; track < first + count; ++track) tracks_[track].inside->abort(error);
-  }
-
-  std::mutex inside_mutex_;
-  std::optional<Hosts> hosts_;  // once memory is shared
   std::vector<std::uint64_t> ids_;
-  std::unique_ptr<Communicator> inside_;
-  std::vector<int> rail_;  // transport ranks that this one exchanges with, one a host
-  std::vector<Track> tracks_;
+  std::unique_ptr<Group> group_;
+  std::unique_ptr<HostMover> mover_;
 };
+
+// The memory of this host: its first rank makes it, the others open it. Collective.
+std::unique_ptr<Communicator> join_host(Group& group, const Hosts& hosts) {
+  const auto gather = [&](std::uint64_t word) { return group.gather_words(word, Where::here()); };
+  // A rank of this host may be late because it waits for another host. That host is then to be
+  // named, so the deadline between hosts must be the earlier one.
+  const std::chrono::milliseconds timeout = group.options().timeout;
+  shm::Options inside{.timeout = timeout, .watched_by = shm::WatchedBy::kRanks};
+  if (hosts.count() > 1) inside.timeout += timeout + std::chrono::seconds(10);
+  std::optional<shm::World> world;
+  std::exception_ptr error;
+  const auto attempt = [&](auto make) {
+    try {
+      world.emplace(make());
+    } catch (const Error&) {
+      error = std::current_exception();
+    }
+  };
+  if (hosts.local() == 0) {
+    attempt([&] { return shm::World::create(hosts.ranks_of(hosts.host()), inside); });
+  }
+  const auto processes = gather(static_cast<std::uint64_t>(getpid()));
+  const auto descriptors = gather(world ? static_cast<std::uint64_t>(world->fd()) : 0);
+  const auto first = static_cast<std::size_t>(hosts.first_of(hosts.host()));
+  if (hosts.local() > 0) {
+    attempt([&] {
+      return shm::World::open_of(static_cast<pid_t>(processes[first]),
+                                 static_cast<int>(descriptors[first]));
+    });
+  }
+  const auto opened = gather(world ? 1 : 0);
+  if (error) std::rethrow_exception(error);
+  if (const auto failed = std::ranges::find(opened, 0u); failed != opened.end()) {
+    throw UsageError(
+        fmt::format("connect: rank {} could not open the shared memory of its host; its own "
+                    "error says why",
+                    failed - opened.begin()));
+  }
+  return world->join(hosts.local());
+}
 
 }  // namespace
 
@@ -230,17 +175,18 @@ std::uint64_t host_of_this_process() {
 
 std::unique_ptr<Communicator> hierarchical(std::unique_ptr<message::Transport> transport,
                                            message::Options options, std::uint64_t host) {
-  auto group = std::make_unique<OverHosts>(std::move(transport), options);
-  group->start_lanes();
-  std::vector<std::uint64_t> ids = group->gather(host);
+  auto group = Group::world(std::move(transport), options);
+  std::vector<std::uint64_t> ids = group->gather_words(host, Where::here());
   auto hosts = Hosts::of(ids, group->rank());
-  if (hosts && hosts->count() < hosts->ranks()) {
-    auto inside = group->join_host(*hosts);
-    if (hosts->count() == 1) return inside;
-    group->share_memory(std::move(ids), std::move(*hosts), std::move(inside));
+  if (!share_memory(hosts)) {
+    group->end_of_setup();
+    return group;
   }
+  auto inside = join_host(*group, *hosts);
+  if (hosts->count() == 1) return inside;
   group->end_of_setup();
-  return group;
+  return std::make_unique<OverHosts>(std::move(group), std::move(ids), std::move(*hosts),
+                                     std::move(inside));
 }
 
 }  // namespace trireme

@@ -12,37 +12,39 @@
 namespace trireme::message {
 
 enum class FrameKind : std::uint8_t {
-  kPost,     ///< a rank has started collective `number`; the data of a small one is the payload
-  kMessage,  ///< a send: its payload follows as data
-  kVerdict,  ///< this communicator is over, from operation call.count on; payload: why
-  kLeave,    ///< the sender has destroyed this communicator
-  kAlive,    ///< nothing to say
-  kGoodbye,  ///< the sender goes; what comes after is no loss
+  kAnnouncement,  ///< the sender has called collective `number`; a small call's data is the payload
+  kMessage,       ///< a send: small data is the payload, larger data follows as a piece
+  kAgreedError,   ///< the communicator is over: agreed_error.h
+  kLeave,         ///< the sender has destroyed this communicator
+  kHeartbeat,     ///< the sender's process is running
+  kShutdown,      ///< the sender is about to close its transport: its departure is no loss
+  kShutdownAck,   ///< the answer to kShutdown
 };
 
-/// Data of at most this many bytes a rank travels inside the post.
+/// Data of at most this many bytes a rank travels inside the announcement.
 constexpr std::size_t kInlineBytes = 1024;
 
-/// What ranks tell each other about their calls; sent as it lies in memory, between programs of one
-/// version on machines of one byte order.
+/// A control message between two ranks. A frame is sent as it lies in memory, between programs of
+/// one version on machines of one byte order.
 struct Frame {
   struct Header {
-    FrameKind kind = FrameKind::kAlive;
+    FrameKind kind = FrameKind::kHeartbeat;
     std::uint16_t payload_bytes = 0;
-    std::uint32_t channel = 0;  ///< the communicator
-    std::uint64_t number = 0;   ///< of the operation; rank at fault + 1 of a verdict
+    std::uint32_t channel = 0;  ///< number of the communicator
+    std::uint64_t number = 0;   ///< of the collective; the first one that an agreed error ends
     Call call;
     CallSite site;
   };
 
   Header header;
-  char payload[kInlineBytes];  ///< the first payload_bytes hold something
+  char payload[kInlineBytes];  ///< the first payload_bytes are valid
 
   std::size_t bytes() const { return sizeof(Header) + header.payload_bytes; }
 
-  void set_payload(std::string_view text) {
-    header.payload_bytes = static_cast<std::uint16_t>(std::min(text.size(), kInlineBytes));
-    if (!text.empty()) std::memcpy(payload, text.data(), header.payload_bytes);
+  /// Cuts `bytes` off after kInlineBytes.
+  void set_payload(std::string_view bytes) {
+    header.payload_bytes = static_cast<std::uint16_t>(std::min(bytes.size(), kInlineBytes));
+    if (!bytes.empty()) std::memcpy(payload, bytes.data(), header.payload_bytes);
   }
   std::string_view text() const { return {payload, header.payload_bytes}; }
 };

@@ -1,12 +1,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "trireme/base/error.h"
 #include "trireme/comm/heap_block.h"
 #include "trireme/comm/message/group.h"
 
-// What a Group makes: memory and other Groups.
+// The memory and the groups that a Group makes.
 namespace trireme::message {
 
 Memory Group::do_allocate(std::size_t bytes, Where where) {
@@ -17,7 +18,6 @@ Memory Group::do_allocate(std::size_t bytes, Where where) {
   return Memory(std::make_unique<HeapBlock>(bytes, rank()));
 }
 
-// One word from each rank, in rank order.
 std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) {
   std::vector<std::uint64_t> words(size());
   Operation operation;
@@ -31,16 +31,17 @@ std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) 
   return words;
 }
 
-// A channel that is free on every rank. Splits of other communicators may be under way at once.
+// A channel that is free on every rank. Other communicators may be split at the same time.
 std::uint32_t Group::agree_on_channel(Where where) {
+  FrameDispatcher& dispatcher = *channel_.dispatcher();
   for (;;) {
-    const auto proposals = gather_words(hub_->propose(), where);
+    const auto proposals = gather_words(dispatcher.propose(), where);
     const auto channel =
         static_cast<std::uint32_t>(*std::max_element(proposals.begin(), proposals.end()));
-    const bool mine = hub_->reserve(channel);
+    const bool mine = dispatcher.reserve(channel);
     const auto reserved = gather_words(mine ? 1 : 0, where);
     if (std::count(reserved.begin(), reserved.end(), 1) == size()) return channel;
-    if (mine) hub_->give_back(channel);
+    if (mine) dispatcher.give_back(channel);
   }
 }
 
@@ -51,11 +52,12 @@ Group::Part Group::agree_on_part(int color, int key, Where where) {
                    where);
   Part part;
   part.channel = agree_on_channel(where);
-  if (static_cast<int>(part.channel) >= hub_->transport().tags() / kTags) {
+  const Transport& transport = channel_.transport();
+  if (const int limit = transport.tags() / Channel::kTags;
+      std::cmp_greater_equal(part.channel, limit)) {
     throw UsageError(fmt::format(
         "split: {} has tags for {} communicators, this would be number {} (rank {} of {})",
-        hub_->transport().name(), hub_->transport().tags() / kTags, part.channel + 1, rank(),
-        size()));
+        transport.name(), limit, part.channel + 1, rank(), size()));
   }
   if (color < 0) return part;
   for (int peer = 0; peer < size(); ++peer) {
@@ -64,20 +66,20 @@ Group::Part Group::agree_on_part(int color, int key, Where where) {
   std::stable_sort(part.ranks.begin(), part.ranks.end(), [&](int a, int b) {
     return static_cast<std::int32_t>(choices[a]) < static_cast<std::int32_t>(choices[b]);
   });
-  for (const int peer : part.ranks) {
-    if (peer == rank()) part.rank = static_cast<int>(part.world_ranks.size());
-    part.world_ranks.push_back(world_ranks_[peer]);
-  }
+  part.rank = static_cast<int>(std::ranges::find(part.ranks, rank()) - part.ranks.begin());
   return part;
 }
 
+std::unique_ptr<Group> Group::make_group(const Part& part) {
+  std::vector<int> world_ranks;
+  for (const int peer : part.ranks) world_ranks.push_back(channel_.world_ranks()[peer]);
+  return std::unique_ptr<Group>(
+      new Group(channel_.dispatcher(), part.channel, part.rank, std::move(world_ranks), options_));
+}
+
 std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
-  Part part = agree_on_part(color, key, where);
-  if (part.ranks.empty()) return nullptr;
-  std::unique_ptr<Group> group(
-      new Group(hub_, part.channel, part.rank, std::move(part.world_ranks), options_));
-  group->start_lanes();
-  return group;
+  const Part part = agree_on_part(color, key, where);
+  return part.ranks.empty() ? nullptr : make_group(part);
 }
 
 }  // namespace trireme::message

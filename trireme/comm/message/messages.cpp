@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "trireme/base/error.h"
 
@@ -15,214 +16,232 @@ std::size_t bytes_of(const Call& call) {
   return static_cast<std::size_t>(call.count) * size_of(call.dtype);
 }
 
+bool have_same_size(const Call& a, const Call& b) {
+  return a.count == b.count && a.dtype == b.dtype;
+}
+
 }  // namespace
 
-Messages::Messages(Context context) : context_(std::move(context)), peers_(context_.size) {}
+Messages::Messages(Channel& channel, ReportFailure report_failure)
+    : channel_(channel),
+      report_failure_(std::move(report_failure)),
+      peers_(static_cast<std::size_t>(channel.size())) {}
 
 Messages::~Messages() {
   stop();
 }
 
-std::shared_ptr<Ticket> Messages::send(const Operation& operation) {
-  auto ticket = std::make_shared<Ticket>();
+std::shared_ptr<Completion> Messages::send(const Operation& operation) {
+  Request request{operation};
+  const int to = operation.root;
+  const std::lock_guard lock(mutex_);
+  if (error_) {
+    request.completion->complete(error_);
+    return request.completion;
+  }
+  if (to == channel_.rank()) {
+    send_to_self(operation);
+    request.completion->complete();
+    return request.completion;
+  }
+  // Sent with the mutex held, so that announcements keep the order of the sends.
   Frame frame;
   frame.header = {
       .kind = FrameKind::kMessage, .call = operation, .site = CallSite(operation.where)};
   const std::size_t bytes = operation.in.bytes();
-  const int to = operation.root;
-  if (to == context_.rank) {
-    Peer& self = peers_[to];
-    on_message(to, frame);
-    Message& message = self.messages.back();
-    message.kept.assign(operation.in.as<char>(), operation.in.as<char>() + bytes);
-    message.arrived = true;
-    if (message.receipt) settle(to, std::prev(self.messages.end()));
-    ticket->done = true;
-  } else if (bytes <= kInlineBytes) {
+  if (bytes <= kInlineBytes) {
     frame.set_payload({operation.in.as<char>(), bytes});
-    context_.say(to, frame);
-    ticket->done = true;
-  } else {
-    // Announced here, so that messages keep the order in which they were sent.
-    context_.say(to, frame);
-    Peer& peer = peers_[to];
-    peer.outgoing.push_back({operation, ticket});
-    if (!peer.sender.joinable()) peer.sender = std::thread([this, to] { run_sender(to); });
-    context_.changed.notify_all();
+    channel_.send(to, frame);
+    request.completion->complete();
+    return request.completion;
   }
-  return ticket;
+  channel_.send(to, frame);
+  Peer& receiver = peer(to);
+  receiver.outgoing.push_back(request);
+  if (!receiver.sender.joinable()) receiver.sender = std::thread([this, to] { run_sender(to); });
+  receiver.changed.notify_all();
+  return request.completion;
 }
 
-std::shared_ptr<Ticket> Messages::recv(const Operation& operation) {
-  auto receipt = std::make_shared<Receipt>(Receipt{operation, std::make_shared<Ticket>()});
-  Peer& peer = peers_[operation.root];
-  const auto message =
-      std::find_if(peer.messages.begin(), peer.messages.end(), [&](const Message& candidate) {
-        return !candidate.receipt && candidate.sent.tag == operation.tag;
-      });
-  if (message == peer.messages.end()) {
-    peer.wanted.push_back(receipt);
-  } else {
-    message->receipt = receipt;
-    if (message->arrived) settle(operation.root, message);
+void Messages::send_to_self(const Operation& operation) {
+  Peer& self = peer(channel_.rank());
+  announced(channel_.rank(), operation);
+  const char* const bytes = operation.in.as<char>();
+  self.messages.back().kept.assign(bytes, bytes + operation.in.bytes());
+  arrived(channel_.rank(), std::prev(self.messages.end()));
+}
+
+std::shared_ptr<Completion> Messages::recv(const Operation& operation) {
+  const auto request = std::make_shared<Request>(Request{operation});
+  const std::lock_guard lock(mutex_);
+  if (error_) {
+    request->completion->complete(error_);
+    return request->completion;
   }
-  return receipt->ticket;
+  Peer& sender = peer(operation.root);
+  const auto message = std::ranges::find_if(sender.messages, [&](const Message& candidate) {
+    return !candidate.request && candidate.sent.tag == operation.tag;
+  });
+  if (message == sender.messages.end()) {
+    sender.wanted.push_back(request);
+  } else {
+    message->request = request;
+    if (message->has_arrived) hand_over(operation.root, message);
+  }
+  return request->completion;
 }
 
 void Messages::on_message(int from, const Frame& frame) {
-  Peer& peer = peers_[from];
-  Message& message = peer.messages.emplace_back();
-  message.sent = frame.header.call;
-  const auto wanted =
-      std::find_if(peer.wanted.begin(), peer.wanted.end(),
-                   [&](const auto& receipt) { return receipt->operation.tag == message.sent.tag; });
-  if (wanted != peer.wanted.end()) {
-    message.receipt = *wanted;
-    peer.wanted.erase(wanted);
-  }
-  if (from == context_.rank) return;
-  if (bytes_of(message.sent) <= kInlineBytes) {
-    message.kept.assign(frame.text().begin(), frame.text().end());
-    message.arrived = true;
-    if (message.receipt) settle(from, std::prev(peer.messages.end()));
+  const std::lock_guard lock(mutex_);
+  if (error_) return;
+  Peer& sender = peer(from);
+  announced(from, frame.header.call);
+  if (bytes_of(frame.header.call) <= kInlineBytes) {
+    sender.messages.back().kept.assign(frame.text().begin(), frame.text().end());
+    arrived(from, std::prev(sender.messages.end()));
     return;
   }
-  if (!peer.receiver.joinable()) peer.receiver = std::thread([this, from] { run_receiver(from); });
-  context_.changed.notify_all();
+  if (!sender.receiver.joinable()) {
+    sender.receiver = std::thread([this, from] { run_receiver(from); });
+  }
+  sender.changed.notify_all();
+}
+
+// A message begins. It belongs to the oldest recv that waits for its tag, if there is one.
+void Messages::announced(int from, const Call& call) {
+  Peer& sender = peer(from);
+  Message& message = sender.messages.emplace_back();
+  message.sent = call;
+  const auto wanted = std::ranges::find_if(
+      sender.wanted, [&](const auto& request) { return request->operation.tag == call.tag; });
+  if (wanted == sender.wanted.end()) return;
+  message.request = *wanted;
+  sender.wanted.erase(wanted);
+}
+
+void Messages::arrived(int from, MessageIterator message) {
+  message->has_arrived = true;
+  if (message->request) hand_over(from, message);
 }
 
 void Messages::run_sender(int to) {
-  Peer& peer = peers_[to];
-  std::unique_lock lock(context_.mutex);
+  Peer& receiver = peer(to);
+  std::unique_lock lock(mutex_);
   for (;;) {
-    context_.changed.wait(lock, [&] { return stopping_ || !peer.outgoing.empty(); });
-    if (peer.outgoing.empty()) return;
-    const Receipt job = peer.outgoing.front();
-    std::exception_ptr error = error_;
-    if (!error) {
+    receiver.changed.wait(lock, [&] { return is_stopping_ || !receiver.outgoing.empty(); });
+    if (receiver.outgoing.empty()) return;
+    const Request request = receiver.outgoing.front();
+    bool has_moved = false;
+    if (!error_) {
       lock.unlock();
-      try {
-        const Buffer& x = job.operation.in;
-        context_.exchange(job.operation).move({{to, x.data, x.bytes()}}, {});
-      } catch (const Error&) {
-        error = std::current_exception();
-        context_.fail(job.operation, error);
-      }
+      const Buffer& x = request.operation.in;
+      has_moved = move(request.operation, {{to, x.data, x.bytes()}}, {});
       lock.lock();
-      if (error) error = error_;
+      // The report of the failure leads to end(), in bounded time.
+      if (!has_moved) receiver.changed.wait(lock, [&] { return error_ != nullptr; });
     }
-    job.ticket->error = error;
-    job.ticket->done = true;
-    peer.outgoing.pop_front();
-    context_.changed.notify_all();
+    request.completion->complete(has_moved ? nullptr : error_);
+    receiver.outgoing.pop_front();
   }
 }
 
 void Messages::run_receiver(int from) {
-  Peer& peer = peers_[from];
-  std::unique_lock lock(context_.mutex);
+  Peer& sender = peer(from);
+  std::unique_lock lock(mutex_);
   for (;;) {
-    auto next = peer.messages.end();
-    context_.changed.wait(lock, [&] {
-      next = std::find_if(peer.messages.begin(), peer.messages.end(),
-                          [](const Message& message) { return !message.arrived; });
-      return stopping_ || error_ || next != peer.messages.end();
+    auto next = sender.messages.end();
+    sender.changed.wait(lock, [&] {
+      next = std::ranges::find_if(sender.messages,
+                                  [](const Message& message) { return !message.has_arrived; });
+      return is_stopping_ || error_ || next != sender.messages.end();
     });
-    if (stopping_ || error_) return;
+    if (is_stopping_ || error_) return;
     receive(from, next, lock);
   }
 }
 
-void Messages::receive(int from, std::list<Message>::iterator message,
-                       std::unique_lock<std::mutex>& lock) {
+void Messages::receive(int from, MessageIterator message, std::unique_lock<std::mutex>& lock) {
   const std::size_t bytes = bytes_of(message->sent);
-  const bool straight = message->receipt && fits(*message);
-  if (!straight) message->kept.resize(bytes);
-  void* target = straight ? message->receipt->operation.out.data : message->kept.data();
-  message->arriving = true;
-  // The announcement is the sender's; who asked for it may be nobody yet.
+  const bool is_direct =
+      message->request && have_same_size(message->sent, message->request->operation);
+  if (!is_direct) message->kept.resize(bytes);
+  void* target = is_direct ? message->request->operation.out.data : message->kept.data();
+  message->is_arriving = true;
   Operation operation;
-  static_cast<Call&>(operation) = message->sent;
-  operation.root = from;
-  operation.kind = OpKind::kRecv;
-  if (message->receipt) operation = message->receipt->operation;
-  std::exception_ptr error;
+  if (message->request) {
+    operation = message->request->operation;
+  } else {
+    // It has not been asked for yet: all that is known is the sender's call.
+    static_cast<Call&>(operation) = message->sent;
+    operation.root = from;
+    operation.kind = OpKind::kRecv;
+  }
   lock.unlock();
-  try {
-    context_.exchange(operation).move({}, {{from, target, bytes}});
-  } catch (const Error&) {
-    error = std::current_exception();
-    context_.fail(operation, error);
-  }
+  const bool has_moved = move(operation, {}, {{from, target, bytes}});
   lock.lock();
-  message->arriving = false;
-  message->arrived = true;
-  if (error) {
-    if (message->receipt) {
-      message->receipt->ticket->error = error_ ? error_ : error;
-      message->receipt->ticket->done = true;
-    }
-    peers_[from].messages.erase(message);
-  } else if (message->receipt) {
-    settle(from, message);
+  if (has_moved) {
+    message->is_arriving = false;
+    arrived(from, message);
+    return;
   }
-  context_.changed.notify_all();
+  peer(from).changed.wait(lock, [&] { return error_ != nullptr; });
+  if (message->request) message->request->completion->complete(error_);
+  peer(from).messages.erase(message);
 }
 
-bool Messages::fits(const Message& message) {
-  return message.sent.count == message.receipt->operation.count &&
-         message.sent.dtype == message.receipt->operation.dtype;
+// Without the mutex. False if the transfer failed, which has then been reported.
+bool Messages::move(const Operation& operation, std::vector<Piece> sends,
+                    std::vector<Piece> receives) {
+  const Deadline deadline = channel_.deadline();
+  try {
+    channel_.exchange(Channel::kMessageTag).move(std::move(sends), std::move(receives));
+    return true;
+  } catch (const Error&) {
+    const bool timed_out = std::chrono::steady_clock::now() >= deadline;
+    report_failure_(operation, std::current_exception(), timed_out);
+    return false;
+  }
 }
 
-// The message is there and its recv as well.
-void Messages::settle(int from, std::list<Message>::iterator message) {
-  const Receipt& receipt = *message->receipt;
-  const Operation& wanted = receipt.operation;
-  if (!fits(*message)) {
-    receipt.ticket->error = std::make_exception_ptr(UsageError(
+// The message has arrived and its recv has been called.
+void Messages::hand_over(int from, MessageIterator message) {
+  const Operation& wanted = message->request->operation;
+  Completion& completion = *message->request->completion;
+  if (!have_same_size(message->sent, wanted)) {
+    completion.complete(std::make_exception_ptr(UsageError(
         fmt::format("recv: rank {} sent {}[{}] with tag {}, wanted {}[{}] (rank {} of {})", from,
                     name_of(message->sent.dtype), message->sent.count, message->sent.tag,
-                    name_of(wanted.dtype), wanted.count, context_.rank, context_.size)));
-  } else if (!message->kept.empty()) {
-    std::memcpy(wanted.out.data, message->kept.data(), message->kept.size());
+                    name_of(wanted.dtype), wanted.count, channel_.rank(), channel_.size()))));
+  } else {
+    if (!message->kept.empty()) {
+      std::memcpy(wanted.out.data, message->kept.data(), message->kept.size());
+    }
+    completion.complete();
   }
-  receipt.ticket->done = true;
-  peers_[from].messages.erase(message);
-  context_.changed.notify_all();
+  peer(from).messages.erase(message);
 }
 
 void Messages::end(const std::exception_ptr& error) {
+  const std::lock_guard lock(mutex_);
   if (error_) return;
   error_ = error;
   for (Peer& peer : peers_) {
-    const auto fail = [&](const std::shared_ptr<Receipt>& receipt) {
-      receipt->ticket->error = error;
-      receipt->ticket->done = true;
-    };
-    for (const auto& receipt : peer.wanted) fail(receipt);
+    for (const auto& request : peer.wanted) request->completion->complete(error);
     peer.wanted.clear();
-    for (const Message& message : peer.messages) {
-      if (message.receipt && !message.arriving) fail(message.receipt);
-    }
-    std::erase_if(peer.messages, [](const Message& message) { return !message.arriving; });
+    std::erase_if(peer.messages, [&](const Message& message) {
+      if (message.is_arriving) return false;
+      if (message.request) message.request->completion->complete(error);
+      return true;
+    });
+    peer.changed.notify_all();
   }
-  context_.changed.notify_all();
-}
-
-const Operation* Messages::waiting_for(int peer) const {
-  const Peer& other = peers_[peer];
-  if (!other.wanted.empty()) return &other.wanted.front()->operation;
-  for (const Message& message : other.messages) {
-    if (message.receipt) return &message.receipt->operation;
-  }
-  return other.outgoing.empty() ? nullptr : &other.outgoing.front().operation;
 }
 
 void Messages::stop() {
   {
-    const std::lock_guard lock(context_.mutex);
-    stopping_ = true;
-    context_.changed.notify_all();
+    const std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+    for (Peer& peer : peers_) peer.changed.notify_all();
   }
   for (Peer& peer : peers_) {
     if (peer.sender.joinable()) peer.sender.join();

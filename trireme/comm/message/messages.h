@@ -2,84 +2,86 @@
 
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
-#include "trireme/comm/message/exchange.h"
-#include "trireme/comm/message/ticket.h"
+#include "trireme/comm/message/channel.h"
+#include "trireme/comm/message/completion.h"
 
 namespace trireme::message {
 
-/// The sends and receives of one communicator. A send announces itself by a frame; what it carries
-/// follows, unless it fits into the frame. Whatever arrives before its recv is kept aside. For each
-/// peer one thread sends and one receives, from the first large message on.
+/// The sends and receives of one communicator. A send announces itself by a frame; its data follows
+/// unless it fits into the frame. What arrives before its recv is kept. For each peer one thread
+/// sends and one receives, from the first large message on.
 ///
-/// All but the constructor and stop() are called with the communicator's mutex held.
+/// A transfer that fails is reported; its message then stays incomplete until end(). Thread-safe.
 class Messages {
  public:
-  /// Wakes those who wait for tickets: `changed`. `fail`: called, without the mutex, with the error
-  /// of a transfer with a peer.
-  struct Context {
-    std::mutex& mutex;
-    std::condition_variable& changed;
-    std::function<Exchange(const Operation&)> exchange;
-    std::function<void(const Operation&, std::exception_ptr)> fail;
-    std::function<void(int to, const Frame&)> say;
-    int rank;
-    int size;
-  };
+  /// Called from a thread of this object, without its locks.
+  using ReportFailure =
+      std::function<void(const Operation&, const std::exception_ptr& error, bool timed_out)>;
 
-  explicit Messages(Context context);
+  /// `channel` must outlive this object.
+  Messages(Channel& channel, ReportFailure report_failure);
+  /// Calls stop().
   ~Messages();
 
-  std::shared_ptr<Ticket> send(const Operation& operation);
-  std::shared_ptr<Ticket> recv(const Operation& operation);
+  std::shared_ptr<Completion> send(const Operation& operation);
+  std::shared_ptr<Completion> recv(const Operation& operation);
+
+  /// A frame of kind kMessage has come.
   void on_message(int from, const Frame& frame);
 
-  /// Fails everything that is not under way; what is ends with its transfer.
+  /// Everything that is incomplete, and every later call, fails with `error`. A transfer that is
+  /// under way must be aborted by the caller; its message fails when the transfer has ended.
   void end(const std::exception_ptr& error);
 
-  /// An operation that waits for `peer`, or null.
-  const Operation* waiting_for(int peer) const;
-
-  /// Ends the threads. Without the mutex; after end().
+  /// Ends the threads. Must be called after end().
   void stop();
 
  private:
-  struct Receipt {
+  struct Request {
     Operation operation;
-    std::shared_ptr<Ticket> ticket;
+    std::shared_ptr<Completion> completion = std::make_shared<Completion>();
   };
   struct Message {
     Call sent;
-    std::vector<char> kept;  // its bytes, unless they go straight to a recv
-    std::shared_ptr<Receipt> receipt;
-    bool arrived = false;
-    bool arriving = false;
+    std::vector<char> kept;  // its bytes, unless they go directly to a recv
+    std::shared_ptr<Request> request;
+    bool has_arrived = false;
+    bool is_arriving = false;
   };
+  using MessageIterator = std::list<Message>::iterator;
   struct Peer {
-    std::deque<Receipt> outgoing;  // large ones; the first one is under way
-    std::list<std::shared_ptr<Receipt>> wanted;
+    std::condition_variable changed;  // for its two threads
+    std::deque<Request> outgoing;     // large sends; the first one is under way
+    std::list<std::shared_ptr<Request>> wanted;
     std::list<Message> messages;  // in the order of their sending
     std::thread sender;
     std::thread receiver;
   };
 
+  Peer& peer(int rank) { return peers_[static_cast<std::size_t>(rank)]; }
+  void send_to_self(const Operation& operation);
+  void announced(int from, const Call& call);
+  void arrived(int from, MessageIterator message);
   void run_sender(int to);
   void run_receiver(int from);
-  void receive(int from, std::list<Message>::iterator message, std::unique_lock<std::mutex>& lock);
-  void settle(int from, std::list<Message>::iterator message);
-  static bool fits(const Message& message);
+  void receive(int from, MessageIterator message, std::unique_lock<std::mutex>& lock);
+  bool move(const Operation& operation, std::vector<Piece> sends, std::vector<Piece> receives);
+  void hand_over(int from, MessageIterator message);
 
-  Context context_;
+  Channel& channel_;
+  ReportFailure report_failure_;
+  std::mutex mutex_;
   std::vector<Peer> peers_;
   std::exception_ptr error_;
-  bool stopping_ = false;
+  bool is_stopping_ = false;
 };
 
 }  // namespace trireme::message

@@ -16,8 +16,7 @@ void require_same_greeting(const std::string& own, int rank, const std::string& 
   if (own == theirs) return;
   throw UsageError(
       fmt::format("connect: rank {} is \"{}\", this rank is \"{}\"; start the same program with "
-                  "the same number "
-                  "of ranks everywhere",
+                  "the same number of ranks everywhere",
                   rank, theirs, own));
 }
 

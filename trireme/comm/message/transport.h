@@ -20,33 +20,34 @@ struct Piece {
   std::size_t bytes = 0;
 };
 
-/// Pieces under way. Their memory belongs to the transfer until wait() has returned; destroying a
-/// transfer that has not been waited for gives it up.
+/// Pieces in flight. Their memory belongs to the transfer until wait() has returned. Destroying a
+/// transfer that has not been waited for abandons it.
 class Transfer {
  public:
   virtual ~Transfer() = default;
 
-  /// Blocks until every piece has come or gone. Throws CommError naming the peer if that one is
-  /// lost or the deadline passes, or any CommError after abort().
+  /// Blocks until every piece has been received or sent. Throws CommError naming the peer if the
+  /// peer is lost or the deadline passes, and some CommError after abort().
   virtual void wait(Deadline deadline) = 0;
 
-  /// From another thread: wait(), under way or yet to come, ends in CommError within 100 ms.
+  /// A wait() that is blocked ends in CommError within 100 ms; a later one does at once. May be
+  /// called from another thread.
   virtual void abort() = 0;
 };
 
-/// A frame that has come, or the end of whoever sent them.
+/// A frame that has been received, or the loss of a peer.
 struct Arrival {
   int from = 0;
-  std::string lost;  ///< not empty: the peer is gone for good, and why
-  Frame frame;       ///< otherwise
+  std::string lost;  ///< why the peer is lost, or empty
+  Frame frame;       ///< valid if `lost` is empty
 };
 
-/// What an engine (MPI, Gloo, ...) must be able to do to carry a Communicator: move frames and
-/// pieces between size() ranks, reliably. Everything else is composed above it, in Group.
+/// What a library such as MPI or Gloo must do to connect the ranks of a Communicator: move frames
+/// and pieces between size() ranks, reliably. Group composes everything else of it.
 ///
-/// Pieces that one rank sends to another are matched with those that it receives by tag and, within
-/// a tag, in order; both must have the same size. Thread-safe, but for next_frame(), which one
-/// thread calls.
+/// A piece that is sent is matched with a piece that its receiver expects, by tag and, within a
+/// tag, in order; both must have the same size. Thread-safe, except that only one thread may call
+/// next_frame().
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -56,22 +57,23 @@ class Transport {
   /// "mpi", "gloo": for logs and errors.
   virtual std::string name() const = 0;
 
-  /// Queues a frame to another rank and returns at once; to one that is gone it is dropped. Frames
-  /// between two ranks arrive in order.
+  /// Queues a frame to another rank and returns at once. A frame to a rank that is gone is dropped.
+  /// Frames between two ranks arrive in order.
   virtual void send_frame(int to, const Frame& frame) = 0;
 
-  /// Waits until a frame has come or a peer is lost, for `patience` at most. The loss of a peer is
+  /// Waits until a frame has come or a peer is lost, at most for `timeout`. The loss of a peer is
   /// reported once, after the frames that it had sent.
-  virtual std::optional<Arrival> next_frame(std::chrono::milliseconds patience) = 0;
+  virtual std::optional<Arrival> next_frame(std::chrono::milliseconds timeout) = 0;
 
   /// Begins to move pieces to and from other ranks, in both directions at once. 0 <= tag < tags().
   virtual std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
                                           std::span<const Piece> recvs) = 0;
   virtual int tags() const = 0;
 
-  /// Carries a collective out by one of the engine's own, in that one's order of summation. False
-  /// if it has none for this call. All ranks call it alike, from one thread at a time.
-  virtual bool carry_out_natively(const Operation& operation, Deadline deadline) {
+  /// Executes a collective by one of the library's own, which sums in an order of its own, and
+  /// returns true; or returns false if it has none for this call. All ranks must call it alike,
+  /// from one thread at a time.
+  virtual bool run_native(const Operation& operation, Deadline deadline) {
     (void)operation;
     (void)deadline;
     return false;
@@ -85,8 +87,8 @@ class Transport {
   int size_;
 };
 
-/// What ranks compare before they talk: the release, the layout of frames and the size of the
-/// world. Equal texts fit together.
+/// What ranks compare when they connect: the release, the layout of frames and the size of the
+/// world. Ranks with equal greetings can work together.
 std::string greeting(int world_size);
 
 /// Throws UsageError if the greetings of `rank` and of this rank differ, saying in what.

@@ -160,10 +160,10 @@ std::chrono::microseconds MpiTransport::nap_of_listener() const {
 
 void MpiTransport::stir(const Frame& frame) {
   // Some rank does not come or is lost: it may not come to the end of the program either.
-  if (frame.header.kind == message::FrameKind::kVerdict) {
+  if (frame.header.kind == message::FrameKind::kAgreedError) {
     engine_.note_failure();
   }
-  if (frame.header.kind != message::FrameKind::kAlive) stirred_ = Clock::now();
+  if (frame.header.kind != message::FrameKind::kHeartbeat) stirred_ = Clock::now();
   arrived_.notify_all();
 }
 

@@ -107,7 +107,7 @@ class MpiTransport final : public message::Transport {
   std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
                                   std::span<const Piece> recvs) override;
   int tags() const override { return tags_; }
-  bool carry_out_natively(const Operation& operation, Deadline deadline) override {
+  bool run_native(const Operation& operation, Deadline deadline) override {
     if (!native_.has(operation)) return false;
     native_.carry_out(operation, deadline);
     return true;

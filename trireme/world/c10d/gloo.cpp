@@ -155,7 +155,7 @@ class GlooTransport final : public message::Transport {
     return Transfers::begin(transfers_, engine_->pieces(), tag, sends, recvs);
   }
 
-  bool carry_out_natively(const Operation& operation, message::Deadline deadline) override {
+  bool run_native(const Operation& operation, message::Deadline deadline) override {
     const GlooWork work = engine_->begin(operation);
     if (!work) return false;
     const auto left =

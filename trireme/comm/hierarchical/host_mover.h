@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/comm/hierarchical/hosts.h"
+#include "trireme/comm/hierarchical/track.h"
+#include "trireme/comm/message/channel.h"
+#include "trireme/comm/message/data_mover.h"
+
+namespace trireme::hosts {
+
+/// Moves collectives through shared memory inside each host and along rails between the hosts. A
+/// large operation takes two tracks at a time: one piece crosses between hosts while another moves
+/// inside.
+class HostMover final : public message::DataMover {
+ public:
+  /// `channel`: of the ranks of all `hosts`; it must outlive this object. `inside`: the ranks of
+  /// this host. Collective on the host.
+  HostMover(message::Channel& channel, Hosts hosts, std::unique_ptr<Communicator> inside);
+
+  const Hosts& hosts() const { return hosts_; }
+  Communicator& inside() { return *inside_; }
+
+  bool move(const Operation& operation, int worker) override;
+  void abort(const std::exception_ptr& error) override;
+
+ private:
+  static constexpr int kTracksPerWorker = 2;
+  static constexpr int kTracks = kTracksPerWorker * message::Channel::kWorkers;
+
+  void abort_tracks(int first, int count);
+
+  message::Channel& channel_;
+  Hosts hosts_;
+  std::unique_ptr<Communicator> inside_;
+  std::vector<Track> tracks_;
+  std::vector<int> rail_;  // transport ranks that this rank exchanges with, one for each host
+};
+
+}  // namespace trireme::hosts

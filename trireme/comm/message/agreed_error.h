@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <string>
+
+#include "trireme/comm/message/frame.h"
+
+namespace trireme::message {
+
+/// What ends a communicator on all its ranks: the error that one rank has found and sends to the
+/// others.
+struct AgreedError {
+  std::string text;
+  int failed_rank = -1;               ///< in the communicator, or -1 if no rank can be named
+  std::uint64_t first_operation = 0;  ///< collectives before this one may still succeed
+
+  bool operator==(const AgreedError&) const = default;
+};
+
+/// The CommError that calls throw.
+std::exception_ptr exception_of(const AgreedError& error);
+
+/// Texts are cut off at the size of a frame.
+Frame frame_of(const AgreedError& error);
+
+/// Reads a frame of kind kAgreedError.
+AgreedError agreed_error_of(const Frame& frame);
+
+}  // namespace trireme::message

@@ -1,0 +1,27 @@
+#include "trireme/comm/message/completion.h"
+
+#include <utility>
+
+namespace trireme::message {
+
+void Completion::complete(std::exception_ptr error) {
+  const std::lock_guard lock(mutex_);
+  if (is_complete_) return;
+  is_complete_ = true;
+  error_ = std::move(error);
+  // With the mutex held: the thread that waits may destroy this object as soon as it is released.
+  completed_.notify_all();
+}
+
+bool Completion::is_complete() const {
+  const std::lock_guard lock(mutex_);
+  return is_complete_;
+}
+
+void Completion::wait() const {
+  std::unique_lock lock(mutex_);
+  completed_.wait(lock, [&] { return is_complete_; });
+  if (error_) std::rethrow_exception(error_);
+}
+
+}  // namespace trireme::message
