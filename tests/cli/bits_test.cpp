@@ -181,7 +181,7 @@ TEST_P(SameBits, AfterARankWasKilledAndTheRunResumed) {
 
 INSTANTIATE_TEST_SUITE_P(Strategies, SameBits,
                          ::testing::Values("parallelism.strategy=replicated",
-                                           "parallelism.strategy=shared"),
+                                           "parallelism.strategy=host_shared"),
                          [](const auto& info) { return info.param.substr(21); });
 
 }  // namespace

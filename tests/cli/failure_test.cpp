@@ -24,7 +24,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 constexpr const char* kReplicated = "parallelism.strategy=replicated";
-constexpr const char* kShared = "parallelism.strategy=shared";
+constexpr const char* kShared = "parallelism.strategy=host_shared";
 
 // Long enough that it ends before its time in every test here.
 std::vector<std::string> long_run(int ranks, std::vector<std::string> more = {}) {

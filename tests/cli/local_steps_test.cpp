@@ -248,7 +248,7 @@ TEST_F(HybridRun, RefusesWhatCannotBe) {
     EXPECT_THAT(ended.err, HasSubstr(why));
     EXPECT_FALSE(std::filesystem::exists(folder_ / "run"));
   };
-  refused({"parallelism.strategy=shared"}, "needs parallelism.strategy = \"replicated\"");
+  refused({"parallelism.strategy=host_shared"}, "use parallelism.strategy = \"replicated\"");
   refused({"communication.delay=8"}, "communication.delay must be less than the 8");
   refused({"communication.fragments=9"}, "communication.fragments must be at most the 8");
   refused({"communication.mix=1"}, "communication.mix must be");

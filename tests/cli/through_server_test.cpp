@@ -77,7 +77,7 @@ TEST_F(ServerRun, InStepEndsInTheBitsOfAnAllReduce) {
   for (const int ranks : {1, 2, 3, 4}) {
     const std::string run = "servers" + std::to_string(ranks);
     const Ended ended = train(run, ranks, 60,
-                              {"parallelism.strategy=through_server",
+                              {"parallelism.strategy=parameter_server",
                                "communication.server_shards=2", "training.clip_norm=1.0"});
     ASSERT_EQ(ended.exit_code, 0) << ended.err;
     ASSERT_EQ(
@@ -112,11 +112,11 @@ TEST_F(ServerRun, GoesOnWithWhatItsCodecHasLeftOut) {
   for (const std::string codec : {"top_k", "int8"}) {
     for (const int ranks : {1, 2}) {
       const std::string run = codec + std::to_string(ranks);
-      const Ended whole =
-          train(run, ranks, 60,
-                {"communication.mode=asynchronous", "communication.group_size=2",
-                 "communication.compression=" + codec, "communication.compression_ratio=0.2",
-                 "checkpoint.every_steps=30", "checkpoint.keep=10"});
+      Words words = {"communication.mode=asynchronous", "communication.group_size=2",
+                     "communication.compression=" + codec, "checkpoint.every_steps=30",
+                     "checkpoint.keep=10"};
+      if (codec == "top_k") words.push_back("communication.compression_ratio=0.2");
+      const Ended whole = train(run, ranks, 60, words);
       ASSERT_EQ(whole.exit_code, 0) << whole.err;
       const std::string expected = model_of(run);
       const std::filesystem::path checkpoints = folder_ / run / "checkpoints";
@@ -152,7 +152,8 @@ TEST_F(ServerRun, GoesOnWithoutAKilledRank) {
 }
 
 TEST_F(ServerRun, InStepNamesAKilledRank) {
-  Program program(folder_.path(), words("step", 3, 4000, {"parallelism.strategy=through_server"}));
+  Program program(folder_.path(),
+                  words("step", 3, 4000, {"parallelism.strategy=parameter_server"}));
   program.wait_for(folder_ / "step" / "metrics.jsonl", "\"evaluation\"");
   const auto ranks = test::children_of(program.pid());
   ASSERT_EQ(ranks.size(), 3U);
@@ -179,13 +180,13 @@ TEST_F(ServerRun, ChangesItsModeAtACheckpoint) {
   const Ended bounded = resume("4200", kBounded);
   ASSERT_EQ(bounded.exit_code, 0) << bounded.err;
   const Ended in_step =
-      resume("4300", {"communication.mode=synchronous", "parallelism.strategy=through_server"});
+      resume("4300", {"communication.mode=synchronous", "parallelism.strategy=parameter_server"});
   ASSERT_EQ(in_step.exit_code, 0) << in_step.err;
   EXPECT_GT(r2_of(in_step), 0.95);
 }
 
 TEST_F(ServerRun, ThatIsResumedInStepHasTheBitsOfOneThatWasNotStopped) {
-  const Words in_step = {"parallelism.strategy=through_server", "checkpoint.every_steps=30",
+  const Words in_step = {"parallelism.strategy=parameter_server", "checkpoint.every_steps=30",
                          "checkpoint.keep=10"};
   ASSERT_EQ(train("whole", 3, 60, in_step).exit_code, 0);
   ASSERT_EQ(train("part", 3, 60, in_step).exit_code, 0);
@@ -298,17 +299,18 @@ TEST_F(ServerRun, InGroupsEndsWithTheErrorOfTheGroupThatDiverged) {
 
 TEST_F(ServerRun, SaysWhatDoesNotGoTogether) {
   const auto error = [&](const Words& more) { return train("bad", 2, 10, more).err; };
-  EXPECT_THAT(error({"communication.mode=asynchronous", "parallelism.strategy=shared"}),
-              HasSubstr("parallelism.strategy = \"shared\" does not go with communication.mode = "
-                        "\"asynchronous\""));
+  EXPECT_THAT(
+      error({"communication.mode=asynchronous", "parallelism.strategy=host_shared"}),
+      HasSubstr("parallelism.strategy = \"host_shared\" does not go with communication.mode = "
+                "\"asynchronous\""));
   EXPECT_THAT(error({"communication.mode=hybrid", "communication.hybrid=backup_workers",
                      "communication.backup_workers=2"}),
-              HasSubstr("must leave one of the 2 ranks to be waited for, got 2"));
-  EXPECT_THAT(error({"parallelism.strategy=through_server", "communication.compression=int8"}),
+              HasSubstr("communication.backup_workers must be less than the 2 ranks, got 2"));
+  EXPECT_THAT(error({"parallelism.strategy=parameter_server", "communication.compression=int8"}),
               HasSubstr("communication.compression"));
-  EXPECT_THAT(error({"parallelism.strategy=through_server", "communication.group_size=2"}),
-              HasSubstr("communication.group_size = 2 needs communication.mode = "));
-  EXPECT_THAT(error(kBackup + kInPairs), HasSubstr("one of the 1 groups to be waited for, got 1"));
+  EXPECT_THAT(error({"parallelism.strategy=parameter_server", "communication.group_size=2"}),
+              HasSubstr("communication.group_size = 2 is not used with communication.mode = "));
+  EXPECT_THAT(error(kBackup + kInPairs), HasSubstr("must be less than the 1 groups, got 1"));
   EXPECT_THAT(error(kBackup + Words{"communication.group_size=0"}),
               HasSubstr("one of the 1 workers to be waited for, got 1"));
 }

@@ -24,10 +24,10 @@ const std::string kLocalSteps = "communication.local_steps=10";
 std::vector<Mode> modes() {
   return {
       {"Synchronous", {}},
-      {"Shared", {"parallelism.strategy=shared"}},
+      {"Shared", {"parallelism.strategy=host_shared"}},
       {"SynchronousInt8", {"communication.compression=int8"}},
       {"SynchronousPowerSgd", {"communication.compression=power_sgd"}},
-      {"ThroughServers", {"parallelism.strategy=through_server"}},
+      {"ThroughServers", {"parallelism.strategy=parameter_server"}},
       {"Asynchronous", {kAsynchronous, "communication.server_shards=2"}},
       {"AsynchronousInt8", {kAsynchronous, "communication.compression=int8"}},
       {"BoundedStaleness", {kHybrid, "communication.hybrid=bounded_staleness"}},
