@@ -69,7 +69,7 @@ def main():
     build = sys.argv[1] if len(sys.argv) > 1 else "build/release"
     print(f"{PARAMETERS / 1e6:.1f} M parameters: {4 * PARAMETERS / 1e6:.0f} MB; Adam's state: twice that")
     print("| ranks | strategy | peak, MB |\n|---|---|---|")
-    for ranks, strategy in [(1, "replicated"), (4, "replicated"), (4, "shared")]:
+    for ranks, strategy in [(1, "replicated"), (4, "replicated"), (4, "host_shared")]:
         print(f"| {ranks} | {strategy} | {peak_bytes(build, ranks, strategy, 8) / 1e6:,.0f} |", flush=True)
 
 

@@ -20,7 +20,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = "examples/fashion-mnist.toml"
 
-SERVER = "parallelism.strategy=through_server"
+SERVER = "parallelism.strategy=parameter_server"
 ASYNCHRONOUS = "communication.mode=asynchronous"
 HYBRID = "communication.mode=hybrid"
 LOCAL_STEPS = "communication.local_steps=20"
@@ -28,7 +28,7 @@ LOCAL_STEPS = "communication.local_steps=20"
 # The name of a mode and what makes it from the file.
 MODES = [
     ("synchronous", []),
-    ("synchronous, shared", ["parallelism.strategy=shared"]),
+    ("synchronous, shared", ["parallelism.strategy=host_shared"]),
     ("synchronous, int8", ["communication.compression=int8"]),
     ("synchronous, power_sgd", ["communication.compression=power_sgd"]),
     ("through servers, synchronous", [SERVER]),

@@ -59,7 +59,7 @@ for ((round = 0; round < rounds; ++round)); do
     pytorch "PyTorch DDP, 2" "$model" --processes 2
     program "train, 1 rank" "$model" 1 "$batch"
     program "train, 2 replicated" "$model" 2 $((2 * batch))
-    program "train, 2 shared" "$model" 2 $((2 * batch)) parallelism.strategy=shared
+    program "train, 2 shared" "$model" 2 $((2 * batch)) parallelism.strategy=host_shared
   done
 done
 echo

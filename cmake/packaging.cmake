@@ -22,7 +22,7 @@ function(trireme_install_pkg_config name)
   install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
-set(installed_folders base kernels cost formats comm launch optim plan server bench)
+set(installed_folders base kernels cost formats comm launch optim config plan server bench)
 trireme_install_component(core trireme_core)
 set(mpi_libs)
 if(trireme_has_mpi)

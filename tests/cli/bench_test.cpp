@@ -219,7 +219,7 @@ INSTANTIATE_TEST_SUITE_P(Bench, Peers, testing::Values("openmpi", "mpich", "gloo
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(BenchTrain, SplitsAStepAndNamesItsBound) {
-  for (const std::string strategy : {"replicated", "shared"}) {
+  for (const std::string strategy : {"replicated", "host_shared"}) {
     const json report = measured({"train", "-n", "3", "model.name=mlp", "model.hidden=[16]",
                                   "training.steps=7", "training.virtual_workers=4",
                                   "parallelism.strategy=" + strategy, "--steps", "20", "--json"});

@@ -38,7 +38,8 @@ Names sections_of(const Names& keys) {
 
 // Of the blocks between ```toml and ```.
 Names keys_in_toml(const std::string& document) {
-  static const std::regex kSection(R"(\[(\w+)\].*)"), kKey(R"((\w+)\s*=.*)");
+  static const std::regex kSection(R"(\[(\w+)\].*)"), kList(R"(\[\[(\w+\.\w+)\]\].*)"),
+      kKey(R"((\w+)\s*=.*)");
   std::istringstream in(document);
   std::string section;
   bool inside = false;
@@ -49,6 +50,8 @@ Names keys_in_toml(const std::string& document) {
       inside = line == "```toml";
     } else if (inside && std::regex_match(line, match, kSection)) {
       section = match[1];
+    } else if (inside && std::regex_match(line, match, kList)) {
+      section = match[1].str() + "[]";
     } else if (inside && std::regex_match(line, match, kKey)) {
       keys.insert(section + "." + match[1].str());
     }

@@ -202,9 +202,9 @@ TEST(MakeOptimizer, NamesAnImpossibleOption) {
     EXPECT_THAT([&] { make_optimizer(options, {}); }, ThrowsMessage<UsageError>(message));
   };
   expect({.name = "sgd", .lr = 0}, "sgd: lr must be a positive number, got 0");
-  expect({.name = "adam", .beta2 = 1}, "adam: beta2 must lie in [0, 1), got 1");
+  expect({.name = "adam", .beta2 = 1}, "adam: beta2 must be in [0, 1), got 1");
   expect({.name = "adamw", .weight_decay = -1}, "adamw: weight_decay must be at least 0, got -1");
-  expect({.name = "rmsprop", .alpha = 1.5}, "rmsprop: alpha must lie in [0, 1), got 1.5");
+  expect({.name = "rmsprop", .alpha = 1.5}, "rmsprop: alpha must be in [0, 1), got 1.5");
   expect({.name = "adagrad", .lr = std::nan("")}, "adagrad: lr must be a positive number, got nan");
   expect({.name = "sgd", .nesterov = true},
          "sgd: nesterov needs a momentum above 0 and no dampening");

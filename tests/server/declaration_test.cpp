@@ -36,6 +36,23 @@ TEST(Declaration, IsReadBackAsItWasWritten) {
   EXPECT_EQ(to_json(read), to_json(model));
 }
 
+TEST(Declaration, WithGroupsIsReadBackAndToldApart) {
+  Declaration model = full();
+  model.groups = {{.match = "fc1.bias", .lr_factor = 0.5, .weight_decay = 0},
+                  {.match = "fc1.weight", .betas = {{0.8, 0.9}}, .trainable = false}};
+  const Declaration read = server::parse_declaration(to_json(model));
+  EXPECT_EQ(difference(model, read), "");
+  ASSERT_EQ(read.groups.size(), 2u);
+  EXPECT_EQ(read.groups[0].match, "fc1.bias");
+  EXPECT_EQ(read.groups[0].lr_factor, 0.5);
+  EXPECT_EQ(read.groups[0].weight_decay, 0);
+  EXPECT_EQ(read.groups[1].betas, model.groups[1].betas);
+  EXPECT_FALSE(read.groups[1].trainable);
+  EXPECT_THAT(difference(full(), model),
+              HasSubstr("groups/0/match is nothing here and \"fc1.bias\" on the servers"));
+  EXPECT_THAT(difference(model, full()), HasSubstr("groups/0/match is \"fc1.bias\" here"));
+}
+
 TEST(Declaration, ThatDiffersIsToldApartByWhatDiffers) {
   const auto differs = [](const std::function<void(Declaration&)>& change) {
     Declaration other = full();

@@ -7,8 +7,8 @@ namespace trireme::test {
 
 // Values of parallelism.strategy.
 inline const std::string kReplicated = "replicated";
-inline const std::string kHostShared = "shared";
-inline const std::string kParameterServer = "through_server";
+inline const std::string kHostShared = "host_shared";
+inline const std::string kParameterServer = "parameter_server";
 
 /// Overrides of a configuration, each "section.key=value", or words of a command line.
 using Words = std::vector<std::string>;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "trireme/launch/environment.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 namespace trireme::cli {
 

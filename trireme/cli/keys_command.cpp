@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "trireme/cli/commands.h"
+#include "trireme/config/config.h"
 #include "trireme/server/zmq/keys.h"
-#include "trireme/train/config.h"
 
 namespace trireme::cli {
 
@@ -17,7 +17,8 @@ void print_keys(bool json) {
   if (!json) {
     for (const KeyDescription& key : config_keys()) {
       std::cout << fmt::format("{} = {}  ({})\n", key.name, key.default_value, key.type);
-      if (!key.meaning.empty()) std::cout << fmt::format("    {}\n", key.meaning);
+      std::cout << fmt::format("    {}\n", key.meaning);
+      if (!key.used_with.empty()) std::cout << fmt::format("    used with {}\n", key.used_with);
     }
     return;
   }
@@ -26,7 +27,8 @@ void print_keys(bool json) {
     list.push_back({{"name", key.name},
                     {"type", key.type},
                     {"default", key.default_value},
-                    {"meaning", key.meaning}});
+                    {"meaning", key.meaning},
+                    {"used_with", key.used_with}});
   }
   std::cout << list.dump(2) << '\n';
 }

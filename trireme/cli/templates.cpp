@@ -78,7 +78,7 @@ nesterov = true
 name = "one_cycle"                # up to lr, then down to almost nothing
 
 [parallelism]
-strategy = "shared"               # one copy of the parameters for all ranks
+strategy = "host_shared"          # one copy of the parameters for all ranks
 )";
 
 constexpr const char* kCnn =

@@ -14,6 +14,7 @@
 #include "trireme/cli/progress.h"
 #include "trireme/cli/train_job.h"
 #include "trireme/comm/shm/world.h"
+#include "trireme/config/key_use.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/exit_status.h"
 #include "trireme/launch/launcher.h"
@@ -82,8 +83,8 @@ int run(const Job& job) {
   options.log_directory = directory.logs();
   options.pin_to_cores = job.config.parallelism.pin;
   options.stderr_fd = log.fd();
-  options.world.timeout = timeout_of(job.config.communication);
-  options.ending.tolerates_lost_ranks = ranks_go_alone(job.config);
+  options.world.timeout = job.plan.transport.timeout;
+  options.ending.tolerates_lost_ranks = job.plan.is_asynchronous();
   const ExitReport report = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
   if (!report.ok()) remove_if_never_begun(directory, existed);
@@ -126,6 +127,11 @@ void add_train(CLI::App& app, int& exit_code) {
   command->callback([arguments, &exit_code] {
     const RankEnvironment environment = read_environment();
     const Job job = job_of(*arguments, environment);
+    if (environment.rank == 0) {
+      for (const std::string& key : dropped_keys(job.config)) {
+        std::cerr << "trireme: " << key << '\n';
+      }
+    }
     if (arguments->dry_run) {
       dry_run(job.config, job.ranks);
       std::cout << to_toml(job.config);
@@ -136,12 +142,12 @@ void add_train(CLI::App& app, int& exit_code) {
       return;
     }
     if (!job.resume) clear_directory(job);
-    if (job.config.communication.backend != "auto" && job.config.communication.backend != "shm") {
+    if (job.plan.transport.backend != "auto" && job.plan.transport.backend != "shm") {
       throw UsageError(
           fmt::format("communication.backend: \"{}\" joins ranks that mpirun, srun or torchrun has "
                       "started; the "
                       "ranks that trireme starts itself share memory",
-                      job.config.communication.backend));
+                      job.plan.transport.backend));
     }
     exit_code = run(job);
   });

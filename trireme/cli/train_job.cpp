@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
@@ -22,6 +21,7 @@
 #include "trireme/cli/progress.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
+#include "trireme/plan/resolve.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
 #include "trireme/world/connect.h"
@@ -54,11 +54,11 @@ void agree_to_begin(const Job& job, Communicator& world) {
   if (text[0] != 0) throw UsageError(reinterpret_cast<const char*>(text.data()));
 }
 
-ConnectOptions options_of(const Config::Communication& communication) {
-  return {.backend = communication.backend,
-          .timeout = timeout_of(communication),
-          .reproducible = communication.reproducible,
-          .interface_address = communication.interface};
+ConnectOptions options_of(const plan::Transport& transport) {
+  return {.backend = transport.backend,
+          .timeout = transport.timeout,
+          .reproducible = transport.reproducible,
+          .interface_address = transport.interface_address};
 }
 
 }  // namespace
@@ -84,7 +84,7 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
   if (file.empty() && overrides.empty()) {
     throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
   }
-  job.config = read_config(file, overrides);
+  job.config = job.resume ? read_run_config(file, overrides) : read_config(file, overrides);
   if (is_started_rank(environment)) {
     if (arguments.ranks > 0 && arguments.ranks != environment.world_size) {
       throw UsageError(fmt::format(
@@ -97,6 +97,7 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
   }
   resolve(job.config.training, job.ranks, ranks_of_host(environment, job.ranks));
   check(job.config, job.ranks);
+  job.plan = plan::resolve(job.config, job.ranks);
   return job;
 }
 
@@ -124,10 +125,6 @@ std::string message_of(const std::exception& error) {
   }
   while (!message.empty() && message.back() == '\n') message.pop_back();
   return message.substr(0, message.find('\n'));
-}
-
-std::chrono::milliseconds timeout_of(const Config::Communication& communication) {
-  return std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
 }
 
 FileDescriptor open_log(const RunDirectory& run, int rank) {
@@ -174,7 +171,7 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   std::unique_ptr<Communicator> world;
   const RunDirectory directory{job.config.run.directory};
   try {
-    world = connect(environment, options_of(job.config.communication));
+    world = connect(environment, options_of(job.plan.transport));
     agree_to_begin(job, *world);
     const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <exception>
 #include <string>
 #include <vector>
@@ -8,8 +7,9 @@
 #include "trireme/base/file_descriptor.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/config/config.h"
 #include "trireme/launch/environment.h"
-#include "trireme/train/config.h"
+#include "trireme/plan/run_plan.h"
 #include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
@@ -27,6 +27,7 @@ struct TrainArguments {
 /// What they ask for.
 struct Job {
   Config config;
+  plan::RunPlan plan;
   int ranks = 1;
   bool resume = false;
   bool overwrite = false;
@@ -39,8 +40,6 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 /// Refuses to mix two runs. With `overwrite` the rest of the earlier one goes away once the new one
 /// begins.
 void clear_directory(const Job& job);
-
-std::chrono::milliseconds timeout_of(const Config::Communication& communication);
 
 /// The log of `rank`, to append to. Throws UsageError if the run's directory takes none.
 FileDescriptor open_log(const RunDirectory& run, int rank);

@@ -17,14 +17,16 @@ void check(const AdagradOptions& options) {
 }  // namespace
 
 Adagrad::Adagrad(std::span<Shard> shards, AdagradOptions options)
-    : Optimizer("adagrad", shards, options.lr, {{"sum", options.initial_accumulator}}),
+    : Optimizer("adagrad", shards, {.lr = options.lr, .weight_decay = options.weight_decay},
+                {{"sum", options.initial_accumulator}}),
       options_(options) {
   check(options);
 }
 
-void Adagrad::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
-  const double decayed = lr() / (1 + static_cast<double>(step - 1) * options_.lr_decay);
-  update_adagrad(part, {decayed, options_.eps, options_.weight_decay}, state[0]);
+void Adagrad::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                    std::int64_t step) {
+  const double decayed = rates.lr / (1 + static_cast<double>(step - 1) * options_.lr_decay);
+  update_adagrad(part, {decayed, options_.eps, *rates.weight_decay}, state[0]);
 }
 
 }  // namespace trireme

@@ -25,7 +25,8 @@ class Adagrad : public Optimizer {
   explicit Adagrad(std::span<Shard> shards, AdagradOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   AdagradOptions options_;
 };

@@ -15,34 +15,47 @@ void check(std::string_view who, const Options& options) {
   require_not_negative(who, "weight_decay", options.weight_decay);
 }
 
-template <class Options>
-AdamRule rule_of(const Options& options, double lr, std::int64_t step) {
+AdamRule rule_of(double lr, double weight_decay, std::span<const double, 2> betas, double eps,
+                 std::int64_t step) {
   return {.lr = lr,
-          .beta1 = options.beta1,
-          .beta2 = options.beta2,
-          .eps = options.eps,
-          .weight_decay = options.weight_decay,
+          .beta1 = betas[0],
+          .beta2 = betas[1],
+          .eps = eps,
+          .weight_decay = weight_decay,
           .step = step};
 }
 
 }  // namespace
 
 Adam::Adam(std::span<Shard> shards, AdamOptions options)
-    : Optimizer("adam", shards, options.lr, {{"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
+    : Optimizer("adam", shards,
+                {.lr = options.lr,
+                 .weight_decay = options.weight_decay,
+                 .betas = {{options.beta1, options.beta2}}},
+                {{"exp_avg"}, {"exp_avg_sq"}}),
+      options_(options) {
   check("adam", options);
 }
 
-void Adam::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
-  update_adam(part, rule_of(options_, lr(), step), state[0], state[1]);
+void Adam::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                 std::int64_t step) {
+  update_adam(part, rule_of(rates.lr, *rates.weight_decay, *rates.betas, options_.eps, step),
+              state[0], state[1]);
 }
 
 AdamW::AdamW(std::span<Shard> shards, AdamWOptions options)
-    : Optimizer("adamw", shards, options.lr, {{"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
+    : Optimizer("adamw", shards,
+                {.lr = options.lr,
+                 .weight_decay = options.weight_decay,
+                 .betas = {{options.beta1, options.beta2}}},
+                {{"exp_avg"}, {"exp_avg_sq"}}),
+      options_(options) {
   check("adamw", options);
 }
 
-void AdamW::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
-  AdamRule rule = rule_of(options_, lr(), step);
+void AdamW::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                  std::int64_t step) {
+  AdamRule rule = rule_of(rates.lr, *rates.weight_decay, *rates.betas, options_.eps, step);
   rule.decoupled = true;
   update_adam(part, rule, state[0], state[1]);
 }

@@ -26,7 +26,8 @@ class Adam : public Optimizer {
   explicit Adam(std::span<Shard> shards, AdamOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   AdamOptions options_;
 };
@@ -47,7 +48,8 @@ class AdamW : public Optimizer {
   explicit AdamW(std::span<Shard> shards, AdamWOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   AdamWOptions options_;
 };

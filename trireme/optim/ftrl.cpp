@@ -16,12 +16,13 @@ void check(const FtrlOptions& options) {
 }  // namespace
 
 Ftrl::Ftrl(std::span<Shard> shards, FtrlOptions options)
-    : Optimizer("ftrl", shards, options.lr, {{"z"}, {"n"}}), options_(options) {
+    : Optimizer("ftrl", shards, {.lr = options.lr}, {{"z"}, {"n"}}), options_(options) {
   check(options);
 }
 
-void Ftrl::apply(const Update& part, std::span<void* const> state, std::int64_t) {
-  update_ftrl(part, {lr(), options_.beta, options_.l1, options_.l2}, state[0], state[1]);
+void Ftrl::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                 std::int64_t) {
+  update_ftrl(part, {rates.lr, options_.beta, options_.l1, options_.l2}, state[0], state[1]);
 }
 
 }  // namespace trireme

@@ -26,7 +26,8 @@ class Ftrl : public Optimizer {
   explicit Ftrl(std::span<Shard> shards, FtrlOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   FtrlOptions options_;
 };

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "trireme/base/error.h"
 #include "trireme/base/text.h"
 #include "trireme/optim/adagrad.h"
@@ -50,15 +53,28 @@ AdagradOptions adagrad_options(const OptimizerOptions& from) {
   return to;
 }
 
-}  // namespace
-
-std::span<const std::string> optimizer_names() {
-  static const std::string names[] = {"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"};
-  return names;
+// Of a cut parameter a rank may hold nothing, so only whole ones tell which groups match none.
+bool are_whole(std::span<const Shard> shards) {
+  return std::ranges::all_of(shards, [](const Shard& shard) {
+    std::int64_t count = 1;
+    for (const std::int64_t size : shard.full_shape) count *= size;
+    return shard.values.count == count;
+  });
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
-                                          std::span<Shard> shards) {
+void require_matches(std::span<const ParameterGroup> groups, std::span<const Shard> shards) {
+  if (shards.empty() || !are_whole(shards)) return;
+  std::vector<ParameterInfo> parameters;
+  for (const Shard& shard : shards) parameters.push_back({shard.name, shard.full_shape});
+  std::vector<ParameterGroup> wanted(groups.begin(), groups.end());
+  for (ParameterGroup& group : wanted) {
+    if (!group.trainable) group = {};  // its parameters may be frozen, and have no shards
+  }
+  check_groups(wanted, parameters);
+}
+
+std::unique_ptr<Optimizer> make_without_groups(const OptimizerOptions& options,
+                                               std::span<Shard> shards) {
   const std::string& name = options.name;
   if (name == "sgd") return std::make_unique<Sgd>(shards, sgd_options(options));
   if (name == "adam") return std::make_unique<Adam>(shards, adam_options<AdamOptions>(options));
@@ -76,6 +92,21 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
   throw UsageError(fmt::format("optimizer must be one of {}, got \"{}\"{}",
                                fmt::join(optimizer_names(), ", "), name,
                                meant.empty() ? "" : fmt::format("; did you mean \"{}\"?", meant)));
+}
+
+}  // namespace
+
+std::span<const std::string> optimizer_names() {
+  static const std::string names[] = {"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"};
+  return names;
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
+                                          std::span<Shard> shards) {
+  auto optimizer = make_without_groups(options, shards);
+  require_matches(options.groups, shards);
+  optimizer->set_groups(options.groups);
+  return optimizer;
 }
 
 }  // namespace trireme

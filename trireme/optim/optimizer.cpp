@@ -56,9 +56,9 @@ class GradientBlocks {
 
 }  // namespace
 
-Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
+Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, Rates rates,
                      std::vector<StateArray> state_arrays)
-    : name_(name), shards_(shards), lr_(lr), state_arrays_(std::move(state_arrays)) {
+    : name_(name), shards_(shards), rates_(rates), state_arrays_(std::move(state_arrays)) {
   std::size_t bytes = 0;
   for (const Shard& shard : shards_) {
     require_f32_or_f64(name_, shard);
@@ -68,6 +68,7 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
   std::byte* at = memory_.data();
   for (const Shard& shard : shards_) {
     ShardState& state = states_.emplace_back();
+    state.rates = rates_;
     for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
       state.arrays.push_back({at, shard.values.count, shard.values.dtype});
       fill(state.arrays.back(), state_arrays_[slot].initial);
@@ -78,12 +79,45 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, double lr,
 
 void Optimizer::step() {
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    if (shards_[i].has_gradient) update_shard(shards_[i], states_[i]);
+    if (shards_[i].has_gradient && states_[i].is_trainable) update_shard(shards_[i], states_[i]);
+  }
+}
+
+Optimizer::Rates Optimizer::rates_with(double lr_factor) const {
+  Rates rates = rates_;
+  rates.lr *= lr_factor;
+  return rates;
+}
+
+void Optimizer::require_options_of(std::span<const ParameterGroup> groups) const {
+  check_values(groups);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const auto refuse = [&](std::string_view option) {
+      throw UsageError(
+          fmt::format("optimizer.groups[{}]: {} is not an option of {}", i, option, name_));
+    };
+    if (groups[i].weight_decay && !rates_.weight_decay) refuse("weight_decay");
+    if (groups[i].betas && !rates_.betas) refuse("betas");
+  }
+}
+
+void Optimizer::set_groups(std::span<const ParameterGroup> groups) {
+  require_options_of(groups);
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    ShardState& state = states_[i];
+    const ParameterGroup* group = group_of(groups, {shards_[i].name, shards_[i].full_shape});
+    const ParameterGroup none;
+    if (group == nullptr) group = &none;
+    state.lr_factor = group->lr_factor;
+    state.is_trainable = group->trainable;
+    state.rates.weight_decay = group->weight_decay ? group->weight_decay : rates_.weight_decay;
+    state.rates.betas = group->betas ? group->betas : rates_.betas;
   }
 }
 
 void Optimizer::update_shard(const Shard& shard, ShardState& state) {
   ++state.step;
+  state.rates.lr = rates_.lr * state.lr_factor;
   GradientBlocks gradient(shard);
   std::vector<void*> arrays(state.arrays.size());
   for (std::int64_t first = 0; first < shard.values.count; first += kBlock) {
@@ -91,8 +125,8 @@ void Optimizer::update_shard(const Shard& shard, ShardState& state) {
     const void* const block = gradient.block(first, count);
     std::transform(state.arrays.begin(), state.arrays.end(), arrays.begin(),
                    [&](const Buffer& array) { return array.slice(first, count).data; });
-    apply({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_}, arrays,
-          state.step);
+    apply({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_},
+          state.rates, arrays, state.step);
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -8,6 +10,7 @@
 
 #include "trireme/base/zeroed_memory.h"
 #include "trireme/kernels/optimizers.h"
+#include "trireme/optim/parameter_groups.h"
 #include "trireme/optim/shard.h"
 
 namespace trireme {
@@ -33,8 +36,14 @@ class Optimizer {
   /// Updates every shard that has a gradient; the others keep values, state and step counter.
   void step();
 
-  double lr() const { return lr_; }
-  void set_lr(double lr) { lr_ = lr; }
+  double lr() const { return rates_.lr; }
+  void set_lr(double lr) { rates_.lr = lr; }
+
+  /// Updates the parameters of each group in the group's way from the next step on; state stays as
+  /// it is. The shards of a group that is not trainable keep their values. Throws UsageError for
+  /// impossible values, and for options that this optimizer does not have. A group that matches
+  /// no shard is no error, since a rank may hold few parameters: see check_groups().
+  void set_groups(std::span<const ParameterGroup> groups);
 
   /// The next steps' gradients are multiplied by `scale` first: what clipping by norm asks for.
   void set_gradient_scale(double scale) { gradient_scale_ = scale; }
@@ -62,30 +71,45 @@ class Optimizer {
   };
   std::span<const StateArray> state_arrays() const { return state_arrays_; }
 
-  /// The rule alone, for those who keep values and state themselves: `state` in the order of
-  /// state_arrays(), `step` counts the updates of these values from 1. Scale and cut are `part`'s.
+  /// The rule alone, without groups, for callers that keep values and state themselves: `state` in
+  /// the order of state_arrays(), `step` counts the updates of these values from 1. Scale and limit
+  /// of the gradient are those of `part`.
   void update(const Update& part, std::span<void* const> state, std::int64_t step) {
-    apply(part, state, step);
+    apply(part, rates_with(1), state, step);
   }
 
  protected:
+  /// What groups of parameters may change in the rule.
+  struct Rates {
+    double lr = 0;
+    std::optional<double> weight_decay = {};          ///< unset: the optimizer has none
+    std::optional<std::array<double, 2>> betas = {};  ///< unset: the optimizer has none
+  };
+
   /// Throws UsageError for values other than f32 and f64.
-  Optimizer(std::string_view name, std::span<Shard> shards, double lr,
+  Optimizer(std::string_view name, std::span<Shard> shards, Rates rates,
             std::vector<StateArray> state_arrays);
 
  private:
-  virtual void apply(const Update& part, std::span<void* const> state, std::int64_t step) = 0;
+  virtual void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                     std::int64_t step) = 0;
 
   struct ShardState {
     std::int64_t step = 0;
     std::vector<Buffer> arrays;
+    double lr_factor = 1;
+    Rates rates;  // but lr
+    bool is_trainable = true;
   };
+
+  void require_options_of(std::span<const ParameterGroup> groups) const;
+  Rates rates_with(double lr_factor) const;
 
   void update_shard(const Shard& shard, ShardState& state);
 
   std::string name_;
   std::span<Shard> shards_;
-  double lr_;
+  Rates rates_;
   double gradient_scale_ = 1;
   double gradient_clip_value_ = 0;
   std::vector<StateArray> state_arrays_;

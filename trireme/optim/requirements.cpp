@@ -26,7 +26,7 @@ void require_not_negative(std::string_view who, std::string_view option, double 
 }
 
 void require_fraction(std::string_view who, std::string_view option, double value) {
-  if (!(value >= 0 && value < 1)) refuse(who, option, "lie in [0, 1)", value);
+  if (!(value >= 0 && value < 1)) refuse(who, option, "be in [0, 1)", value);
 }
 
 }  // namespace trireme

@@ -24,16 +24,19 @@ std::vector<Optimizer::StateArray> arrays_of(const RmspropOptions& options) {
 }  // namespace
 
 Rmsprop::Rmsprop(std::span<Shard> shards, RmspropOptions options)
-    : Optimizer("rmsprop", shards, options.lr, arrays_of(options)), options_(options) {
+    : Optimizer("rmsprop", shards, {.lr = options.lr, .weight_decay = options.weight_decay},
+                arrays_of(options)),
+      options_(options) {
   check(options);
 }
 
-void Rmsprop::apply(const Update& part, std::span<void* const> state, std::int64_t) {
+void Rmsprop::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                    std::int64_t) {
   update_rmsprop(part,
-                 {.lr = lr(),
+                 {.lr = rates.lr,
                   .alpha = options_.alpha,
                   .eps = options_.eps,
-                  .weight_decay = options_.weight_decay,
+                  .weight_decay = *rates.weight_decay,
                   .momentum = options_.momentum},
                  state.front(), options_.centered ? state[1] : nullptr,
                  options_.momentum > 0 ? state.back() : nullptr);

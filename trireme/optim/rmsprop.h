@@ -29,7 +29,8 @@ class Rmsprop : public Optimizer {
   explicit Rmsprop(std::span<Shard> shards, RmspropOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   RmspropOptions options_;
 };

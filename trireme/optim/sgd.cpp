@@ -25,16 +25,19 @@ std::vector<Optimizer::StateArray> arrays_of(const SgdOptions& options) {
 }  // namespace
 
 Sgd::Sgd(std::span<Shard> shards, SgdOptions options)
-    : Optimizer("sgd", shards, options.lr, arrays_of(options)), options_(options) {
+    : Optimizer("sgd", shards, {.lr = options.lr, .weight_decay = options.weight_decay},
+                arrays_of(options)),
+      options_(options) {
   check(options);
 }
 
-void Sgd::apply(const Update& part, std::span<void* const> state, std::int64_t step) {
+void Sgd::apply(const Update& part, const Rates& rates, std::span<void* const> state,
+                std::int64_t step) {
   update_sgd(part,
-             {.lr = lr(),
+             {.lr = rates.lr,
               .momentum = options_.momentum,
               .dampening = options_.dampening,
-              .weight_decay = options_.weight_decay,
+              .weight_decay = *rates.weight_decay,
               .nesterov = options_.nesterov,
               .first_step = step == 1},
              state.empty() ? nullptr : state[0]);

@@ -26,7 +26,8 @@ class Sgd : public Optimizer {
   explicit Sgd(std::span<Shard> shards, SgdOptions options = {});
 
  private:
-  void apply(const Update& part, std::span<void* const> state, std::int64_t step) override;
+  void apply(const Update& part, const Rates& rates, std::span<void* const> state,
+             std::int64_t step) override;
 
   SgdOptions options_;
 };

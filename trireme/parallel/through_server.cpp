@@ -214,8 +214,18 @@ class ThroughServer final : public Strategy {
     for (Work& work : works) work.wait();
   }
 
+  std::vector<ParameterInfo> parameters() const {
+    std::vector<ParameterInfo> all;
+    for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
+      all.push_back({buckets_->name(p), buckets_->parameter(p).sizes().vec()});
+    }
+    return all;
+  }
+
   void declare() {
     declaration_.optimizer = options_.optimizer;
+    declaration_.optimizer.groups.clear();
+    declaration_.groups = groups_by_name(options_.optimizer.groups, parameters());
     declaration_.clip_value = options_.clip_value;
     declaration_.consistency = options_.consistency;
     if (!ranks_go_alone()) {

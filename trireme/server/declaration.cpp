@@ -60,6 +60,24 @@ OptimizerOptions optimizer_of(const Json& json) {
   return o;
 }
 
+Json json_of(const ParameterGroup& group) {
+  Json json = {
+      {"match", group.match}, {"lr_factor", group.lr_factor}, {"trainable", group.trainable}};
+  if (group.weight_decay) json["weight_decay"] = *group.weight_decay;
+  if (group.betas) json["betas"] = *group.betas;
+  return json;
+}
+
+ParameterGroup group_of(const Json& json) {
+  ParameterGroup group;
+  json.at("match").get_to(group.match);
+  json.at("lr_factor").get_to(group.lr_factor);
+  json.at("trainable").get_to(group.trainable);
+  if (json.contains("weight_decay")) group.weight_decay = json["weight_decay"].get<double>();
+  if (json.contains("betas")) group.betas = json["betas"].get<std::array<double, 2>>();
+  return group;
+}
+
 void require(bool holds, const std::string& message) {
   if (!holds) throw UsageError("declaration: " + message);
 }
@@ -111,9 +129,14 @@ void check(const Declaration& declaration) {
     require(table.width >= 1 && table.width <= kWidestRow,
             fmt::format("{} must have rows of 1 to {} values, got {}", table.name, kWidestRow,
                         table.width));
+    require(table.optimizer.groups.empty(),
+            fmt::format("{}: the optimizer of a sparse table has no groups", table.name));
     make_optimizer(table.optimizer, {});
   }
-  make_optimizer(declaration.optimizer, {});
+  require(declaration.optimizer.groups.empty(), "groups of parameters are declared by name");
+  require(declaration.groups.size() <= kMostTables,
+          fmt::format("there may be {} groups, got {}", kMostTables, declaration.groups.size()));
+  make_optimizer(declaration.optimizer, {})->set_groups(declaration.groups);
   check_consistency(declaration.consistency);
 }
 
@@ -129,6 +152,8 @@ std::string to_json(const Declaration& declaration) {
                  {"staleness", c.staleness},
                  {"backup_workers", c.backup_workers},
                  {"virtual_workers", c.virtual_workers}}}};
+  if (!declaration.groups.empty()) json["groups"] = Json::array();
+  for (const ParameterGroup& group : declaration.groups) json["groups"].push_back(json_of(group));
   for (const DenseTable& table : declaration.dense) {
     json["dense"].push_back(
         {{"name", table.name}, {"count", table.count}, {"f64", table.dtype == DType::kF64}});
@@ -166,6 +191,9 @@ Declaration parse_declaration(std::string_view text) {
            optimizer_of(table.at("optimizer"))});
     }
     declaration.optimizer = optimizer_of(json.at("optimizer"));
+    if (json.contains("groups")) {
+      for (const Json& group : json["groups"]) declaration.groups.push_back(group_of(group));
+    }
     declaration.clip_value = json.at("clip_value").get<double>();
     const Json& c = json.at("consistency");
     const int mode = c.at("mode").get<int>();
@@ -215,6 +243,9 @@ std::string difference(const Declaration& mine, const Declaration& theirs) {
   for (const auto& [key, value] : here.items()) {
     if (!there.contains(key)) return both(key.substr(1) + " is", value.dump(), "nothing");
     if (there[key] != value) return both(key.substr(1) + " is", value.dump(), there[key].dump());
+  }
+  for (const auto& [key, value] : there.items()) {
+    if (!here.contains(key)) return both(key.substr(1) + " is", "nothing", value.dump());
   }
   return "";
 }

@@ -64,7 +64,10 @@ struct Declaration {
   std::vector<DenseTable> dense;
   std::vector<SparseTable> sparse;
   OptimizerOptions optimizer;  ///< of the dense tables; the learning rate comes with each push
-  double clip_value = 0;       ///< gradients are cut to [-clip_value, clip_value]; 0: they are not
+  /// Of the dense tables, by name: groups_by_name(). `optimizer.groups` must be empty, there and in
+  /// sparse tables.
+  std::vector<ParameterGroup> groups = {};
+  double clip_value = 0;  ///< gradients are cut to [-clip_value, clip_value]; 0: they are not
   Consistency consistency;
 };
 

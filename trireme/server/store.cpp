@@ -60,6 +60,7 @@ Store::Store(const Declaration& declaration, int shard, int shards)
                        .values = dense.slots[0]});
   }
   optimizer_ = make_optimizer(declaration_.optimizer, ranges_);
+  optimizer_->set_groups(declaration_.groups);
   optimizer_->set_gradient_clip_value(declaration_.clip_value);
   std::size_t table = 0;
   for (const Optimizer::Slot& slot : optimizer_->state()) {

@@ -3,89 +3,94 @@
 #include <algorithm>
 #include <chrono>
 #include <thread>
+#include <variant>
 
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/through_server.h"
+#include "trireme/plan/resolve.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/server/zmq/connect_servers.h"
-#include "trireme/train/train.h"
+#include "trireme/tensor/freeze.h"
 
 namespace trireme {
 
 namespace {
 
-LocalStepsOptions local_steps_options_of(const Config::Communication& communication,
-                                         const StrategyOptions& world) {
-  const bool diloco = communication.hybrid == "diloco";
-  return {.world = world,
-          .group_size = static_cast<int>(communication.group_size),
-          .steps = static_cast<int>(communication.local_steps),
-          .outer_lr = diloco ? communication.outer_lr : 1,
-          .outer_momentum = diloco ? communication.outer_momentum : 0,
-          .fragments = static_cast<int>(communication.fragments),
-          .delay = static_cast<int>(communication.delay),
-          .mix = communication.mix};
-}
+constexpr int kPrefetchSteps = 64;
 
-OptimizerOptions optimizer_options_of(const Config::Optimizer& optimizer) {
-  OptimizerOptions options{.name = optimizer.name,
-                           .lr = optimizer.lr,
-                           .weight_decay = optimizer.weight_decay,
-                           .momentum = optimizer.momentum,
-                           .dampening = optimizer.dampening,
-                           .nesterov = optimizer.nesterov,
-                           .beta1 = optimizer.betas[0],
-                           .beta2 = optimizer.betas[1],
-                           .alpha = optimizer.alpha,
-                           .centered = optimizer.centered,
-                           .lr_decay = optimizer.lr_decay,
-                           .initial_accumulator = optimizer.initial_accumulator,
-                           .beta = optimizer.beta,
-                           .l1 = optimizer.l1,
-                           .l2 = optimizer.l2};
-  if (optimizer.eps > 0) options.eps = optimizer.eps;
-  return options;
-}
-
-server::Consistency consistency_of(const Config::Communication& communication) {
+server::Consistency consistency_of(const plan::ParameterServer::Consistency& consistency) {
+  using PS = plan::ParameterServer;
   using Mode = server::Consistency::Mode;
-  if (communication.mode == "asynchronous") return {.mode = Mode::kAsynchronous};
-  if (communication.mode == "synchronous") return {.mode = Mode::kSynchronous};
-  if (communication.hybrid == "backup_workers") {
-    return {.mode = Mode::kSynchronous,
-            .backup_workers = static_cast<int>(communication.backup_workers)};
-  }
-  return {.mode = Mode::kBounded, .staleness = static_cast<int>(communication.staleness)};
+  struct ToServer {
+    server::Consistency operator()(PS::Synchronous) const { return {.mode = Mode::kSynchronous}; }
+    server::Consistency operator()(PS::BackupWorkers backup) const {
+      return {.mode = Mode::kSynchronous, .backup_workers = backup.count};
+    }
+    server::Consistency operator()(PS::BoundedStaleness bound) const {
+      return {.mode = Mode::kBounded, .staleness = bound.steps};
+    }
+    server::Consistency operator()(PS::Asynchronous) const { return {.mode = Mode::kAsynchronous}; }
+  };
+  return std::visit(ToServer(), consistency);
 }
 
-std::unique_ptr<server::Client> client_of(const Config::Communication& communication,
-                                          Communicator& workers) {
-  const auto timeout =
-      std::chrono::milliseconds(static_cast<std::int64_t>(1000 * communication.timeout));
-  if (!communication.servers.empty()) {
-    return server::connect_servers({.addresses = communication.servers,
-                                    .replicas = static_cast<int>(communication.replicas),
-                                    .worker = workers.rank(),
-                                    .timeout = timeout,
-                                    .secret_key = communication.secret_key,
-                                    .server_keys = communication.server_keys});
+std::unique_ptr<server::Client> make_client(const plan::ParameterServer& servers,
+                                            std::chrono::milliseconds timeout,
+                                            Communicator& workers) {
+  if (servers.addresses.empty()) {
+    return server::embedded(workers, {.shards = servers.server_shards, .timeout = timeout});
   }
-  return server::embedded(
-      workers, {.shards = static_cast<int>(communication.server_shards), .timeout = timeout});
+  return server::connect_servers({.addresses = servers.addresses,
+                                  .replicas = servers.replicas,
+                                  .worker = workers.rank(),
+                                  .timeout = timeout,
+                                  .secret_key = servers.secret_key,
+                                  .server_keys = servers.server_keys});
 }
 
-StrategyOptions strategy_options_of(const Config& config, int ranks) {
-  const Config::Communication& communication = config.communication;
-  return {.virtual_workers = virtual_workers_of(config, ranks),
-          .shares = config.training.shares,
-          .bucket_bytes = config.parallelism.bucket_bytes,
-          .compression = {.codec = communication.compression,
-                          .ratio = communication.compression_ratio,
-                          .rank = static_cast<int>(communication.compression_rank),
-                          .seed = static_cast<std::uint64_t>(config.training.seed)}};
+StrategyOptions strategy_options_of(const plan::RunPlan& plan) {
+  return {.virtual_workers = plan.batch.virtual_workers,
+          .shares = plan.batch.shares,
+          .bucket_bytes = plan.bucket_bytes,
+          .compression = plan.compression};
 }
+
+// Makes the strategy of each way of training.
+struct MakeStrategy {
+  const plan::RunPlan& plan;
+  Communicator& world;
+
+  std::unique_ptr<Strategy> operator()(const plan::Replicated&) const {
+    return replicated(world, strategy_options_of(plan));
+  }
+  std::unique_ptr<Strategy> operator()(const plan::HostShared&) const {
+    return shared(world, strategy_options_of(plan));
+  }
+  std::unique_ptr<Strategy> operator()(const plan::LocalSteps& local) const {
+    return local_steps(world, {.world = strategy_options_of(plan),
+                               .group_size = local.group_size,
+                               .steps = local.steps,
+                               .outer_lr = local.outer_lr,
+                               .outer_momentum = local.outer_momentum,
+                               .fragments = local.fragments,
+                               .delay = local.delay,
+                               .mix = local.mix});
+  }
+  std::unique_ptr<Strategy> operator()(const plan::ParameterServer& servers) const {
+    const auto timeout = plan.transport.timeout;
+    return through_server(world,
+                          [servers, timeout](Communicator& workers) {
+                            return make_client(servers, timeout, workers);
+                          },
+                          {.world = strategy_options_of(plan),
+                           .optimizer = plan.optimizer,
+                           .clip_value = plan.clip_value,
+                           .consistency = consistency_of(servers.consistency),
+                           .group_size = servers.group_size});
+  }
+};
 
 }  // namespace
 
@@ -95,11 +100,10 @@ int virtual_workers_of(const Config& config, int ranks) {
 }
 
 int prefetch_steps_of(const Config& config, int ranks) {
-  constexpr int kSteps = 64;
   if (config.data.prefetch_steps >= 0) return static_cast<int>(config.data.prefetch_steps);
   const auto busy =
       static_cast<unsigned>(ranks * std::max<std::int64_t>(1, config.training.threads));
-  return std::thread::hardware_concurrency() > busy ? kSteps : 0;
+  return std::thread::hardware_concurrency() > busy ? kPrefetchSteps : 0;
 }
 
 DType dtype_of_config(const Config& config) {
@@ -126,58 +130,38 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
                        .batch_norm = model.batch_norm,
                        .path = model.path};
   if (!model.hidden.empty()) options.hidden = model.hidden;
-  return make_model(options, train.input_shape(), train.target());
-}
-
-bool goes_through_servers(const Config& config) {
-  const Config::Communication& communication = config.communication;
-  return config.parallelism.strategy == "through_server" || communication.mode == "asynchronous" ||
-         (communication.mode == "hybrid" && (communication.hybrid == "bounded_staleness" ||
-                                             communication.hybrid == "backup_workers"));
-}
-
-bool ranks_go_alone(const Config& config) {
-  return goes_through_servers(config) && config.communication.mode != "synchronous";
+  auto made = make_model(options, train.input_shape(), train.target());
+  freeze(made->tensors(), plan::optimizer_options(config.optimizer).groups);
+  return made;
 }
 
 ReductionTree tree_of(const Config& config, int ranks) {
-  return tree_of(strategy_options_of(config, ranks), ranks);
+  return tree_of(strategy_options_of(plan::resolve_derived(config, ranks)), ranks);
+}
+
+std::unique_ptr<Strategy> make_strategy(const plan::RunPlan& plan, Communicator& world) {
+  return std::visit(MakeStrategy{plan, world}, plan.data_parallel);
 }
 
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world) {
-  const Config::Communication& communication = config.communication;
-  const StrategyOptions options = strategy_options_of(config, world.size());
-  if (goes_through_servers(config)) {
-    return through_server(
-        world, [communication](Communicator& workers) { return client_of(communication, workers); },
-        {.world = options,
-         .optimizer = optimizer_options_of(config.optimizer),
-         .clip_value = config.training.clip_value,
-         .consistency = consistency_of(communication),
-         .group_size = static_cast<int>(communication.group_size)});
-  }
-  if (communication.mode == "hybrid") {
-    return local_steps(world, local_steps_options_of(communication, options));
-  }
-  return make_strategy(config.parallelism.strategy, world, options);
+  return make_strategy(plan::resolve_derived(config, world.size()), world);
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards) {
-  auto result = make_optimizer(optimizer_options_of(config.optimizer), shards);
+  // model_of() has checked the groups against all parameters, of which this rank may hold few.
+  OptimizerOptions options = plan::optimizer_options(config.optimizer);
+  const std::vector<ParameterGroup> groups = std::move(options.groups);
+  options.groups.clear();
+  auto result = make_optimizer(options, shards);
+  result->set_groups(groups);
   result->set_gradient_clip_value(config.training.clip_value);
   return result;
 }
 
 std::unique_ptr<Schedule> schedule_of(const Config& config, std::int64_t total_steps) {
-  const Config::LrScheduler& schedule = config.lr_scheduler;
-  return make_schedule({.name = schedule.name,
-                        .lr = config.optimizer.lr,
-                        .warmup_steps = schedule.warmup_steps,
-                        .total_steps = total_steps,
-                        .step_size = schedule.step_size,
-                        .gamma = schedule.gamma,
-                        .min_lr_ratio = schedule.min_lr_ratio,
-                        .max_lr = schedule.max_lr});
+  ScheduleOptions options = plan::schedule_options(config);
+  options.total_steps = total_steps;
+  return make_schedule(options);
 }
 
 }  // namespace trireme

@@ -8,7 +8,7 @@
 #include "trireme/data/dataset.h"
 #include "trireme/data/sampler.h"
 #include "trireme/data/standardize.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 namespace trireme {
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 namespace trireme {
 

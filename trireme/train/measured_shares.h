@@ -1,7 +1,7 @@
 #pragma once
 
 #include "trireme/comm/communicator.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 namespace trireme {
 

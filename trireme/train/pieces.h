@@ -9,7 +9,7 @@
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/parallel/strategy.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 namespace trireme {
 

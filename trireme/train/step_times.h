@@ -4,7 +4,7 @@
 #include <string>
 
 #include "trireme/comm/communicator.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 #include "trireme/train/report.h"
 
 namespace trireme {

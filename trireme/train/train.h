@@ -1,7 +1,7 @@
 #pragma once
 
 #include "trireme/comm/communicator.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 #include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
 
@@ -18,13 +18,9 @@ namespace trireme {
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  bool resume = false);
 
-/// Checks what can be checked without reading the data or starting ranks: keys that contradict each
-/// other or the number of ranks, missing files. Throws UsageError or DataError.
+/// Checks everything that needs neither the data nor the ranks: plan::resolve(), and whether the
+/// files exist. Throws UsageError or DataError.
 void check(const Config& config, int ranks);
-
-/// True if ranks wait for each other only through servers, so that others than the first may be
-/// lost.
-bool ranks_go_alone(const Config& config);
 
 /// check(), and what needs the data: opens it and builds the model, as rank 0 of `ranks` would.
 /// Writes nothing. Throws UsageError or DataError.

@@ -14,7 +14,7 @@
 #include "trireme/optim/schedule.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/plan/schedule.h"
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 #include "trireme/train/data_sets.h"
 #include "trireme/train/divergence.h"
 #include "trireme/train/report.h"

@@ -1,4 +1,4 @@
-#include "trireme/train/config.h"
+#include "trireme/config/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -83,8 +83,8 @@ TEST(Config, RefusesWhatIsNoToml) {
 }
 
 TEST(Config, WritesWhatItReads) {
-  const std::vector<std::string> overrides = {"data.path=a\"b\\c.csv", "optimizer.lr=1e-5",
-                                              "data.features=['a', 'b']",
+  const std::vector<std::string> overrides = {"data.format=csv", "data.path=a\"b\\c.csv",
+                                              "optimizer.lr=1e-5", "data.features=['a', 'b']",
                                               "communication.timeout=5"};
   const Config config = parse_config("", "defaults", overrides);
   const std::string toml = to_toml(config);
@@ -93,6 +93,47 @@ TEST(Config, WritesWhatItReads) {
   EXPECT_EQ(again.data.path, "a\"b\\c.csv");
   EXPECT_EQ(again.optimizer.lr, 1e-5);
   EXPECT_EQ(again.data.features, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST(Config, ReadsGroupsOfParameters) {
+  const Config config = parse_config(
+      "[optimizer]\nname = 'adamw'\n[[optimizer.groups]]\nkind = 'bias_and_norm'\n"
+      "weight_decay = 0\n[[optimizer.groups]]\nmatch = 'head.*'\nlr_factor = 0.1\n"
+      "betas = [0.8, 0.9]\ntrainable = false\n",
+      "run.toml", {});
+  const auto& groups = config.optimizer.groups;
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[0].kind, "bias_and_norm");
+  EXPECT_EQ(groups[0].weight_decay, 0);
+  EXPECT_TRUE(groups[0].trainable);
+  EXPECT_EQ(groups[1].match, "head.*");
+  EXPECT_EQ(groups[1].lr_factor, 0.1);
+  EXPECT_EQ(groups[1].weight_decay, std::nullopt);
+  EXPECT_EQ(groups[1].betas, (std::vector<double>{0.8, 0.9}));
+  EXPECT_FALSE(groups[1].trainable);
+}
+
+TEST(Config, ReadsGroupsOfTheCommandLine) {
+  const std::vector<std::string> overrides = {
+      "optimizer.groups=[{kind=\"bias\", weight_decay=0}, {match='*.weight', lr_factor=2}]"};
+  const Config config =
+      parse_config("[[optimizer.groups]]\nkind = 'norm'\n", "run.toml", overrides);
+  ASSERT_EQ(config.optimizer.groups.size(), 2u);
+  EXPECT_EQ(config.optimizer.groups[0].kind, "bias");
+  EXPECT_EQ(config.optimizer.groups[1].lr_factor, 2);
+}
+
+TEST(Config, NamesTheGroupAndTheKeyThatIsWrong) {
+  EXPECT_EQ(
+      error_of("[[optimizer.groups]]\nkind = 'bias'\nweight_decay = -1\n"),
+      "run.toml:3:16: optimizer.groups[0].weight_decay must be zero or a positive number, got "
+      "-1");
+  EXPECT_EQ(error_of("[[optimizer.groups]]\nkind = 'bias'\n[[optimizer.groups]]\nmach = 'a'\n"),
+            "run.toml:4:8: unknown key optimizer.groups[1].mach; did you mean match?");
+  EXPECT_THAT(error_of("", {"optimizer.groups=[{kind='biases'}]"}),
+              HasSubstr("command line: optimizer.groups[0].kind must be one of \"\", \"bias\""));
+  EXPECT_EQ(error_of("[optimizer.groups]\nkind = 'bias'\n"),
+            "run.toml:1:1: optimizer.groups must be a list of groups, got a section");
 }
 
 TEST(Config, DescribesEveryKeyOnce) {

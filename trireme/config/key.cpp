@@ -1,0 +1,51 @@
+#include "trireme/config/key.h"
+
+#include <fmt/format.h>
+
+#include "trireme/base/error.h"
+#include "trireme/config/schema/sections.h"
+
+namespace trireme {
+
+ConfigKey& ConfigKey::used_with(std::string key, std::vector<std::string> values) {
+  uses.push_back({std::move(key), std::move(values)});
+  return *this;
+}
+
+ConfigKey& ConfigKey::used_unless(std::string key, std::vector<std::string> values) {
+  uses.push_back({std::move(key), std::move(values), true});
+  return *this;
+}
+
+std::vector<ConfigKey> schema_of(Config& config) {
+  std::vector<ConfigKey> keys;
+  add_keys(keys, config.run);
+  add_keys(keys, config.data);
+  add_keys(keys, config.model);
+  add_keys(keys, config.training);
+  add_keys(keys, config.optimizer);
+  add_keys(keys, config.lr_scheduler);
+  add_keys(keys, config.parallelism);
+  add_keys(keys, config.communication);
+  add_keys(keys, config.evaluation);
+  add_keys(keys, config.metrics);
+  add_keys(keys, config.checkpoint);
+  return keys;
+}
+
+void check_values(const Config& config) {
+  Config copy = config;
+  for (const ConfigKey& key : schema_of(copy)) {
+    const std::optional<std::string> wanted = key.rule(key.value);
+    if (!wanted) continue;
+    throw UsageError(fmt::format("{} must be {}, got {}", key.name, *wanted, toml_text(key.value)));
+  }
+}
+
+std::vector<ConfigKey> schema_of(Config::Optimizer::Group& group) {
+  std::vector<ConfigKey> keys;
+  add_keys(keys, group);
+  return keys;
+}
+
+}  // namespace trireme

@@ -1,0 +1,80 @@
+#include "trireme/config/schema/rules.h"
+#include "trireme/config/schema/sections.h"
+
+namespace trireme {
+
+namespace {
+
+void add_csv(const KeyAdder& add, Config::Data& c) {
+  const auto csv = [&](const char* name, ConfigKey::Target value, const char* meaning,
+                       ConfigKey::Rule rule) {
+    add(name, value, meaning, std::move(rule)).used_with("data.format", {"csv"});
+  };
+  csv("path", &c.path, "the training file, which may be a .gz file", anything());
+  csv("target", &c.target, "the column to predict", anything());
+  csv("features", &c.features, "the columns to predict from; empty: all the others", anything());
+  csv("task", &c.task, "whether the target is a number or a class; auto: the model decides",
+      one_of({"auto", "regression", "classification"}));
+  csv("missing", &c.missing,
+      "an empty field is an error, drops its row, or gets the mean of the column",
+      one_of({"error", "drop", "mean"}));
+  csv("delimiter", &c.delimiter, "the separator; auto: found in the first line",
+      one_of({"auto", ",", ";", "\t", " ", "|"}));
+  csv("header", &c.header, "whether the first line names the columns; if not, they are 1, 2, ...",
+      anything());
+}
+
+void add_idx(const KeyAdder& add, Config::Data& c) {
+  const auto idx = [&](const char* name, ConfigKey::Target value, const char* meaning) {
+    add(name, value, meaning, anything()).used_with("data.format", {"idx"});
+  };
+  idx("images", &c.images, "the images, which may be a .gz file");
+  idx("labels", &c.labels, "the labels of the images");
+}
+
+void add_test(const KeyAdder& add, Config::Data& c) {
+  add("test_path", &c.test_path, "a file to evaluate on", anything())
+      .used_with("data.format", {"csv"});
+  add("test_images", &c.test_images, "images to evaluate on", anything())
+      .used_with("data.format", {"idx"});
+  add("test_labels", &c.test_labels, "the labels of these images", anything())
+      .used_with("data.format", {"idx"});
+}
+
+void add_linear_model(const KeyAdder& add, Config::Data& c) {
+  add("samples", &c.samples, "number of generated samples", positive_up_to(kMaxSamples))
+      .used_with("data.format", {"linear_model"});
+  add("features_count", &c.features_count, "inputs of a generated sample",
+      positive_up_to(kMaxWidth))
+      .used_with("data.format", {"linear_model"});
+  add("noise", &c.noise, "standard deviation of the noise", not_negative())
+      .used_with("data.format", {"linear_model"});
+}
+
+}  // namespace
+
+void add_keys(std::vector<ConfigKey>& keys, Config::Data& c) {
+  const KeyAdder add{keys, "data."};
+  add("format", &c.format, "linear_model is generated from the seed and needs no file",
+      one_of({"csv", "idx", "linear_model"}));
+  add_csv(add, c);
+  add("standardize", &c.standardize,
+      "scale features to mean 0 and variance 1, computed over the training samples of all ranks",
+      anything());
+  add("standardize_target", &c.standardize_target, "the same for a regression target", anything());
+  add_idx(add, c);
+  add_test(add, c);
+  add_linear_model(add, c);
+  add("holdout", &c.holdout,
+      "fraction of the samples that is held back for evaluation, chosen by the seed", fraction());
+  add("sampler", &c.sampler,
+      "random: a new permutation each epoch; block: each virtual worker reads a part of its own; "
+      "sequential: in order, one sample to each virtual worker in turn",
+      one_of({"random", "block", "sequential"}));
+  add("drop_last", &c.drop_last, "skip the last, smaller batch of an epoch", anything());
+  add("prefetch_steps", &c.prefetch_steps,
+      "steps that a thread reads ahead; 0: no thread; -1: 64 if a core is free, else 0",
+      at_least(-1));
+}
+
+}  // namespace trireme
