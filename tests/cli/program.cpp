@@ -15,6 +15,7 @@
 #include <iterator>
 #include <thread>
 
+#include "tests/formats/temporary_folder.h"
 #include "trireme/base/files.h"
 #include "trireme/cli/program.h"
 
@@ -114,7 +115,7 @@ std::vector<pid_t> children_of(pid_t pid) {
 }
 
 TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "trireme-test-XXXXXX").string();
+  std::string pattern = (folder_in_memory() / "trireme-test-XXXXXX").string();
   path_ = ::mkdtemp(pattern.data());
 }
 
