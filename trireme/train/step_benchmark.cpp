@@ -41,9 +41,8 @@ Config single_rank_share(Config config, int rank, int ranks) {
   config.training.virtual_workers = workers;
   config.training.shares.clear();
   config.training.seed += 1 + rank;
-  config.parallelism.strategy = "replicated";
-  config.communication.mode = "synchronous";
-  config.communication.compression = "none";
+  config.parallelism.strategy = Config::Parallelism().strategy;
+  config.communication = {.transport = config.communication.transport};
   return config;
 }
 
