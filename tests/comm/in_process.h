@@ -14,7 +14,7 @@
 
 namespace trireme::test {
 
-/// An engine between threads of one process: the simplest Transport there is, for the suites and
+/// A network between threads of one process: the simplest Transport there is, for the suites and
 /// for ThreadSanitizer. Counts what moves.
 class Network {
  public:
@@ -22,9 +22,9 @@ class Network {
 
   std::unique_ptr<message::Transport> transport(int rank);
 
-  /// `rank` is gone, as if its process had been killed.
+  /// `rank` is lost, as if its process had been killed.
   void kill(int rank, const std::string& why);
-  /// What `rank` says from now on is not heard, as if its host were out of reach.
+  /// Drops the frames that `rank` sends from now on, as if its host were out of reach.
   void silence(int rank);
 
   /// Bytes of pieces that `rank` has sent so far.

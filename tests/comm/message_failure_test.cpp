@@ -47,7 +47,7 @@ TEST_P(FailureOnHosts, ATimeoutNamesTheSilentRankOnEveryRank) {
   });
 }
 
-TEST_P(FailureOnHosts, ALostRankIsNamedByWhoeverWaitsInAnyOperation) {
+TEST_P(FailureOnHosts, ALostRankIsNamedInEveryOperation) {
   const std::vector<std::function<Work(Communicator&, Buffer, Buffer)>> operations = {
       [](auto& c, Buffer x, Buffer) { return c.all_reduce(x); },
       [](auto& c, Buffer x, Buffer y) { return c.reduce_scatter(y, x); },
@@ -113,7 +113,7 @@ TEST_P(FailureOnHosts, ARankKilledWhileDataMovesEndsTheOthers) {
   }
 }
 
-TEST_P(FailureOnHosts, ARankThatLeftEndsTheCallsOfWhoeverNeedsIt) {
+TEST_P(FailureOnHosts, ARankThatLeftEndsTheCallsThatNeedIt) {
   Network network(4);
   run(network, 4, GetParam(), {}, [](Communicator& world) {
     world.barrier();
@@ -122,7 +122,7 @@ TEST_P(FailureOnHosts, ARankThatLeftEndsTheCallsOfWhoeverNeedsIt) {
   });
 }
 
-TEST_P(FailureOnHosts, ARankThatLeftLeavesBehindWhatItHasPublished) {
+TEST_P(FailureOnHosts, ARankThatLeftHasDeliveredWhatItSent) {
   for (int round = 0; round < 20; ++round) {
     Network network(4);
     run(network, 4, GetParam(), {}, [](Communicator& world) {
@@ -140,7 +140,7 @@ TEST_P(FailureOnHosts, ARankThatLeftLeavesBehindWhatItHasPublished) {
   }
 }
 
-TEST_P(FailureOnHosts, AbortEndsCallsUnderWayAndLaterOnes) {
+TEST_P(FailureOnHosts, AbortEndsPendingAndLaterCalls) {
   Network network(4);
   std::atomic<int> done{0};
   run(network, 4, GetParam(), {}, [&](Communicator& world) {
@@ -163,7 +163,7 @@ TEST_P(FailureOnHosts, AbortEndsCallsUnderWayAndLaterOnes) {
 INSTANTIATE_TEST_SUITE_P(Hosts, FailureOnHosts, testing::Values(2, 4),
                          [](const auto& info) { return "Hosts" + std::to_string(info.param); });
 
-TEST(MessageFailure, ARankOutOfReachIsSaidToBeSo) {
+TEST(MessageFailure, TheErrorSaysThatARankIsOutOfReach) {
   Network network(2);
   StoppedClock clock;
   std::atomic<bool> done{false};
@@ -240,7 +240,7 @@ TEST(MessageFailure, OfALargeMessageNamesTheRankThatIsLost) {
   });
 }
 
-TEST(MessageFailure, OfASplitLeavesTheOthersAlone) {
+TEST(MessageFailure, OfASplitDoesNotAffectOtherGroups) {
   Network network(4);
   std::atomic<int> done{0};
   run(network, 4, 4, {}, [&](Communicator& world) {

@@ -61,7 +61,7 @@ TEST(Supervisor, BlamesTheCauseEvenIfItsVictimIsSeenFirst) {
   EXPECT_EQ(supervisor.exit_report().exit_code, 3);
 }
 
-TEST(Supervisor, BlamesTheFirstVictimWhereThereIsNobodyElse) {
+TEST(Supervisor, NamesTheFirstVictimIfNoOtherRankHasFailed) {
   Supervisor supervisor(3);
   supervisor.exited(1, kVictim, kStart);
   supervisor.exited(0, kVictim, kStart);
@@ -229,7 +229,7 @@ class RandomRun {
   }
 
   void ring() {
-    ASSERT_TRUE(timer_.has_value()) << "ranks are left and nobody would end them";
+    ASSERT_TRUE(timer_.has_value()) << "ranks are left and nothing would end them";
     now_ = std::max(now_, *timer_);
     apply(supervisor_.time_passed(now_));
   }
@@ -314,7 +314,7 @@ TEST(Supervisor, LetsTheOthersGoOnWithoutThoseThatNeededAKilledRank) {
   EXPECT_THAT(supervisor.exit_report().tolerated_failures, ElementsAre(3, 2));
 }
 
-TEST(Supervisor, DoesNotGoOnWithoutAVictimOfNobodyWhoWasKilled) {
+TEST(Supervisor, EndsAllIfNoRankWasKilledBeforeAVictim) {
   Supervisor supervisor(3, {.tolerates_lost_ranks = true});
   EXPECT_THAT(supervisor.exited(2, kVictim, kStart), Contains(an_armed_timer()));
 }

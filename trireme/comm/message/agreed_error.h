@@ -8,8 +8,8 @@
 
 namespace trireme::message {
 
-/// What ends a communicator on all its ranks: the error that one rank has found and sends to the
-/// others.
+/// An error that one rank has found and sends to the others, so that it ends the communicator on
+/// all its ranks.
 struct AgreedError {
   std::string text;
   int failed_rank = -1;               ///< in the communicator, or -1 if no rank can be named

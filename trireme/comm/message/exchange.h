@@ -12,13 +12,13 @@
 
 namespace trireme::message {
 
-/// The transfers of one communicator that are under way, so that all can be ended, and the bytes of
-/// those that ever were. Thread-safe.
+/// The transfers of one communicator that are in flight, so that all can be aborted, and the bytes
+/// of all transfers so far. Thread-safe.
 class Transfers {
  public:
   void add(Transfer& transfer);
   void remove(Transfer& transfer);
-  /// Ends those under way and every later one.
+  /// Aborts those in flight and every later one.
   void abort();
 
   void count(const Traffic& traffic);
@@ -31,10 +31,10 @@ class Transfers {
   bool aborted_ = false;
 };
 
-/// One lane of a communicator to move pieces on; here ranks are those of the communicator.
+/// Moves pieces between some ranks with one tag. Ranks count in the order of `world_ranks`.
 class Exchange {
  public:
-  /// Pieces under way. Given up if it is destroyed before wait().
+  /// Pieces in flight. Abandoned if it is destroyed before wait().
   class Moving {
    public:
     Moving() = default;

@@ -37,8 +37,8 @@ class Messages {
   /// A frame of kind kMessage has come.
   void on_message(int from, const Frame& frame);
 
-  /// Everything that is incomplete, and every later call, fails with `error`. A transfer that is
-  /// under way must be aborted by the caller; its message fails when the transfer has ended.
+  /// Everything that is incomplete, and every later call, fails with `error`. The caller must abort
+  /// transfers that are in flight; their messages fail when the transfers have ended.
   void end(const std::exception_ptr& error);
 
   /// Ends the threads. Must be called after end().
@@ -59,7 +59,7 @@ class Messages {
   using MessageIterator = std::list<Message>::iterator;
   struct Peer {
     std::condition_variable changed;  // for its two threads
-    std::deque<Request> outgoing;     // large sends; the first one is under way
+    std::deque<Request> outgoing;     // large sends; the first one is in flight
     std::list<std::shared_ptr<Request>> wanted;
     std::list<Message> messages;  // in the order of their sending
     std::thread sender;
