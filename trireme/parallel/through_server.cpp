@@ -98,7 +98,7 @@ class ThroughServer final : public Strategy {
     if (!ranks_go_alone() || !(asked_ || flag_raised()) || has_ended_) return;
     has_ended_ = true;
     if (world_.rank() == 0) {
-      client_->settle();
+      client_->drain();
       client_->fetch(wanted_);
     } else if (client_) {
       client_->leave();
@@ -209,7 +209,7 @@ class ThroughServer final : public Strategy {
     Communicator& inside = groups_->inside();
     if (inside.size() == 1) return;
     std::vector<Work> works;
-    for (const server::Wanted& one : wanted_) works.push_back(inside.broadcast(one.out, 0));
+    for (const server::TableValues& one : wanted_) works.push_back(inside.broadcast(one.values, 0));
     works.push_back(inside.broadcast(buffer_of(std::span(&missed_, 1)), 0));
     for (Work& work : works) work.wait();
   }
@@ -253,7 +253,7 @@ class ThroughServer final : public Strategy {
                          .values = home,
                          .gradient = {nullptr}});
       compress(p, parameter.sizes());
-      wanted_.push_back({.table = declaration_.dense[p].name, .out = home});
+      wanted_.push_back({.table = declaration_.dense[p].name, .values = home});
       gradients_.push_back({.table = declaration_.dense[p].name});
     }
     for (std::size_t p = 0; p < gradients_.size(); ++p) {
@@ -302,15 +302,15 @@ class ThroughServer final : public Strategy {
   }
 
   // Parameters and the optimizer's state, in and out.
-  std::vector<server::Wanted> state_of(Optimizer& optimizer) const {
-    std::vector<server::Wanted> all = wanted_;
+  std::vector<server::TableValues> state_of(Optimizer& optimizer) const {
+    std::vector<server::TableValues> all = wanted_;
     std::uint8_t array = 0;
     for (const Optimizer::Slot& slot : optimizer.state()) {
       if (slot.name == "step") {
         array = 0;
         continue;
       }
-      all.push_back({.table = slot.shard->name, .out = slot.values, .slot = ++array});
+      all.push_back({.table = slot.shard->name, .values = slot.values, .array = ++array});
     }
     return all;
   }
@@ -323,9 +323,9 @@ class ThroughServer final : public Strategy {
   std::unique_ptr<server::Client> client_;  // of the first rank of a group; null on the others
   int rank_ = 0;                            // in the communicator of the buckets
   std::optional<GradientBuckets> buckets_;
-  server::Declaration declaration_;
+  server::ModelSchema declaration_;
   std::vector<Shard> shards_;
-  std::vector<server::Wanted> wanted_;
+  std::vector<server::TableValues> wanted_;
   std::vector<server::Gradient> gradients_;
   std::size_t nodes_ = 1;  // that this rank pushes of each gradient
   std::vector<std::vector<std::byte>> rows_;
