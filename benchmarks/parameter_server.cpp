@@ -42,8 +42,8 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-server::Declaration declaration() {
-  server::Declaration model{.consistency = {.workers = kWorkers}};
+server::ModelSchema declaration() {
+  server::ModelSchema model{.consistency = {.workers = kWorkers}};
   for (const auto& [name, count] : kTables) model.dense.push_back({name, count});
   return model;
 }
@@ -73,7 +73,8 @@ struct Way {
       std::fill_n(gradients.back(), count, 1.0F);
       std::fill_n(values.back(), count, 0.0F);
       if (client->worker() == 0) {
-        client->store(std::vector<server::Wanted>{{table, {values.back(), count, DType::kF32}}});
+        client->store(
+            std::vector<server::TableValues>{{table, {values.back(), count, DType::kF32}}});
       }
     }
   }
@@ -82,7 +83,7 @@ struct Way {
     const auto [name_of_table, count] = kTables[table];
     std::vector<server::Gradient> push = {
         {.table = name_of_table, .values = {gradients[table], count, DType::kF32}}};
-    std::vector<server::Wanted> pull = {{name_of_table, {values[table], count, DType::kF32}}};
+    std::vector<server::TableValues> pull = {{name_of_table, {values[table], count, DType::kF32}}};
     if (which == "push") return [this, push] { client->push(push, {.lr = 1e-3}); };
     if (which == "pull") return [this, pull] { client->pull(pull); };
     return [this, push, pull] { client->push_pull(push, {.lr = 1e-3}, pull); };
@@ -217,7 +218,7 @@ int main(int argc, char** argv) {
     server::ZmqServer backup(
         {.endpoint = "tcp://127.0.0.1:0", .insecure_loopback = true, .standby = true});
     server::ZmqServer backed(
-        {.endpoint = "tcp://127.0.0.1:0", .insecure_loopback = true, .backup = backup.endpoint()});
+        {.endpoint = "tcp://127.0.0.1:0", .insecure_loopback = true, .replica = backup.endpoint()});
     const std::string line = fmt::format("{} {} {} {}\n", plain.endpoint(), curve.endpoint(),
                                          backed.endpoint(), backup.endpoint());
     if (::write(addresses[1], line.data(), line.size()) < 0) ::_exit(1);

@@ -8,7 +8,7 @@
 #include "trireme/comm/self/self.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/environment.h"
-#include "trireme/server/declaration.h"
+#include "trireme/server/model_schema.h"
 
 namespace trireme::examples {
 

@@ -12,7 +12,7 @@ namespace trireme::examples {
 namespace {
 
 using server::Gradient;
-using server::Wanted;
+using server::TableValues;
 using Keys = std::vector<std::uint64_t>;
 
 std::uint64_t largest(const Ratings& ratings, std::uint64_t Rating::*whose) {
@@ -30,8 +30,8 @@ std::vector<double> counts(const Ratings& ratings, std::uint64_t Rating::*whose)
   return count;
 }
 
-server::Declaration declaration(const FactorizationOptions& options) {
-  server::Declaration model{.consistency = options.consistency};
+server::ModelSchema declaration(const FactorizationOptions& options) {
+  server::ModelSchema model{.consistency = options.consistency};
   for (const char* name : {"students", "lecturers"}) {
     // Factors that began at zero would stay there.
     model.sparse.push_back({.name = name,
@@ -73,7 +73,7 @@ class Worker {
       rows->values.resize(batch.size() * static_cast<std::size_t>(width_));
       rows->gradients.resize(rows->values.size());
     }
-    client_.pull(std::vector<Wanted>{
+    client_.pull(std::vector<TableValues>{
         {"students", buffer_of(std::span(students_.values)), students_.keys},
         {"lecturers", buffer_of(std::span(lecturers_.values)), lecturers_.keys}});
     for (std::size_t i = 0; i < batch.size(); ++i) differentiate(batch[i], i);
@@ -155,7 +155,7 @@ std::vector<float> all_rows(server::Client& client, const char* table, std::uint
   Keys keys(rows + 1);
   std::iota(keys.begin(), keys.end(), 0);
   std::vector<float> values(keys.size() * static_cast<std::size_t>(width));
-  client.fetch(std::vector<Wanted>{{table, buffer_of(std::span(values)), keys}});
+  client.fetch(std::vector<TableValues>{{table, buffer_of(std::span(values)), keys}});
   return values;
 }
 
@@ -169,7 +169,7 @@ Factorization::Factorization(Communicator& world, const Ratings& ratings,
   world.barrier();  // nobody is ahead because the others were not there yet
   train(world, *client, ratings, mean_, options);
   if (world.rank() > 0) return;  // and so leaves
-  client->settle();
+  client->drain();
   students_ = all_rows(*client, "students", largest(ratings, &Rating::student), width_);
   lecturers_ = all_rows(*client, "lecturers", largest(ratings, &Rating::lecturer), width_);
 }

@@ -5,7 +5,7 @@
 
 #include "examples/matrix_factorization/ratings.h"
 #include "trireme/comm/communicator.h"
-#include "trireme/server/declaration.h"
+#include "trireme/server/model_schema.h"
 
 namespace trireme::examples {
 

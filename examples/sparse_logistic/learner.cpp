@@ -20,7 +20,7 @@ double Learner::learn(const Examples& examples, std::size_t first, std::size_t l
 
 void Learner::pull() {
   weights_.resize(index_.keys().size());
-  const server::Wanted wanted{"weights", buffer_of(std::span(weights_)), index_.keys()};
+  const server::TableValues wanted{"weights", buffer_of(std::span(weights_)), index_.keys()};
   client_.pull({&wanted, 1});
 }
 

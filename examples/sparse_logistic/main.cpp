@@ -86,7 +86,7 @@ Tally learn(Communicator& world, server::Client& client, const Options& options)
 void report(server::Client& client, const Tally& tally, const Options& options, int ranks) {
   const std::vector<std::uint64_t> keys = client.fetch_keys("weights");
   std::vector<float> weights(keys.size());
-  const server::Wanted wanted{"weights", buffer_of(std::span(weights)), keys};
+  const server::TableValues wanted{"weights", buffer_of(std::span(weights)), keys};
   client.fetch({&wanted, 1});
   const auto zeros = static_cast<std::size_t>(std::ranges::count(weights, 0.0F));
   rusage usage{};

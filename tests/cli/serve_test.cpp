@@ -105,7 +105,7 @@ class Served : public testing::Test {
   int runs_ = 0;
 };
 
-const server::Declaration kModel = {
+const server::ModelSchema kModel = {
     .dense = {{"w", 100}},
     .sparse = {{.name = "users", .width = 2, .init = {}, .optimizer = {}}},
     .optimizer = {},
@@ -195,7 +195,7 @@ TEST_F(Served, WritesItsCheckpointWhenStoppedAndGoesOnWithAnotherNumberOfServers
     const auto client = trained(options);
     for (const Ended& ended : stop()) {
       EXPECT_EQ(ended.exit_code, 130);
-      EXPECT_THAT(ended.out, HasSubstr("go on with `trireme serve --restore`"));
+      EXPECT_THAT(ended.out, HasSubstr("continue with `trireme serve --restore`"));
     }
     EXPECT_ANY_THROW(client->leave());
   }
@@ -250,7 +250,7 @@ TEST_F(Served, TrainsOnWithTheBackupOfAServerThatIsKilled) {
   const Ended backup = servers_[0]->wait();
   EXPECT_EQ(backup.exit_code, 0) << backup.err;
   EXPECT_THAT(backup.out,
-              testing::AllOf(HasSubstr("follows server 0 of 1"), HasSubstr("takes over after"),
+              testing::AllOf(HasSubstr("replicates server 0 of 1"), HasSubstr("takes over after"),
                              HasSubstr("after 12000 updates")));
 }
 

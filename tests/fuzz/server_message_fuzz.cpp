@@ -13,43 +13,43 @@
 
 namespace {
 
-using trireme::server::Answers;
 using trireme::server::Message;
+using trireme::server::MessageType;
+using trireme::server::ReplySink;
 using trireme::server::Request;
 using trireme::server::Server;
-using trireme::server::Verb;
 
-class Sink final : public Answers {
+class Sink final : public ReplySink {
  public:
-  std::span<std::byte> place(const Request&, std::size_t, std::size_t bytes) override {
+  std::span<std::byte> allocate_reply(const Request&, std::size_t, std::size_t bytes) override {
     memory_.assign(bytes / 8 + 1, 0);
     return {reinterpret_cast<std::byte*>(memory_.data()), bytes};
   }
-  void answer(const Request&, const Message& answer) override {
+  void send_reply(const Request&, const Message& reply) override {
     // What goes out can be read by the other end.
-    const std::string head = encode_head(answer);
-    if (answer.parts.empty()) trireme::server::decode(std::as_bytes(std::span(head)), {});
+    const std::string header = encode_header(reply);
+    if (reply.parts.empty()) trireme::server::decode(std::as_bytes(std::span(header)), {});
   }
 
  private:
   std::vector<std::uint64_t> memory_;
 };
 
-// The worker of life 1 has joined and stored.
+// The worker of incarnation 1 has joined and stored.
 void begin(Server& server, Sink& sink) {
-  const trireme::server::Declaration model{.dense = {{"w", 20}},
+  const trireme::server::ModelSchema model{.dense = {{"w", 20}},
                                            .sparse = {{.name = "t", .width = 2}}};
-  server.handle({.message = {.verb = Verb::kJoin,
-                             .life = 1,
+  server.handle({.message = {.type = MessageType::kJoin,
+                             .incarnation = 1,
                              .sequence = 1,
-                             .parts = {{.count = 1}},
-                             .text = to_json(model)}},
+                             .shard = {0, 1},
+                             .schema = to_json(model)}},
                 {}, sink);
   const std::vector<float> values(20);
-  server.handle({.message = {.verb = Verb::kStore,
-                             .life = 1,
+  server.handle({.message = {.type = MessageType::kStore,
+                             .incarnation = 1,
                              .sequence = 2,
-                             .parts = {{.form = trireme::server::Form::kValues,
+                             .parts = {{.kind = trireme::server::PartKind::kValues,
                                         .count = 20,
                                         .payload = std::as_bytes(std::span(values))}}}},
                 {}, sink);
@@ -60,7 +60,7 @@ void begin(Server& server, Sink& sink) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const std::size_t left = size - 1;
-  const std::size_t cut = std::min<std::size_t>(64 + 32 * (data[0] % 4), left);
+  const std::size_t cut = std::min<std::size_t>(104 + 32 * (data[0] % 4), left);
   // 8-byte aligned, as transports hand them over.
   std::vector<std::uint64_t> first((left - cut) / 2 / 8 + 1);
   std::vector<std::uint64_t> second((left - cut) / 8 + 1);
@@ -74,7 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const Message message =
         trireme::server::decode(std::as_bytes(std::span(data + 1, cut)), bodies);
     Sink sink;
-    Server server({.max_answer_bytes = 1 << 20, .max_model_bytes = 1 << 20});
+    Server server({.max_reply_bytes = 1 << 20, .max_model_bytes = 1 << 20});
     begin(server, sink);
     server.handle({.message = message}, {}, sink);
     server.handle({.message = message}, {}, sink);

@@ -17,14 +17,14 @@ namespace trireme::test {
 namespace {
 
 using server::Consistency;
-using server::Declaration;
 using server::Gradient;
-using server::Wanted;
+using server::ModelSchema;
+using server::TableValues;
 using Mode = Consistency::Mode;
 
 class Clients : public OnEveryTransport {
  protected:
-  static Declaration declaration(Mode mode, OptimizerOptions optimizer = {}) {
+  static ModelSchema schema(Mode mode, OptimizerOptions optimizer = {}) {
     return {.dense = {{"small", 3}, {"w", 1000}, {"none", 0}, {"wide", 70}},
             .sparse = {{.name = "rows", .width = 5, .optimizer = {.name = "adagrad"}}},
             .optimizer = std::move(optimizer),
@@ -43,17 +43,17 @@ Buffer buffer_of(std::vector<float>& values) {
   return trireme::buffer_of(std::span(values));
 }
 
-/// The tensors of a declaration, as one rank has them.
+/// The tensors of a schema, as one rank has them.
 struct Model {
-  explicit Model(const Declaration& declaration, std::uint64_t seed = 1) {
-    for (const server::DenseTable& table : declaration.dense) {
+  explicit Model(const ModelSchema& schema, std::uint64_t seed = 1) {
+    for (const server::DenseTable& table : schema.dense) {
       names.push_back(table.name);
       values.push_back(drawn(table.count, seed++));
     }
   }
 
-  std::vector<Wanted> wanted() {
-    std::vector<Wanted> all;
+  std::vector<TableValues> wanted() {
+    std::vector<TableValues> all;
     for (std::size_t i = 0; i < names.size(); ++i) all.push_back({names[i], buffer_of(values[i])});
     return all;
   }
@@ -67,9 +67,9 @@ struct Model {
   std::vector<std::vector<float>> values;
 };
 
-TEST_P(Clients, PullWhatTheFirstHasStored) {
+TEST_P(Clients, PullWhatTheFirstWorkerHasStored) {
   run([](server::Client& client, Communicator&) {
-    const Declaration model = declaration(Mode::kAsynchronous);
+    const ModelSchema model = schema(Mode::kAsynchronous);
     client.join(model);
     EXPECT_EQ(client.clock(), 0);
     if (client.worker() == 0) client.store(Model(model, 10).wanted());
@@ -82,7 +82,7 @@ TEST_P(Clients, PullWhatTheFirstHasStored) {
 // With plain SGD the order of pushes does not show but in rounding, and not at all with integers.
 TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
   run([](server::Client& client, Communicator& world) {
-    const Declaration model = declaration(Mode::kAsynchronous);
+    const ModelSchema model = schema(Mode::kAsynchronous);
     client.join(model);
     Model mine(model);
     for (auto& values : mine.values) std::fill(values.begin(), values.end(), 0.0F);
@@ -111,11 +111,11 @@ TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
 }
 
 // The oracle: the same optimizer on the mean of all gradients in the canonical order.
-TEST_P(Clients, InStepMakeTheBitsOfAnAllReduce) {
+TEST_P(Clients, InSynchronousTrainingHaveTheBitsOfAnAllReduce) {
   run([](server::Client& client, Communicator& world) {
     const int n = world.size();
     const int leaves = 7;
-    Declaration model = declaration(Mode::kSynchronous, {.name = "adam"});
+    ModelSchema model = schema(Mode::kSynchronous, {.name = "adam"});
     for (int worker = 0; worker < n; ++worker) {
       model.consistency.virtual_workers.push_back(
           static_cast<int>(partition(leaves, n, worker).size()));
@@ -181,7 +181,7 @@ TEST_P(Clients, InStepMakeTheBitsOfAnAllReduce) {
 
 TEST_P(Clients, PushAndPullRowsByKey) {
   run([](server::Client& client, Communicator& world) {
-    Declaration model = declaration(Mode::kAsynchronous);
+    ModelSchema model = schema(Mode::kAsynchronous);
     model.sparse[0].optimizer = {.name = "sgd"};
     model.sparse[0].init = {.kind = server::RowInit::Kind::kUniform, .scale = 0.5, .seed = 9};
     client.join(model);
@@ -190,7 +190,7 @@ TEST_P(Clients, PushAndPullRowsByKey) {
     const std::vector<std::uint64_t> keys = {7, 0, 12345678901234567890ull, 7, ~std::uint64_t{0},
                                              1};
     std::vector<float> before(keys.size() * 5);
-    client.pull(std::vector<Wanted>{{"rows", buffer_of(before), keys}});
+    client.pull(std::vector<TableValues>{{"rows", buffer_of(before), keys}});
     for (const float value : before) {
       EXPECT_GE(value, -0.5F);
       EXPECT_LT(value, 0.5F);
@@ -203,7 +203,7 @@ TEST_P(Clients, PushAndPullRowsByKey) {
     client.push(std::vector<Gradient>{{"rows", buffer_of(ones), keys}}, {.lr = 0.25});
     world.barrier();
     std::vector<float> after(keys.size() * 5);
-    client.pull(std::vector<Wanted>{{"rows", buffer_of(after), keys}});
+    client.pull(std::vector<TableValues>{{"rows", buffer_of(after), keys}});
     for (std::size_t i = 0; i < after.size(); ++i) {
       const float times = i / 5 == 0 || i / 5 == 3 ? 2.0F : 1.0F;
       EXPECT_NEAR(after[i], before[i] - 0.25F * times * static_cast<float>(world.size()), 1e-5);
@@ -213,7 +213,7 @@ TEST_P(Clients, PushAndPullRowsByKey) {
   });
 }
 
-// What arrives is what the codec makes of it, over each server's range; what it leaves out comes
+// The servers receive what the codec makes of each range; its residual comes
 // with the next push.
 TEST_P(Clients, PushThroughACodec) {
   run([](server::Client& client, Communicator& world) {
@@ -229,7 +229,7 @@ TEST_P(Clients, PushThroughACodec) {
         ours.emplace_back(options, shape, range, 5);
         expected.emplace_back(options, shape, range, 5);
       }
-      Declaration model = declaration(Mode::kAsynchronous);
+      ModelSchema model = schema(Mode::kAsynchronous);
       client.join(model);
       Model mine(model);
       client.store(mine.wanted());
@@ -257,9 +257,9 @@ TEST_P(Clients, PushThroughACodec) {
   });
 }
 
-TEST_P(Clients, AskNothingMoreOnceTheyHaveLeft) {
+TEST_P(Clients, CannotMakeRequestsOnceTheyHaveLeft) {
   run([](server::Client& client, Communicator&) {
-    const Declaration model = declaration(Mode::kAsynchronous);
+    const ModelSchema model = schema(Mode::kAsynchronous);
     client.join(model);
     Model mine(model);
     if (client.worker() == 0) client.store(mine.wanted());
@@ -267,15 +267,15 @@ TEST_P(Clients, AskNothingMoreOnceTheyHaveLeft) {
     client.leave();
     EXPECT_THAT(message_of<UsageError>([&] { client.fetch(mine.wanted()); }),
                 testing::HasSubstr("fetch: worker"));
-    EXPECT_THAT(message_of<UsageError>([&] { client.settle(); }),
+    EXPECT_THAT(message_of<UsageError>([&] { client.drain(); }),
                 testing::HasSubstr("has left the servers"));
   });
 }
 
-TEST_P(Clients, HearWhatIsWrongAndGoOn) {
+TEST_P(Clients, GetErrorsAndContinue) {
   run([](server::Client& client, Communicator&) {
-    const Declaration model = declaration(Mode::kAsynchronous);
-    Declaration other = model;
+    const ModelSchema model = schema(Mode::kAsynchronous);
+    ModelSchema other = model;
     other.dense[1].count = 90;
     client.join(model);
     EXPECT_THAT(message_of<UsageError>([&] { client.join(other); }),
@@ -286,7 +286,7 @@ TEST_P(Clients, HearWhatIsWrongAndGoOn) {
     if (client.worker() == 0) client.store(mine.wanted());
     std::vector<float> wrong(9);
     EXPECT_THAT(message_of<UsageError>([&] {
-                  client.pull(std::vector<Wanted>{{"w", buffer_of(wrong)}});
+                  client.pull(std::vector<TableValues>{{"w", buffer_of(wrong)}});
                 }),
                 testing::HasSubstr("pull: w is f32[1000], got f32[9]"));
     EXPECT_THAT(message_of<UsageError>([&] {
@@ -294,7 +294,7 @@ TEST_P(Clients, HearWhatIsWrongAndGoOn) {
                 }),
                 testing::HasSubstr("push: wide wants rows of f32[70], got f32[9]"));
     EXPECT_THAT(message_of<UsageError>([&] {
-                  client.pull(std::vector<Wanted>{{"wode", buffer_of(wrong)}});
+                  client.pull(std::vector<TableValues>{{"wode", buffer_of(wrong)}});
                 }),
                 testing::HasSubstr("no table \"wode\"; did you mean \"wide\"?"));
     client.pull(mine.wanted());
@@ -304,12 +304,12 @@ TEST_P(Clients, HearWhatIsWrongAndGoOn) {
 TEST_P(Clients, ReadNothingOlderThanTheStalenessAllows) {
   run([](server::Client& client, Communicator& world) {
     constexpr int kStaleness = 2;
-    Declaration model = declaration(Mode::kBounded);
+    ModelSchema model = schema(Mode::kBounded);
     model.dense = {{"counts", 16 * 8}};
     model.consistency.staleness = kStaleness;
     client.join(model);
     std::vector<float> counts(16 * 8);
-    const std::vector<Wanted> wanted = {{"counts", buffer_of(counts)}};
+    const std::vector<TableValues> wanted = {{"counts", buffer_of(counts)}};
     if (client.worker() == 0) client.store(wanted);
     // Worker r counts its steps in elements that every server holds some of.
     std::vector<float> gradient(16 * 8);
@@ -326,13 +326,13 @@ TEST_P(Clients, ReadNothingOlderThanTheStalenessAllows) {
 
 INSTANTIATE_TEST_SUITE_P(Workers, Clients, every_transport(), transport_name);
 
-TEST(EmbeddedServers, GoOnForOthersWhenTheFirstRankHasLeft) {
+TEST(EmbeddedServers, ContinueWhenRankZeroHasLeft) {
   for (int round = 0; round < 100; ++round) {
     run_ranks(2, [](Communicator& world) {
       const auto client = server::embedded(world, {.shards = 2});
       client->join({.dense = {{"w", 100}}, .consistency = {.workers = 2}});
       std::vector<float> values(100);
-      const std::vector<Wanted> wanted = {{"w", buffer_of(values)}};
+      const std::vector<TableValues> wanted = {{"w", buffer_of(values)}};
       if (world.rank() == 0) client->store(wanted);
       world.barrier();
       if (world.rank() == 0) return;
@@ -343,12 +343,12 @@ TEST(EmbeddedServers, GoOnForOthersWhenTheFirstRankHasLeft) {
 }
 
 // The servers' memory is gone with them where ranks are threads.
-TEST(EmbeddedServers, AreMissedByAWorkerThatWaitsForThem) {
+TEST(EmbeddedServers, EndTheWaitOfAWorkerWhenTheyAreLost) {
   const auto rank = [](Communicator& world) {
     const auto client = server::embedded(world, {.shards = 2});
     client->join({.dense = {{"w", 100}}, .consistency = {.mode = Mode::kBounded, .workers = 2}});
     std::vector<float> values(100);
-    const std::vector<Wanted> wanted = {{"w", buffer_of(values)}};
+    const std::vector<TableValues> wanted = {{"w", buffer_of(values)}};
     const std::vector<Gradient> gradients = {{"w", buffer_of(values)}};
     if (world.rank() == 0) client->store(wanted);
     world.barrier();

@@ -1,5 +1,6 @@
 #include "trireme/server/message.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,10 +13,10 @@
 namespace trireme::test {
 namespace {
 
-using server::Form;
 using server::Message;
+using server::MessageType;
 using server::Part;
-using server::Verb;
+using server::PartKind;
 using testing::HasSubstr;
 
 /// A message as it goes over the wire: payloads padded, in one body or in several.
@@ -28,7 +29,7 @@ struct Wire {
 };
 
 Wire wire_of(const Message& message, std::mt19937& random) {
-  Wire wire{.head = encode_head(message), .memory = {}, .bodies = {}};
+  Wire wire{.head = encode_header(message), .memory = {}, .bodies = {}};
   for (const Part& part : message.parts) {
     if (part.payload.empty()) continue;
     const std::size_t words = (part.payload.size() + 7) / 8;
@@ -43,43 +44,71 @@ Wire wire_of(const Message& message, std::mt19937& random) {
 
 Message drawn(std::mt19937& random, std::vector<std::string>& payloads) {
   const auto any = [&] { return static_cast<std::int64_t>(random()) << 20; };
-  Message message{.verb = static_cast<Verb>(1 + random() % 12),
-                  .worker = static_cast<std::uint32_t>(random()),
-                  .life = static_cast<std::uint64_t>(any()),
-                  .sequence = static_cast<std::uint64_t>(any()),
-                  .clock = any(),
-                  .lr = 1.0 / (1 + random() % 100),
-                  .scale = -3.5};
+  Message message{
+      .type = static_cast<MessageType>(1 + random() % 15),
+      .worker = static_cast<std::uint32_t>(random()),
+      .incarnation = static_cast<std::uint64_t>(any()),
+      .sequence = static_cast<std::uint64_t>(any()),
+      .clock = any(),
+      .version = any(),
+      .entry = static_cast<std::uint64_t>(any()),
+      .lr = 1.0 / (1 + random() % 100),
+      .scale = -3.5,
+      .divisor = static_cast<double>(random() % 100) / 3,
+      .shard = {static_cast<std::int32_t>(random()), static_cast<std::int32_t>(random())},
+      .error = static_cast<server::ErrorCode>(random() % 5),
+      .has_all_values = random() % 2 == 0,
+      .is_degraded = random() % 2 == 0,
+      .snapshot = static_cast<server::SnapshotAction>(random() % 4)};
+  if (random() % 2 == 0) {
+    message.progress.emplace().version = any();
+    message.progress->workers.resize(random() % 4);
+    for (auto& worker : message.progress->workers) worker = {random(), random()};
+  }
   payloads.resize(random() % 6);
   for (std::string& payload : payloads) {
     payload.resize(random() % 40);
     for (char& byte : payload) byte = static_cast<char>(random());
     message.parts.push_back({.table = static_cast<std::uint32_t>(random()),
-                             .form = static_cast<Form>(1 + random() % 8),
-                             .slot = static_cast<std::uint8_t>(random()),
+                             .kind = static_cast<PartKind>(1 + random() % 8),
+                             .array = static_cast<std::uint8_t>(random()),
                              .empty = random() % 2 == 0,
                              .first = any(),
                              .count = any(),
                              .payload = std::as_bytes(std::span(payload))});
   }
-  message.text.assign(random() % 30, 'x');
+  std::string* const texts[] = {&message.schema, &message.reason, &message.waiting_for,
+                                &message.file};
+  texts[random() % 4]->assign(random() % 30, 'x');
   return message;
 }
 
 void expect_same(const Message& a, const Message& b) {
-  EXPECT_EQ(a.verb, b.verb);
+  EXPECT_EQ(a.type, b.type);
   EXPECT_EQ(a.worker, b.worker);
-  EXPECT_EQ(a.life, b.life);
+  EXPECT_EQ(a.incarnation, b.incarnation);
   EXPECT_EQ(a.sequence, b.sequence);
   EXPECT_EQ(a.clock, b.clock);
+  EXPECT_EQ(a.version, b.version);
+  EXPECT_EQ(a.entry, b.entry);
   EXPECT_EQ(a.lr, b.lr);
   EXPECT_EQ(a.scale, b.scale);
-  EXPECT_EQ(a.text, b.text);
+  EXPECT_EQ(a.divisor, b.divisor);
+  EXPECT_EQ(a.shard, b.shard);
+  EXPECT_EQ(a.error, b.error);
+  EXPECT_EQ(a.has_all_values, b.has_all_values);
+  EXPECT_EQ(a.is_degraded, b.is_degraded);
+  EXPECT_EQ(a.snapshot, b.snapshot);
+  EXPECT_EQ(a.progress, b.progress);
+  EXPECT_EQ(a.schema, b.schema);
+  EXPECT_EQ(a.reason, b.reason);
+  EXPECT_EQ(a.waiting_for, b.waiting_for);
+  EXPECT_EQ(a.file, b.file);
   ASSERT_EQ(a.parts.size(), b.parts.size());
   for (std::size_t i = 0; i < a.parts.size(); ++i) {
     EXPECT_EQ(a.parts[i].table, b.parts[i].table);
-    EXPECT_EQ(a.parts[i].form, b.parts[i].form);
-    EXPECT_EQ(a.parts[i].slot, b.parts[i].slot);
+    EXPECT_EQ(a.parts[i].kind, b.parts[i].kind);
+    EXPECT_EQ(a.parts[i].array, b.parts[i].array);
     EXPECT_EQ(a.parts[i].empty, b.parts[i].empty);
     EXPECT_EQ(a.parts[i].first, b.parts[i].first);
     EXPECT_EQ(a.parts[i].count, b.parts[i].count);
@@ -101,12 +130,12 @@ TEST(ServerMessage, IsReadBackAsItWasWritten) {
 TEST(ServerMessage, NeedsNoPaddingAtTheEndOfABody) {
   const std::string payload = "thirteen byte";
   const Message message{.parts = {{.payload = std::as_bytes(std::span(payload))}}};
-  const std::string head = encode_head(message);
+  const std::string header = encode_header(message);
   const std::vector<std::span<const std::byte>> body = {message.parts[0].payload};
-  expect_same(server::decode(std::as_bytes(std::span(head)), body), message);
+  expect_same(server::decode(std::as_bytes(std::span(header)), body), message);
 }
 
-TEST(ServerMessage, IsRefusedIfAnythingIsCutOffOrAdded) {
+TEST(ServerMessage, IsRejectedIfBytesAreMissingOrAdded) {
   std::mt19937 random(2);
   for (int i = 0; i < 300; ++i) {
     std::vector<std::string> payloads;
@@ -135,7 +164,7 @@ TEST(ServerMessage, IsRefusedIfAnythingIsCutOffOrAdded) {
 }
 
 // Whatever a flipped byte makes of it, payloads stay inside what came.
-TEST(ServerMessage, WithAFlippedByteIsRefusedOrHarmless) {
+TEST(ServerMessage, WithAFlippedBitIsRejectedOrHarmless) {
   std::mt19937 random(3);
   for (int i = 0; i < 100; ++i) {
     std::vector<std::string> payloads;
@@ -160,13 +189,44 @@ TEST(ServerMessage, WithAFlippedByteIsRefusedOrHarmless) {
   }
 }
 
-TEST(ServerMessage, OfAnotherVersionSaysSo) {
-  std::string head = server::encode_head({.verb = Verb::kPing});
+// The bytes of the example in docs/format/parameter-server.md.
+TEST(ServerMessage, HasTheBytesOfTheFormatsExample) {
+  const std::vector<float> gradient = {1, -2, 0.5};
+  const Message push{
+      .type = MessageType::kPush,
+      .worker = 1,
+      .incarnation = 7,
+      .sequence = 3,
+      .lr = 0.25,
+      .divisor = 12,
+      .parts = {
+          {.kind = PartKind::kGradient, .count = 3, .payload = std::as_bytes(std::span(gradient))},
+          {.kind = PartKind::kReadRange, .count = 3}}};
+  std::string hex;
+  for (const char byte : encode_header(push)) {
+    hex += fmt::format("{:02x}", static_cast<unsigned char>(byte));
+  }
+  EXPECT_EQ(hex,
+            "54525250020003000100000002000000"
+            "07000000000000000300000000000000"
+            "00000000000000000000000000000000"
+            "0000000000000000000000000000d03f"
+            "000000000000f03f0000000000002840"
+            "00000000000000000000000000000000"
+            "0000000000000000"
+            "00000000010000000000000000000000"
+            "03000000000000000c00000000000000"
+            "00000000060000000000000000000000"
+            "03000000000000000000000000000000");
+}
+
+TEST(ServerMessage, OfAnotherVersionIsRejectedByName) {
+  std::string head = server::encode_header({.type = MessageType::kPing});
   EXPECT_FALSE(server::is_of_another_protocol(std::as_bytes(std::span(head))));
   head[4] = 7;
   EXPECT_TRUE(server::is_of_another_protocol(std::as_bytes(std::span(head))));
   EXPECT_THAT(message_of<DataError>([&] { server::decode(std::as_bytes(std::span(head)), {}); }),
-              HasSubstr("protocol 1 is wanted, got 7"));
+              HasSubstr("protocol 2 is wanted, got 7"));
   head[0] = 'x';
   EXPECT_FALSE(server::is_of_another_protocol(std::as_bytes(std::span(head))));
 }

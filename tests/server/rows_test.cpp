@@ -39,7 +39,7 @@ struct SlowRow {
 class EveryOptimizer : public testing::TestWithParam<std::string> {};
 
 // Keys that come twice in one push, in two pushes of one update, and enough to grow the index.
-TEST_P(EveryOptimizer, UpdatesTheRowsThatItTouchesAsAnOptimizerOfEachRowWould) {
+TEST_P(EveryOptimizer, UpdatesRowsAsAnOptimizerOfEachRowWould) {
   SparseTable table{.name = "t",
                     .width = kWidth,
                     .init = {.kind = server::RowInit::Kind::kUniform, .scale = 0.3, .seed = 5},
@@ -98,7 +98,7 @@ TEST_P(EveryOptimizer, UpdatesTheRowsThatItTouchesAsAnOptimizerOfEachRowWould) {
 INSTANTIATE_TEST_SUITE_P(Optimizers, EveryOptimizer,
                          testing::Values("sgd", "adagrad", "adam", "rmsprop", "ftrl"));
 
-TEST(Rows, ThatNobodyHasUpdatedTakeNoMemoryAndReadAsTheyWouldBegin) {
+TEST(Rows, ThatAreMissingTakeNoMemoryAndReadAsTheirInitialValues) {
   const SparseTable table{.name = "t",
                           .width = kWidth,
                           .init = {.kind = server::RowInit::Kind::kNormal, .scale = 2, .seed = 1},

@@ -1,5 +1,6 @@
-// The server without a network: thousands of schedules in which requests overtake each other, come
-// twice or not at all, answers get lost, and workers die and come back; a log says what was done.
+// The server without a network: thousands of random schedules in which requests overtake each
+// other, arrive twice or not at all, replies get lost, workers die and rejoin, and a replica takes
+// over.
 #include "trireme/server/server.h"
 
 #include <gmock/gmock.h>
@@ -17,15 +18,15 @@ namespace trireme::test {
 namespace {
 
 using namespace std::chrono_literals;
-using server::Answers;
 using server::Consistency;
-using server::Declaration;
-using server::Form;
 using server::Message;
+using server::MessageType;
+using server::ModelSchema;
 using server::Part;
+using server::PartKind;
+using server::ReplySink;
 using server::Request;
 using server::Server;
-using server::Verb;
 using Mode = Consistency::Mode;
 
 constexpr std::int64_t kEach = 16;  // elements of each worker
@@ -39,11 +40,11 @@ struct Schedule {
   unsigned seed = 0;
   bool deaths = false;
   bool holds = false;
-  bool backup = false;  // a copy follows, and takes over in the middle
+  bool replica = false;  // a replica applies the log, and takes over in the middle
 };
 
-/// A server's journal on its way to the copy.
-class Copy final : public server::Journal {
+/// The replication log of a server on its way to the replica.
+class Replica final : public server::ReplicationLog {
  public:
   void append(const Message& entry) override {
     Entry& last = entries_.emplace_back();
@@ -55,12 +56,12 @@ class Copy final : public server::Journal {
     ++appended_;
   }
 
-  void deliver_one(Answers& answers) {
+  void deliver_one(ReplySink& answers) {
     if (entries_.empty()) return;
     auto entry = std::make_shared<Entry>(std::move(entries_.front()));
     entries_.pop_front();
     const Message message = entry->message;
-    server_->follow({.message = message, .memory = entry}, answers);
+    server_->apply_log_entry({.message = message, .memory = entry}, answers);
     ++delivered_;
   }
 
@@ -82,16 +83,16 @@ class Copy final : public server::Journal {
   std::uint64_t delivered_ = 0;
 };
 
-/// Worker r adds 1 to its own elements with each push, so that what is read says how many pushes of
+/// Worker r adds 1 to its own elements with each push, so that the values show how many pushes of
 /// each worker have been applied.
-class Simulation final : public Answers {
+class Simulation final : public ReplySink {
  public:
   explicit Simulation(const Schedule& schedule)
       : schedule_(schedule),
         random_(schedule.seed),
         server_(std::make_unique<Server>(Server::Options{})),
         workers_(static_cast<std::size_t>(schedule.workers)) {
-    if (schedule_.backup) server_->keep_journal(&copy_.emplace());
+    if (schedule_.replica) server_->set_replication_log(&replica_.emplace());
     for (int worker = 0; worker < schedule_.workers; ++worker) {
       Worker& one = workers_[static_cast<std::size_t>(worker)];
       one.gradient.assign(static_cast<std::size_t>(count()), 0.0F);
@@ -106,7 +107,7 @@ class Simulation final : public Answers {
   void run() {
     int idle = 0;
     while (!all_done()) {
-      ASSERT_LT(++idle, 200'000) << "nobody gets any further, seed " << schedule_.seed;
+      ASSERT_LT(++idle, 200'000) << "no worker makes progress, seed " << schedule_.seed;
       now_ += 1ms;
       switch (below(12)) {
         case 0:
@@ -134,37 +135,37 @@ class Simulation final : public Answers {
           if (schedule_.holds && below(10) == 0) hold();
           server_->time_passed(now_, *this);
       }
-      if (copy_) follow();
+      if (replica_) follow();
       if (testing::Test::HasFatalFailure()) return;
     }
     check_end();
   }
 
-  std::span<std::byte> place(const Request&, std::size_t, std::size_t bytes) override {
+  std::span<std::byte> allocate_reply(const Request&, std::size_t, std::size_t bytes) override {
     placed_.emplace_back(bytes);
     return placed_.back();
   }
 
-  void answer(const Request& request, const Message& answer) override {
-    if (request.from == server::kNobody) {
+  void send_reply(const Request& request, const Message& answer) override {
+    if (request.from == server::kNoReply) {
       placed_.clear();
       return;
     }
-    Answer copy{.worker = request.message.worker,
-                .life = request.message.life,
-                .verb = answer.verb,
+    Answer kept{.worker = request.message.worker,
+                .incarnation = request.message.incarnation,
+                .type = answer.type,
                 .sequence = answer.sequence,
                 .clock = answer.clock,
-                .text = answer.text,
+                .reason = answer.reason,
                 .values = {},
-                .entry = copy_ ? copy_->appended() : 0};
+                .entry = replica_ ? replica_->appended() : 0};
     if (!answer.parts.empty()) {
       const auto payload = answer.parts[0].payload;
-      copy.values.resize(payload.size() / sizeof(float));
-      std::memcpy(copy.values.data(), payload.data(), payload.size());
+      kept.values.resize(payload.size() / sizeof(float));
+      std::memcpy(kept.values.data(), payload.data(), payload.size());
     }
     placed_.clear();
-    answers_.push_back(std::move(copy));
+    answers_.push_back(std::move(kept));
   }
 
   int repeated() const { return repeated_; }
@@ -173,24 +174,24 @@ class Simulation final : public Answers {
 
  private:
   struct Worker {
-    std::uint64_t life = 0;
+    std::uint64_t incarnation = 0;
     std::uint64_t sequence = 0;
     std::int64_t clock = 0;
-    Verb verb = Verb::kJoin;  // of the request that it waits for
+    MessageType type = MessageType::kJoin;  // of the request that it waits for
     bool is_done = false;
-    int steps = 0;    // answered, over all lives
-    int unknown = 0;  // pushes of lives that died before they were answered
+    int steps = 0;    // replied to, over all incarnations
+    int unknown = 0;  // pushes of incarnations that died before the reply
     std::vector<float> gradient;
   };
   struct Answer {
     std::uint32_t worker = 0;
-    std::uint64_t life = 0;
-    Verb verb{};
+    std::uint64_t incarnation = 0;
+    MessageType type{};
     std::uint64_t sequence = 0;
     std::int64_t clock = 0;
-    std::string text;
+    std::string reason;
     std::vector<float> values;
-    std::uint64_t entry = 0;  // that the copy must have before this goes out
+    std::uint64_t entry = 0;  // that the replica must have before this is delivered
   };
 
   std::int64_t count() const { return kEach * schedule_.workers; }
@@ -202,7 +203,7 @@ class Simulation final : public Answers {
     return std::ranges::all_of(workers_, [](const Worker& worker) { return worker.is_done; });
   }
 
-  Declaration declaration() const {
+  ModelSchema schema() const {
     return {.dense = {{"w", count()}},
             .sparse = {},
             .optimizer = {},
@@ -214,40 +215,41 @@ class Simulation final : public Answers {
 
   void start(int worker) {
     Worker& one = workers_[static_cast<std::size_t>(worker)];
-    one.life = ++lives_;
+    one.incarnation = ++lives_;
     one.sequence = 0;
-    ask(worker, Verb::kJoin);
+    ask(worker, MessageType::kJoin);
   }
 
-  void ask(int worker, Verb verb) {
+  void ask(int worker, MessageType type) {
     Worker& one = workers_[static_cast<std::size_t>(worker)];
     ++one.sequence;
-    one.verb = verb;
+    one.type = type;
     requests_.push_back(request_of(worker));
   }
 
   // The request that a worker waits for.
   Message request_of(int worker) const {
     const Worker& one = workers_[static_cast<std::size_t>(worker)];
-    Message message{.verb = one.verb,
+    Message message{.type = one.type,
                     .worker = static_cast<std::uint32_t>(worker),
-                    .life = one.life,
+                    .incarnation = one.incarnation,
                     .sequence = one.sequence,
                     .clock = one.clock,
-                    // A step in step is the mean over all.
+                    // A synchronous step is the mean over all workers.
                     .lr = is_synchronous() ? static_cast<double>(schedule_.workers) : 1.0};
-    const Part range{.form = Form::kRange, .count = count()};
+    const Part range{.kind = PartKind::kReadRange, .count = count()};
     const auto bytes = std::as_bytes(std::span(one.gradient));
-    if (one.verb == Verb::kJoin) {
-      message.text = to_json(declaration());
-      message.parts = {{.count = 1}};
-    } else if (one.verb == Verb::kStore) {
-      message.parts = {
-          {.form = Form::kValues, .count = count(), .payload = std::as_bytes(std::span(zeros_))}};
+    if (one.type == MessageType::kJoin) {
+      message.schema = to_json(schema());
+      message.shard = {0, 1};
+    } else if (one.type == MessageType::kStore) {
+      message.parts = {{.kind = PartKind::kValues,
+                        .count = count(),
+                        .payload = std::as_bytes(std::span(zeros_))}};
       message.parts[0].payload = message.parts[0].payload.first(bytes.size());
-    } else if (one.verb == Verb::kPush) {
-      message.parts = {{.form = Form::kGradient, .count = count(), .payload = bytes}, range};
-    } else if (one.verb == Verb::kPull) {
+    } else if (one.type == MessageType::kPush) {
+      message.parts = {{.kind = PartKind::kGradient, .count = count(), .payload = bytes}, range};
+    } else if (one.type == MessageType::kPull) {
       message.parts = {range};
     }
     return message;
@@ -257,27 +259,27 @@ class Simulation final : public Answers {
     if (requests_.empty()) return;
     const auto at = requests_.begin() + (below(3) == 0 ? pick(requests_.size()) : 0);
     const Message message = *at;
-    // Now and then one comes twice.
+    // Sometimes a message arrives twice.
     if (below(8) != 0) requests_.erase(at);
     server_->handle({.message = message}, now_, *this);
   }
 
-  // The copy comes after the server, and once in a while takes its place: what is on the way to
-  // either is lost then.
+  // The replica applies the log later than the server, and sometimes takes its place: messages on
+  // the way to either are lost then.
   void follow() {
-    if (below(3) > 0) copy_->deliver_one(*this);
-    if (copy_->has_all()) {
-      ASSERT_EQ(copy_->server().version(), server_->version()) << "seed " << schedule_.seed;
+    if (below(3) > 0) replica_->deliver_one(*this);
+    if (replica_->has_all()) {
+      ASSERT_EQ(replica_->server().version(), server_->version()) << "seed " << schedule_.seed;
       if (server_->store() != nullptr && server_->store()->is_complete()) {
-        ASSERT_EQ(values_of(copy_->server()), values_of(*server_)) << "seed " << schedule_.seed;
+        ASSERT_EQ(values_of(replica_->server()), values_of(*server_)) << "seed " << schedule_.seed;
       }
     }
     if (below(100) > 0) return;
     ++failovers_;
-    std::erase_if(answers_, [&](const Answer& a) { return a.entry > copy_->delivered(); });
+    std::erase_if(answers_, [&](const Answer& a) { return a.entry > replica_->delivered(); });
     requests_.clear();
-    server_ = copy_->take_over();
-    copy_.reset();
+    server_ = replica_->take_over();
+    replica_.reset();
     for (int worker = 0; worker < schedule_.workers; ++worker) {
       if (!workers_[static_cast<std::size_t>(worker)].is_done) {
         requests_.push_back(request_of(worker));
@@ -287,12 +289,12 @@ class Simulation final : public Answers {
 
   std::vector<float> values_of(const Server& server) const {
     std::vector<float> values(static_cast<std::size_t>(count()));
-    server.store()->read({.form = Form::kRange, .count = count()},
+    server.store()->read({.kind = PartKind::kReadRange, .count = count()},
                          std::as_writable_bytes(std::span(values)));
     return values;
   }
 
-  // As a transport does where an answer does not come.
+  // As a transport does if a reply does not come.
   void ask_again() {
     const int worker = below(schedule_.workers);
     if (workers_[static_cast<std::size_t>(worker)].is_done) return;
@@ -303,16 +305,17 @@ class Simulation final : public Answers {
   void hand_over_one() {
     if (answers_.empty()) return;
     const auto at = answers_.begin() + pick(answers_.size());
-    if (copy_ && at->entry > copy_->delivered()) return;
+    if (replica_ && at->entry > replica_->delivered()) return;
     const Answer answer = std::move(*at);
     answers_.erase(at);
     if (answer.worker == server::kObserver) return;
     Worker& one = workers_[answer.worker];
-    if (one.is_done || answer.life != one.life || answer.sequence != one.sequence) return;
-    if (answer.verb == Verb::kRefusal) {
-      // Overtaken by a copy of itself: it asks again.
-      if (answer.text.find("came after a later one") != std::string::npos) return;
-      ASSERT_THAT(answer.text, testing::HasSubstr("before anybody has stored"))
+    if (one.is_done || answer.incarnation != one.incarnation || answer.sequence != one.sequence)
+      return;
+    if (answer.type == MessageType::kError) {
+      // A later copy of the request was first: the worker asks again.
+      if (answer.reason.find("came after a later one") != std::string::npos) return;
+      ASSERT_THAT(answer.reason, testing::HasSubstr("before a worker has stored"))
           << "seed " << schedule_.seed;
       ask_again();
       return;
@@ -323,23 +326,24 @@ class Simulation final : public Answers {
   void take(int worker, const Answer& answer) {
     Worker& one = workers_[static_cast<std::size_t>(worker)];
     const std::int64_t clock_before = one.clock;
-    if (one.verb == Verb::kJoin || one.verb == Verb::kPush || one.verb == Verb::kPull) {
+    if (one.type == MessageType::kJoin || one.type == MessageType::kPush ||
+        one.type == MessageType::kPull) {
       one.clock = answer.clock;
     }
     if (!answer.values.empty()) check_read(worker, answer.values);
-    switch (one.verb) {
-      case Verb::kJoin:
-        return ask(worker, worker == 0 && !stored_ ? Verb::kStore : Verb::kPull);
-      case Verb::kStore:
+    switch (one.type) {
+      case MessageType::kJoin:
+        return ask(worker, worker == 0 && !stored_ ? MessageType::kStore : MessageType::kPull);
+      case MessageType::kStore:
         stored_ = true;
-        return ask(worker, Verb::kPull);
-      case Verb::kPush:
+        return ask(worker, MessageType::kPull);
+      case MessageType::kPush:
         ASSERT_GT(one.clock, clock_before);
         ++one.steps;
         [[fallthrough]];
-      case Verb::kPull:
-        if (one.clock >= schedule_.steps) return ask(worker, Verb::kLeave);
-        return ask(worker, Verb::kPush);
+      case MessageType::kPull:
+        if (one.clock >= schedule_.steps) return ask(worker, MessageType::kLeave);
+        return ask(worker, MessageType::kPush);
       default:
         one.is_done = true;
     }
@@ -369,26 +373,28 @@ class Simulation final : public Answers {
     Worker& one = workers_[static_cast<std::size_t>(worker)];
     if (one.is_done || (worker == 0 && !stored_)) return;
     ++killed_;
-    if (one.verb == Verb::kPush) ++one.unknown;
+    if (one.type == MessageType::kPush) ++one.unknown;
     if (below(2) == 0) server_->lose(static_cast<std::uint32_t>(worker), "it was killed", *this);
-    // What it sent last may still come, but no request to join: its connection is gone before
-    // another process is there.
+    // Its last requests may still arrive, but no request to join: the connection closes before the
+    // replacement starts.
     const bool all = below(2) == 0;
     std::erase_if(requests_, [&](const Message& message) {
-      return message.life == one.life && (all || message.verb == Verb::kJoin);
+      return message.incarnation == one.incarnation && (all || message.type == MessageType::kJoin);
     });
     start(worker);
   }
 
   void hold() {
-    const auto ask = [&](const std::string& text) {
-      server_->handle(
-          {.message = {.verb = Verb::kHold, .worker = server::kObserver, .life = 77, .text = text}},
-          now_, *this);
+    const auto ask = [&](server::SnapshotAction action) {
+      server_->handle({.message = {.type = MessageType::kSnapshot,
+                                   .worker = server::kObserver,
+                                   .incarnation = 77,
+                                   .snapshot = action}},
+                      now_, *this);
     };
-    ask("");
+    ask(server::SnapshotAction::kPause);
     for (int i = 0; i < 5; ++i) deliver_one();
-    ask("-");
+    ask(server::SnapshotAction::kResume);
   }
 
   void check_end() {
@@ -405,7 +411,7 @@ class Simulation final : public Answers {
         }
         continue;
       }
-      // Each push that was answered once, each that was not at most once.
+      // Each push that was replied to is applied once, each other one at most once.
       ASSERT_GE(applied, one.steps) << "seed " << schedule_.seed;
       ASSERT_LE(applied, one.steps + one.unknown) << "seed " << schedule_.seed;
     }
@@ -416,7 +422,7 @@ class Simulation final : public Answers {
   Schedule schedule_;
   std::mt19937 random_;
   std::unique_ptr<Server> server_;
-  std::optional<Copy> copy_;
+  std::optional<Replica> replica_;
   std::vector<Worker> workers_;
   std::vector<float> zeros_ = std::vector<float>(1024);
   std::deque<Message> requests_;
@@ -449,12 +455,12 @@ void simulate(Schedule schedule, int times) {
   if (schedule.deaths) {
     EXPECT_GT(killed, times / 10);
   }
-  if (schedule.backup) {
+  if (schedule.replica) {
     EXPECT_GT(failovers, times / 2);
   }
 }
 
-TEST(ServerSchedules, InStepApplyEachStepOnceAndReadExactlyIt) {
+TEST(ServerSchedules, SynchronousApplyEachStepOnceAndReadExactlyIt) {
   simulate({.mode = Mode::kSynchronous}, 1000);
 }
 
@@ -470,31 +476,31 @@ TEST(ServerSchedules, WithBackupWorkersMakeEachStepOnce) {
   simulate({.mode = Mode::kSynchronous, .backup_workers = 1}, 500);
 }
 
-TEST(ServerSchedules, WithDeathsApplyNoPushTwiceAndLoseNoneThatWasAnswered) {
+TEST(ServerSchedules, WithDeathsApplyNoPushTwiceAndLoseNoneThatWasRepliedTo) {
   simulate({.mode = Mode::kBounded, .deaths = true}, 1000);
   simulate({.mode = Mode::kAsynchronous, .deaths = true}, 1000);
 }
 
-TEST(ServerSchedules, InWhichSomebodyFetchesKeepTheirPromises) {
+TEST(ServerSchedules, WithSnapshotsKeepTheirConsistency) {
   simulate({.mode = Mode::kSynchronous, .holds = true}, 500);
   simulate({.mode = Mode::kBounded, .holds = true}, 500);
 }
 
-TEST(ServerSchedules, InWhichABackupTakesOverLoseNoPushThatWasAnswered) {
-  simulate({.mode = Mode::kSynchronous, .backup = true}, 500);
-  simulate({.mode = Mode::kSynchronous, .backup_workers = 1, .holds = true, .backup = true}, 500);
-  simulate({.mode = Mode::kBounded, .holds = true, .backup = true}, 500);
-  simulate({.mode = Mode::kBounded, .deaths = true, .backup = true}, 500);
-  simulate({.mode = Mode::kAsynchronous, .deaths = true, .holds = true, .backup = true}, 500);
+TEST(ServerSchedules, InWhichAReplicaTakesOverLoseNoPushThatWasRepliedTo) {
+  simulate({.mode = Mode::kSynchronous, .replica = true}, 500);
+  simulate({.mode = Mode::kSynchronous, .backup_workers = 1, .holds = true, .replica = true}, 500);
+  simulate({.mode = Mode::kBounded, .holds = true, .replica = true}, 500);
+  simulate({.mode = Mode::kBounded, .deaths = true, .replica = true}, 500);
+  simulate({.mode = Mode::kAsynchronous, .deaths = true, .holds = true, .replica = true}, 500);
 }
 
-// The last answer, and the clock in the last one to each worker.
-struct Heard final : Answers {
-  std::span<std::byte> place(const Request&, std::size_t, std::size_t bytes) override {
+// The last reply, and the clock in the last one to each worker.
+struct Heard final : ReplySink {
+  std::span<std::byte> allocate_reply(const Request&, std::size_t, std::size_t bytes) override {
     memory.assign(bytes, std::byte{0});
     return memory;
   }
-  void answer(const Request&, const Message& answer) override {
+  void send_reply(const Request&, const Message& answer) override {
     last.emplace(answer);
     last->parts.clear();
     clocks[answer.worker] = answer.clock;
@@ -505,10 +511,10 @@ struct Heard final : Answers {
   std::optional<Message> last;
 };
 
-TEST(Server, LetsAWorkerInAnothersPlaceBeginWhereTheSlowestOfTheRestIs) {
+TEST(Server, LetsAReplacementBeginAtTheSlowestClockOfTheOthers) {
   Server server({});
   Heard heard;
-  const Declaration model{.dense = {{"w", kEach}},
+  const ModelSchema model{.dense = {{"w", kEach}},
                           .consistency = {.mode = Mode::kBounded, .workers = 2, .staleness = 1}};
   const std::vector<float> gradient(kEach, 1);
   const Part part{.count = kEach, .payload = std::as_bytes(std::span(gradient))};
@@ -517,30 +523,33 @@ TEST(Server, LetsAWorkerInAnothersPlaceBeginWhereTheSlowestOfTheRestIs) {
     server.handle({.message = std::move(message)}, {}, heard);
     return heard.last.has_value();
   };
-  const auto join = [&](std::uint32_t worker, std::uint64_t life) {
-    EXPECT_TRUE(ask({.verb = Verb::kJoin,
+  const auto join = [&](std::uint32_t worker, std::uint64_t incarnation) {
+    EXPECT_TRUE(ask({.type = MessageType::kJoin,
                      .worker = worker,
-                     .life = life,
+                     .incarnation = incarnation,
                      .sequence = 1,
-                     .parts = {{.count = 1}},
-                     .text = to_json(model)}));
+                     .shard = {0, 1},
+                     .schema = to_json(model)}));
   };
   std::uint64_t sequence = 1;
   const auto push = [&] {
     Part pushed = part;
-    pushed.form = Form::kGradient;
-    return ask({.verb = Verb::kPush,
+    pushed.kind = PartKind::kGradient;
+    return ask({.type = MessageType::kPush,
                 .worker = 0,
-                .life = 7,
+                .incarnation = 7,
                 .sequence = ++sequence,
                 .lr = 0.1,
-                .parts = {pushed, {.form = Form::kRange, .count = kEach}}});
+                .parts = {pushed, {.kind = PartKind::kReadRange, .count = kEach}}});
   };
   join(0, 7);
   Part stored = part;
-  stored.form = Form::kValues;
-  ASSERT_TRUE(ask(
-      {.verb = Verb::kStore, .worker = 0, .life = 7, .sequence = ++sequence, .parts = {stored}}));
+  stored.kind = PartKind::kValues;
+  ASSERT_TRUE(ask({.type = MessageType::kStore,
+                   .worker = 0,
+                   .incarnation = 7,
+                   .sequence = ++sequence,
+                   .parts = {stored}}));
   join(1, 8);
   EXPECT_TRUE(push());
   EXPECT_FALSE(push()) << "two steps ahead of the other";
@@ -551,10 +560,158 @@ TEST(Server, LetsAWorkerInAnothersPlaceBeginWhereTheSlowestOfTheRestIs) {
   EXPECT_EQ(heard.last->clock, 10);
   EXPECT_TRUE(push());
   EXPECT_FALSE(push()) << "two steps ahead of where the other began";
-  // Before anybody has noticed that the one before is gone: what waited for that one is answered.
+  // Before the loss of its predecessor is noticed: reads that waited for that are replied to.
   join(1, 10);
   EXPECT_EQ(heard.clocks[1], 12);
   EXPECT_EQ(heard.clocks[0], 12);
+}
+
+/// Two workers of a synchronous server with one table of three values, which are 0 in the
+/// beginning.
+class TwoWorkers {
+ public:
+  explicit TwoWorkers(std::vector<int> virtual_workers = {}) {
+    const ModelSchema model{.dense = {{"w", 3}},
+                            .consistency = {.mode = Mode::kSynchronous,
+                                            .workers = 2,
+                                            .virtual_workers = std::move(virtual_workers)}};
+    for (std::uint32_t worker = 0; worker < 2; ++worker) {
+      ask({.type = MessageType::kJoin,
+           .worker = worker,
+           .shard = {0, 1},
+           .schema = to_json(model)});
+    }
+    const std::vector<float> zeros(3);
+    ask({.type = MessageType::kStore,
+         .parts = {
+             {.kind = PartKind::kValues, .count = 3, .payload = std::as_bytes(std::span(zeros))}}});
+  }
+
+  /// The reply, if it has come: the last one of both pushes of a step.
+  std::optional<Message> push(std::uint32_t worker, const std::vector<float>& rows,
+                              double divisor) {
+    return ask({.type = MessageType::kPush,
+                .worker = worker,
+                .clock = server.version(),
+                .lr = 1,
+                .scale = -1,
+                .divisor = divisor,
+                .parts = {{.kind = PartKind::kGradient,
+                           .count = 3,
+                           .payload = std::as_bytes(std::span(rows_[worker] = rows))}}});
+  }
+
+  std::vector<float> values() const {
+    std::vector<float> values(3);
+    server.store()->read({.kind = PartKind::kReadRange, .count = 3},
+                         std::as_writable_bytes(std::span(values)));
+    return values;
+  }
+
+  Server server{Server::Options{}};
+
+ private:
+  std::optional<Message> ask(Message message) {
+    message.incarnation = 1;
+    message.sequence = ++sequence_;
+    heard_.last.reset();
+    server.handle({.message = std::move(message)}, {}, heard_);
+    return heard_.last;
+  }
+
+  Heard heard_;
+  std::uint64_t sequence_ = 0;
+  std::map<std::uint32_t, std::vector<float>> rows_;  // until both have pushed
+};
+
+TEST(Server, DividesTheSumOfAStepByTheDivisorOfItsPushes) {
+  TwoWorkers workers(
+      {3, 1});  // worker 0 pushes two partial sums: of two virtual workers and of one
+  EXPECT_FALSE(workers.push(0, {1, 1, 3, 1e8F, 2, 4}, 7));
+  EXPECT_TRUE(workers.push(1, {-1e8F, 3, 5}, 7));
+  // The sum is first + (second + third): 1 + (1e8 - 1e8) in the first element.
+  EXPECT_EQ(workers.values(), (std::vector<float>{1 / 7.0F, 6 / 7.0F, 12 / 7.0F}));
+}
+
+TEST(Server, DividesByTheNumberOfVirtualWorkersWithoutADivisor) {
+  for (const double divisor : {0.0, 4.0}) {
+    TwoWorkers workers({3, 1});
+    workers.push(0, {1, 1, 3, 1, 2, 4}, divisor);
+    workers.push(1, {1, 3, 5}, divisor);
+    EXPECT_EQ(workers.values(), (std::vector<float>{3 / 4.0F, 6 / 4.0F, 12 / 4.0F})) << divisor;
+  }
+}
+
+TEST(Server, RejectsAPushWithAnotherDivisorThanTheRestOfItsStep) {
+  TwoWorkers workers;
+  EXPECT_FALSE(workers.push(0, {1, 2, 3}, 5));
+  const auto reply = workers.push(1, {1, 2, 3}, 6);
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->error, server::ErrorCode::kUsage);
+  EXPECT_THAT(reply->reason,
+              testing::HasSubstr("worker 1: pushes step 1 with the divisor 6, and worker 0 with 5; "
+                                 "all workers must push a step with the same divisor"));
+  EXPECT_EQ(workers.values(), std::vector<float>(3)) << "nothing is applied";
+  EXPECT_TRUE(workers.push(1, {1, 2, 3}, 5)) << "with the right one the step is complete";
+  EXPECT_EQ(workers.values(), (std::vector<float>{2 / 5.0F, 4 / 5.0F, 6 / 5.0F}));
+}
+
+TEST(Server, TakesADivisorInSynchronousTrainingOnly) {
+  for (const Consistency& consistency :
+       {Consistency{.mode = Mode::kAsynchronous, .workers = 1},
+        Consistency{.mode = Mode::kBounded, .workers = 1},
+        Consistency{.mode = Mode::kSynchronous, .workers = 2, .backup_workers = 1}}) {
+    Server server({});
+    Heard heard;
+    const auto ask = [&](Message message) {
+      server.handle({.message = std::move(message)}, {}, heard);
+      return *heard.last;
+    };
+    ask({.type = MessageType::kJoin,
+         .incarnation = 1,
+         .sequence = 1,
+         .shard = {0, 1},
+         .schema = to_json(ModelSchema{.dense = {}, .consistency = consistency})});
+    EXPECT_THAT(
+        ask({.type = MessageType::kPush, .incarnation = 1, .sequence = 2, .divisor = 3}).reason,
+        testing::HasSubstr("divi"));
+    EXPECT_EQ(server.version(), 0);
+  }
+}
+
+// Otherwise the other worker would wait for a step that can no longer be completed.
+TEST(Server, EndsAStepThatCannotBeCompletedOnceAWorkerIsLost) {
+  Server server({});
+  Heard heard;
+  const ModelSchema model{
+      .dense = {{"w", kEach}},
+      .consistency = {.mode = Mode::kSynchronous, .workers = 3, .backup_workers = 1}};
+  const std::vector<float> gradient(kEach, 1);
+  std::uint64_t sequence = 0;
+  const auto ask = [&](std::uint32_t worker, Message message) {
+    message.worker = worker;
+    message.incarnation = 1;
+    message.sequence = ++sequence;
+    heard.last.reset();
+    server.handle({.message = std::move(message)}, {}, heard);
+    return heard.last.has_value();
+  };
+  for (std::uint32_t worker = 0; worker < 3; ++worker) {
+    ask(worker, {.type = MessageType::kJoin, .shard = {0, 1}, .schema = to_json(model)});
+  }
+  ask(0, {.type = MessageType::kStore,
+          .parts = {{.kind = PartKind::kValues,
+                     .count = kEach,
+                     .payload = std::as_bytes(std::span(gradient))}}});
+  ask(2, {.type = MessageType::kLeave});
+  EXPECT_FALSE(ask(0, {.type = MessageType::kPush,
+                       .parts = {{.kind = PartKind::kGradient,
+                                  .count = kEach,
+                                  .payload = std::as_bytes(std::span(gradient))}}}));
+  server.lose(1, "it was killed", heard);
+  ASSERT_TRUE(heard.last);
+  EXPECT_EQ(heard.last->type, MessageType::kReply);
+  EXPECT_EQ(server.version(), 0);
 }
 
 }  // namespace

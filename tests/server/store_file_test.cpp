@@ -20,15 +20,15 @@ namespace trireme::test {
 namespace {
 
 using server::Consistency;
-using server::Declaration;
-using server::Form;
 using server::Message;
+using server::ModelSchema;
 using server::Part;
+using server::PartKind;
 using server::range_of;
 using server::Store;
 using testing::HasSubstr;
 
-Declaration declaration() {
+ModelSchema schema() {
   return {.dense = {{"w", 1000}, {"b", 7}, {"none", 0}, {"wide", 300, DType::kF64}},
           .sparse = {{.name = "rows",
                       .width = 5,
@@ -48,21 +48,21 @@ struct Contents {
 };
 
 void read(const Store& store, Contents& all) {
-  const Declaration& model = store.declaration();
+  const ModelSchema& model = store.schema();
   for (std::uint32_t table = 0; table < model.dense.size(); ++table) {
     const server::DenseTable& declared = model.dense[table];
     const Range range = range_of(declared.count, table, store.shard(), store.shards());
-    for (const std::uint8_t slot : {0, 1, 2, static_cast<int>(server::kStepSlot)}) {
+    for (const std::uint8_t slot : {0, 1, 2, static_cast<int>(server::kStepArray)}) {
       if (range.size() == 0) continue;
       const Part part{.table = table,
-                      .form = Form::kRange,
-                      .slot = slot,
+                      .kind = PartKind::kReadRange,
+                      .array = slot,
                       .first = range.begin,
                       .count = range.size()};
       std::vector<std::byte> bytes(store.bytes_of(part));
       store.read(part, bytes);
       auto& array = all.dense[declared.name + std::to_string(slot)];
-      if (slot == server::kStepSlot) {
+      if (slot == server::kStepArray) {
         array = bytes;
         continue;
       }
@@ -73,14 +73,14 @@ void read(const Store& store, Contents& all) {
     }
   }
   const auto table = static_cast<std::uint32_t>(model.dense.size());
-  const Part ask{.table = table, .form = Form::kAllKeys, .count = 1 << 20};
+  const Part ask{.table = table, .kind = PartKind::kReadKeys, .count = 1 << 20};
   std::vector<std::uint64_t> keys(store.bytes_of(ask) / sizeof(std::uint64_t));
   store.read(ask, std::as_writable_bytes(std::span(keys)));
   for (const std::uint64_t key : keys) {
     for (const std::uint8_t slot : {0, 1, 2}) {
       const Part part{.table = table,
-                      .form = Form::kKeys,
-                      .slot = slot,
+                      .kind = PartKind::kReadRows,
+                      .array = slot,
                       .count = 1,
                       .payload = std::as_bytes(std::span(&key, 1))};
       std::vector<float> row(5);
@@ -88,8 +88,8 @@ void read(const Store& store, Contents& all) {
       all.rows[std::to_string(slot)][key] = row;
     }
     const Part part{.table = table,
-                    .form = Form::kKeys,
-                    .slot = server::kStepSlot,
+                    .kind = PartKind::kReadRows,
+                    .array = server::kStepArray,
                     .count = 1,
                     .payload = std::as_bytes(std::span(&key, 1))};
     store.read(part, std::as_writable_bytes(std::span(&all.row_steps[key], 1)));
@@ -98,11 +98,11 @@ void read(const Store& store, Contents& all) {
 
 /// Values of a few random pushes.
 void train(Store& store) {
-  const Declaration& model = store.declaration();
+  const ModelSchema& model = store.schema();
   const CounterRandom random(17);
   const auto rows = static_cast<std::uint32_t>(model.dense.size());
   for (int step = 0; step < 4; ++step) {
-    Message push{.verb = server::Verb::kPush, .lr = 0.1};
+    Message push{.type = server::MessageType::kPush, .lr = 0.1};
     std::vector<std::vector<double>> memory;
     for (std::uint32_t table = 0; table < rows; ++table) {
       const server::DenseTable& declared = model.dense[table];
@@ -118,7 +118,7 @@ void train(Store& store) {
         }
       }
       push.parts.push_back({.table = table,
-                            .form = Form::kGradient,
+                            .kind = PartKind::kGradient,
                             .first = range.begin,
                             .count = range.size(),
                             .payload = std::as_bytes(std::span(values))
@@ -137,7 +137,7 @@ void train(Store& store) {
       gradients[i] = static_cast<float>(random.normal(keys[i / 5] + i % 5));
     }
     push.parts.push_back({.table = rows,
-                          .form = Form::kRowGradients,
+                          .kind = PartKind::kRowGradients,
                           .count = std::ssize(keys),
                           .payload = payload});
     store.check_gradients(push, 1);
@@ -148,14 +148,14 @@ void train(Store& store) {
 }
 
 void fill(Store& store) {
-  const Declaration& model = store.declaration();
+  const ModelSchema& model = store.schema();
   for (std::uint32_t table = 0; table < model.dense.size(); ++table) {
     const server::DenseTable& declared = model.dense[table];
     const Range range = range_of(declared.count, table, store.shard(), store.shards());
     const std::vector<double> zeros(static_cast<std::size_t>(range.size()));
     store.write(
         {.table = table,
-         .form = Form::kValues,
+         .kind = PartKind::kValues,
          .first = range.begin,
          .count = range.size(),
          .payload = std::as_bytes(std::span(zeros))
@@ -166,7 +166,7 @@ void fill(Store& store) {
 Contents written_by(int shards, const TemporaryFolder& folder) {
   Contents contents;
   for (int shard = 0; shard < shards; ++shard) {
-    Store store(declaration(), shard, shards);
+    Store store(schema(), shard, shards);
     fill(store);
     train(store);
     store.save(server::checkpoint_file(folder.path(), shard, shards).string(), 4);
@@ -175,7 +175,7 @@ Contents written_by(int shards, const TemporaryFolder& folder) {
   return contents;
 }
 
-TEST(ServerCheckpoint, OfAnyNumberOfServersIsTakenOverByAnyOther) {
+TEST(ServerCheckpoint, OfAnyNumberOfServersIsRestoredByAnyOther) {
   for (const int before : {1, 2, 3}) {
     TemporaryFolder folder;
     const Contents wanted = written_by(before, folder);
@@ -193,7 +193,7 @@ TEST(ServerCheckpoint, OfAnyNumberOfServersIsTakenOverByAnyOther) {
   }
 }
 
-TEST(ServerCheckpoint, IsRefusedIfAPartIsMissingOrDamaged) {
+TEST(ServerCheckpoint, IsRejectedIfAPartIsMissingOrDamaged) {
   TemporaryFolder folder;
   written_by(2, folder);
   const std::string first = server::checkpoint_file(folder.path(), 0, 2).string();

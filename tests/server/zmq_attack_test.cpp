@@ -1,4 +1,4 @@
-// Strangers at the door of a server, and listed clients that misbehave.
+// Clients that are not listed, and listed clients that misbehave.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -24,11 +24,11 @@ namespace trireme::test {
 namespace {
 
 using namespace std::chrono_literals;
-using server::Declaration;
 using server::Gradient;
 using server::Message;
-using server::Verb;
-using server::Wanted;
+using server::MessageType;
+using server::ModelSchema;
+using server::TableValues;
 using testing::HasSubstr;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -39,7 +39,7 @@ constexpr int kMalformed = 1'000'000;
 constexpr std::size_t kMemory = std::size_t{128} << 20;
 #endif
 
-Declaration declaration(int workers = 1) {
+ModelSchema schema(int workers = 1) {
   return {.dense = {{"w", 64}}, .consistency = {.workers = workers}};
 }
 
@@ -47,11 +47,11 @@ Declaration declaration(int workers = 1) {
 struct GoodWorker {
   explicit GoodWorker(const server::ServersOptions& options)
       : client(server::connect_servers(options)) {
-    client->join(declaration());
+    client->join(schema());
     client->store(wanted());
   }
 
-  std::vector<Wanted> wanted() { return {{"w", buffer_of(std::span(values))}}; }
+  std::vector<TableValues> wanted() { return {{"w", buffer_of(std::span(values))}}; }
 
   /// Every element goes up by 1 for each of `steps`.
   void push(int steps) {
@@ -107,7 +107,7 @@ class RawDealer {
   zmq::socket_t socket_;
 };
 
-TEST(ServerDoor, StaysShutWithoutKeysButOnLoopbackAndIfAllowed) {
+TEST(ServerAccess, IsDeniedWithoutKeysExceptOnLoopbackIfAllowed) {
   EXPECT_THAT(message_of<UsageError>([] {
                 server::ZmqServer({.endpoint = "tcp://0.0.0.0:0", .insecure_loopback = true});
               }),
@@ -128,7 +128,7 @@ TEST(ServerDoor, StaysShutWithoutKeysButOnLoopbackAndIfAllowed) {
               HasSubstr("not on this host: a secret key"));
 }
 
-TEST(ServerDoor, HasOneListenerAPort) {
+TEST(ServerAccess, NeedsAPortThatNoOtherServerUses) {
   ZmqServers servers(1, false);
   EXPECT_THAT(message_of<UsageError>([&] {
                 server::ZmqServer({.endpoint = servers[0].endpoint(), .insecure_loopback = true});
@@ -136,69 +136,69 @@ TEST(ServerDoor, HasOneListenerAPort) {
               HasSubstr("cannot listen on " + servers[0].endpoint()));
 }
 
-TEST(ServerDoor, TellsAnUnlistedWorkerWhatToDo) {
+TEST(ServerAccess, OfAnUnlistedWorkerEndsInAnErrorThatSaysWhatToDo) {
   ZmqServers servers(1, true);
   server::write_key_files(servers.folder() / "strangers", "stranger", server::new_key_pair());
   server::ServersOptions options = servers.options(0);
   options.secret_key = servers.folder() / "strangers" / "stranger.secret";
   const auto stranger = server::connect_servers(options);
-  EXPECT_THAT(message_of<CommError>([&] { stranger->join(declaration()); }),
+  EXPECT_THAT(message_of<CommError>([&] { stranger->join(schema()); }),
               testing::AllOf(
-                  HasSubstr("does not let the key"),
+                  HasSubstr("does not accept the key"),
                   HasSubstr(server::read_public_key(servers.folder() / "strangers/stranger.key")),
                   HasSubstr("--clients")));
-  EXPECT_TRUE(comes_true([&] { return servers[0].counts().refused > 0; }));
+  EXPECT_TRUE(comes_true([&] { return servers[0].counts().rejected > 0; }));
   EXPECT_EQ(servers[0].counts().requests, 0);
 }
 
-TEST(ServerDoor, OpensForAKeyThatIsListedWhileItRuns) {
+TEST(ServerAccess, IsGrantedToAKeyThatIsListedWhileTheServerRuns) {
   ZmqServers servers(1, true);
   server::write_key_files(servers.folder() / "strangers", "late", server::new_key_pair());
   std::filesystem::copy(servers.folder() / "strangers/late.key",
                         servers.folder() / "clients/late.key");
   server::ServersOptions options = servers.options(0);
   options.secret_key = servers.folder() / "strangers" / "late.secret";
-  // The list is looked at once a second.
+  // The list is read once a second.
   std::string what = "not tried";
   EXPECT_TRUE(comes_true([&] {
-    what = message_of<CommError>([&] { server::connect_servers(options)->join(declaration()); });
+    what = message_of<CommError>([&] { server::connect_servers(options)->join(schema()); });
     return what == "nothing was thrown";
   })) << what;
 }
 
-TEST(ServerDoor, TellsAWorkerWithAWrongServerKey) {
+TEST(ServerAccess, WithAWrongServerKeyEndsInAnError) {
   ZmqServers servers(1, true);
   server::write_key_files(servers.folder() / "others", "server", server::new_key_pair());
   server::ServersOptions options = servers.options(0);
   options.server_keys = {servers.folder() / "others" / "server.key"};
-  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(declaration()); }),
+  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(schema()); }),
               HasSubstr("is not its public key"));
   EXPECT_EQ(servers[0].counts().requests, 0);
 }
 
-TEST(ServerDoor, TellsAWorkerWithoutKeys) {
+TEST(ServerAccess, OfAWorkerWithoutKeysEndsInAnError) {
   ZmqServers servers(1, true);
   server::ServersOptions options = servers.options(0);
   options.secret_key = "";
   options.server_keys = {};
-  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(declaration()); }),
-              HasSubstr("it wants a key, and this worker was given none"));
+  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(schema()); }),
+              HasSubstr("it wants a key, and this worker has none"));
   EXPECT_EQ(servers[0].counts().requests, 0);
 }
 
-TEST(ServerDoor, TellsAWorkerOfAnotherVersion) {
+TEST(ServerAccess, OfAWorkerOfAnotherVersionEndsInAnErrorReply) {
   ZmqServers servers(1, false);
   RawDealer old(servers[0].endpoint());
-  std::string head = server::encode_head({.verb = Verb::kPing, .sequence = 1});
+  std::string head = server::encode_header({.type = MessageType::kPing, .sequence = 1});
   head[4] = 99;  // the protocol
   old.send({head});
   const std::string answer = old.receive();
-  const Message refusal = server::decode(std::as_bytes(std::span(answer)), {});
-  EXPECT_EQ(refusal.verb, Verb::kRefusal);
-  EXPECT_THAT(refusal.text, HasSubstr("protocol 1 is wanted, got 99"));
+  const Message rejection = server::decode(std::as_bytes(std::span(answer)), {});
+  EXPECT_EQ(rejection.type, MessageType::kError);
+  EXPECT_THAT(rejection.reason, HasSubstr("protocol 2 is wanted, got 99"));
 }
 
-TEST(ServerDoor, OfAnotherVersionIsNamedByTheWorker) {
+TEST(ServerAccess, ToAServerOfAnotherVersionEndsInAnError) {
   zmq::context_t context(1);
   zmq::socket_t fake(context, zmq::socket_type::router);
   fake.set(zmq::sockopt::linger, 1000);
@@ -208,36 +208,36 @@ TEST(ServerDoor, OfAnotherVersionIsNamedByTheWorker) {
     zmq::message_t head;
     static_cast<void>(fake.recv(identity));
     static_cast<void>(fake.recv(head));
-    std::string answer = server::encode_head({.verb = Verb::kAnswer, .sequence = 1});
-    answer[4] = 2;
+    std::string answer = server::encode_header({.type = MessageType::kReply, .sequence = 1});
+    answer[4] = 3;
     fake.send(identity, zmq::send_flags::sndmore);
     fake.send(zmq::buffer(answer));
   });
   const std::string endpoint = fake.get(zmq::sockopt::last_endpoint);
   const auto client = server::connect_servers({.addresses = {endpoint.c_str()}});
-  EXPECT_THAT(message_of<DataError>([&] { client->join(declaration()); }),
+  EXPECT_THAT(message_of<DataError>([&] { client->join(schema()); }),
               testing::AllOf(HasSubstr("server 0 of 1 at tcp://127.0.0.1:"),
-                             HasSubstr("protocol 1 is wanted, got 2")));
+                             HasSubstr("protocol 2 is wanted, got 3")));
   thread.join();
 }
 
-TEST(ServerDoor, IsNotFoundWhereNobodyListens) {
+TEST(ServerAccess, FailsIfNoServerListens) {
   server::ServersOptions options{.addresses = {"tcp://127.0.0.1:1"}};
   options.connect_timeout = 300ms;
-  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(declaration()); }),
-              HasSubstr("nobody answers at tcp://127.0.0.1:1"));
+  EXPECT_THAT(message_of<CommError>([&] { server::connect_servers(options)->join(schema()); }),
+              HasSubstr("no server replies at tcp://127.0.0.1:1"));
 }
 
-// Random bytes, cut heads, wrong counts, and requests that a stranger has no right to.
+// Random bytes, truncated headers, wrong counts, and requests that an observer must not make.
 std::vector<std::string> malformed(std::mt19937& random) {
   const auto below = [&](std::size_t n) { return random() % n; };
-  std::string head = server::encode_head({.verb = static_cast<Verb>(1 + below(10)),
-                                          .worker = static_cast<std::uint32_t>(below(3)),
-                                          .life = below(5),
-                                          .sequence = below(100),
-                                          .clock = static_cast<std::int64_t>(below(100)),
-                                          .parts = std::vector<server::Part>(below(3)),
-                                          .text = std::string(below(40), '{')});
+  std::string head = server::encode_header({.type = static_cast<MessageType>(1 + below(10)),
+                                            .worker = static_cast<std::uint32_t>(below(3)),
+                                            .incarnation = below(5),
+                                            .sequence = below(100),
+                                            .clock = static_cast<std::int64_t>(below(100)),
+                                            .parts = std::vector<server::Part>(below(3)),
+                                            .schema = std::string(below(40), '{')});
   switch (below(6)) {
     case 0: {
       std::string bytes(below(300), '\0');
@@ -259,7 +259,7 @@ std::vector<std::string> malformed(std::mt19937& random) {
   }
 }
 
-TEST(ServerUnderAttack, SurvivesAMillionMalformedMessagesWhileAGoodWorkerGoesOn) {
+TEST(ServerUnderAttack, SurvivesAMillionMalformedMessagesWhileAWorkerPushes) {
   std::atomic<int> lines = 0;
   ZmqServers servers(1, false, [&](server::ZmqServer::Options& options) {
     options.log = [&](const std::string&) { ++lines; };
@@ -274,8 +274,9 @@ TEST(ServerUnderAttack, SurvivesAMillionMalformedMessagesWhileAGoodWorkerGoesOn)
     std::vector<std::vector<std::string>> some;
     for (int i = 0; i < 1000; ++i) some.push_back(malformed(random));
     for (int i = 0; i < kMalformed; ++i) dealer.send(some[static_cast<std::size_t>(i) % 1000]);
-    // All have been read once its last one has been answered.
-    dealer.send({server::encode_head({.verb = Verb::kPing, .worker = 9, .sequence = 12345})});
+    // All messages have been read once the last one has been replied to.
+    dealer.send(
+        {server::encode_header({.type = MessageType::kPing, .worker = 9, .sequence = 12345})});
     for (int i = 0; i < 2 * kMalformed; ++i) {
       const std::string answer = dealer.receive();
       if (answer.empty() || server::sequence_in(std::as_bytes(std::span(answer))) == 12345) {
@@ -291,40 +292,40 @@ TEST(ServerUnderAttack, SurvivesAMillionMalformedMessagesWhileAGoodWorkerGoesOn)
   } while (!done);
   attacker.join();
   good.push(10);
-  EXPECT_GT(servers[0].counts().refused, kMalformed / 3);
+  EXPECT_GT(servers[0].counts().rejected, kMalformed / 3);
   EXPECT_LT(most, before + kMemory);
-  EXPECT_LT(lines, 1000) << "what is refused is logged now and then";
+  EXPECT_LT(lines, 1000) << "the log of rejections is limited";
   EXPECT_EQ(servers[0].counts().version, good.steps_done);
 }
 
-TEST(ServerUnderAttack, RefusesEveryCutOfAPush) {
+TEST(ServerUnderAttack, RejectsEveryTruncationOfAPush) {
   ZmqServers servers(1, false);
   GoodWorker good(servers.options(0));
   good.push(3);
   RawDealer dealer(servers[0].endpoint());
   const std::string payload(64 * sizeof(float), 'x');
   const std::string head =
-      server::encode_head({.verb = Verb::kPush,
-                           .worker = 0,
-                           .life = 1,
-                           .sequence = 1000,
-                           .lr = 1,
-                           .parts = {{.form = server::Form::kGradient,
-                                      .count = 64,
-                                      .payload = std::as_bytes(std::span(payload))}}});
+      server::encode_header({.type = MessageType::kPush,
+                             .worker = 0,
+                             .incarnation = 1,
+                             .sequence = 1000,
+                             .lr = 1,
+                             .parts = {{.kind = server::PartKind::kGradient,
+                                        .count = 64,
+                                        .payload = std::as_bytes(std::span(payload))}}});
   for (std::size_t i = 0; i < head.size(); ++i) dealer.send({head.substr(0, i), payload});
   for (std::size_t i = 0; i < payload.size(); ++i) dealer.send({head, payload.substr(0, i)});
   const auto cuts = static_cast<std::int64_t>(head.size() + payload.size());
-  EXPECT_TRUE(comes_true([&] { return servers[0].counts().refused == cuts; }));
-  // Whole, but from who is not worker 0.
+  EXPECT_TRUE(comes_true([&] { return servers[0].counts().rejected == cuts; }));
+  // Complete, but not from worker 0.
   dealer.send({head, payload});
   const std::string answer = dealer.receive();
-  EXPECT_THAT(server::decode(std::as_bytes(std::span(answer)), {}).text,
+  EXPECT_THAT(server::decode(std::as_bytes(std::span(answer)), {}).reason,
               HasSubstr("another process has joined as worker 0"));
   good.push(3);
 }
 
-TEST(ServerUnderAttack, LeavesOversizedMessagesUnread) {
+TEST(ServerUnderAttack, DoesNotReadOversizedMessages) {
   ZmqServers servers(
       1, false, [](server::ZmqServer::Options& options) { options.max_message_bytes = 1 << 20; });
   GoodWorker good(servers.options(0));
@@ -334,14 +335,14 @@ TEST(ServerUnderAttack, LeavesOversizedMessagesUnread) {
     dealer.send({std::string(32 << 20, 'x')});
     good.push(5);
   }
-  // Not in one frame: read, and refused with a word.
+  // In several frames: received, and rejected with a reason.
   RawDealer dealer(servers[0].endpoint());
-  dealer.send({server::encode_head({.verb = Verb::kPing, .sequence = 7}), std::string(1 << 19, 'x'),
-               std::string(1 << 19, 'x')});
+  dealer.send({server::encode_header({.type = MessageType::kPing, .sequence = 7}),
+               std::string(1 << 19, 'x'), std::string(1 << 19, 'x')});
   const std::string answer = dealer.receive();
-  const Message refusal = server::decode(std::as_bytes(std::span(answer)), {});
-  EXPECT_EQ(refusal.sequence, 7U);
-  EXPECT_THAT(refusal.text, HasSubstr("--max-message-bytes"));
+  const Message rejection = server::decode(std::as_bytes(std::span(answer)), {});
+  EXPECT_EQ(rejection.sequence, 7U);
+  EXPECT_THAT(rejection.reason, HasSubstr("--max-message-bytes"));
   EXPECT_LT(resident_bytes(), before + kMemory);
 }
 
@@ -353,12 +354,12 @@ TEST(ServerUnderAttack, TellsAWorkerWhoseRequestsAreTooLarge) {
   client->join({.dense = {{"w", count}}});
   std::vector<float> values(static_cast<std::size_t>(count));
   EXPECT_THAT(message_of<CommError>([&] {
-                client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+                client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
               }),
               HasSubstr("--max-message-bytes"));
 }
 
-TEST(ServerUnderAttack, LetsTalkersOfOtherLanguagesGo) {
+TEST(ServerUnderAttack, ClosesConnectionsOfOtherProtocols) {
   ZmqServers servers(1, false,
                      [](server::ZmqServer::Options& options) { options.max_connections = 64; });
   GoodWorker good(servers.options(0));
@@ -380,7 +381,7 @@ TEST(ServerUnderAttack, LetsTalkersOfOtherLanguagesGo) {
   good.push(5);
 }
 
-TEST(ServerUnderAttack, HangsUpOnStrangersWhenItIsFull) {
+TEST(ServerUnderAttack, ClosesConnectionsAboveItsLimit) {
   constexpr int kMost = 16;
   ZmqServers servers(1, false,
                      [](server::ZmqServer::Options& options) { options.max_connections = kMost; });
@@ -394,31 +395,32 @@ TEST(ServerUnderAttack, HangsUpOnStrangersWhenItIsFull) {
     EXPECT_TRUE(comes_true([&] { return servers[0].counts().connections <= kMost; }));
     good.push(5);
   }
-  // They have gone: others may come.
+  // They have gone: other clients can connect.
   server::ServersOptions options = servers.options(0);
   EXPECT_TRUE(comes_true([&] { return servers[0].counts().connections < kMost; }));
   const auto late = server::connect_servers(options);
   std::vector<float> values(64);
-  late->join(declaration());
-  late->pull(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  late->join(schema());
+  late->pull(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   EXPECT_EQ(values, good.values);
 }
 
-TEST(ServerUnderAttack, AnswersNoRequestForMoreThanItsLimit) {
+TEST(ServerUnderAttack, RejectsReadsAboveItsLimit) {
   ZmqServers servers(1, false, [](server::ZmqServer::Options& options) {
     options.max_message_bytes = 4096;
     options.max_model_bytes = 1 << 20;
   });
   GoodWorker good(servers.options(0));
   RawDealer dealer(servers[0].endpoint());
-  dealer.send({server::encode_head(
-      {.verb = Verb::kFetch,
-       .worker = server::kObserver,
-       .sequence = 1,
-       .parts = std::vector<server::Part>(100, {.form = server::Form::kRange, .count = 64})})});
+  dealer.send(
+      {server::encode_header({.type = MessageType::kFetch,
+                              .worker = server::kObserver,
+                              .sequence = 1,
+                              .parts = std::vector<server::Part>(
+                                  100, {.kind = server::PartKind::kReadRange, .count = 64})})});
   const std::string answer = dealer.receive();
-  EXPECT_THAT(server::decode(std::as_bytes(std::span(answer)), {}).text,
-              HasSubstr("answers with at most 4096 bytes, asked for 25600"));
+  EXPECT_THAT(server::decode(std::as_bytes(std::span(answer)), {}).reason,
+              HasSubstr("replies with at most 4096 bytes, and the request reads 25600"));
   good.push(1);
   ZmqServers small(1, false,
                    [](server::ZmqServer::Options& options) { options.max_model_bytes = 1 << 20; });
@@ -427,23 +429,24 @@ TEST(ServerUnderAttack, AnswersNoRequestForMoreThanItsLimit) {
                 client->join({.dense = {{"w", std::int64_t{1} << 45}}});
               }),
               HasSubstr("may hold 1048576 bytes"));
-  client->join(declaration());
+  client->join(schema());
 }
 
-TEST(ServerUnderAttack, IsNotEndedByWhoSaysThatAnotherWentOnAlone) {
+TEST(ServerUnderAttack, IsNotEndedByAWorkerThatSaysThatAnotherServerSupersedesIt) {
   ZmqServers servers(1, false);
   RawDealer dealer(servers[0].endpoint());
-  dealer.send({server::encode_head({.verb = Verb::kJoin,
-                                    .worker = 0,
-                                    .life = 7,
-                                    .sequence = 1,
-                                    .parts = {{.count = 1}},
-                                    .text = to_json(declaration())})});
+  dealer.send({server::encode_header({.type = MessageType::kJoin,
+                                      .worker = 0,
+                                      .incarnation = 7,
+                                      .sequence = 1,
+                                      .shard = {0, 1},
+                                      .schema = to_json(schema())})});
   const std::string joined = dealer.receive();
-  EXPECT_EQ(server::decode(std::as_bytes(std::span(joined)), {}).verb, Verb::kAnswer);
-  dealer.send({server::encode_head({.verb = Verb::kAlone, .worker = 0, .life = 7, .sequence = 2})});
+  EXPECT_EQ(server::decode(std::as_bytes(std::span(joined)), {}).type, MessageType::kReply);
+  dealer.send({server::encode_header(
+      {.type = MessageType::kSuperseded, .worker = 0, .incarnation = 7, .sequence = 2})});
   const std::string refused = dealer.receive();
-  EXPECT_EQ(server::decode(std::as_bytes(std::span(refused)), {}).verb, Verb::kRefusal);
+  EXPECT_EQ(server::decode(std::as_bytes(std::span(refused)), {}).type, MessageType::kError);
   EXPECT_FALSE(servers[0].wait_until_over(0ms));
 }
 

@@ -23,13 +23,13 @@ namespace {
 
 using namespace std::chrono_literals;
 using server::Consistency;
-using server::Declaration;
 using server::Gradient;
-using server::Wanted;
+using server::ModelSchema;
+using server::TableValues;
 using testing::HasSubstr;
 using Mode = Consistency::Mode;
 
-Declaration declaration(std::int64_t count, Mode mode, int workers) {
+ModelSchema schema(std::int64_t count, Mode mode, int workers) {
   return {.dense = {{"w", count}}, .consistency = {.mode = mode, .workers = workers}};
 }
 
@@ -46,9 +46,9 @@ std::vector<std::string> through(const std::vector<std::unique_ptr<Proxy>>& prox
   return addresses;
 }
 
-// A server's answers go out whatever ZeroMQ thinks of its queues: one that does not is asked for
-// again, but only after a long time.
-TEST(ManySmallRequests, AreAnsweredAtOnce) {
+// Replies are sent although ZeroMQ may believe that its queue is full: a reply that is not is
+// requested again, but only after a long time.
+TEST(ManySmallRequests, AreRepliedToAtOnce) {
   constexpr int kWorkers = 3;
   constexpr int kSteps = 10'000;
   ZmqServers servers(1, true);
@@ -57,9 +57,9 @@ TEST(ManySmallRequests, AreAnsweredAtOnce) {
     options.timeout = 20s;
     options.retry_after = 60s;
     const auto client = server::connect_servers(options);
-    client->join(declaration(4, Mode::kAsynchronous, kWorkers));
+    client->join(schema(4, Mode::kAsynchronous, kWorkers));
     std::vector<float> values(4);
-    const Wanted wanted{.table = "w", .out = buffer_of<float>(values)};
+    const TableValues wanted{.table = "w", .values = buffer_of<float>(values)};
     if (worker == 0) client->store({&wanted, 1});
     const Gradient push{.table = "w", .values = buffer_of<float>(values)};
     client->pull({&wanted, 1});
@@ -70,7 +70,7 @@ TEST(ManySmallRequests, AreAnsweredAtOnce) {
 
 class BadNetwork : public testing::TestWithParam<std::tuple<Mode, bool>> {};
 
-// Small payloads and large ones, which are sent from where they lie.
+// Small payloads, and large ones, which are sent without a copy.
 TEST_P(BadNetwork, LosesNoPushAndRepeatsNone) {
   const auto [mode, keys] = GetParam();
   constexpr int kWorkers = 3;
@@ -88,9 +88,9 @@ TEST_P(BadNetwork, LosesNoPushAndRepeatsNone) {
     server::ServersOptions options = servers.options(worker);
     options.addresses = through(proxies);
     const auto client = server::connect_servers(options);
-    client->join(declaration(kCount, mode, kWorkers));
+    client->join(schema(kCount, mode, kWorkers));
     std::vector<float> values(kCount);
-    const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+    const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
     if (worker == 0) client->store(wanted);
     client->pull(wanted);
     std::vector<float> gradient(kCount, -1.0F);
@@ -99,7 +99,7 @@ TEST_P(BadNetwork, LosesNoPushAndRepeatsNone) {
                         {.lr = mode == Mode::kSynchronous ? 3.0 : 1.0}, wanted);
       ASSERT_EQ(client->clock(), step + 1);
     }
-    // Until everybody's are in.
+    // Until all pushes have been applied.
     for (int i = 0; i < 2000 && client->fetch(wanted) < (mode == Mode::kSynchronous ? 30 : 90);
          ++i) {
       std::this_thread::sleep_for(5ms);
@@ -162,9 +162,9 @@ class WorkerProcess {
   int pipe_;
 };
 
-TEST(WorkerKilled, WhileItPushesLeavesNoHalfOfIt) {
+TEST(WorkerKilled, WhileItPushesLeavesNoPartOfThePush) {
   constexpr std::int64_t kCount = 4 << 20;
-  const Declaration model = declaration(kCount, Mode::kBounded, 2);
+  const ModelSchema model = schema(kCount, Mode::kBounded, 2);
   WorkerProcess victim([&](const std::string& address) {
     const auto client = server::connect_servers({.addresses = {address}, .worker = 1});
     client->join(model);
@@ -179,13 +179,13 @@ TEST(WorkerKilled, WhileItPushesLeavesNoHalfOfIt) {
   const auto client = server::connect_servers(servers.options(0));
   client->join(model);
   std::vector<float> values(kCount, 5.0F);
-  const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+  const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
   client->store(wanted);
   victim.tell(proxy->endpoint());
   ASSERT_TRUE(comes_true([&] { return proxy->stalled() == 1; }));
   victim.kill();
   proxy.reset();
-  // It is not waited for any more: the bound is on those that are there.
+  // The bound does not wait for a lost worker.
   std::vector<float> gradient(kCount, -1.0F);
   for (int step = 0; step < 3; ++step) {
     client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
@@ -195,8 +195,8 @@ TEST(WorkerKilled, WhileItPushesLeavesNoHalfOfIt) {
   EXPECT_EQ(servers[0].counts().version, 3);
 }
 
-TEST(WorkerKilled, IsNamedToThoseWhoCannotGoOnWithoutIt) {
-  const Declaration model = declaration(64, Mode::kSynchronous, 2);
+TEST(WorkerKilled, IsNamedInTheErrorsOfTheOtherWorkers) {
+  const ModelSchema model = schema(64, Mode::kSynchronous, 2);
   WorkerProcess victim([&](const std::string& address) {
     const auto client = server::connect_servers({.addresses = {address}, .worker = 1});
     client->join(model);
@@ -208,7 +208,7 @@ TEST(WorkerKilled, IsNamedToThoseWhoCannotGoOnWithoutIt) {
   const auto client = server::connect_servers(servers.options(0));
   client->join(model);
   std::vector<float> values(64);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   ASSERT_TRUE(comes_true([&] { return servers[0].counts().requests >= 3; }));
   victim.kill();
   EXPECT_THAT(message_of<CommError>([&] {
@@ -217,8 +217,8 @@ TEST(WorkerKilled, IsNamedToThoseWhoCannotGoOnWithoutIt) {
               HasSubstr("worker 1 is lost: its connection has closed"));
 }
 
-TEST(WorkerKilled, ComesBackAndGetsTheCurrentState) {
-  const Declaration model = declaration(64, Mode::kAsynchronous, 2);
+TEST(WorkerKilled, RejoinsAndGetsTheCurrentState) {
+  const ModelSchema model = schema(64, Mode::kAsynchronous, 2);
   WorkerProcess victim([&](const std::string& address) {
     const auto client = server::connect_servers({.addresses = {address}, .worker = 1});
     client->join(model);
@@ -229,7 +229,7 @@ TEST(WorkerKilled, ComesBackAndGetsTheCurrentState) {
   const auto client = server::connect_servers(servers.options(0));
   client->join(model);
   std::vector<float> values(64);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   victim.kill();
   std::vector<float> gradient(64, -1.0F);
   for (int step = 0; step < 5; ++step) {
@@ -238,46 +238,46 @@ TEST(WorkerKilled, ComesBackAndGetsTheCurrentState) {
   const auto again = server::connect_servers(servers.options(1));
   again->join(model);
   std::vector<float> seen(64);
-  again->pull(std::vector<Wanted>{{"w", buffer_of(std::span(seen))}});
+  again->pull(std::vector<TableValues>{{"w", buffer_of(std::span(seen))}});
   EXPECT_THAT(seen, testing::Each(5.0F));
 }
 
-TEST(Worker, ThatComputesForLongIsNotTakenForDead) {
-  const Declaration model = declaration(64, Mode::kBounded, 1);
+TEST(Worker, ThatComputesForLongIsNotLost) {
+  const ModelSchema model = schema(64, Mode::kBounded, 1);
   ZmqServers servers(1, false,
                      [](server::ZmqServer::Options& options) { options.dead_after = 3s; });
   const auto client = server::connect_servers(servers.options(0));
   client->join(model);
   std::vector<float> values(64);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   std::this_thread::sleep_for(5s);
-  client->pull(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->pull(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
 }
 
-TEST(Worker, HearsWhatIsWaitedForWhenNobodyAnswers) {
+TEST(Worker, NamesWhatTheServerWaitsForAfterATimeout) {
   ZmqServers servers(1, false);
   server::ServersOptions options = servers.options(0);
   options.timeout = 3s;
   const auto client = server::connect_servers(options);
-  client->join(declaration(64, Mode::kSynchronous, 2));
+  client->join(schema(64, Mode::kSynchronous, 2));
   std::vector<float> values(64);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   EXPECT_THAT(message_of<CommError>([&] {
                 client->push(std::vector<Gradient>{{"w", buffer_of(std::span(values))}}, {.lr = 1});
               }),
-              testing::AllOf(HasSubstr("did not answer push of worker 0 within 3 s"),
+              testing::AllOf(HasSubstr("did not reply to push of worker 0 within 3 s"),
                              HasSubstr("worker 1, which has not joined")));
 }
 
-TEST(Worker, AsksAgainForAnAnswerThatDoesNotCome) {
+TEST(Worker, RepeatsARequestWithoutAReply) {
   ZmqServers servers(1, false);
   server::ServersOptions options = servers.options(0);
   options.retry_after = 100ms;
   const auto client = server::connect_servers(options);
-  const Declaration model = declaration(64, Mode::kSynchronous, 2);
+  const ModelSchema model = schema(64, Mode::kSynchronous, 2);
   client->join(model);
   std::vector<float> values(64);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   std::thread late([&] {
     const auto other = server::connect_servers(servers.options(1));
     other->join(model);
@@ -288,18 +288,18 @@ TEST(Worker, AsksAgainForAnAnswerThatDoesNotCome) {
   std::vector<float> gradient(64, -4.0F);
   const std::int64_t before = servers[0].counts().requests;
   client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
-                    std::vector<Wanted>{{"w", buffer_of(std::span(values))}});
+                    std::vector<TableValues>{{"w", buffer_of(std::span(values))}});
   EXPECT_THAT(values, testing::Each(3.0F)) << "the mean, once";
   EXPECT_GT(servers[0].counts().requests, before + 3);
   late.join();
 }
 
-// Every push adds the same to each element of each server's part: a cut shows one number all over.
-TEST(Fetch, SeesOneMomentOfServersUnderLoad) {
+// Every push adds the same to all elements on all servers: a consistent snapshot has one number.
+TEST(Fetch, TakesConsistentSnapshotsUnderLoad) {
   for (const Mode mode : {Mode::kSynchronous, Mode::kBounded, Mode::kAsynchronous}) {
     constexpr int kWorkers = 3;
     constexpr std::int64_t kCount = 64 * 16;
-    Declaration model = declaration(kCount, mode, kWorkers);
+    ModelSchema model = schema(kCount, mode, kWorkers);
     model.consistency.staleness = 3;
     ZmqServers servers(3, false);
     std::atomic<int> seen = 0;
@@ -307,14 +307,14 @@ TEST(Fetch, SeesOneMomentOfServersUnderLoad) {
     std::atomic<int> steps = 20'000;
     run_threads(kWorkers + 1, [&](int worker) {
       std::vector<float> values(kCount);
-      const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+      const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
       const auto client = server::connect_servers(servers.options(worker));
       if (worker < kWorkers) {
         client->join(model);
         if (worker == 0) client->store(wanted);
         client->pull(wanted);
         std::vector<float> gradient(kCount, -1.0F);
-        // In step all do the same number of steps: the last is said long before anybody is there.
+        // Synchronous workers take the same steps: the last one is announced long before.
         for (int step = 0; step < steps; ++step) {
           if (worker == 0 && cuts == 30 && steps > step + 100) steps = step + 100;
           client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
@@ -326,13 +326,13 @@ TEST(Fetch, SeesOneMomentOfServersUnderLoad) {
         try {
           client->observe();
           if (client->fetch(wanted) > 0) break;
-        } catch (const UsageError&) {  // nobody has been there yet
+        } catch (const UsageError&) {  // no worker has stored parameters yet
         }
         std::this_thread::sleep_for(5ms);
       }
       float last = 0;
       for (cuts = 0; cuts < 30; ++cuts) {
-        const std::int64_t version = client->fetch_cut(wanted);
+        const std::int64_t version = client->fetch_snapshot(wanted);
         ASSERT_THAT(values, testing::Each(values[0]));
         ASSERT_EQ(values[0], static_cast<float>(version));
         ASSERT_GE(values[0], last);
@@ -344,17 +344,17 @@ TEST(Fetch, SeesOneMomentOfServersUnderLoad) {
   }
 }
 
-TEST(Fetch, LetsTheWorkersGoOnWhenItDies) {
+TEST(Fetch, DelaysWorkersOnlyBrieflyWhenItDies) {
   ZmqServers servers(2, false);
   const auto client = server::connect_servers(servers.options(0));
-  client->join(declaration(64, Mode::kAsynchronous, 1));
+  client->join(schema(64, Mode::kAsynchronous, 1));
   std::vector<float> values(64);
-  const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+  const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
   client->store(wanted);
   {
     const auto looker = server::connect_servers(servers.options(0));
     looker->observe();
-    looker->hold();
+    looker->pause();
   }
   std::vector<float> gradient(64, -1.0F);
   client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
@@ -362,14 +362,14 @@ TEST(Fetch, LetsTheWorkersGoOnWhenItDies) {
   EXPECT_THAT(values, testing::Each(1.0F));
 }
 
-TEST(ServerKilled, IsNamedWithTheWayToGoOn) {
+TEST(ServerKilled, IsNamedWithTheCommandToContinue) {
   ZmqServers servers(2, true);
   server::ServersOptions options = servers.options(0);
   options.lost_after = 500ms;
   const auto client = server::connect_servers(options);
-  client->join(declaration(64, Mode::kAsynchronous, 1));
+  client->join(schema(64, Mode::kAsynchronous, 1));
   std::vector<float> values(64);
-  const std::vector<Wanted> wanted = {{"w", buffer_of(std::span(values))}};
+  const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
   client->store(wanted);
   servers.stop(1);
   EXPECT_THAT(message_of<CommError>([&] { client->pull(wanted); }),

@@ -52,24 +52,25 @@ void fetch_rows(server::Client& client, const server::SparseTable& table, Fetche
   for (std::size_t first = 0; first < keys.size(); first += kRowsAtATime) {
     const std::size_t some = std::min(kRowsAtATime, keys.size() - first);
     const auto width = table.width;
-    client.fetch(std::vector<server::Wanted>{{table.name,
-                                              rows.slice(static_cast<std::int64_t>(first) * width,
-                                                         static_cast<std::int64_t>(some) * width),
-                                              std::span(keys).subspan(first, some)}});
+    client.fetch(
+        std::vector<server::TableValues>{{table.name,
+                                          rows.slice(static_cast<std::int64_t>(first) * width,
+                                                     static_cast<std::int64_t>(some) * width),
+                                          std::span(keys).subspan(first, some)}});
   }
 }
 
-// All of the model, of one moment; returns its version.
-std::int64_t fetch_model(server::Client& client, const server::Declaration& model,
+// A consistent snapshot of the model; returns its version.
+std::int64_t fetch_model(server::Client& client, const server::ModelSchema& model,
                          Fetched& fetched) {
-  std::vector<server::Wanted> wanted;
+  std::vector<server::TableValues> wanted;
   for (const server::DenseTable& table : model.dense) {
     wanted.push_back({table.name, fetched.add(table.name, {table.count}, table.dtype), {}});
   }
-  client.hold();
+  client.pause();
   const std::int64_t version = client.fetch(wanted);
   for (const server::SparseTable& table : model.sparse) fetch_rows(client, table, fetched);
-  client.go_on();
+  client.resume();
   return version;
 }
 
@@ -88,7 +89,7 @@ void print_row(const FetchArguments& arguments, const std::vector<float>& row,
   }
 }
 
-void fetch_row(server::Client& client, const server::Declaration& model,
+void fetch_row(server::Client& client, const server::ModelSchema& model,
                const FetchArguments& arguments) {
   const auto table = std::ranges::find(model.sparse, arguments.table, &server::SparseTable::name);
   if (table == model.sparse.end()) {
@@ -98,8 +99,8 @@ void fetch_row(server::Client& client, const server::Declaration& model,
                                  arguments.table, fmt::join(names, ", ")));
   }
   std::vector<float> row(static_cast<std::size_t>(table->width));
-  const std::int64_t version = client.fetch(
-      std::vector<server::Wanted>{{table->name, buffer_of(std::span(row)), {&arguments.key, 1}}});
+  const std::int64_t version = client.fetch(std::vector<server::TableValues>{
+      {table->name, buffer_of(std::span(row)), {&arguments.key, 1}}});
   print_row(arguments, row, version);
 }
 
@@ -128,7 +129,7 @@ int fetch(const FetchArguments& arguments) {
   servers.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * arguments.timeout));
   servers.connect_timeout = std::min(servers.connect_timeout, servers.timeout);
   const auto client = server::connect_servers(servers);
-  const server::Declaration& model = client->observe();
+  const server::ModelSchema& model = client->observe();
   if (arguments.has_key) {
     fetch_row(*client, model, arguments);
     return 0;
@@ -155,9 +156,8 @@ void add_fetch(CLI::App& app, int& exit_code) {
       ->required()
       ->delimiter(',');
   command->add_option("--replicas", arguments->servers.replicas,
-                      "1: the addresses of their backups follow those of the servers");
-  command->add_option("--secret", arguments->servers.secret_key,
-                      "NAME.secret of a client that they let in");
+                      "1: the addresses of their replicas follow those of the servers");
+  command->add_option("--secret", arguments->servers.secret_key, "NAME.secret of a listed client");
   command
       ->add_option("--server-key", arguments->servers.server_keys,
                    "NAME.key of each server, or one for all")

@@ -49,7 +49,7 @@ server::ZmqServer::Options options_of(const ServeArguments& arguments) {
   options.dead_after = milliseconds(arguments.dead_after);
   options.gone_after = milliseconds(arguments.gone_after);
   if (options.max_model_bytes == 0) {
-    // What is left is for messages and for everybody else on this host.
+    // The rest is for messages and for other programs of this host.
     options.max_model_bytes = static_cast<std::size_t>(
         0.8 * static_cast<double>(inspect_machine().available_memory_bytes));
   }
@@ -73,7 +73,7 @@ int serve(const ServeArguments& arguments) {
                            server.public_key().empty()
                                ? ", without keys: for programs of this host only"
                                : fmt::format(", public key {}", server.public_key()))
-            << (options.standby ? ", as a backup" : "") << std::endl;
+            << (options.standby ? ", as a replica" : "") << std::endl;
   if (arguments.restore) {
     std::cout << fmt::format("restored from {}, after {} updates", options.checkpoints,
                              server.counts().version)
@@ -92,13 +92,13 @@ int serve(const ServeArguments& arguments) {
   }
   server.stop();
   if (server.is_standby()) {
-    std::cout << "stopped; the server that it followed keeps the checkpoints" << std::endl;
+    std::cout << "stopped; its primary writes the checkpoints" << std::endl;
   } else if (options.checkpoints.empty()) {
     std::cout << "stopped; without --checkpoint DIR nothing is kept" << std::endl;
   } else {
     try {
       std::cout << fmt::format(
-                       "wrote {}; go on with `trireme serve --restore` and the same options",
+                       "wrote {}; continue with `trireme serve --restore` and the same options",
                        server.save())
                 << std::endl;
     } catch (const UsageError& nothing) {
@@ -119,21 +119,23 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--bind", server.endpoint, "tcp://ADDRESS:PORT to listen on")->required();
   command->add_option("--secret", server.secret_key,
                       "this server's NAME.secret, of `trireme keys new`");
-  command->add_option("--clients", server.clients, "folder with the NAME.key of all who may come");
+  command->add_option("--clients", server.clients,
+                      "folder with the NAME.key of every client that may connect");
   command->add_flag("--insecure-loopback", server.insecure_loopback,
-                    "without keys: any program of this host may come, no other can");
-  command->add_option("--backup", server.backup,
-                      "tcp://ADDRESS:PORT of a --standby that keeps a copy and takes over");
-  command->add_option("--backup-key", server.backup_key, "its NAME.key");
-  command->add_flag("--standby", server.standby, "be the backup of the server that names this one");
+                    "without keys: any program of this host can connect, no other");
+  command->add_option("--backup", server.replica,
+                      "tcp://ADDRESS:PORT of a --standby, a replica that takes over");
+  command->add_option("--backup-key", server.replica_key, "its NAME.key");
+  command->add_flag("--standby", server.standby,
+                    "be the replica of the server that names this one as --backup");
   command->add_option("--checkpoint", server.checkpoints, "folder to write checkpoints to");
   command->add_flag("--restore", arguments->restore, "begin with the checkpoint in that folder");
   command->add_flag("--keep", arguments->keep, "stay when all workers have left");
   command->add_option("--dead-after", arguments->dead_after,
                       "seconds of silence after which a worker is lost");
   command->add_option("--gone-after", arguments->gone_after,
-                      "seconds in which one whose connection broke may come back");
-  command->add_option("--max-message-bytes", server.max_message_bytes, "of one request or answer");
+                      "seconds in which a worker whose connection broke may reconnect");
+  command->add_option("--max-message-bytes", server.max_message_bytes, "of one request or reply");
   command->add_option("--max-held-bytes", server.max_held_bytes,
                       "of all requests that wait for others");
   command->add_option("--max-model-bytes", server.max_model_bytes,

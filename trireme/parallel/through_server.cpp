@@ -28,7 +28,7 @@ class ThroughServer final : public Strategy {
         options_(std::move(options)),
         tree_(tree_of(options_.world, world.size())) {
     check_options();
-    // The rate comes with each push; a declaration that has one would differ with it.
+    // The rate comes with each push; a schema that has one would differ with it.
     options_.optimizer.lr.reset();
   }
 
@@ -42,7 +42,7 @@ class ThroughServer final : public Strategy {
     declare();
     move_parameters();
     if (client_) {
-      client_->join(declaration_);
+      client_->join(schema_);
       if (world_.rank() == 0 && !client_->servers_have_values()) client_->store(wanted_);
       done_ = client_->clock();
     }
@@ -98,7 +98,7 @@ class ThroughServer final : public Strategy {
     if (!ranks_go_alone() || !(asked_ || flag_raised()) || has_ended_) return;
     has_ended_ = true;
     if (world_.rank() == 0) {
-      client_->settle();
+      client_->drain();
       client_->fetch(wanted_);
     } else if (client_) {
       client_->leave();
@@ -145,7 +145,7 @@ class ThroughServer final : public Strategy {
     for (std::size_t p = 0; p < compressors_.size(); ++p) {
       for (std::size_t shard = 0; shard < compressors_[p].size(); ++shard) {
         const std::string of = fmt::format("of_{}.{}_of_{}.{}", groups_->count(), shard,
-                                           compressors_[p].size(), declaration_.dense[p].name);
+                                           compressors_[p].size(), schema_.dense[p].name);
         append("compression.residual." + of, compressors_[p][shard].residual(), all);
         append("compression.factor." + of, compressors_[p][shard].factor(), all);
       }
@@ -209,7 +209,7 @@ class ThroughServer final : public Strategy {
     Communicator& inside = groups_->inside();
     if (inside.size() == 1) return;
     std::vector<Work> works;
-    for (const server::Wanted& one : wanted_) works.push_back(inside.broadcast(one.out, 0));
+    for (const server::TableValues& one : wanted_) works.push_back(inside.broadcast(one.values, 0));
     works.push_back(inside.broadcast(buffer_of(std::span(&missed_, 1)), 0));
     for (Work& work : works) work.wait();
   }
@@ -223,24 +223,24 @@ class ThroughServer final : public Strategy {
   }
 
   void declare() {
-    declaration_.optimizer = options_.optimizer;
-    declaration_.optimizer.groups.clear();
-    declaration_.groups = groups_by_name(options_.optimizer.groups, parameters());
-    declaration_.clip_value = options_.clip_value;
-    declaration_.consistency = options_.consistency;
+    schema_.optimizer = options_.optimizer;
+    schema_.optimizer.groups.clear();
+    schema_.groups = groups_by_name(options_.optimizer.groups, parameters());
+    schema_.clip_value = options_.clip_value;
+    schema_.consistency = options_.consistency;
     if (!ranks_go_alone()) {
       for (int rank = 0; rank < world_.size(); ++rank) {
-        declaration_.consistency.virtual_workers.push_back(
+        schema_.consistency.virtual_workers.push_back(
             static_cast<int>(tree_.leaves_of(rank).size()));
       }
     }
     for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
       const at::Tensor& parameter = buckets_->parameter(p);
-      declaration_.dense.push_back({.name = buckets_->name(p),
+      schema_.dense.push_back({.name = buckets_->name(p),
                                     .count = parameter.numel(),
                                     .dtype = dtype_of(parameter.scalar_type())});
     }
-    check(declaration_);
+    check(schema_);
   }
 
   // To where they are pulled without a copy, if there is such memory.
@@ -263,8 +263,8 @@ class ThroughServer final : public Strategy {
                          .values = home,
                          .gradient = {nullptr}});
       compress(p, parameter.sizes());
-      wanted_.push_back({.table = declaration_.dense[p].name, .out = home});
-      gradients_.push_back({.table = declaration_.dense[p].name});
+      wanted_.push_back({.table = schema_.dense[p].name, .values = home});
+      gradients_.push_back({.table = schema_.dense[p].name});
     }
     for (std::size_t p = 0; p < gradients_.size(); ++p) {
       gradients_[p].compressors = compressors_[p];
@@ -274,7 +274,7 @@ class ThroughServer final : public Strategy {
   void compress(std::size_t p, at::IntArrayRef shape) {
     std::vector<Compressor>& compressors = compressors_.emplace_back();
     if (!client_ || options_.world.compression.codec == "none") return;
-    const server::DenseTable& table = declaration_.dense[p];
+    const server::DenseTable& table = schema_.dense[p];
     for (int shard = 0; shard < client_->shards(); ++shard) {
       // Ranks that do not add up what random choices have left need not choose alike.
       compressors.emplace_back(options_.world.compression, shape,
@@ -312,15 +312,15 @@ class ThroughServer final : public Strategy {
   }
 
   // Parameters and the optimizer's state, in and out.
-  std::vector<server::Wanted> state_of(Optimizer& optimizer) const {
-    std::vector<server::Wanted> all = wanted_;
+  std::vector<server::TableValues> state_of(Optimizer& optimizer) const {
+    std::vector<server::TableValues> all = wanted_;
     std::uint8_t array = 0;
     for (const Optimizer::Slot& slot : optimizer.state()) {
       if (slot.name == "step") {
         array = 0;
         continue;
       }
-      all.push_back({.table = slot.shard->name, .out = slot.values, .slot = ++array});
+      all.push_back({.table = slot.shard->name, .values = slot.values, .array = ++array});
     }
     return all;
   }
@@ -333,9 +333,9 @@ class ThroughServer final : public Strategy {
   std::unique_ptr<server::Client> client_;  // of the first rank of a group; null on the others
   int rank_ = 0;                            // in the communicator of the buckets
   std::optional<GradientBuckets> buckets_;
-  server::Declaration declaration_;
+  server::ModelSchema schema_;
   std::vector<Shard> shards_;
-  std::vector<server::Wanted> wanted_;
+  std::vector<server::TableValues> wanted_;
   std::vector<server::Gradient> gradients_;
   std::size_t nodes_ = 1;  // that this rank pushes of each gradient
   std::vector<std::vector<std::byte>> rows_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -15,33 +16,50 @@ namespace {
 
 constexpr std::uint32_t kMagic = 0x50525254;  // "TRRP"
 
-struct Head {
+enum Flag : std::uint8_t { kHasAllValues = 1, kIsDegraded = 2, kHasProgress = 4 };
+constexpr std::uint8_t kAllFlags = kHasAllValues | kIsDegraded | kHasProgress;
+
+struct Header {
   std::uint32_t magic = kMagic;
   std::uint16_t protocol = kProtocol;
-  std::uint8_t verb = 0;
-  std::uint8_t zero = 0;
+  std::uint8_t type = 0;
+  std::uint8_t error = 0;
   std::uint32_t worker = 0;
   std::uint32_t parts = 0;
-  std::uint64_t life = 0;
+  std::uint64_t incarnation = 0;
   std::uint64_t sequence = 0;
   std::int64_t clock = 0;
+  std::int64_t version = 0;
+  std::uint64_t entry = 0;
   double lr = 0;
   double scale = 0;
+  double divisor = 0;
+  std::int32_t shard = 0;
+  std::int32_t shards = 0;
+  std::uint8_t snapshot = 0;
+  std::uint8_t text = 0;  // which: 0 none, i text_fields[i - 1]
+  std::uint8_t flags = 0;
+  std::uint8_t zero = 0;
+  std::uint32_t workers = 0;  // of the progress
   std::uint64_t text_bytes = 0;
 };
-static_assert(sizeof(Head) == 64);
+static_assert(sizeof(Header) == 104);
 
-struct PartHead {
+struct PartHeader {
   std::uint32_t table = 0;
-  std::uint8_t form = 0;
-  std::uint8_t slot = 0;
+  std::uint8_t kind = 0;
+  std::uint8_t array = 0;
   std::uint8_t empty = 0;
   std::uint8_t zero = 0;
   std::int64_t first = 0;
   std::int64_t count = 0;
   std::uint64_t bytes = 0;
 };
-static_assert(sizeof(PartHead) == 32);
+static_assert(sizeof(PartHeader) == 32);
+static_assert(sizeof(VersionVector::Worker) == 16);
+
+constexpr std::array<std::string Message::*, 4> kTextFields = {
+    &Message::schema, &Message::reason, &Message::waiting_for, &Message::file};
 
 void require(bool holds, const char* what) {
   if (!holds) throw DataError(fmt::format("message: {}", what));
@@ -55,10 +73,15 @@ T take(std::span<const std::byte>& from) {
   return value;
 }
 
-// Hands out the payloads of `bodies` one after another.
-class Bodies {
+template <class T>
+void append(const T& value, std::string& bytes) {
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+// Hands out the payloads in `bodies` one after another.
+class PayloadReader {
  public:
-  explicit Bodies(std::span<const std::span<const std::byte>> bodies) : left_(bodies) {}
+  explicit PayloadReader(std::span<const std::span<const std::byte>> bodies) : left_(bodies) {}
 
   std::span<const std::byte> next(std::uint64_t bytes) {
     if (bytes == 0) return {};
@@ -68,13 +91,13 @@ class Bodies {
     }
     require(!left_.empty(), "a payload is missing");
     const std::span<const std::byte> body = left_.front();
-    require(bytes <= body.size() - at_, "a payload is longer than what came");
+    require(bytes <= body.size() - at_, "a payload is longer than its body");
     const auto payload = body.subspan(at_, bytes);
     at_ = std::min(at_ + padded(bytes), body.size());
     return payload;
   }
 
-  bool all_taken() const {
+  bool is_at_end() const {
     return left_.empty() || (left_.size() == 1 && at_ == left_.front().size());
   }
 
@@ -83,20 +106,100 @@ class Bodies {
   std::size_t at_ = 0;
 };
 
-Part part_of(const PartHead& head, Bodies& bodies) {
-  require(head.form >= static_cast<std::uint8_t>(Form::kGradient) &&
-              head.form <= static_cast<std::uint8_t>(Form::kAllKeys) && head.zero == 0 &&
-              head.empty <= 1,
-          "a part has no form that is known");
-  require(head.first >= 0 && head.count >= 0 && head.first <= INT64_MAX - head.count,
-          "a part has a range that is none");
-  return {.table = head.table,
-          .form = static_cast<Form>(head.form),
-          .slot = head.slot,
-          .empty = head.empty == 1,
-          .first = head.first,
-          .count = head.count,
-          .payload = bodies.next(head.bytes)};
+Part decode_part(const PartHeader& header, PayloadReader& payloads) {
+  require(header.kind >= static_cast<std::uint8_t>(PartKind::kGradient) &&
+              header.kind <= static_cast<std::uint8_t>(PartKind::kReadKeys) && header.zero == 0 &&
+              header.empty <= 1,
+          "a part of unknown kind");
+  require(header.first >= 0 && header.count >= 0 && header.first <= INT64_MAX - header.count,
+          "a part with an invalid range");
+  return {.table = header.table,
+          .kind = static_cast<PartKind>(header.kind),
+          .array = header.array,
+          .empty = header.empty == 1,
+          .first = header.first,
+          .count = header.count,
+          .payload = payloads.next(header.bytes)};
+}
+
+VersionVector decode_progress(std::size_t workers, std::span<const std::byte>& bytes) {
+  VersionVector progress{.version = take<std::int64_t>(bytes), .workers = {}};
+  progress.workers.reserve(workers);
+  for (std::size_t i = 0; i < workers; ++i) {
+    progress.workers.push_back(take<VersionVector::Worker>(bytes));
+  }
+  return progress;
+}
+
+// Bytes of the progress behind the parts.
+std::size_t progress_bytes(const Header& header) {
+  if ((header.flags & kHasProgress) == 0) return 0;
+  return sizeof(std::int64_t) + header.workers * sizeof(VersionVector::Worker);
+}
+
+void check(const Header& header) {
+  require(header.type >= static_cast<std::uint8_t>(MessageType::kJoin) &&
+              header.type <= static_cast<std::uint8_t>(MessageType::kSuperseded),
+          "of unknown type");
+  require(header.error <= static_cast<std::uint8_t>(ErrorCode::kStandby) &&
+              header.snapshot <= static_cast<std::uint8_t>(SnapshotAction::kResume) &&
+              header.text <= kTextFields.size() && (header.flags & ~kAllFlags) == 0 &&
+              header.zero == 0,
+          "a field with an unknown value");
+  require((header.text == 0) == (header.text_bytes == 0), "a text without bytes or without a kind");
+  require((header.flags & kHasProgress) != 0 || header.workers == 0, "workers without progress");
+  require(std::isfinite(header.lr) && std::isfinite(header.scale) &&
+              std::isfinite(header.divisor) && header.divisor >= 0,
+          "a learning rate, scale or divisor that is not a valid number");
+}
+
+Message fields_of(const Header& header) {
+  return {.type = static_cast<MessageType>(header.type),
+          .worker = header.worker,
+          .incarnation = header.incarnation,
+          .sequence = header.sequence,
+          .clock = header.clock,
+          .version = header.version,
+          .entry = header.entry,
+          .lr = header.lr,
+          .scale = header.scale,
+          .divisor = header.divisor,
+          .shard = {header.shard, header.shards},
+          .error = static_cast<ErrorCode>(header.error),
+          .has_all_values = (header.flags & kHasAllValues) != 0,
+          .is_degraded = (header.flags & kIsDegraded) != 0,
+          .snapshot = static_cast<SnapshotAction>(header.snapshot)};
+}
+
+Header header_of(const Message& message) {
+  Header header{.type = static_cast<std::uint8_t>(message.type),
+                .error = static_cast<std::uint8_t>(message.error),
+                .worker = message.worker,
+                .parts = static_cast<std::uint32_t>(message.parts.size()),
+                .incarnation = message.incarnation,
+                .sequence = message.sequence,
+                .clock = message.clock,
+                .version = message.version,
+                .entry = message.entry,
+                .lr = message.lr,
+                .scale = message.scale,
+                .divisor = message.divisor,
+                .shard = message.shard.index,
+                .shards = message.shard.count,
+                .snapshot = static_cast<std::uint8_t>(message.snapshot)};
+  if (message.has_all_values) header.flags |= kHasAllValues;
+  if (message.is_degraded) header.flags |= kIsDegraded;
+  if (message.progress) {
+    header.flags |= kHasProgress;
+    header.workers = static_cast<std::uint32_t>(message.progress->workers.size());
+  }
+  for (std::size_t i = 0; i < kTextFields.size(); ++i) {
+    const std::string& text = message.*kTextFields[i];
+    if (text.empty()) continue;
+    header.text = static_cast<std::uint8_t>(i + 1);
+    header.text_bytes = text.size();
+  }
+  return header;
 }
 
 }  // namespace
@@ -107,80 +210,83 @@ std::size_t Message::payload_bytes() const {
   return bytes;
 }
 
-Message refusal_of(const Message& request, std::uint8_t fault, std::string why) {
-  return {.verb = Verb::kRefusal,
+Message reply_to(const Message& request, std::int64_t version) {
+  return {.type = MessageType::kReply,
           .worker = request.worker,
           .sequence = request.sequence,
-          .clock = fault,
-          .text = std::move(why)};
+          .version = version};
 }
 
-std::string encode_head(const Message& message) {
-  const Head head{.verb = static_cast<std::uint8_t>(message.verb),
-                  .worker = message.worker,
-                  .parts = static_cast<std::uint32_t>(message.parts.size()),
-                  .life = message.life,
-                  .sequence = message.sequence,
-                  .clock = message.clock,
-                  .lr = message.lr,
-                  .scale = message.scale,
-                  .text_bytes = message.text.size()};
+Message error_reply(const Message& request, ErrorCode error, std::string reason) {
+  return {.type = MessageType::kError,
+          .worker = request.worker,
+          .sequence = request.sequence,
+          .error = error,
+          .reason = std::move(reason)};
+}
+
+std::string encode_header(const Message& message) {
+  const Header header = header_of(message);
   std::string bytes;
-  bytes.reserve(sizeof head + message.parts.size() * sizeof(PartHead) + message.text.size());
-  bytes.append(reinterpret_cast<const char*>(&head), sizeof head);
+  bytes.reserve(sizeof header + message.parts.size() * sizeof(PartHeader) + progress_bytes(header) +
+                header.text_bytes);
+  append(header, bytes);
   for (const Part& part : message.parts) {
-    const PartHead part_head{.table = part.table,
-                             .form = static_cast<std::uint8_t>(part.form),
-                             .slot = part.slot,
-                             .empty = part.empty,
-                             .first = part.first,
-                             .count = part.count,
-                             .bytes = part.payload.size()};
-    bytes.append(reinterpret_cast<const char*>(&part_head), sizeof part_head);
+    append(PartHeader{.table = part.table,
+                      .kind = static_cast<std::uint8_t>(part.kind),
+                      .array = part.array,
+                      .empty = part.empty,
+                      .first = part.first,
+                      .count = part.count,
+                      .bytes = part.payload.size()},
+           bytes);
   }
-  return bytes + message.text;
+  if (message.progress) {
+    append(message.progress->version, bytes);
+    for (const VersionVector::Worker& worker : message.progress->workers) append(worker, bytes);
+  }
+  if (header.text > 0) bytes += message.*kTextFields[header.text - 1];
+  return bytes;
 }
 
-bool is_of_another_protocol(std::span<const std::byte> head) {
-  if (head.size() < sizeof(std::uint32_t) + sizeof(std::uint16_t)) return false;
-  return take<std::uint32_t>(head) == kMagic && take<std::uint16_t>(head) != kProtocol;
+bool is_of_another_protocol(std::span<const std::byte> header) {
+  if (header.size() < sizeof(std::uint32_t) + sizeof(std::uint16_t)) return false;
+  return take<std::uint32_t>(header) == kMagic && take<std::uint16_t>(header) != kProtocol;
 }
 
-std::uint64_t sequence_in(std::span<const std::byte> head) {
-  return head.size() < sizeof(Head) ? 0 : take<Head>(head).sequence;
+std::uint64_t sequence_in(std::span<const std::byte> header) {
+  return header.size() < sizeof(Header) ? 0 : take<Header>(header).sequence;
 }
 
 Message decode(std::span<const std::byte> bytes,
                std::span<const std::span<const std::byte>> bodies) {
-  require(bytes.size() >= sizeof(Head), "shorter than a head");
-  const auto head = take<Head>(bytes);
-  require(head.magic == kMagic, "not one of trireme's");
-  if (head.protocol != kProtocol) {
+  if (is_of_another_protocol(bytes)) {
+    auto copy = bytes.subspan(sizeof kMagic);
     throw DataError(fmt::format(
         "message: protocol {} is wanted, got {}; use one version of trireme at both ends",
-        kProtocol, head.protocol));
+        kProtocol, take<std::uint16_t>(copy)));
   }
-  require(head.verb >= static_cast<std::uint8_t>(Verb::kJoin) &&
-              head.verb <= static_cast<std::uint8_t>(Verb::kAlone) && head.zero == 0,
-          "no verb that is known");
-  require(head.parts <= bytes.size() / sizeof(PartHead) &&
-              head.text_bytes == bytes.size() - head.parts * sizeof(PartHead),
-          "parts and text are not as long as the head");
-  require(std::isfinite(head.lr) && std::isfinite(head.scale), "a rate that is no number");
-  Message message{.verb = static_cast<Verb>(head.verb),
-                  .worker = head.worker,
-                  .life = head.life,
-                  .sequence = head.sequence,
-                  .clock = head.clock,
-                  .lr = head.lr,
-                  .scale = head.scale};
-  Bodies payloads(bodies);
-  message.parts.reserve(head.parts);
-  for (std::uint32_t i = 0; i < head.parts; ++i) {
-    message.parts.push_back(part_of(take<PartHead>(bytes), payloads));
+  require(bytes.size() >= sizeof(Header), "shorter than a header");
+  const auto header = take<Header>(bytes);
+  require(header.magic == kMagic, "not a message of trireme");
+  check(header);
+  const std::size_t behind_parts = progress_bytes(header);
+  require(header.parts <= bytes.size() / sizeof(PartHeader) && behind_parts <= bytes.size() &&
+              header.text_bytes <= bytes.size() &&
+              header.parts * sizeof(PartHeader) + behind_parts + header.text_bytes == bytes.size(),
+          "parts, progress and text are not as long as the header says");
+  Message message = fields_of(header);
+  PayloadReader payloads(bodies);
+  message.parts.reserve(header.parts);
+  for (std::uint32_t i = 0; i < header.parts; ++i) {
+    message.parts.push_back(decode_part(take<PartHeader>(bytes), payloads));
   }
-  require(payloads.all_taken(), "more bytes than its parts");
-  message.text.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  require(payloads.is_at_end(), "more bytes than its parts have");
+  if (behind_parts > 0) message.progress = decode_progress(header.workers, bytes);
+  if (header.text > 0) {
+    (message.*kTextFields[header.text - 1])
+        .assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
   return message;
 }
 

@@ -2,104 +2,115 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "trireme/server/part.h"
+#include "trireme/server/version_vector.h"
+
 namespace trireme::server {
 
-/// The version of what workers and servers say to each other; both ends must have the same.
-inline constexpr std::uint16_t kProtocol = 1;
+/// The version of the protocol between workers and servers; both ends must have the same.
+inline constexpr std::uint16_t kProtocol = 2;
 
-enum class Verb : std::uint8_t {
-  kJoin = 1,  ///< a worker comes, or comes back; text: the declaration; one part, whose range says
-              ///< which server it takes this one for: number `first` of `count`
-  kStore,     ///< values and optimizer state to begin with
-  kPush,      ///< a step's gradients, the pulls among the parts answered afterwards
-  kPull,      ///< parameters at this worker's clock
-  kFetch,     ///< values and state as they are now, for whoever asks
-  kSettle,    ///< answered once no other worker pushes any more
-  kSave,      ///< text: the folder in which the server writes its checkpoint
-  kLeave,     ///< a worker has done its last step
-  kPing,      ///< is there and says so
-  kAnswer,    ///< from a server: it is done; clock: how many updates it has made
-  kRefusal,   ///< from a server: it is not; text: why
-  kHold,      ///< from a program that fetches a cut: the server stops where it is, goes on to the
-              ///< place in text, or goes on (server/cut.h)
-  kFollow,    ///< from a server to its backup: what comes next is its journal, from entry
-              ///< `sequence` on; clock: how many updates it had made before the first
-  kLost,      ///< in a journal: the worker is lost; text: why
-  kAlone,     ///< kAnswer from a server that goes on without the other of its pair; from a worker,
-              ///< a ping that tells that other one so
+enum class MessageType : std::uint8_t {
+  kJoin = 1,    ///< a worker joins or rejoins: schema, shard
+  kStore,       ///< writes initial values and optimizer state
+  kPush,        ///< the gradients of a step; parts that read are replied to after the update
+  kPull,        ///< reads at this worker's clock
+  kFetch,       ///< reads the values as they are, from any program; without parts: the schema
+  kDrain,       ///< the worker has pushed its last step; replied to once no other worker pushes
+  kSave,        ///< the server writes its checkpoint
+  kLeave,       ///< the last request of a worker
+  kPing,        ///< a heartbeat, of a worker or of a primary to its replica
+  kReply,       ///< from a server: the request is done
+  kError,       ///< from a server: the request was rejected; error, reason
+  kSnapshot,    ///< from a program that fetches a consistent snapshot; snapshot: what to do
+  kReplicate,   ///< from a primary to its replica: the log entries from `entry` on follow; shard,
+                ///< version
+  kLost,        ///< a log entry: the worker is lost; reason
+  kSuperseded,  ///< from a worker to a server whose partner runs without it: it must end
 };
 
-/// The clock of a refusal: which error the worker throws.
-inline constexpr std::uint8_t kUsageFault = 1;
-inline constexpr std::uint8_t kDataFault = 2;
-inline constexpr std::uint8_t kCommFault = 3;
-/// Only a backup says so: the server that it follows is there, and is the one to ask.
-inline constexpr std::uint8_t kBackupFault = 4;
-
-/// What one part of a message is about, and what its payload holds.
-enum class Form : std::uint8_t {
-  kGradient = 1,  ///< `rows` rows of the range's elements
-  kEncoded,       ///< the range's gradient, encoded (kernels/compress.h)
-  kRowGradients,  ///< count keys (u64), then count rows of gradients (f32)
-  kValues,        ///< the range's elements, of array `slot`
-  kRowValues,     ///< count keys, then count rows of array `slot`
-  kRange,         ///< nothing: the range is asked for
-  kKeys,          ///< count keys: their rows are asked for
-  kAllKeys,       ///< nothing: `count` keys from the `first` row on are asked for; in an answer
-                  ///< those that there are
+/// The error that the sender of a rejected request throws.
+enum class ErrorCode : std::uint8_t {
+  kNone,
+  kUsage,
+  kData,
+  kComm,
+  kStandby,  ///< from a replica whose primary is alive: ask the primary
 };
 
-/// Which array of a table: 0 its values, i the optimizer's state array i - 1.
-inline constexpr std::uint8_t kStepSlot = 255;  ///< how often each has been updated, i64
-
-struct Part {
-  std::uint32_t table = 0;
-  Form form = Form::kRange;
-  std::uint8_t slot = 0;
-  bool empty = false;      ///< a gradient of zeros, which alone does not move a parameter
-  std::int64_t first = 0;  ///< of a range
-  std::int64_t count = 0;  ///< elements of a range, or keys
-  std::span<const std::byte> payload;
+enum class SnapshotAction : std::uint8_t {
+  kNone,
+  kPause,    ///< apply no more pushes; the reply has `progress`
+  kAdvance,  ///< apply the pushes of `progress`, then reply
+  kResume,
 };
 
-/// What one end tells the other. Each request has one answer.
+/// A server is number `index` of the `count` servers of its model.
+struct ShardId {
+  std::int32_t index = 0;
+  std::int32_t count = 0;
+  bool operator==(const ShardId&) const = default;
+};
+
+/// One message between a worker and a server, or between the servers of a pair. Each request has
+/// one reply. Fields that a message type does not name keep their defaults.
 struct Message {
-  Verb verb = Verb::kPing;
+  MessageType type = MessageType::kPing;
   std::uint32_t worker = 0;
-  std::uint64_t life = 0;      ///< of the worker: another one after each start
-  std::uint64_t sequence = 0;  ///< of the request, from 1; repeated as it was if it is sent again
-  std::int64_t clock = 0;      ///< of the worker before this push
+  std::uint64_t incarnation = 0;  ///< of the sending process: each start has another one
+  std::uint64_t sequence = 0;  ///< of the request, from 1; a retransmission and the reply repeat it
+  std::int64_t clock = 0;    ///< of the worker, in steps: in a push before it, in a reply after it
+  std::int64_t version = 0;  ///< updates that the server has made
+  std::uint64_t entry = 0;   ///< of the replication log: kReplicate: the next one; acknowledgments:
+                             ///< the one that has been applied
   double lr = 0;
-  double scale = 1;  ///< the gradients are multiplied by it
+  double scale = 1;    ///< the gradients are multiplied by it
+  double divisor = 0;  ///< of the sum over all workers; 0: the number of virtual workers
+  ShardId shard;       ///< the server that the sender expects
+  ErrorCode error = ErrorCode::kNone;
+  bool has_all_values = false;  ///< in the reply to kJoin: no worker has to store initial values
+  bool is_degraded = false;     ///< in replies: the server runs without its partner
+  SnapshotAction snapshot = SnapshotAction::kNone;
+  std::optional<VersionVector> progress;
   std::vector<Part> parts;
-  std::string text;
+
+  // At most one of these texts is not empty.
+  std::string schema;  ///< JSON (server/model_schema.h): kJoin, the reply to kFetch without parts
+  std::string reason;  ///< kError, kLost
+  std::string waiting_for;  ///< in the reply to kPing: what the server waits for
+  std::string file;         ///< in the reply to kSave
 
   std::size_t payload_bytes() const;
 };
 
-/// What `request` is answered if it is not carried out: one of the faults above, and the reason.
-Message refusal_of(const Message& request, std::uint8_t fault, std::string why);
+/// The reply to `request` of a server that has made `version` updates, without values.
+Message reply_to(const Message& request, std::int64_t version);
 
-/// The worker of messages from programs that only look.
+/// The reply to a request that is rejected.
+Message error_reply(const Message& request, ErrorCode error, std::string reason);
+
+/// The worker of messages from programs that are not workers.
 inline constexpr std::uint32_t kObserver = 0xffffffff;
 
-/// All but the payloads (docs/format/parameter-server.md has the bytes).
-std::string encode_head(const Message& message);
+/// All but the payloads (docs/format/parameter-server.md describes the bytes).
+std::string encode_header(const Message& message);
 
-/// Whether these are the first bytes of a head of trireme's, of another version of it.
-bool is_of_another_protocol(std::span<const std::byte> head);
+/// True if these bytes begin a header of another version of the protocol.
+bool is_of_another_protocol(std::span<const std::byte> header);
 
-/// The sequence number in a head, whatever else is wrong with it; 0 if it is too short.
-std::uint64_t sequence_in(std::span<const std::byte> head);
+/// The sequence number in a header, even if the rest is invalid; 0 if it is too short.
+std::uint64_t sequence_in(std::span<const std::byte> header);
 
-/// Reads it back. The payloads, one after another, each padded to a multiple of 8 bytes but for the
-/// last of a body, lie in `bodies`; none lies in two. The message looks into them. Hostile bytes:
-/// throws DataError unless everything is in its place.
-Message decode(std::span<const std::byte> head, std::span<const std::span<const std::byte>> bodies);
+/// Reads a message. The payloads lie in `bodies`, one after another, each padded to a multiple of 8
+/// bytes except for the last of a body; no payload spans two bodies. The parts of the result point
+/// into them. The bytes may be hostile: throws DataError unless everything is valid.
+Message decode(std::span<const std::byte> header,
+               std::span<const std::span<const std::byte>> bodies);
 
 /// Bytes of a payload with its padding.
 constexpr std::size_t padded(std::size_t bytes) {

@@ -13,27 +13,27 @@ namespace {
 
 constexpr std::size_t kBlockBytes = std::size_t{2} << 20;
 constexpr std::size_t kFirstIndex = 1024;  // a power of two
-constexpr std::size_t kAhead = 8;          // rows that are fetched before their turn
+constexpr std::size_t kAhead = 8;          // rows that are prefetched
 
 }  // namespace
 
 Rows::Rows(const SparseTable& table)
     : table_(table),
       optimizer_(make_optimizer(table.optimizer, {})),
-      slots_(1 + static_cast<int>(optimizer_->state_arrays().size())),
+      arrays_(1 + static_cast<int>(optimizer_->state_arrays().size())),
       rows_per_block_(std::max<std::int64_t>(
-          1, static_cast<std::int64_t>(kBlockBytes / sizeof(float)) / (slots_ * table.width))),
+          1, static_cast<std::int64_t>(kBlockBytes / sizeof(float)) / (arrays_ * table.width))),
       index_keys_(kFirstIndex),
       index_rows_(kFirstIndex, kNone) {}
 
 float* Rows::row(std::uint32_t row) const {
-  const auto floats = (row % rows_per_block_) * slots_ * table_.width;
+  const auto floats = (row % rows_per_block_) * arrays_ * table_.width;
   return reinterpret_cast<float*>(blocks_[static_cast<std::size_t>(row / rows_per_block_)].data()) +
          floats;
 }
 
-// Where the key is, or the free place where it would go.
-std::size_t Rows::slot_of(std::uint64_t key) const {
+// The entry of the key, or the free entry where it belongs.
+std::size_t Rows::index_of(std::uint64_t key) const {
   const std::size_t mask = index_keys_.size() - 1;
   std::size_t at = mix_bits(key) & mask;
   while (index_rows_[at] != kNone && index_keys_[at] != key) at = (at + 1) & mask;
@@ -41,33 +41,33 @@ std::size_t Rows::slot_of(std::uint64_t key) const {
 }
 
 std::uint32_t Rows::find(std::uint64_t key) const {
-  return index_rows_[slot_of(key)];
+  return index_rows_[index_of(key)];
 }
 
-std::uint32_t Rows::find_or_make(std::uint64_t key) {
-  std::size_t at = slot_of(key);
+std::uint32_t Rows::find_or_create(std::uint64_t key) {
+  std::size_t at = index_of(key);
   if (index_rows_[at] != kNone) return index_rows_[at];
   if (10 * (keys_.size() + 1) > 7 * index_keys_.size()) {
     grow();
-    at = slot_of(key);
+    at = index_of(key);
   }
-  const auto made = static_cast<std::uint32_t>(keys_.size());
-  // Until the index has it there is no such row, should memory run out.
-  if (made / rows_per_block_ == std::ssize(blocks_)) {
-    blocks_.emplace_back(static_cast<std::size_t>(rows_per_block_ * slots_ * table_.width) *
+  const auto created = static_cast<std::uint32_t>(keys_.size());
+  // The row exists once the index has it: if memory runs out before, nothing has changed.
+  if (created / rows_per_block_ == std::ssize(blocks_)) {
+    blocks_.emplace_back(static_cast<std::size_t>(rows_per_block_ * arrays_ * table_.width) *
                          sizeof(float));
   }
-  notes_.resize(made + std::size_t{1});
+  metadata_.resize(created + std::size_t{1});
   keys_.push_back(key);
   index_keys_[at] = key;
-  index_rows_[at] = made;
-  float* values = row(made);
-  begin_with(key, values);
+  index_rows_[at] = created;
+  float* values = row(created);
+  initialize(key, values);
   for (const Optimizer::StateArray& array : optimizer_->state_arrays()) {
     values += table_.width;
     if (array.initial != 0) std::fill_n(values, table_.width, static_cast<float>(array.initial));
   }
-  return made;
+  return created;
 }
 
 void Rows::grow() {
@@ -76,13 +76,13 @@ void Rows::grow() {
   index_keys_.swap(keys);
   index_rows_.swap(rows);
   for (std::size_t i = 0; i < keys_.size(); ++i) {
-    const std::size_t at = slot_of(keys_[i]);
+    const std::size_t at = index_of(keys_[i]);
     index_keys_[at] = keys_[i];
     index_rows_[at] = static_cast<std::uint32_t>(i);
   }
 }
 
-void Rows::begin_with(std::uint64_t key, float* values) const {
+void Rows::initialize(std::uint64_t key, float* values) const {
   if (table_.init.kind == RowInit::Kind::kZeros) {
     std::fill_n(values, table_.width, 0.0F);
     return;
@@ -96,15 +96,15 @@ void Rows::begin_with(std::uint64_t key, float* values) const {
   }
 }
 
-void Rows::touch(std::uint32_t row, const float* gradient) {
-  Note& note = notes_[row];
-  if (note.round != round_) {
-    note.round = round_;
-    note.place = static_cast<std::uint32_t>(touched_.size());
-    touched_.push_back({row, gradient});
+void Rows::add(std::uint32_t row, const float* gradient) {
+  RowMetadata& metadata = metadata_[row];
+  if (metadata.round != round_) {
+    metadata.round = round_;
+    metadata.place = static_cast<std::uint32_t>(updated_.size());
+    updated_.push_back({row, gradient});
     return;
   }
-  Touched& before = touched_[note.place];
+  Updated& before = updated_[metadata.place];
   if (!before.is_sum) {
     sums_.push_back(std::make_unique<float[]>(static_cast<std::size_t>(table_.width)));
     std::copy_n(before.gradient, table_.width, sums_.back().get());
@@ -116,16 +116,16 @@ void Rows::touch(std::uint32_t row, const float* gradient) {
 }
 
 void Rows::prepare(std::span<const RowGradients> pushes) {
-  if (++round_ == 0) {  // after 2^32 of them
-    for (Note& note : notes_) note.round = 0;
+  if (++round_ == 0) {  // the counter has wrapped around
+    for (RowMetadata& metadata : metadata_) metadata.round = 0;
     round_ = 1;
   }
-  touched_.clear();
+  updated_.clear();
   sums_.clear();
   for (const RowGradients& push : pushes) {
     const float* gradient = push.gradients;
     for (const std::uint64_t key : push.keys) {
-      touch(find_or_make(key), gradient);
+      add(find_or_create(key), gradient);
       gradient += table_.width;
     }
   }
@@ -134,42 +134,43 @@ void Rows::prepare(std::span<const RowGradients> pushes) {
 void Rows::update(const RowUpdate& update) {
   optimizer_->set_lr(update.lr);
   std::array<void*, 8> state{};
-  for (std::size_t i = 0; i < touched_.size(); ++i) {
-    if (i + kAhead < touched_.size()) __builtin_prefetch(row(touched_[i + kAhead].row), 1);
-    float* values = row(touched_[i].row);
-    for (int slot = 1; slot < slots_; ++slot) state[slot - 1] = values + slot * table_.width;
+  for (std::size_t i = 0; i < updated_.size(); ++i) {
+    if (i + kAhead < updated_.size()) __builtin_prefetch(row(updated_[i + kAhead].row), 1);
+    float* values = row(updated_[i].row);
+    for (int array = 1; array < arrays_; ++array) state[array - 1] = values + array * table_.width;
     optimizer_->update({{values, table_.width, DType::kF32},
-                        touched_[i].gradient,
+                        updated_[i].gradient,
                         update.scale,
                         update.clip_value},
-                       std::span<void* const>(state.data(), static_cast<std::size_t>(slots_ - 1)),
-                       ++notes_[touched_[i].row].steps);
+                       std::span<void* const>(state.data(), static_cast<std::size_t>(arrays_ - 1)),
+                       ++metadata_[updated_[i].row].steps);
   }
-  touched_.clear();
+  updated_.clear();
 }
 
-void Rows::read(std::span<const std::uint64_t> keys, int slot, float* out) const {
+void Rows::read(std::span<const std::uint64_t> keys, int array, float* out) const {
   for (const std::uint64_t key : keys) {
     const std::uint32_t found = find(key);
     if (found != kNone) {
-      std::copy_n(row(found) + slot * table_.width, table_.width, out);
-    } else if (slot == 0) {
-      begin_with(key, out);
+      std::copy_n(row(found) + array * table_.width, table_.width, out);
+    } else if (array == 0) {
+      initialize(key, out);
     } else {
-      const double initial = optimizer_->state_arrays()[static_cast<std::size_t>(slot - 1)].initial;
+      const double initial =
+          optimizer_->state_arrays()[static_cast<std::size_t>(array - 1)].initial;
       std::fill_n(out, table_.width, static_cast<float>(initial));
     }
     out += table_.width;
   }
 }
 
-void Rows::make(std::span<const std::uint64_t> keys) {
-  for (const std::uint64_t key : keys) find_or_make(key);
+void Rows::reserve(std::span<const std::uint64_t> keys) {
+  for (const std::uint64_t key : keys) find_or_create(key);
 }
 
-void Rows::write(std::span<const std::uint64_t> keys, int slot, const float* values) {
+void Rows::write(std::span<const std::uint64_t> keys, int array, const float* values) {
   for (const std::uint64_t key : keys) {
-    std::copy_n(values, table_.width, row(find_or_make(key)) + slot * table_.width);
+    std::copy_n(values, table_.width, row(find_or_create(key)) + array * table_.width);
     values += table_.width;
   }
 }
@@ -177,21 +178,22 @@ void Rows::write(std::span<const std::uint64_t> keys, int slot, const float* val
 void Rows::read_steps(std::span<const std::uint64_t> keys, std::int64_t* steps) const {
   for (const std::uint64_t key : keys) {
     const std::uint32_t found = find(key);
-    *steps++ = found == kNone ? 0 : notes_[found].steps;
+    *steps++ = found == kNone ? 0 : metadata_[found].steps;
   }
 }
 
 void Rows::write_steps(std::span<const std::uint64_t> keys, const std::int64_t* steps) {
   for (const std::uint64_t key : keys) {
-    notes_[find_or_make(key)].steps = static_cast<std::uint32_t>(*steps++);
+    metadata_[find_or_create(key)].steps = static_cast<std::uint32_t>(*steps++);
   }
 }
 
 std::size_t Rows::bytes() const {
   const auto block =
-      static_cast<std::size_t>(rows_per_block_ * slots_ * table_.width) * sizeof(float);
+      static_cast<std::size_t>(rows_per_block_ * arrays_ * table_.width) * sizeof(float);
   return blocks_.size() * block + keys_.capacity() * sizeof(std::uint64_t) +
-         notes_.capacity() * sizeof(Note) + index_keys_.capacity() * sizeof(std::uint64_t) +
+         metadata_.capacity() * sizeof(RowMetadata) +
+         index_keys_.capacity() * sizeof(std::uint64_t) +
          index_rows_.capacity() * sizeof(std::uint32_t);
 }
 

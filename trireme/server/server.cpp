@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <new>
 #include <utility>
 
@@ -14,586 +13,465 @@ namespace trireme::server {
 
 namespace {
 
-constexpr std::chrono::seconds kLongestHold{5};
+using Presence = Membership::Presence;
+using Worker = Membership::Worker;
 
-// Of pushes that were averaged by their workers: one leaf each.
-ReductionTree tree_over(int workers) {
-  return ReductionTree(workers, workers);
-}
-
-ReductionTree tree_of(const Consistency& consistency) {
-  if (consistency.virtual_workers.empty()) return tree_over(consistency.workers);
-  std::vector<Range> parts;
-  std::int64_t begin = 0;
-  for (const int count : consistency.virtual_workers) {
-    parts.push_back({begin, begin + count});
-    begin = parts.back().end;
-  }
-  return ReductionTree(parts);
-}
-
-}  // namespace
-
-Server::Server(Options options) : options_(std::move(options)) {}
-
-void Server::check_wanted(const Message& message) const {
-  std::size_t bytes = 0;
-  for (const Part& part : message.parts) {
-    if (Store::is_gradient(part)) continue;
-    store_->check_wanted(part);
-    bytes += store_->bytes_of(part);
-  }
-  if (options_.max_answer_bytes == 0 || bytes <= options_.max_answer_bytes) return;
-  throw UsageError(fmt::format(
-      "server {} of {}: answers with at most {} bytes, asked for {}; ask for less at a time or use "
-      "more shards",
-      options_.shard, options_.shards, options_.max_answer_bytes, bytes));
-}
-
-// Before anything is allocated for it.
-void Server::check_memory(const Declaration& declaration) const {
-  if (options_.max_model_bytes == 0) return;
-  const std::size_t bytes = Store::dense_bytes(declaration, options_.shard, options_.shards);
-  if (bytes <= options_.max_model_bytes) return;
-  throw UsageError(fmt::format(
-      "server {} of {}: may hold {} bytes, and its part of this model with the optimizer's state "
-      "takes {}; use more shards",
-      options_.shard, options_.shards, options_.max_model_bytes, bytes));
-}
-
-// Of rows that a push is going to make.
-void Server::check_memory() const {
-  if (options_.max_model_bytes == 0 || store_->row_bytes() <= options_.max_model_bytes) return;
-  throw UsageError(fmt::format(
-      "server {} of {}: may hold {} bytes, and the rows of its sparse tables take {}; use more "
-      "shards",
-      options_.shard, options_.shards, options_.max_model_bytes, store_->row_bytes()));
-}
-
-void Server::handle(Request request, Time now, Answers& answers) {
+// What a reply needs of a request that has been moved from.
+Request return_address(const Request& request) {
   const Message& message = request.message;
-  workers_.hear(message, now);
-  if (hold_ && now > hold_->until) go_on(now, answers);
-  try {
-    switch (message.verb) {
-      case Verb::kJoin:
-        join(request, answers);
-        workers_.hear(message, now);
-        return;
-      case Verb::kStore:
-        return store_values(request, answers);
-      case Verb::kPush:
-        push(std::move(request), answers);
-        return answer_holder(answers);
-      case Verb::kHold:
-        return hold(std::move(request), now, answers);
-      case Verb::kPull:
-        return pull(std::move(request), answers);
-      case Verb::kFetch:
-        if (hold_ && hold_->life == message.life) hold_->until = now + kLongestHold;
-        return fetch(request, answers);
-      case Verb::kSettle:
-        return settle(std::move(request), answers);
-      case Verb::kSave:
-        save(request, answers);
-        // What it was held for has been written, however long that took.
-        if (hold_ && hold_->life == message.life) go_on(now, answers);
-        return;
-      case Verb::kLeave:
-        return leave(request, answers);
-      case Verb::kPing:
-        return answers.answer(request, {.verb = Verb::kAnswer,
-                                        .worker = message.worker,
-                                        .sequence = message.sequence,
-                                        .clock = version_,
-                                        .text = what_is_awaited()});
-      case Verb::kAnswer:
-      case Verb::kRefusal:
-      case Verb::kFollow:
-      case Verb::kLost:
-      case Verb::kAlone:
-        throw UsageError("message: only servers say so");
-    }
-  } catch (const DataError& error) {
-    refuse(request, kDataFault, error.what(), answers);
-  } catch (const CommError& error) {
-    refuse(request, kCommFault, error.what(), answers);
-  } catch (const Error& error) {
-    refuse(request, kUsageFault, error.what(), answers);
-  } catch (const std::bad_alloc&) {
-    refuse(request, kUsageFault,
-           fmt::format("server {} of {}: has not memory enough; use more shards", options_.shard,
-                       options_.shards),
-           answers);
-  }
+  return {.message = {.type = message.type,
+                      .worker = message.worker,
+                      .incarnation = message.incarnation,
+                      .sequence = message.sequence},
+          .from = request.from};
 }
 
-void Server::follow(Request entry, Answers& answers) {
-  entry.from = kNobody;
-  if (entry.message.verb == Verb::kLost) {
-    return lose(entry.message.worker, entry.message.text, answers);
-  }
-  handle(std::move(entry), Time{}, answers);
+void reject(const Request& request, ErrorCode error, std::string reason, ReplySink& sink) {
+  sink.send_reply(request, error_reply(request.message, error, std::move(reason)));
 }
 
-void Server::append(const Message& entry) const {
-  if (journal_ != nullptr) journal_->append(entry);
-}
-
-// One that takes the place of another begins where the slowest of the rest is, and holds nobody up.
-std::int64_t Server::clock_of_new(std::uint32_t worker) const {
-  if (is_synchronous()) return version_;
-  const Worker& before = workers_[worker];
-  if (before.presence == Presence::kAwaited) return before.clock;
-  const std::int64_t slowest = workers_.slowest_clock(worker);
-  const bool nobody_pushes = slowest == std::numeric_limits<std::int64_t>::max();
-  return nobody_pushes ? before.clock : std::max(before.clock, slowest);
-}
-
-void Server::join(const Request& request, Answers& answers) {
-  const Message& message = request.message;
-  const Declaration theirs = parse_declaration(message.text);
-  if (message.parts.size() != 1 || message.parts[0].first != options_.shard ||
-      message.parts[0].count != options_.shards) {
-    const Part asked = message.parts.empty() ? Part() : message.parts[0];
-    throw UsageError(fmt::format(
-        "worker {}: takes this server for number {} of {}, and it is number {} of {}; name all "
-        "servers, in order",
-        message.worker, asked.first, asked.count, options_.shard, options_.shards));
-  }
-  if (!store_) {
-    check_memory(theirs);
-    store_ = std::make_unique<Store>(theirs, options_.shard, options_.shards);
-  } else if (const std::string differs = difference(theirs, store_->declaration());
-             !differs.empty()) {
-    throw UsageError(fmt::format("worker {}: this is another model: {}", message.worker, differs));
-  }
-  workers_.resize(static_cast<std::size_t>(consistency().workers));
-  if (message.worker >= workers_.size()) {
-    throw UsageError(fmt::format("worker {}: the servers have been told of {} workers, 0 to {}",
-                                 message.worker, workers_.size(), workers_.size() - 1));
-  }
-  if (!over_.empty()) throw CommError(over_);
-  append(message);
-  Worker& worker = workers_[message.worker];
-  if (worker.life != message.life) {
-    worker = {.life = message.life, .clock = clock_of_new(message.worker)};
-    together_.erase(message.worker);
-  }
-  worker.presence = Presence::kHere;
-  answers.answer(request, {.verb = Verb::kAnswer,
-                           .worker = message.worker,
-                           .life = store_->is_complete() ? 1U : 0U,
-                           .sequence = message.sequence,
-                           .clock = worker.clock});
-  answer_ready(answers);
-}
-
-void Server::store_values(const Request& request, Answers& answers) {
-  Worker& worker = workers_.of(request.message);
-  // Sent again: what others have pushed since stays.
-  if (request.message.sequence > worker.sequence) {
-    for (const Part& part : request.message.parts) store_->check_values(part);
-    check_memory();
-    for (const Part& part : request.message.parts) store_->make_room(part);
-    append(request.message);
-    for (const Part& part : request.message.parts) store_->write(part);
-    worker.sequence = request.message.sequence;
-  }
-  answers.answer(request, {.verb = Verb::kAnswer,
-                           .worker = request.message.worker,
-                           .sequence = request.message.sequence,
-                           .clock = version_});
-  answer_ready(answers);
-}
-
-void Server::push(Request request, Answers& answers) {
-  const Message& message = request.message;
-  Worker& worker = workers_.of(message);
-  if (message.sequence <= worker.sequence) {
-    // Sent again: if it waits still, its answer goes to where it came from now.
-    if (const auto waits = together_.find(message.worker);
-        waits != together_.end() && waits->second.message.sequence == message.sequence) {
-      // What came first has been checked and counts.
-      waits->second.from = request.from;
-      return;
-    }
-    return pull(std::move(request), answers);
-  }
-  if (!store_->is_complete()) {
-    throw UsageError(
-        fmt::format("worker {}: pushes before anybody has stored the parameters to begin with",
-                    message.worker));
-  }
-  if (!over_.empty()) throw CommError(over_);
-  const bool averaged = !is_synchronous() || consistency().backup_workers > 0;
-  const auto rows = averaged
-                        ? std::size_t{1}
-                        : tree_of(consistency()).nodes_of(static_cast<int>(message.worker)).size();
-  store_->check_gradients(message, static_cast<std::int64_t>(rows));
-  const Message entry = journal_ == nullptr ? Message() : message;  // encoded still
-  decode_gradients(request);
-  check_wanted(message);
-  check_memory();
-  if (is_held(message)) {
-    std::erase_if(hold_->pushes,
-                  [&](const Request& r) { return r.message.worker == message.worker; });
-    hold_->pushes.push_back(std::move(request));
-    return;
-  }
-  const Message* const one = &message;
-  // What there is no memory for is refused, here and, never having heard of it, by the backup.
-  if (!is_synchronous()) store_->prepare({&one, 1}, nullptr);
-  append(entry);
-  worker.sequence = message.sequence;
-  if (is_synchronous()) return push_together(std::move(request), answers);
-  store_->update();
-  ++version_;
-  ++worker.clock;
-  answer_ready(answers);
-  pull(std::move(request), answers);
-}
-
-// Before anything is applied: a payload that is none refuses the whole push.
-void Server::decode_gradients(Request& request) const {
+// The push with its gradients decoded. Throws DataError before anything is applied: an invalid
+// payload rejects the whole push.
+Request decoded(Request push, const Store& store) {
   struct Memory {
     std::shared_ptr<const void> request;
     std::vector<std::unique_ptr<std::byte[]>> gradients;
   };
   std::shared_ptr<Memory> memory;
-  for (Part& part : request.message.parts) {
-    if (part.form != Form::kEncoded) continue;
-    if (!memory) memory = std::make_shared<Memory>(Memory{request.memory, {}});
-    memory->gradients.push_back(store_->decoded(part));
-    part.form = Form::kGradient;
-    part.payload = {memory->gradients.back().get(), store_->decoded_bytes(part)};
+  for (Part& part : push.message.parts) {
+    if (part.kind != PartKind::kEncodedGradient) continue;
+    if (!memory) memory = std::make_shared<Memory>(Memory{push.memory, {}});
+    memory->gradients.push_back(store.decoded(part));
+    part.kind = PartKind::kGradient;
+    part.payload = {memory->gradients.back().get(), store.decoded_bytes(part)};
   }
-  if (memory) request.memory = memory;
+  if (memory) push.memory = memory;
+  return push;
 }
 
-void Server::push_together(Request request, Answers& answers) {
-  // For a step that is over: it comes too late to count.
-  if (request.message.clock < version_) return answer_with_values(request, answers);
-  const std::uint32_t worker = request.message.worker;
-  together_.insert_or_assign(worker, std::move(request));
-  apply_complete_steps(answers);
+}  // namespace
+
+Server::Server(Options options)
+    : options_(std::move(options)),
+      limits_{.shard = {options_.shard, options_.shards},
+              .max_reply_bytes = options_.max_reply_bytes,
+              .max_model_bytes = options_.max_model_bytes} {
+  if (!options_.restore.empty()) restore(options_.restore);
 }
 
-int Server::needed() const {
-  return consistency().workers - consistency().backup_workers;
+// The only way in which the state changes. `check` throws what is wrong with the request, and
+// allocates: then nothing has changed and the replica never sees the request. What passes is in the
+// log before `apply` changes the state, and `apply` depends on state and entry alone, so that a
+// server that applies the same entries is a replica. Replies are sent afterwards.
+template <class Check, class Apply>
+void Server::mutate(const Message& entry, Check check, Apply apply) {
+  check();
+  if (log_ != nullptr) log_->append(entry);
+  apply();
 }
 
-void Server::apply_complete_steps(Answers& answers) {
-  if (static_cast<int>(together_.size()) < needed()) {
-    // So many have done their last step that this one will not come about.
-    if (workers_.still_pushing() < needed()) answer_together(answers);
+void Server::handle(Request request, Time now, ReplySink& sink) {
+  state_.members.note_activity(request.message, now);
+  if (snapshot_.is_expired(now)) resume(now, sink);
+  const Request origin = return_address(request);
+  try {
+    dispatch(std::move(request), now, sink);
+  } catch (const DataError& error) {
+    reject(origin, ErrorCode::kData, error.what(), sink);
+  } catch (const CommError& error) {
+    reject(origin, ErrorCode::kComm, error.what(), sink);
+  } catch (const Error& error) {
+    reject(origin, ErrorCode::kUsage, error.what(), sink);
+  } catch (const std::bad_alloc&) {
+    reject(origin, ErrorCode::kUsage,
+           fmt::format("server {} of {}: is out of memory; use more shards", options_.shard,
+                       options_.shards),
+           sink);
+  }
+}
+
+void Server::dispatch(Request request, Time now, ReplySink& sink) {
+  switch (request.message.type) {
+    case MessageType::kJoin:
+      return join(request, now, sink);
+    case MessageType::kStore:
+      return store_values(request, sink);
+    case MessageType::kPush:
+      return push(std::move(request), sink);
+    case MessageType::kPull:
+      return pull(std::move(request), sink);
+    case MessageType::kFetch:
+      return fetch(request, now, sink);
+    case MessageType::kDrain:
+      return drain(std::move(request), sink);
+    case MessageType::kSave:
+      return save(request, now, sink);
+    case MessageType::kLeave:
+      return leave(request, sink);
+    case MessageType::kPing:
+      return ping(request, sink);
+    case MessageType::kSnapshot:
+      return snapshot(std::move(request), now, sink);
+    case MessageType::kLost:
+    case MessageType::kReply:
+    case MessageType::kError:
+    case MessageType::kReplicate:
+    case MessageType::kSuperseded:
+      throw UsageError("message: not a request that a server takes from a worker");
+  }
+}
+
+void Server::apply_log_entry(Request entry, ReplySink& sink) {
+  entry.from = kNoReply;
+  if (entry.message.type == MessageType::kLost) {
+    return lose(entry.message.worker, entry.message.reason, sink);
+  }
+  handle(std::move(entry), Time{}, sink);
+}
+
+// Returns the store to begin with, unless there is one.
+std::unique_ptr<Store> Server::check_join(const Message& message) const {
+  const ModelSchema schema = parse_schema(message.schema);
+  if (message.shard != limits_.shard) {
+    throw UsageError(fmt::format(
+        "worker {}: takes this server for number {} of {}, and it is number {} of {}; name all "
+        "servers, in order",
+        message.worker, message.shard.index, message.shard.count, options_.shard, options_.shards));
+  }
+  std::unique_ptr<Store> store;
+  if (!state_.store) {
+    limits_.check_dense(schema);
+    store = std::make_unique<Store>(schema, options_.shard, options_.shards);
+  } else if (const std::string differs = difference(schema, state_.store->schema());
+             !differs.empty()) {
+    throw UsageError(fmt::format("worker {}: this is another model: {}", message.worker, differs));
+  }
+  const int workers = schema.consistency.workers;
+  if (message.worker >= static_cast<std::uint32_t>(workers)) {
+    throw UsageError(fmt::format("worker {}: the model schema has {} workers, 0 to {}",
+                                 message.worker, workers, workers - 1));
+  }
+  if (!state_.failure.empty()) throw CommError(state_.failure);
+  return store;
+}
+
+void Server::set_store(std::unique_ptr<Store> store) {
+  state_.store = std::move(store);
+  state_.members.resize(static_cast<std::size_t>(state_.store->schema().consistency.workers));
+  policy_ = make_policy(state_);
+}
+
+void Server::join(const Request& request, Time now, ReplySink& sink) {
+  const Message& message = request.message;
+  std::unique_ptr<Store> created;
+  mutate(
+      message, [&] { created = check_join(message); },
+      [&] {
+        if (created) set_store(std::move(created));
+        Worker& worker = state_.members[message.worker];
+        if (worker.incarnation != message.incarnation) {
+          worker = {.incarnation = message.incarnation,
+                    .clock = policy_->first_clock(message.worker)};
+          state_.pending_pushes.erase(message.worker);
+        }
+        worker.presence = Presence::kHere;
+        worker.heard = now;
+      });
+  Message reply = reply_to(message, version());
+  reply.clock = state_.members[message.worker].clock;
+  reply.has_all_values = state_.store->is_complete();
+  sink.send_reply(request, reply);
+  reads_.reply_ready(*policy_, sink);
+}
+
+void Server::store_values(const Request& request, ReplySink& sink) {
+  const Message& message = request.message;
+  Worker& worker = state_.members.sender_of(message);
+  // A retransmission changes nothing: pushes that were applied since then stay.
+  if (message.sequence > worker.sequence) {
+    Store& store = *state_.store;
+    mutate(
+        message,
+        [&] {
+          for (const Part& part : message.parts) store.check_write(part);
+          limits_.check_rows(store);
+          for (const Part& part : message.parts) store.reserve(part);
+        },
+        [&] {
+          for (const Part& part : message.parts) store.write(part);
+          worker.sequence = message.sequence;
+        });
+  }
+  sink.send_reply(request, reply_to(message, version()));
+  reads_.reply_ready(*policy_, sink);
+}
+
+void Server::check_push(const Message& push) const {
+  if (!state_.store->is_complete()) {
+    throw UsageError(fmt::format(
+        "worker {}: pushes before a worker has stored the initial parameters", push.worker));
+  }
+  if (!state_.failure.empty()) throw CommError(state_.failure);
+  policy_->check_push(push);
+  limits_.check_reads(*state_.store, push);
+  limits_.check_rows(*state_.store);
+}
+
+void Server::push(Request request, ReplySink& sink) {
+  const Message entry = request.message;  // its gradients stay encoded
+  Worker& worker = state_.members.sender_of(entry);
+  if (entry.sequence <= worker.sequence) return push_again(std::move(request), sink);
+  if (policy_->is_beyond_frontier(entry)) return snapshot_.hold(std::move(request));
+  ConsistencyPolicy::Applied applied;
+  mutate(
+      entry,
+      [&] {
+        check_push(entry);
+        request = decoded(std::move(request), *state_.store);
+        policy_->reserve(request.message);
+      },
+      [&] {
+        worker.sequence = entry.sequence;
+        applied = policy_->apply(std::move(request));
+      });
+  finish(applied.complete, sink);
+  if (applied.waiting) pull(std::move(*applied.waiting), sink);
+  if (const auto waiter = snapshot_.take_waiter(*policy_)) reply_progress(*waiter, sink);
+}
+
+// A push that is in the log already.
+void Server::push_again(Request request, ReplySink& sink) {
+  const auto pending = state_.pending_pushes.find(request.message.worker);
+  if (pending != state_.pending_pushes.end() &&
+      pending->second.message.sequence == request.message.sequence) {
+    // The reply goes to where the request came from last; the first copy has been checked and
+    // counts.
+    pending->second.from = request.from;
     return;
   }
-  if (hold_ && version_ >= hold_->place.version) return;
-  std::vector<const Message*> pushes;
-  for (const auto& [worker, request] : together_) pushes.push_back(&request.message);
-  const ReductionTree tree = consistency().backup_workers > 0
-                                 ? tree_over(static_cast<int>(pushes.size()))
-                                 : tree_of(consistency());
-  store_->prepare(pushes, &tree);
-  store_->update();
-  ++version_;
-  for (Worker& worker : workers_) worker.clock = version_;
-  answer_together(answers);
-  answer_ready(answers);
+  pull(std::move(request), sink);
 }
 
-void Server::answer_together(Answers& answers) {
-  const auto answered = std::move(together_);
-  together_.clear();
-  for (const auto& [worker, request] : answered) answer_with_values(request, answers);
+void Server::pull(Request request, ReplySink& sink) {
+  state_.members.sender_of(request.message);
+  limits_.check_reads(*state_.store, request.message);
+  reads_.add(std::move(request));
+  reads_.reply_ready(*policy_, sink);
 }
 
-void Server::pull(Request request, Answers& answers) {
-  workers_.of(request.message);
-  check_wanted(request.message);
-  wait(std::move(request), answers);
-}
-
-// One at a time: what a worker asks for anew is what it gave up waiting for.
-void Server::wait(Request request, Answers& answers) {
-  const bool is_overtaken = std::ranges::any_of(waiting_, [&](const Request& r) {
-    return r.message.worker == request.message.worker && r.message.life == request.message.life &&
-           r.message.sequence > request.message.sequence;
-  });
-  if (is_overtaken) throw CommError("message: came after a later one of the same worker");
-  // One at a time: what a worker asks for anew is what it gave up waiting for.
-  std::erase_if(waiting_,
-                [&](const Request& r) { return r.message.worker == request.message.worker; });
-  waiting_.push_back(std::move(request));
-  answer_ready(answers);
-}
-
-Place Server::place() const {
-  Place place;
-  if (is_synchronous()) {
-    place.version = version_;
-    return place;
-  }
-  for (const Worker& worker : workers_) place.workers.push_back({worker.life, worker.sequence});
-  return place;
-}
-
-bool Server::is_held(const Message& push) const {
-  if (!hold_ || is_synchronous() || push.worker >= hold_->place.workers.size()) return false;
-  const Place::Worker& worker = hold_->place.workers[push.worker];
-  return push.life != worker.life || push.sequence > worker.sequence;
-}
-
-// Text: nothing, stop where you are and say where that is; a place, go on until there and say so;
-// "-", go on.
-void Server::hold(Request request, Time now, Answers& answers) {
+void Server::fetch(const Request& request, Time now, ReplySink& sink) {
   const Message& message = request.message;
-  if (!store_) throw UsageError("fetch: no worker has declared a model yet");
-  if (hold_ && hold_->life != message.life) {
-    throw CommError("fetch: another program fetches from these servers just now; try again");
+  if (snapshot_.is_owned_by(message)) snapshot_.extend(now);
+  if (!state_.store) throw UsageError("fetch: no worker has joined with a model schema yet");
+  limits_.check_reads(*state_.store, message);
+  if (message.parts.empty()) {
+    Message reply = reply_to(message, version());
+    reply.schema = to_json(state_.store->schema());
+    return sink.send_reply(request, reply);
   }
-  if (message.text == "-") {
-    if (!hold_) throw CommError("fetch: it took too long, and the servers have gone on; try again");
-    go_on(now, answers);
-  } else if (message.text.empty()) {
-    append(message);
-    // Again: what waits since the first time goes on waiting.
-    if (!hold_) hold_ = Hold{};
-    hold_->life = message.life;
-    hold_->place = place();
-    hold_->until = now + kLongestHold;
-  } else {
-    const Place target = parse_place(message.text);
-    if (!hold_) throw CommError("fetch: it took too long, and the servers have gone on; try again");
-    if (target.workers.size() != place().workers.size()) {
-      throw UsageError(fmt::format("fetch: a place of {} workers is wanted, got {}",
-                                   place().workers.size(), target.workers.size()));
-    }
-    append(message);
-    hold_->place = target;
-    hold_->asker = std::move(request);
-    apply_complete_steps(answers);
-    auto pushes = std::exchange(hold_->pushes, {});
-    for (Request& push : pushes) handle(std::move(push), now, answers);
-    return answer_holder(answers);
+  if (!state_.store->is_complete()) {
+    throw UsageError("fetch: no worker has stored the initial parameters yet");
   }
-  answers.answer(request, {.verb = Verb::kAnswer,
-                           .worker = message.worker,
-                           .sequence = message.sequence,
-                           .clock = version_,
-                           .text = to_json(place())});
+  reads_.reply(request, sink);
 }
 
-void Server::answer_holder(Answers& answers) {
-  if (!hold_ || !hold_->asker || !is_reached(hold_->place, place())) return;
-  const Request asker = std::move(*std::exchange(hold_->asker, std::nullopt));
-  answers.answer(asker, {.verb = Verb::kAnswer,
-                         .worker = asker.message.worker,
-                         .sequence = asker.message.sequence,
-                         .clock = version_,
-                         .text = to_json(place())});
+void Server::drain(Request request, ReplySink& sink) {
+  const Message& message = request.message;
+  Worker& worker = state_.members.sender_of(message);
+  std::vector<Request> complete;
+  mutate(
+      message, [&] { limits_.check_reads(*state_.store, message); },
+      [&] {
+        worker.is_done = true;
+        complete = policy_->advance();
+      });
+  finish(complete, sink);
+  reads_.add(std::move(request));
+  reads_.reply_ready(*policy_, sink);
 }
 
-void Server::go_on(Time now, Answers& answers) {
-  Hold hold = std::move(*std::exchange(hold_, std::nullopt));
-  append({.verb = Verb::kHold, .worker = kObserver, .life = hold.life, .text = "-"});
-  if (hold.asker) {
-    refuse(*hold.asker, kCommFault,
-           "fetch: a push that other servers have applied has not come here; is its worker lost?",
-           answers);
-  }
-  if (is_synchronous()) apply_complete_steps(answers);
-  for (Request& push : hold.pushes) handle(std::move(push), now, answers);
-}
-
-bool Server::may_read(std::int64_t clock) const {
-  if (!store_->is_complete()) return false;
-  switch (consistency().mode) {
-    case Consistency::Mode::kSynchronous:
-      return version_ >= clock;
-    case Consistency::Mode::kBounded:
-      return workers_.slowest_clock() >= clock - consistency().staleness;
-    case Consistency::Mode::kAsynchronous:
-      return true;
-  }
-  return false;
-}
-
-bool Server::may_answer(const Message& message) const {
-  if (message.verb == Verb::kSettle) return workers_.is_alone(message.worker);
-  const bool asks = std::ranges::any_of(message.parts,
-                                        [](const Part& part) { return !Store::is_gradient(part); });
-  return !asks || may_read(is_synchronous() ? message.clock : workers_[message.worker].clock);
-}
-
-void Server::answer_ready(Answers& answers) {
-  if (!store_) return;
-  std::vector<Request> still;
-  std::vector<Request> waiting = std::move(waiting_);
-  waiting_.clear();
-  for (Request& request : waiting) {
-    if (may_answer(request.message)) {
-      answer_with_values(request, answers);
-    } else if (!over_.empty() && request.message.verb != Verb::kSettle) {
-      refuse(request, kCommFault, over_, answers);
-    } else {
-      still.push_back(std::move(request));
-    }
-  }
-  std::ranges::move(still, std::back_inserter(waiting_));
-}
-
-void Server::answer_with_values(const Request& request, Answers& answers) {
-  if (request.from == kNobody) return;
-  Message answer{.verb = Verb::kAnswer,
-                 .worker = request.message.worker,
-                 .life = static_cast<std::uint64_t>(version_),
-                 .sequence = request.message.sequence,
-                 .clock = request.message.worker < workers_.size()
-                              ? workers_[request.message.worker].clock
-                              : version_};
-  for (std::size_t i = 0; i < request.message.parts.size(); ++i) {
-    const Part& part = request.message.parts[i];
-    if (Store::is_gradient(part)) continue;
-    const std::span<std::byte> out = answers.place(request, i, store_->bytes_of(part));
-    store_->read(part, out);
-    Part given = part;
-    given.payload = out;
-    if (part.form == Form::kRange) {
-      given.form = Form::kValues;
-    } else if (part.form == Form::kKeys) {
-      given.form = Form::kRowValues;
-    } else {
-      given.count = static_cast<std::int64_t>(out.size() / sizeof(std::uint64_t));
-    }
-    answer.parts.push_back(given);
-  }
-  answers.answer(request, answer);
-}
-
-void Server::fetch(const Request& request, Answers& answers) {
-  if (!store_) throw UsageError("fetch: no worker has declared a model yet");
-  check_wanted(request.message);
-  if (request.message.parts.empty()) {  // what is there?
-    return answers.answer(request, {.verb = Verb::kAnswer,
-                                    .worker = request.message.worker,
-                                    .sequence = request.message.sequence,
-                                    .clock = version_,
-                                    .text = to_json(store_->declaration())});
-  }
-  if (!store_->is_complete()) throw UsageError("fetch: nobody has stored any parameters yet");
-  answer_with_values(request, answers);
-}
-
-void Server::settle(Request request, Answers& answers) {
-  Worker& worker = workers_.of(request.message);
-  check_wanted(request.message);
-  append(request.message);
-  worker.is_done = true;
-  if (is_synchronous()) apply_complete_steps(answers);
-  wait(std::move(request), answers);
-}
-
-void Server::save(const Request& request, Answers& answers) {
+void Server::save(const Request& request, Time now, ReplySink& sink) {
   if (options_.checkpoints.empty()) {
     throw UsageError("save: this server was not given a folder for checkpoints");
   }
-  if (!store_ || !store_->is_complete()) throw UsageError("save: there are no parameters yet");
-  const std::string file =
-      checkpoint_file(options_.checkpoints, options_.shard, options_.shards).string();
-  store_->save(file, version_);
-  answers.answer(request, {.verb = Verb::kAnswer,
-                           .worker = request.message.worker,
-                           .sequence = request.message.sequence,
-                           .clock = version_,
-                           .text = file});
+  if (!state_.store || !state_.store->is_complete()) {
+    throw UsageError("save: there are no parameters yet");
+  }
+  Message reply = reply_to(request.message, version());
+  reply.file = checkpoint_file(options_.checkpoints, options_.shard, options_.shards).string();
+  state_.store->save(reply.file, version());
+  sink.send_reply(request, reply);
+  // The snapshot was taken for this file.
+  if (snapshot_.is_owned_by(request.message)) resume(now, sink);
 }
 
-void Server::leave(const Request& request, Answers& answers) {
-  Worker& worker = workers_.of(request.message);
-  append(request.message);
-  worker.presence = Presence::kLeft;
-  if (is_synchronous() && consistency().backup_workers == 0 && over_.empty()) {
-    over_ = fmt::format(
-        "worker {} has left after step {}; in synchronous training all do the same steps",
-        request.message.worker, version_);
-    refuse_all(over_, answers);
-  }
-  if (is_synchronous()) apply_complete_steps(answers);
-  answers.answer(request, {.verb = Verb::kAnswer,
-                           .worker = request.message.worker,
-                           .sequence = request.message.sequence,
-                           .clock = version_});
-  answer_ready(answers);
+void Server::leave(const Request& request, ReplySink& sink) {
+  const Message& message = request.message;
+  Worker& worker = state_.members.sender_of(message);
+  std::vector<Request> complete;
+  mutate(
+      message, [] {},
+      [&] {
+        worker.presence = Presence::kLeft;
+        complete = remove(message.worker);
+      });
+  finish(complete, sink);
+  sink.send_reply(request, reply_to(message, version()));
 }
 
-void Server::lose(std::uint32_t worker, std::string_view why, Answers& answers) {
-  if (worker >= workers_.size() || workers_[worker].is_gone()) return;
-  append({.verb = Verb::kLost, .worker = worker, .text = std::string(why)});
-  workers_[worker].presence = Presence::kLost;
-  workers_[worker].why_lost = why;
-  std::erase_if(waiting_, [&](const Request& r) { return r.message.worker == worker; });
-  if (hold_) {
-    std::erase_if(hold_->pushes, [&](const Request& r) { return r.message.worker == worker; });
+void Server::lose(std::uint32_t worker, std::string_view why, ReplySink& sink) {
+  if (worker >= state_.members.size() || state_.members[worker].is_gone()) return;
+  std::vector<Request> complete;
+  mutate(
+      {.type = MessageType::kLost, .worker = worker, .reason = std::string(why)}, [] {},
+      [&] {
+        state_.members[worker].presence = Presence::kLost;
+        state_.members[worker].why_lost = why;
+        reads_.remove(worker);
+        snapshot_.remove(worker);
+        complete = remove(worker);
+      });
+  finish(complete, sink);
+}
+
+// Returns the pushes that are over because `worker` is gone: either they are complete or they never
+// can be.
+std::vector<Request> Server::remove(std::uint32_t worker) {
+  if (state_.failure.empty()) state_.failure = policy_->failure_after(worker);
+  if (state_.failure.empty()) return policy_->advance();
+  std::vector<Request> pushes;
+  for (auto& [pushed_by, push] : std::exchange(state_.pending_pushes, {})) {
+    pushes.push_back(std::move(push));
   }
-  if (is_synchronous()) {
-    if (workers_.lost() > consistency().backup_workers) {
-      over_ = fmt::format("worker {} is lost: {}; synchronous training cannot go on without it",
-                          worker, why);
-      return refuse_all(over_, answers);
+  return pushes;
+}
+
+// Replies to pushes that are over, and to all reads that need not wait any longer.
+void Server::finish(const std::vector<Request>& pushes, ReplySink& sink) {
+  for (const Request& push : pushes) {
+    if (state_.failure.empty()) {
+      reads_.reply(push, sink);
+    } else {
+      reject(push, ErrorCode::kComm, state_.failure, sink);
     }
   }
-  answer_ready(answers);
+  reads_.reply_ready(*policy_, sink);
 }
 
-void Server::refuse_all(const std::string& why, Answers& answers) {
-  const auto together = std::move(together_);
-  together_.clear();
-  for (const auto& [worker, request] : together) refuse(request, kCommFault, why, answers);
-  answer_ready(answers);
+void Server::ping(const Request& request, ReplySink& sink) const {
+  Message reply = reply_to(request.message, version());
+  if (!state_.store) {
+    reply.waiting_for = "a worker that joins with a model schema";
+  } else if (!state_.store->is_complete()) {
+    reply.waiting_for = "a worker that stores the initial parameters";
+  } else {
+    reply.waiting_for = policy_->waiting_for();
+  }
+  sink.send_reply(request, reply);
 }
 
-void Server::time_passed(Time now, Answers& answers) {
-  if (hold_ && now > hold_->until) go_on(now, answers);
+void Server::snapshot(Request request, Time now, ReplySink& sink) {
+  if (!state_.store) throw UsageError("fetch: no worker has joined with a model schema yet");
+  snapshot_.check_owner(request.message);
+  switch (request.message.snapshot) {
+    case SnapshotAction::kPause:
+      return pause(request, now, sink);
+    case SnapshotAction::kAdvance:
+      return advance(std::move(request), now, sink);
+    case SnapshotAction::kResume:
+      snapshot_.check_active();
+      resume(now, sink);
+      return reply_progress(request, sink);
+    case SnapshotAction::kNone:
+      throw UsageError("message: a request for a snapshot must say what to do");
+  }
+}
+
+void Server::pause(const Request& request, Time now, ReplySink& sink) {
+  mutate(
+      request.message, [] {},
+      [&] { snapshot_.pause(request.message.incarnation, policy_->progress(), now); });
+  reply_progress(request, sink);
+}
+
+void Server::advance(Request request, Time now, ReplySink& sink) {
+  const Message entry = request.message;
+  std::vector<Request> complete;
+  mutate(
+      entry,
+      [&] {
+        snapshot_.check_active();
+        snapshot_.check_frontier(entry, policy_->progress());
+      },
+      [&] {
+        snapshot_.advance(std::move(request));
+        complete = policy_->advance();
+      });
+  finish(complete, sink);
+  for (Request& push : snapshot_.take_pushes()) handle(std::move(push), now, sink);
+  if (const auto waiter = snapshot_.take_waiter(*policy_)) reply_progress(*waiter, sink);
+}
+
+void Server::resume(Time now, ReplySink& sink) {
+  Snapshot::Rest rest;
+  std::vector<Request> complete;
+  mutate(
+      {.type = MessageType::kSnapshot,
+       .worker = kObserver,
+       .incarnation = snapshot_.incarnation(),
+       .snapshot = SnapshotAction::kResume},
+      [] {},
+      [&] {
+        rest = snapshot_.resume();
+        complete = policy_->advance();
+      });
+  if (rest.waiter) {
+    reject(
+        *rest.waiter, ErrorCode::kComm,
+        "fetch: a push that other servers have applied has not arrived here; is its worker lost?",
+        sink);
+  }
+  finish(complete, sink);
+  for (Request& push : rest.pushes) handle(std::move(push), now, sink);
+}
+
+void Server::reply_progress(const Request& request, ReplySink& sink) const {
+  Message reply = reply_to(request.message, version());
+  reply.progress = policy_->progress();
+  sink.send_reply(request, reply);
+}
+
+void Server::time_passed(Time now, ReplySink& sink) {
+  if (snapshot_.is_expired(now)) resume(now, sink);
   if (options_.dead_after.count() == 0) return;
-  for (std::uint32_t i = 0; i < workers_.size(); ++i) {
-    if (workers_[i].presence != Presence::kHere || now - workers_[i].heard < options_.dead_after) {
-      continue;
-    }
-    lose(i,
-         fmt::format("not heard of for {:.1f} s",
-                     std::chrono::duration<double>(now - workers_[i].heard).count()),
-         answers);
+  for (std::uint32_t i = 0; i < state_.members.size(); ++i) {
+    const Worker& worker = state_.members[i];
+    const Time silence = now - worker.heard;
+    if (worker.presence != Presence::kHere || silence < options_.dead_after) continue;
+    lose(i, fmt::format("silent for {:.1f} s", std::chrono::duration<double>(silence).count()),
+         sink);
   }
 }
 
-void Server::refuse(const Request& request, std::uint8_t fault, const std::string& why,
-                    Answers& answers) const {
-  answers.answer(request, refusal_of(request.message, fault, why));
-}
-
-// "worker 2, which has not joined", "worker 1, at step 7"
-std::string Server::what_is_awaited() const {
-  if (!store_) return "a worker that declares a model";
-  if (!store_->is_complete()) return "a worker that stores the parameters to begin with";
-  if (is_synchronous()) {
-    for (std::uint32_t i = 0; i < workers_.size(); ++i) {
-      if (together_.contains(i) || workers_[i].presence == Presence::kLeft) continue;
-      return workers_[i].presence == Presence::kAwaited
-                 ? fmt::format("worker {}, which has not joined", i)
-                 : fmt::format("worker {}, which has not pushed step {}", i, version_ + 1);
+void Server::restore(const std::vector<std::string>& files) {
+  for (const std::string& path : files) {
+    const SafetensorsFile file(path);
+    if (!state_.store) {
+      set_store(
+          std::make_unique<Store>(Store::schema_in(file, path), options_.shard, options_.shards));
     }
-    return "";
+    state_.version = std::max(state_.version, state_.store->restore(path));
   }
-  const std::int64_t slowest = workers_.slowest_clock();
-  for (std::uint32_t i = 0; i < workers_.size(); ++i) {
-    if (workers_[i].clock != slowest || workers_[i].presence == Presence::kLeft) continue;
-    return workers_[i].presence == Presence::kAwaited
-               ? fmt::format("worker {}, which has not joined", i)
-               : fmt::format("worker {}, which has done {} steps", i, slowest);
+  if (!state_.store || !state_.store->is_complete()) {
+    throw DataError(
+        fmt::format("server {} of {}: the {} files to restore from do not hold all of the model; "
+                    "name the files "
+                    "of all shards",
+                    options_.shard, options_.shards, files.size()));
   }
-  return "";
+  for (std::uint32_t i = 0; i < state_.members.size(); ++i) {
+    state_.members[i].clock = policy_->first_clock(i);
+  }
 }
 
 }  // namespace trireme::server

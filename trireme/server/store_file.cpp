@@ -8,18 +8,17 @@
 
 #include "trireme/base/error.h"
 #include "trireme/formats/safetensors.h"
-#include "trireme/server/server.h"
 #include "trireme/server/store.h"
 
 namespace trireme::server {
 
 namespace {
 
-constexpr const char* kDeclaration = "trireme.declaration";
+constexpr const char* kSchema = "trireme.declaration";
 constexpr const char* kVersion = "trireme.version";
 constexpr std::int64_t kRowsAtATime = 4096;
 
-// "fc1.weight.exp_avg[0:512]": array `slot` of a table's range.
+// "fc1.weight.exp_avg[0:512]": array `array` of a table's range.
 std::string name_of_range(const std::string& table, const std::string& array, Range range) {
   return fmt::format("{}{}{}[{}:{}]", table, array.empty() ? "" : ".", array, range.begin,
                      range.end);
@@ -29,11 +28,11 @@ std::string name_of_rows(const std::string& table, const std::string& what) {
   return table + "." + what;
 }
 
-std::string name_of_slot(const Optimizer& optimizer, int slot) {
-  return slot == 0 ? "" : optimizer.state_arrays()[static_cast<std::size_t>(slot - 1)].name;
+std::string name_of_array(const Optimizer& optimizer, int index) {
+  return index == 0 ? "" : optimizer.state_arrays()[static_cast<std::size_t>(index - 1)].name;
 }
 
-// Elements [begin, end) of "NAME[begin:end]"; empty unless `stored` is a range of `name`.
+// The range of "NAME[begin:end]"; empty unless `stored` is a range of `name`.
 std::optional<Range> range_in(const std::string& stored, const std::string& name) {
   Range range;
   int used = 0;
@@ -54,20 +53,20 @@ void Store::save(const std::string& file, std::int64_t version) const {
   std::vector<std::vector<std::int64_t>> integers;
   for (std::size_t i = 0; i < dense_.size(); ++i) {
     const Dense& dense = dense_[i];
-    if (dense.slots.empty()) continue;
-    const std::string& name = declaration_.dense[i].name;
-    for (std::size_t slot = 0; slot < dense.slots.size(); ++slot) {
+    if (dense.arrays.empty()) continue;
+    const std::string& name = schema_.dense[i].name;
+    for (std::size_t index = 0; index < dense.arrays.size(); ++index) {
       tensors.push_back(
-          {name_of_range(name, name_of_slot(*optimizer_, static_cast<int>(slot)), dense.range),
+          {name_of_range(name, name_of_array(*optimizer_, static_cast<int>(index)), dense.range),
            {dense.range.size()},
-           dense.slots[slot]});
+           dense.arrays[index]});
     }
     tensors.push_back({name_of_range(name, "step", dense.range), {1}, dense.steps});
   }
   for (std::size_t i = 0; i < sparse_.size(); ++i) {
     const Rows& rows = *sparse_[i];
-    const std::string& name = declaration_.sparse[i].name;
-    const auto optimizer = make_optimizer(declaration_.sparse[i].optimizer, {});
+    const std::string& name = schema_.sparse[i].name;
+    const auto optimizer = make_optimizer(schema_.sparse[i].optimizer, {});
     const std::span<const std::uint64_t> keys = rows.keys();
     auto& bits = integers.emplace_back(keys.size());
     if (!keys.empty()) std::memcpy(bits.data(), keys.data(), keys.size_bytes());
@@ -75,28 +74,27 @@ void Store::save(const std::string& file, std::int64_t version) const {
     auto& steps = integers.emplace_back(keys.size());
     rows.read_steps(keys, steps.data());
     tensors.push_back({name_of_rows(name, "steps"), {rows.size()}, buffer_of(std::span(steps))});
-    for (int slot = 0; slot < rows.slots(); ++slot) {
+    for (int index = 0; index < rows.arrays(); ++index) {
       auto& array = arrays.emplace_back(static_cast<std::size_t>(rows.size() * rows.width()));
-      rows.read(keys, slot, array.data());
+      rows.read(keys, index, array.data());
       tensors.push_back(
-          {name_of_rows(name, slot == 0 ? "rows" : "rows." + name_of_slot(*optimizer, slot)),
+          {name_of_rows(name, index == 0 ? "rows" : "rows." + name_of_array(*optimizer, index)),
            {rows.size(), rows.width()},
            buffer_of(std::span(array))});
     }
   }
-  write_safetensors(file, tensors,
-                    {{kDeclaration, to_json(declaration_)},
-                     {kVersion, std::to_string(version)},
-                     {"format", "pt"}});
+  write_safetensors(
+      file, tensors,
+      {{kSchema, to_json(schema_)}, {kVersion, std::to_string(version)}, {"format", "pt"}});
 }
 
 void Store::restore_dense(const SafetensorsFile& file, std::size_t table) {
   Dense& dense = dense_[table];
-  if (dense.slots.empty()) return;
-  const std::string& name = declaration_.dense[table].name;
-  for (std::size_t slot = 0; slot <= dense.slots.size(); ++slot) {
-    const bool steps = slot == dense.slots.size();
-    const std::string array = steps ? "step" : name_of_slot(*optimizer_, static_cast<int>(slot));
+  if (dense.arrays.empty()) return;
+  const std::string& name = schema_.dense[table].name;
+  for (std::size_t index = 0; index <= dense.arrays.size(); ++index) {
+    const bool steps = index == dense.arrays.size();
+    const std::string array = steps ? "step" : name_of_array(*optimizer_, static_cast<int>(index));
     const std::string stored_name = array.empty() ? name : name + "." + array;
     for (const TensorInfo& info : file.tensors()) {
       const auto theirs = range_in(info.name, stored_name);
@@ -108,8 +106,8 @@ void Store::restore_dense(const SafetensorsFile& file, std::size_t table) {
         file.read(info.name, dense.steps);
       } else {
         file.read(info.name, both.begin - theirs->begin,
-                  dense.slots[slot].slice(both.begin - dense.range.begin, both.size()));
-        if (slot == 0) dense.restored += both.size();
+                  dense.arrays[index].slice(both.begin - dense.range.begin, both.size()));
+        if (index == 0) dense.restored += both.size();
       }
     }
   }
@@ -118,8 +116,8 @@ void Store::restore_dense(const SafetensorsFile& file, std::size_t table) {
 
 void Store::restore_rows(const SafetensorsFile& file, std::size_t table) {
   Rows& rows = *sparse_[table];
-  const std::string& name = declaration_.sparse[table].name;
-  const auto optimizer = make_optimizer(declaration_.sparse[table].optimizer, {});
+  const std::string& name = schema_.sparse[table].name;
+  const auto optimizer = make_optimizer(schema_.sparse[table].optimizer, {});
   const std::int64_t count = file.info(name_of_rows(name, "keys")).count;
   for (std::int64_t first = 0; first < count; first += kRowsAtATime) {
     const auto some = static_cast<std::size_t>(std::min(kRowsAtATime, count - first));
@@ -140,13 +138,14 @@ void Store::restore_rows(const SafetensorsFile& file, std::size_t table) {
     const auto width = static_cast<std::size_t>(rows.width());
     std::vector<float> all(some * width);
     std::vector<float> values(mine.size() * width);
-    for (int slot = 0; slot < rows.slots(); ++slot) {
-      file.read(name_of_rows(name, slot == 0 ? "rows" : "rows." + name_of_slot(*optimizer, slot)),
-                first * rows.width(), buffer_of(std::span(all)));
+    for (int index = 0; index < rows.arrays(); ++index) {
+      file.read(
+          name_of_rows(name, index == 0 ? "rows" : "rows." + name_of_array(*optimizer, index)),
+          first * rows.width(), buffer_of(std::span(all)));
       for (std::size_t i = 0; i < mine.size(); ++i) {
         std::copy_n(all.data() + places[i] * width, width, values.data() + i * width);
       }
-      rows.write(mine, slot, values.data());
+      rows.write(mine, index, values.data());
     }
     rows.write_steps(mine, my_steps.data());
   }
@@ -154,40 +153,21 @@ void Store::restore_rows(const SafetensorsFile& file, std::size_t table) {
 
 std::int64_t Store::restore(const std::string& path) {
   const SafetensorsFile file(path);
-  const std::string differs = difference(declaration_, declaration_in(file, path));
+  const std::string differs = difference(schema_, schema_in(file, path));
   if (!differs.empty()) {
-    throw DataError(fmt::format("{}: is of another model: {}", path, differs));
+    throw DataError(fmt::format("{}: holds another model: {}", path, differs));
   }
   for (std::size_t i = 0; i < dense_.size(); ++i) restore_dense(file, i);
   for (std::size_t i = 0; i < sparse_.size(); ++i) restore_rows(file, i);
   return std::stoll(file.metadata().at(kVersion));
 }
 
-Declaration Store::declaration_in(const SafetensorsFile& file, const std::string& path) {
-  const auto found = file.metadata().find(kDeclaration);
+ModelSchema Store::schema_in(const SafetensorsFile& file, const std::string& path) {
+  const auto found = file.metadata().find(kSchema);
   if (found == file.metadata().end() || !file.metadata().contains(kVersion)) {
     throw DataError(fmt::format("{}: must be a checkpoint that a server wrote", path));
   }
-  return parse_declaration(found->second);
-}
-
-void Server::restore(const std::vector<std::string>& files) {
-  for (const std::string& path : files) {
-    const SafetensorsFile file(path);
-    if (!store_) {
-      store_ = std::make_unique<Store>(Store::declaration_in(file, path), options_.shard,
-                                       options_.shards);
-    }
-    version_ = std::max(version_, store_->restore(path));
-  }
-  if (!store_ || !store_->is_complete()) {
-    throw DataError(fmt::format(
-        "server {} of {}: the {} files to restore from do not hold all of the model; name every "
-        "shard's",
-        options_.shard, options_.shards, files.size()));
-  }
-  workers_.resize(static_cast<std::size_t>(consistency().workers));
-  for (Worker& worker : workers_) worker.clock = is_synchronous() ? version_ : 0;
+  return parse_schema(found->second);
 }
 
 }  // namespace trireme::server

@@ -13,7 +13,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
 #include "trireme/server/embedded/embedded_servers.h"
-#include "trireme/server/embedded/station.h"
+#include "trireme/server/embedded/shared_mailbox.h"
 
 namespace trireme::server {
 
@@ -21,125 +21,124 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A worker's station and, on rank 0, the servers: shared by its links.
+// A worker's mailbox and, on rank 0, the servers: shared by the links.
 class Host {
  public:
   Host(Communicator& world, const EmbeddedOptions& options)
-      : station_(world, options.shards, options.payload_bytes), worker_(world.rank()) {
+      : mailbox_(world, options.shards, options.payload_bytes), worker_(world.rank()) {
     if (worker_ == 0) {
-      servers_ = std::make_unique<EmbeddedServers>(station_);
-    } else if (const pid_t first = station_.front(0).process.load(); first != ::getpid()) {
-      first_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, first, 0)));
-      first_came_and_went_ = !first_.is_open() && errno == ESRCH;
+      servers_ = std::make_unique<EmbeddedServers>(mailbox_);
+    } else if (const pid_t first = mailbox_.header(0).process.load(); first != ::getpid()) {
+      rank_0_ = FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, first, 0)));
+      rank_0_has_ended_ = !rank_0_.is_open() && errno == ESRCH;
     }
   }
 
-  // The servers look into this worker's memory until they have released it.
+  // The servers access this worker's memory until they have released it.
   ~Host() {
-    // After it has left they release it by themselves; were rank 0 gone, that would be their end.
-    if (left_ < station_.shards() && !is_released()) {
-      station_.front(worker_).gone.store(1);
-      for (int shard = 0; shard < station_.shards(); ++shard) station_.asked(shard).ring();
+    // A worker that has left every server is released. Of rank 0, `gone` would end the servers.
+    if (left_ < mailbox_.shards() && !is_released()) {
+      mailbox_.header(worker_).gone.store(1);
+      for (int shard = 0; shard < mailbox_.shards(); ++shard) mailbox_.requested(shard).notify();
     }
-    while (!is_released() && !first_has_ended()) std::this_thread::sleep_for(1ms);
+    while (!is_released() && !has_rank_0_ended()) std::this_thread::sleep_for(1ms);
   }
 
-  Station& station() { return station_; }
+  SharedMailbox& mailbox() { return mailbox_; }
   int worker() const { return worker_; }
-  void note_left() { ++left_; }
+  void count_leave() { ++left_; }
 
-  // While this worker waits. Rank 0's memory may be gone with it, so that it is of no use to look
-  // there.
-  bool servers_are_gone() const { return is_released() || first_has_ended(); }
+  // For a worker that waits. It reads its own memory only: rank 0's may be gone with rank 0.
+  bool servers_have_ended() const { return is_released() || has_rank_0_ended(); }
 
  private:
   bool is_released() const {
-    return station_.front(worker_).released.load() == static_cast<std::uint32_t>(station_.shards());
+    return mailbox_.header(worker_).released.load() ==
+           static_cast<std::uint32_t>(mailbox_.shards());
   }
 
-  bool first_has_ended() const {
-    if (!first_.is_open()) return first_came_and_went_;
-    pollfd polled{first_.fd(), POLLIN, 0};
+  bool has_rank_0_ended() const {
+    if (!rank_0_.is_open()) return rank_0_has_ended_;
+    pollfd polled{rank_0_.fd(), POLLIN, 0};
     return ::poll(&polled, 1, 0) > 0;
   }
 
-  Station station_;
+  SharedMailbox mailbox_;
   int worker_;
-  int left_ = 0;          // servers that have answered that this worker leaves
-  FileDescriptor first_;  // the process of rank 0
-  bool first_came_and_went_ = false;
+  int left_ = 0;           // servers that have replied to kLeave
+  FileDescriptor rank_0_;  // a pidfd, if rank 0 is another process
+  bool rank_0_has_ended_ = false;
   std::unique_ptr<EmbeddedServers> servers_;
 };
 
-class DeskLink final : public Link {
+class MailboxLink final : public Link {
  public:
-  DeskLink(std::shared_ptr<Host> host, int shard)
-      : host_(std::move(host)), station_(host_->station()), shard_(shard) {}
+  MailboxLink(std::shared_ptr<Host> host, int shard)
+      : host_(std::move(host)), mailbox_(host_->mailbox()), shard_(shard) {}
 
-  void send(const Message& request, std::span<const std::span<std::byte>> wanted) override {
-    Desk& desk = station_.desk(host_->worker(), shard_);
+  void send(const Message& request, std::span<const std::span<std::byte>> outputs) override {
+    MailboxSlot& slot = mailbox_.slot(host_->worker(), shard_);
     copies_.clear();
-    out_.assign(wanted.begin(), wanted.end());
     stage_used_ = 0;
-    leaves_ = request.verb == Verb::kLeave;
-    const std::string head = encode_head(request);
-    std::vector<Desk::Place> places;
+    is_leaving_ = request.type == MessageType::kLeave;
+    const std::string header = encode_header(request);
+    std::vector<MailboxSlot::Extent> extents;
     std::size_t payloads = 0;
     for (const Part& part : request.parts) {
       if (part.payload.empty()) continue;
-      places.push_back(place_of(part.payload));
+      extents.push_back(extent_of(part.payload));
       ++payloads;
     }
-    for (const std::span<std::byte> out : wanted) places.push_back(place_for(out));
-    const std::size_t bytes = padded(head.size()) + places.size() * sizeof(Desk::Place);
-    if (bytes > sizeof desk.paper) {
+    for (const std::span<std::byte> out : outputs) extents.push_back(extent_for(out));
+    const std::size_t bytes = padded(header.size()) + extents.size() * sizeof(MailboxSlot::Extent);
+    if (bytes > sizeof slot.buffer) {
       throw UsageError(fmt::format(
-          "parameter server: a request names {} pieces, more than fit; use more server shards",
-          places.size()));
+          "parameter server: a request names {} payloads, more than fit; use more server shards",
+          extents.size()));
     }
-    std::memcpy(desk.paper, head.data(), head.size());
-    std::ranges::copy(std::as_bytes(std::span(places)), desk.paper + padded(head.size()));
-    desk.head_bytes = head.size();
-    desk.payloads = payloads;
-    desk.wanted = wanted.size();
-    traffic_.sent += static_cast<std::int64_t>(head.size() + request.payload_bytes());
-    desk.asked.store(++asked_);
-    station_.asked(shard_).ring();
+    std::memcpy(slot.buffer, header.data(), header.size());
+    std::ranges::copy(std::as_bytes(std::span(extents)), slot.buffer + padded(header.size()));
+    slot.header_bytes = header.size();
+    slot.payloads = payloads;
+    slot.outputs = outputs.size();
+    traffic_.sent += static_cast<std::int64_t>(header.size() + request.payload_bytes());
+    slot.requests.store(++requests_);
+    mailbox_.requested(shard_).notify();
   }
 
-  Message answer(Deadline deadline) override {
-    Desk& desk = station_.desk(host_->worker(), shard_);
-    Bell& bell = station_.front(host_->worker()).answered;
-    const auto is_answered = [&] { return desk.answered.load() == asked_; };
-    while (!bell.wait_until(is_answered, 100ms)) {
-      if (host_->servers_are_gone() && !is_answered()) {
+  Message receive(Deadline deadline) override {
+    MailboxSlot& slot = mailbox_.slot(host_->worker(), shard_);
+    FutexEvent& event = mailbox_.header(host_->worker()).replied;
+    const auto has_reply = [&] { return slot.replies.load() == requests_; };
+    while (!event.wait_until(has_reply, 100ms)) {
+      if (host_->servers_have_ended() && !has_reply()) {
         throw CommError("parameter server: lost: rank 0, which runs the servers, has ended", 0);
       }
       if (std::chrono::steady_clock::now() >= deadline) throw TimedOut{};
     }
-    std::vector<Desk::Place> places(desk.answers);
-    std::ranges::copy(
-        std::span(desk.paper + padded(desk.answer_bytes), places.size() * sizeof(Desk::Place)),
-        std::as_writable_bytes(std::span(places)).begin());
+    std::vector<MailboxSlot::Extent> extents(slot.reply_payloads);
+    std::ranges::copy(std::span(slot.buffer + padded(slot.reply_bytes),
+                                extents.size() * sizeof(MailboxSlot::Extent)),
+                      std::as_writable_bytes(std::span(extents)).begin());
     std::vector<std::span<const std::byte>> bodies;
-    for (const Desk::Place& place : places) {
-      if (place.bytes == 0) continue;
-      bodies.emplace_back(station_.part(host_->worker()) + place.offset, padded(place.bytes));
+    for (const MailboxSlot::Extent& extent : extents) {
+      if (extent.bytes == 0) continue;
+      bodies.emplace_back(mailbox_.part(host_->worker()) + extent.offset, padded(extent.bytes));
     }
-    Message message = decode({desk.paper, desk.answer_bytes}, bodies);
-    if (leaves_) host_->note_left();
+    Message message = decode({slot.buffer, slot.reply_bytes}, bodies);
+    if (is_leaving_) host_->count_leave();
     for (const Copy& copy : copies_) {
       std::copy_n(copy.from, copy.to.size(), copy.to.data());
     }
-    traffic_.received += static_cast<std::int64_t>(desk.answer_bytes + message.payload_bytes());
+    traffic_.received += static_cast<std::int64_t>(slot.reply_bytes + message.payload_bytes());
     return message;
   }
 
-  std::string ask_what_is_awaited() override { return ""; }
-  std::byte* allocate(std::size_t bytes) override { return station_.allocate(bytes); }
+  std::string waiting_for() override { return ""; }
+  std::byte* allocate(std::size_t bytes) override { return mailbox_.allocate(bytes); }
   Traffic traffic() const override { return traffic_; }
   std::string name() const override {
-    return fmt::format("server {} of {}, in rank 0", shard_, station_.shards());
+    return fmt::format("server {} of {}, in rank 0", shard_, mailbox_.shards());
   }
 
  private:
@@ -148,20 +147,20 @@ class DeskLink final : public Link {
     const std::byte* from;
   };
 
-  Desk::Place place_at(const std::byte* data, std::size_t bytes) const {
-    return {static_cast<std::uint64_t>(data - station_.part(host_->worker())), padded(bytes)};
+  MailboxSlot::Extent extent_at(const std::byte* data, std::size_t bytes) const {
+    return {static_cast<std::uint64_t>(data - mailbox_.part(host_->worker())), padded(bytes)};
   }
 
   bool is_shared(std::span<const std::byte> data) const {
     return reinterpret_cast<std::uintptr_t>(data.data()) % alignof(double) == 0 &&
-           station_.holds(host_->worker(), data.data(), padded(data.size()));
+           mailbox_.contains(host_->worker(), data.data(), padded(data.size()));
   }
 
-  // Memory for copies, kept for the next request.
+  // Shared memory for copies of payloads; the next request reuses it.
   std::byte* stage(std::size_t bytes) {
     if (stage_used_ + padded(bytes) > stage_.size()) {
       const std::size_t larger = std::max(2 * stage_.size(), padded(bytes));
-      std::byte* const memory = station_.allocate(larger);
+      std::byte* const memory = mailbox_.allocate(larger);
       if (memory == nullptr) {
         throw UsageError(fmt::format(
             "parameter server: {} bytes at a time are more than the workers' shared memory holds; "
@@ -176,29 +175,28 @@ class DeskLink final : public Link {
     return at;
   }
 
-  Desk::Place place_of(std::span<const std::byte> payload) {
-    if (is_shared(payload)) return place_at(payload.data(), payload.size());
+  MailboxSlot::Extent extent_of(std::span<const std::byte> payload) {
+    if (is_shared(payload)) return extent_at(payload.data(), payload.size());
     std::byte* const copy = stage(payload.size());
     std::memcpy(copy, payload.data(), payload.size());
-    return place_at(copy, payload.size());
+    return extent_at(copy, payload.size());
   }
 
-  Desk::Place place_for(std::span<std::byte> out) {
-    if (is_shared(out)) return place_at(out.data(), out.size());
+  MailboxSlot::Extent extent_for(std::span<std::byte> out) {
+    if (is_shared(out)) return extent_at(out.data(), out.size());
     std::byte* const copy = stage(out.size());
     copies_.push_back({out, copy});
-    return place_at(copy, out.size());
+    return extent_at(copy, out.size());
   }
 
   std::shared_ptr<Host> host_;
-  Station& station_;
+  SharedMailbox& mailbox_;
   int shard_;
-  std::uint64_t asked_ = 0;
-  bool leaves_ = false;  // with what it asks
+  std::uint64_t requests_ = 0;
+  bool is_leaving_ = false;  // the last request is kLeave
   std::span<std::byte> stage_;
   std::size_t stage_used_ = 0;
   std::vector<Copy> copies_;
-  std::vector<std::span<std::byte>> out_;
   Traffic traffic_;
 };
 
@@ -212,7 +210,7 @@ std::unique_ptr<Client> embedded(Communicator& world, EmbeddedOptions options) {
   const auto host = std::make_shared<Host>(world, options);
   std::vector<std::unique_ptr<Link>> links;
   for (int shard = 0; shard < options.shards; ++shard) {
-    links.push_back(std::make_unique<DeskLink>(host, shard));
+    links.push_back(std::make_unique<MailboxLink>(host, shard));
   }
   return std::make_unique<Client>(
       std::move(links), Client::Options{.worker = world.rank(), .timeout = options.timeout});

@@ -21,130 +21,129 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// One server's view of the desks.
-class DeskServer final : public Answers {
+// One server, and the slots through which workers talk with it.
+class MailboxServer final : public ReplySink {
  public:
-  DeskServer(Station& station, int shard)
-      : station_(station),
+  MailboxServer(SharedMailbox& mailbox, int shard)
+      : mailbox_(mailbox),
         shard_(shard),
-        server_({.shard = shard, .shards = station.shards()}),
-        clients_(static_cast<std::size_t>(station.workers())) {}
+        server_({.shard = shard, .shards = mailbox.shards()}),
+        clients_(static_cast<std::size_t>(mailbox.workers())) {}
 
   void run() {
     while (!done()) {
-      station_.asked(shard_).wait_until([this] { return somebody_asks(); }, 100ms);
-      for (int worker = 0; worker < station_.workers(); ++worker) take(worker);
-      if (!somebody_asks()) look_for_the_lost();
+      mailbox_.requested(shard_).wait_until([this] { return has_request(); }, 100ms);
+      for (int worker = 0; worker < mailbox_.workers(); ++worker) take(worker);
+      if (!has_request()) find_lost_workers();
     }
-    for (int worker = 0; worker < station_.workers(); ++worker) release(worker);
+    for (int worker = 0; worker < mailbox_.workers(); ++worker) release(worker);
   }
 
-  std::span<std::byte> place(const Request& request, std::size_t part, std::size_t bytes) override {
+  std::span<std::byte> allocate_reply(const Request& request, std::size_t part,
+                                      std::size_t bytes) override {
     const int worker = static_cast<int>(request.from);
     Client& client = clients_[request.from];
-    // The i-th part that asks has the i-th place.
-    std::size_t asking = 0;
-    for (std::size_t i = 0; i < part; ++i) {
-      if (!Store::is_gradient(request.message.parts[i])) ++asking;
+    // The i-th part that reads has the i-th output.
+    const auto before = std::span(request.message.parts).first(part);
+    const auto reads =
+        std::ranges::count_if(before, [](const Part& other) { return !other.is_gradient(); });
+    const MailboxSlot::Extent output = client.outputs[static_cast<std::size_t>(reads)];
+    client.reply.push_back({output.offset, bytes});
+    if (bytes > output.bytes) {
+      throw UsageError("parameter server: a reply is larger than the memory that the worker named");
     }
-    const Desk::Place place = client.wanted[asking];
-    client.answer.push_back({place.offset, bytes});
-    if (bytes > place.bytes)
-      throw UsageError("parameter server: an answer is larger than its place");
-    return {station_.part(worker) + place.offset, bytes};
+    return {mailbox_.part(worker) + output.offset, bytes};
   }
 
-  void answer(const Request& request, const Message& answer) override {
+  void send_reply(const Request& request, const Message& reply) override {
     const int worker = static_cast<int>(request.from);
     Client& client = clients_[request.from];
-    Desk& desk = station_.desk(worker, shard_);
-    std::string head = encode_head(answer);
-    const std::size_t places = client.answer.size() * sizeof(Desk::Place);
-    if (head.size() + places > sizeof desk.paper) {
-      head = encode_head({.verb = Verb::kRefusal,
-                          .sequence = answer.sequence,
-                          .clock = kUsageFault,
-                          .text = "parameter server: an answer has too many parts"});
-      client.answer.clear();
+    MailboxSlot& slot = mailbox_.slot(worker, shard_);
+    std::string header = encode_header(reply);
+    if (header.size() + client.reply.size() * sizeof(MailboxSlot::Extent) > sizeof slot.buffer) {
+      header = encode_header(error_reply(request.message, ErrorCode::kUsage,
+                                         "parameter server: a reply has too many parts"));
+      client.reply.clear();
     }
-    std::memcpy(desk.paper, head.data(), head.size());
-    if (places > 0) std::memcpy(desk.paper + padded(head.size()), client.answer.data(), places);
-    desk.answer_bytes = head.size();
-    desk.answers = client.answer.size();
-    client.answer.clear();
-    desk.answered.store(client.asked);
-    station_.front(worker).answered.ring();
+    std::memcpy(slot.buffer, header.data(), header.size());
+    std::ranges::copy(std::as_bytes(std::span(client.reply)), slot.buffer + padded(header.size()));
+    slot.reply_bytes = header.size();
+    slot.reply_payloads = client.reply.size();
+    client.reply.clear();
+    slot.replies.store(client.requests);
+    mailbox_.header(worker).replied.notify();
   }
 
  private:
   struct Client {
-    std::uint64_t asked = 0;  // the last request that was taken
-    std::vector<Desk::Place> wanted;
-    std::vector<Desk::Place> answer;
-    FileDescriptor process;  // open while it runs, if it is another process
+    std::uint64_t requests = 0;                // that have been taken
+    std::vector<MailboxSlot::Extent> outputs;  // of the last request
+    std::vector<MailboxSlot::Extent> reply;    // payloads of the reply that is being made
+    FileDescriptor process;                    // a pidfd, if the worker is another process
     bool is_watched = false;
     bool is_lost = false;
     bool is_released = false;
   };
 
   bool done() const {
-    return station_.front(0).gone.load() != 0 ||
+    return mailbox_.header(0).gone.load() != 0 ||
            std::ranges::all_of(clients_, [](const Client& client) { return client.is_released; });
   }
 
-  bool is_asking(int worker) const {
+  bool is_requesting(int worker) const {
     const Client& client = clients_[static_cast<std::size_t>(worker)];
-    return !client.is_released && station_.desk(worker, shard_).asked.load() != client.asked;
+    return !client.is_released && mailbox_.slot(worker, shard_).requests.load() != client.requests;
   }
 
-  // The worker may take its memory away then.
+  // Afterwards the worker may free its memory.
   void release(int worker) {
     Client& client = clients_[static_cast<std::size_t>(worker)];
     if (client.is_released) return;
     client.is_released = true;
-    station_.front(worker).released.fetch_add(1);
+    mailbox_.header(worker).released.fetch_add(1);
   }
 
-  bool somebody_asks() const {
-    for (int worker = 0; worker < station_.workers(); ++worker) {
-      if (is_asking(worker)) return true;
+  bool has_request() const {
+    for (int worker = 0; worker < mailbox_.workers(); ++worker) {
+      if (is_requesting(worker)) return true;
     }
     return done();
   }
 
   void take(int worker) {
-    Desk& desk = station_.desk(worker, shard_);
+    MailboxSlot& slot = mailbox_.slot(worker, shard_);
     Client& client = clients_[static_cast<std::size_t>(worker)];
-    if (!is_asking(worker)) return;
-    client.asked = desk.asked.load();
-    std::vector<Desk::Place> places(desk.payloads + desk.wanted);
-    std::ranges::copy(
-        std::span(desk.paper + padded(desk.head_bytes), places.size() * sizeof(Desk::Place)),
-        std::as_writable_bytes(std::span(places)).begin());
+    if (!is_requesting(worker)) return;
+    client.requests = slot.requests.load();
+    std::vector<MailboxSlot::Extent> extents(slot.payloads + slot.outputs);
+    std::ranges::copy(std::span(slot.buffer + padded(slot.header_bytes),
+                                extents.size() * sizeof(MailboxSlot::Extent)),
+                      std::as_writable_bytes(std::span(extents)).begin());
     std::vector<std::span<const std::byte>> bodies;
-    for (std::size_t i = 0; i < desk.payloads; ++i) {
-      bodies.emplace_back(station_.part(worker) + places[i].offset, places[i].bytes);
+    for (std::size_t i = 0; i < slot.payloads; ++i) {
+      bodies.emplace_back(mailbox_.part(worker) + extents[i].offset, extents[i].bytes);
     }
-    client.wanted.assign(places.begin() + static_cast<std::ptrdiff_t>(desk.payloads), places.end());
-    client.answer.clear();
+    client.outputs.assign(extents.begin() + static_cast<std::ptrdiff_t>(slot.payloads),
+                          extents.end());
+    client.reply.clear();
     Request request{.from = static_cast<std::uint64_t>(worker)};
-    request.message = decode({desk.paper, desk.head_bytes}, bodies);
-    const bool leaves = request.message.verb == Verb::kLeave;
+    request.message = decode({slot.buffer, slot.header_bytes}, bodies);
+    const bool leaves = request.message.type == MessageType::kLeave;
     server_.handle(std::move(request), now(), *this);
     if (leaves) release(worker);
   }
 
-  void look_for_the_lost() {
-    for (int worker = 0; worker < station_.workers(); ++worker) {
+  void find_lost_workers() {
+    for (int worker = 0; worker < mailbox_.workers(); ++worker) {
       Client& client = clients_[static_cast<std::size_t>(worker)];
-      if (client.is_lost) {  // perhaps before there was a model
+      if (client.is_lost) {  // perhaps before the server had a model schema
         server_.lose(static_cast<std::uint32_t>(worker), "it ended before it joined", *this);
       }
       if (client.is_released) continue;
       std::string why;
-      if (station_.front(worker).gone.load() != 0) {
+      if (mailbox_.header(worker).gone.load() != 0) {
         why = "it ended in an error";
-      } else if (has_ended(client, station_.front(worker).process.load())) {
+      } else if (has_ended(client, mailbox_.header(worker).process.load())) {
         why = "its process has ended";
       } else {
         continue;
@@ -169,13 +168,13 @@ class DeskServer final : public Answers {
 
   static Server::Time now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
-  Station& station_;
+  SharedMailbox& mailbox_;
   int shard_;
   Server server_;
   std::vector<Client> clients_;
 };
 
-// The core of rank 0, to which its threads may be pinned, has work of its own.
+// The threads of rank 0 may be pinned to its core, which computes.
 void use_any_core() {
   cpu_set_t all;
   CPU_ZERO(&all);
@@ -186,11 +185,11 @@ void use_any_core() {
 
 }  // namespace
 
-EmbeddedServers::EmbeddedServers(Station& station) {
-  for (int shard = 0; shard < station.shards(); ++shard) {
-    threads_.emplace_back([&station, shard] {
+EmbeddedServers::EmbeddedServers(SharedMailbox& mailbox) {
+  for (int shard = 0; shard < mailbox.shards(); ++shard) {
+    threads_.emplace_back([&mailbox, shard] {
       use_any_core();
-      DeskServer(station, shard).run();
+      MailboxServer(mailbox, shard).run();
     });
   }
 }

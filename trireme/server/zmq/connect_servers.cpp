@@ -17,7 +17,7 @@ namespace {
 
 void check(const ServersOptions& options) {
   if (options.addresses.empty()) {
-    throw UsageError("parameter server: no address of a server was given");
+    throw UsageError("parameter server: the address of a server is wanted, got none");
   }
   if (options.replicas < 0 || options.replicas > 1) {
     throw UsageError(
@@ -26,7 +26,7 @@ void check(const ServersOptions& options) {
   if (options.addresses.size() % static_cast<std::size_t>(options.replicas + 1) != 0) {
     throw UsageError(
         fmt::format("parameter server: with replicas = 1 the addresses of all servers are wanted "
-                    "and then those of their backups, got {} addresses",
+                    "and then those of their replicas, got {} addresses",
                     options.addresses.size()));
   }
   const std::size_t keys = options.server_keys.size();
@@ -64,8 +64,8 @@ std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& option
   const std::size_t shards =
       options.addresses.size() / static_cast<std::size_t>(options.replicas + 1);
   if (options.replicas > 0) {
-    link.connect_timeout = std::min(link.connect_timeout, FailoverLink::kPatience);
-    link.lost_after = std::min(link.lost_after, FailoverLink::kPatience);
+    link.connect_timeout = std::min(link.connect_timeout, FailoverLink::kTryOtherAfter);
+    link.lost_after = std::min(link.lost_after, FailoverLink::kTryOtherAfter);
   }
   std::vector<std::shared_ptr<ZmqLink::Pair>> pairs(shards);
   if (options.replicas > 0) {
@@ -75,7 +75,7 @@ std::vector<std::unique_ptr<Link>> links_to_servers(const ServersOptions& option
   for (std::size_t i = 0; i < options.addresses.size(); ++i) {
     link.endpoint = options.addresses[i];
     link.pair = pairs[i % shards];
-    link.name = fmt::format("{} {} of {} at {}", i < shards ? "server" : "the backup of server",
+    link.name = fmt::format("{} {} of {} at {}", i < shards ? "server" : "the replica of server",
                             i % shards, shards, options.addresses[i]);
     if (link.keys) {
       const auto& keys = options.server_keys;

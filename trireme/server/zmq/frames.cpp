@@ -10,16 +10,16 @@ namespace trireme::server {
 
 namespace {
 
-constexpr std::size_t kFirstRoom = 1 << 10;
+constexpr std::size_t kFirstCapacity = 1 << 10;
 
 void free_memory(void* data, void*) {
   ::operator delete(data);
 }
 
-void give_back(void*, void* hint) {
-  auto* const lent = static_cast<std::shared_ptr<std::atomic<int>>*>(hint);
-  lent->get()->fetch_sub(1);
-  delete lent;
+void release(void*, void* hint) {
+  auto* const in_flight = static_cast<std::shared_ptr<std::atomic<int>>*>(hint);
+  in_flight->get()->fetch_sub(1);
+  delete in_flight;
 }
 
 std::byte* reserve(std::size_t bytes) {
@@ -35,43 +35,43 @@ Payloads::~Payloads() {
 void Payloads::close() {
   if (open_ == nullptr) return;
   frames_.emplace_back(std::exchange(open_, nullptr), used_, free_memory);
-  room_ = used_ = 0;
+  capacity_ = used_ = 0;
 }
 
 std::span<std::byte> Payloads::add(std::size_t bytes) {
   if (bytes == 0) return {};
   const std::size_t taken = padded(bytes);
-  if (taken > room_ - used_) {
+  if (taken > capacity_ - used_) {
     close();
-    next_room_ = std::clamp(2 * next_room_, kFirstRoom, kLarge);
-    room_ = std::max(taken, next_room_);
-    open_ = reserve(room_);
+    next_capacity_ = std::clamp(2 * next_capacity_, kFirstCapacity, kLarge);
+    capacity_ = std::max(taken, next_capacity_);
+    open_ = reserve(capacity_);
   }
   std::byte* const at = open_ + used_;
   used_ += taken;
   bytes_ += taken;
-  // The padding leaves this process.
+  // The padding is sent: it must not leak memory of this process.
   std::memset(at + bytes, 0, taken - bytes);
   return {at, bytes};
 }
 
-void Payloads::lend(std::span<const std::byte> payload,
-                    const std::shared_ptr<std::atomic<int>>& lent) {
+void Payloads::add_in_place(std::span<const std::byte> payload,
+                            const std::shared_ptr<std::atomic<int>>& in_flight) {
   close();
   bytes_ += payload.size();
-  lent->fetch_add(1);
-  frames_.emplace_back(const_cast<std::byte*>(payload.data()), payload.size(), give_back,
-                       new std::shared_ptr<std::atomic<int>>(lent));
+  in_flight->fetch_add(1);
+  frames_.emplace_back(const_cast<std::byte*>(payload.data()), payload.size(), release,
+                       new std::shared_ptr<std::atomic<int>>(in_flight));
 }
 
 std::vector<zmq::message_t> Payloads::take() {
   close();
   bytes_ = 0;
-  next_room_ = 0;
+  next_capacity_ = 0;
   return std::exchange(frames_, {});
 }
 
-Arrived::Arrived(std::vector<zmq::message_t> frames) : frames_(std::move(frames)) {
+ReceivedMessage::ReceivedMessage(std::vector<zmq::message_t> frames) : frames_(std::move(frames)) {
   for (std::size_t i = 1; i < frames_.size(); ++i) {
     const auto* data = frames_[i].data<std::byte>();
     const std::size_t bytes = frames_[i].size();
@@ -84,12 +84,12 @@ Arrived::Arrived(std::vector<zmq::message_t> frames) : frames_(std::move(frames)
   }
 }
 
-std::span<const std::byte> Arrived::head() const {
+std::span<const std::byte> ReceivedMessage::header() const {
   if (frames_.empty()) return {};
   return {frames_.front().data<std::byte>(), frames_.front().size()};
 }
 
-std::size_t Arrived::bytes() const {
+std::size_t ReceivedMessage::bytes() const {
   std::size_t bytes = 0;
   for (const zmq::message_t& frame : frames_) bytes += frame.size();
   return bytes;

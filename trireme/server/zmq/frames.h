@@ -11,11 +11,11 @@
 
 namespace trireme::server {
 
-/// The frames of a message behind its head: small payloads lie together in one, a large one has its
+/// The frames of a message behind its header: small payloads share a frame, a large one has its
 /// own.
 class Payloads {
  public:
-  /// At least this large, a payload has a frame of its own and may be lent.
+  /// A payload of at least this size has its own frame, and may be sent without a copy.
   static constexpr std::size_t kLarge = std::size_t{64} << 10;
 
   Payloads() = default;
@@ -26,32 +26,33 @@ class Payloads {
   /// Memory for the next payload, 8-byte aligned.
   std::span<std::byte> add(std::size_t bytes);
 
-  /// The next payload is a large one that stays where it is until `lent`, which counts such, has
-  /// been taken down.
-  void lend(std::span<const std::byte> payload, const std::shared_ptr<std::atomic<int>>& lent);
+  /// Adds a large payload that is sent without a copy: it must stay where it is until `in_flight`,
+  /// which counts such payloads, has been decremented.
+  void add_in_place(std::span<const std::byte> payload,
+                    const std::shared_ptr<std::atomic<int>>& in_flight);
 
   std::size_t bytes() const { return bytes_; }
 
-  /// Ends them; there are none afterwards.
+  /// Returns the frames; afterwards there are none.
   std::vector<zmq::message_t> take();
 
  private:
   void close();
 
   std::vector<zmq::message_t> frames_;
-  std::byte* open_ = nullptr;  // memory that is still added to
-  std::size_t room_ = 0;
+  std::byte* open_ = nullptr;  // the frame that small payloads are added to
+  std::size_t capacity_ = 0;
   std::size_t used_ = 0;
-  std::size_t next_room_ = 0;
+  std::size_t next_capacity_ = 0;
   std::size_t bytes_ = 0;
 };
 
-/// A message as it came, frame by frame. Copies what is not aligned as payloads are.
-class Arrived {
+/// The frames of a message that has been received. Copies frames that are not 8-byte aligned.
+class ReceivedMessage {
  public:
-  explicit Arrived(std::vector<zmq::message_t> frames);
+  explicit ReceivedMessage(std::vector<zmq::message_t> frames);
 
-  std::span<const std::byte> head() const;
+  std::span<const std::byte> header() const;
   std::span<const std::span<const std::byte>> bodies() const { return bodies_; }
   std::size_t bytes() const;
 

@@ -76,14 +76,14 @@ void write_key_files(const std::filesystem::path& folder, std::string_view name,
                      const KeyPair& keys) {
   if (!is_name(name)) {
     throw UsageError(fmt::format(
-        "keys: a name has letters, digits, '-', '_' and '.' and begins with none of the last, got "
+        "keys: a name has letters, digits, '-', '_' and '.', and does not begin with '.', got "
         "\"{}\"",
         name));
   }
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) throw DataError(fmt::format("{}: {}", folder.string(), error.message()));
-  // The secret first: without it a public key is of no use.
+  // The secret first: a public key without its secret is useless.
   create(folder / fmt::format("{}.secret", name), keys.secret_key + "\n", 0600);
   create(folder / fmt::format("{}.key", name), keys.public_key + "\n", 0644);
 }
@@ -95,7 +95,7 @@ std::string read_public_key(const std::filesystem::path& file) {
 KeyPair read_key_pair(const std::filesystem::path& file) {
   struct stat status {};
   if (::stat(file.c_str(), &status) == 0 && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    throw DataError(fmt::format("{}: a secret key that others may read; run chmod 600 {}",
+    throw DataError(fmt::format("{}: is a secret key that other users may read; run chmod 600 {}",
                                 file.string(), file.string()));
   }
   KeyPair keys{.public_key = "", .secret_key = read_key(file)};

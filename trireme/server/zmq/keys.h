@@ -6,7 +6,7 @@
 
 namespace trireme::server {
 
-/// One end's key of CURVE (curvezmq.org), both halves in Z85: 40 printable characters.
+/// The CURVE keys of one end (curvezmq.org), in Z85: 40 printable characters each.
 struct KeyPair {
   std::string public_key;
   std::string secret_key;
@@ -14,16 +14,16 @@ struct KeyPair {
 
 KeyPair new_key_pair();
 
-/// Writes folder/name.key, for everybody, and folder/name.secret, mode 0600, making the folder.
-/// Throws UsageError for a name that is no file's, DataError rather than overwrite what is there.
+/// Writes folder/name.key, which is public, and folder/name.secret, mode 0600; creates the folder.
+/// Throws UsageError if `name` cannot be a file name, DataError if a file exists.
 void write_key_files(const std::filesystem::path& folder, std::string_view name,
                      const KeyPair& keys);
 
-/// Of a file NAME.key. Throws DataError.
+/// Reads a file NAME.key. Throws DataError.
 std::string read_public_key(const std::filesystem::path& file);
 
-/// Of a file NAME.secret, its public half computed. Throws DataError; also if others than its
-/// owner may read it.
+/// Reads a file NAME.secret, and computes the public key. Throws DataError, also if other users may
+/// read the file.
 KeyPair read_key_pair(const std::filesystem::path& file);
 
 }  // namespace trireme::server

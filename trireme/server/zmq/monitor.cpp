@@ -13,7 +13,7 @@ Monitor::Monitor(zmq::context_t& context, zmq::socket_t& socket)
     throw zmq::error_t();
   }
   events_.set(zmq::sockopt::linger, 0);
-  // The socket's own thread must never wait for this one.
+  // The socket's I/O thread must never wait for this thread.
   events_.set(zmq::sockopt::rcvhwm, 0);
   events_.connect(address);
 }

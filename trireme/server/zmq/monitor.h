@@ -7,11 +7,11 @@
 
 namespace trireme::server {
 
-/// What happens to the connections of a socket. Goes away before its socket does, on the thread
-/// that uses both.
+/// The events of a socket's connections. Must be destroyed before the socket, on the thread that
+/// uses both.
 class Monitor {
  public:
-  /// ZMQ_EVENT_..., and its value.
+  /// `event` is ZMQ_EVENT_..., `value` depends on it.
   using Handler = std::function<void(std::uint16_t event, std::uint32_t value)>;
 
   Monitor(zmq::context_t& context, zmq::socket_t& socket);
@@ -19,7 +19,7 @@ class Monitor {
   Monitor(const Monitor&) = delete;
   Monitor& operator=(const Monitor&) = delete;
 
-  /// Hands over what has come since; never waits.
+  /// Calls `handler` for each event that has come; never waits.
   void read(const Handler& handler);
 
   zmq::pollitem_t poll_item() { return {events_.handle(), 0, ZMQ_POLLIN, 0}; }

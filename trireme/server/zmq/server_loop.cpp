@@ -21,42 +21,43 @@ Server::Time now() {
   return Clock::now().time_since_epoch();
 }
 
-// A request as it lies in memory, counted as long as somebody needs it.
-struct Held {
-  Held(std::vector<zmq::message_t> frames, std::atomic<std::size_t>& count)
-      : arrived(std::move(frames)), bytes(arrived.bytes()), all(count) {
+// The memory of a request, counted as long as it is held.
+struct HeldRequest {
+  HeldRequest(std::vector<zmq::message_t> frames, std::atomic<std::size_t>& count)
+      : received(std::move(frames)), bytes(received.bytes()), all(count) {
     all += bytes;
   }
-  ~Held() { all -= bytes; }
-  Held(const Held&) = delete;
-  Held& operator=(const Held&) = delete;
+  ~HeldRequest() { all -= bytes; }
+  HeldRequest(const HeldRequest&) = delete;
+  HeldRequest& operator=(const HeldRequest&) = delete;
 
-  Arrived arrived;
+  ReceivedMessage received;
   std::size_t bytes;
   std::atomic<std::size_t>& all;
 };
 
-Server server_with(const ZmqServer::Options& options) {
-  Server server({.shard = options.shard,
-                 .shards = options.shards,
-                 .checkpoints = options.checkpoints,
-                 .max_answer_bytes = options.max_message_bytes,
-                 .max_model_bytes = options.max_model_bytes});
-  if (!options.restore.empty()) server.restore(options.restore);
-  return server;
+Server::Options server_options(const ZmqServer::Options& options) {
+  return {.shard = options.shard,
+          .shards = options.shards,
+          .checkpoints = options.checkpoints,
+          .restore = options.restore,
+          .max_reply_bytes = options.max_message_bytes,
+          .max_model_bytes = options.max_model_bytes};
 }
 
 }  // namespace
 
 ZmqServer::Loop::Loop(Options options)
     : options_(std::move(options)),
-      server_(server_with(options_)),
-      refusals_(options_.log),
-      socket_(context_, options_, refusals_),
-      peers_(options_, socket_),
+      server_(server_options(options_)),
+      rejections_(options_.log),
+      socket_(context_, options_, rejections_),
+      workers_(options_, socket_),
       version_(server_.version()) {
-  if (options_.standby) standby_.emplace(options_, server_, peers_, socket_);
-  if (!options_.backup.empty()) backup_.emplace(context_, options_, socket_.keys(), server_);
+  if (options_.standby) standby_.emplace(options_, server_, workers_, socket_);
+  if (!options_.replica.empty()) {
+    replication_.emplace(context_, options_, socket_.keys(), server_);
+  }
   thread_ = std::thread([this] { run(); });
 }
 
@@ -77,36 +78,38 @@ bool ZmqServer::Loop::wait_until_over(std::chrono::milliseconds timeout) {
 }
 
 ZmqServer::Counts ZmqServer::Loop::counts() const {
-  return {requests_, refusals_.count(), socket_.connections(), held_bytes_, version_};
+  return {requests_, rejections_.count(), socket_.connections(), held_bytes_, version_};
 }
 
 std::string ZmqServer::Loop::save() {
-  save_.emplace();
-  server_.handle({.message = {.verb = Verb::kSave, .worker = kObserver}}, now(), *this);
-  const Message answer = *std::exchange(save_, std::nullopt);
-  if (answer.verb == Verb::kAnswer) return answer.text;
-  if (answer.clock == kDataFault) throw DataError(answer.text);
-  throw UsageError(answer.text);
+  reply_to_save_.emplace();
+  server_.handle({.message = {.type = MessageType::kSave, .worker = kObserver}}, now(), *this);
+  const Message reply = *std::exchange(reply_to_save_, std::nullopt);
+  if (reply.type == MessageType::kReply) return reply.file;
+  if (reply.error == ErrorCode::kData) throw DataError(reply.reason);
+  throw UsageError(reply.reason);
 }
 
 void ZmqServer::Loop::run() {
   try {
-    auto next_look = Clock::now();
+    auto next_check = Clock::now();
     while (!stop_) {
       wait();
-      if (backup_) {
-        backup_->look(
-            [this](std::uint64_t to, const Message& answer, std::vector<zmq::message_t> bodies) {
-              send(to, answer, std::move(bodies));
+      if (replication_) {
+        replication_->poll(
+            [this](std::uint64_t to, const Message& reply, std::vector<zmq::message_t> bodies) {
+              send(to, reply, std::move(bodies));
             });
       }
-      const auto read_one = [this](ServerSocket::Incoming incoming) { read(std::move(incoming)); };
-      for (int i = 0; i < kMessagesAtATime && socket_.take_one(read_one); ++i) {
+      const auto handle_one = [this](ServerSocket::Incoming incoming) {
+        handle(std::move(incoming));
+      };
+      for (int i = 0; i < kMessagesAtATime && socket_.receive_one(handle_one); ++i) {
       }
-      socket_.look();
-      if (Clock::now() < next_look) continue;
-      next_look = Clock::now() + kTick;
-      look_around();
+      socket_.poll_connections();
+      if (Clock::now() < next_check) continue;
+      next_check = Clock::now() + kTick;
+      check_time();
     }
   } catch (...) {
     const std::lock_guard lock(mutex_);
@@ -118,117 +121,120 @@ void ZmqServer::Loop::run() {
 void ZmqServer::Loop::wait() {
   std::vector<zmq::pollitem_t> items;
   socket_.add_poll_items(items);
-  if (backup_) backup_->add_poll_items(items);
+  if (replication_) replication_->add_poll_items(items);
   zmq::poll(items.data(), items.size(), kTick);
 }
 
-void ZmqServer::Loop::look_around() {
+void ZmqServer::Loop::check_time() {
   if (!is_standby()) {
-    peers_.look_for_the_lost(
+    workers_.find_lost(
         [this](std::uint32_t worker, const std::string& why) { server_.lose(worker, why, *this); });
     server_.time_passed(now(), *this);
   }
-  refusals_.time_passed();
+  rejections_.time_passed();
   const std::lock_guard lock(mutex_);
   is_over_ = server_.is_over();
   if (is_over_) changed_.notify_all();
 }
 
-void ZmqServer::Loop::read(ServerSocket::Incoming incoming) {
-  const std::uint64_t from = incoming.from;
-  const auto held = std::make_shared<Held>(std::move(incoming.frames), held_bytes_);
-  std::optional<Message> message = decoded(from, held->arrived);
+void ZmqServer::Loop::handle(ServerSocket::Incoming incoming) {
+  const auto held = std::make_shared<HeldRequest>(std::move(incoming.frames), held_bytes_);
+  std::optional<Message> message = decoded(incoming.from, held->received);
   if (!message) return;
   ++requests_;
-  Request request{.message = std::move(*message), .from = from};
-  const bool is_entry = is_standby() && standby_->follows(from);
-  if (held_bytes_ > options_.max_held_bytes && !is_entry) {
-    return refuse(request, kUsageFault,
-                  fmt::format("server {} of {}: holds {} bytes of requests that wait, more than "
-                              "its limit; use more shards or fewer workers",
-                              options_.shard, options_.shards, held_bytes_.load()));
+  Request request{.message = std::move(*message), .from = incoming.from};
+  const bool is_log_entry = is_standby() && standby_->is_primary(request.from);
+  if (held_bytes_ > options_.max_held_bytes && !is_log_entry) {
+    return reject(
+        request, ErrorCode::kUsage,
+        fmt::format("server {} of {}: holds {} bytes of requests that wait, more than its "
+                    "limit; use more shards or fewer workers",
+                    options_.shard, options_.shards, held_bytes_.load()));
   }
   request.memory = held;
-  end_if_left_alone(request.message);
+  handle(std::move(request), incoming.client_name);
+}
+
+void ZmqServer::Loop::handle(Request request, const std::string& client_name) {
+  end_if_superseded(request.message);
   if (is_standby()) {
+    const std::uint64_t from = request.from;
     if (const auto reply = standby_->reply(request, *this)) {
       version_ = server_.version();
-      socket_.send(from, encode_head(*reply));
+      socket_.send(from, encode_header(*reply));
       return;
     }
   }
-  const bool is_followed = standby_ && standby_->follows(from);
-  if (!is_standby() && (request.message.verb == Verb::kFollow || is_followed)) {
-    return refuse(request, kCommFault,
-                  standby_ ? "it has taken over" : "it is no backup; start it with --standby");
+  const bool is_from_primary = standby_ && standby_->is_primary(request.from);
+  if (!is_standby() && (request.message.type == MessageType::kReplicate || is_from_primary)) {
+    return reject(request, ErrorCode::kComm,
+                  standby_ ? "it has taken over" : "it is not a standby; start it with --standby");
   }
-  peers_.hear(request, incoming.client_name);
+  workers_.note_request(request, client_name);
   server_.handle(std::move(request), now(), *this);
   version_ = server_.version();
 }
 
-std::optional<Message> ZmqServer::Loop::decoded(std::uint64_t from, const Arrived& arrived) {
+std::optional<Message> ZmqServer::Loop::decoded(std::uint64_t from,
+                                                const ReceivedMessage& received) {
   try {
-    return decode(arrived.head(), arrived.bodies());
+    return decode(received.header(), received.bodies());
   } catch (const DataError& error) {
-    refusals_.add(error.what());
-    if (is_of_another_protocol(arrived.head())) {
-      socket_.send(
-          from, encode_head({.verb = Verb::kRefusal, .clock = kDataFault, .text = error.what()}));
+    rejections_.add(error.what());
+    if (is_of_another_protocol(received.header())) {
+      socket_.send(from, encode_header(error_reply({}, ErrorCode::kData, error.what())));
     }
     return std::nullopt;
   }
 }
 
-// Workers hear that from the other of the pair, and pass it on.
-void ZmqServer::Loop::end_if_left_alone(const Message& message) const {
-  if (message.verb != Verb::kAlone || (!backup_ && !standby_)) return;
-  if (!peers_.has(message.worker, message.life)) return;
+// Workers pass on that the other server of the pair is degraded: this one is not up to date.
+void ZmqServer::Loop::end_if_superseded(const Message& message) const {
+  if (message.type != MessageType::kSuperseded || (!replication_ && !standby_)) return;
+  if (!workers_.has(message.worker, message.incarnation)) return;
   throw CommError(fmt::format(
       "server {} of {}: {}, says worker {}; this one is not up to date any more", options_.shard,
       options_.shards,
-      is_standby() ? "the server has gone on without its backup" : "the backup has taken over",
+      is_standby() ? "its primary has continued without it" : "its replica has taken over",
       message.worker));
 }
 
-// It was one of a pair, and the other is not up to date any more.
-bool ZmqServer::Loop::goes_alone() const {
-  return (backup_ && backup_->is_given_up()) || (standby_ && !standby_->is_waiting());
+// It was one of a pair, and the other server is not up to date any more.
+bool ZmqServer::Loop::is_degraded() const {
+  return (replication_ && replication_->is_given_up()) || (standby_ && !standby_->is_waiting());
 }
 
-std::span<std::byte> ZmqServer::Loop::place(const Request&, std::size_t, std::size_t bytes) {
-  return placed_.add(bytes);
+std::span<std::byte> ZmqServer::Loop::allocate_reply(const Request&, std::size_t,
+                                                     std::size_t bytes) {
+  return reply_payloads_.add(bytes);
 }
 
-void ZmqServer::Loop::answer(const Request& request, const Message& answer) {
-  if (save_) {
-    *save_ = answer;
+void ZmqServer::Loop::send_reply(const Request& request, const Message& reply) {
+  if (reply_to_save_) {
+    *reply_to_save_ = reply;
     return;
   }
-  version_ = server_.version();  // before anybody can know of it
-  std::vector<zmq::message_t> bodies = placed_.take();
-  if (answer.parts.empty()) bodies.clear();
-  peers_.note(request, answer);
-  if (request.from == kNobody) return standby_->check_followed(request, answer);
-  // A ping's answer tells of nothing that could be lost.
-  const bool may_go = request.message.verb == Verb::kPing || !backup_ || backup_->has_all();
-  if (!may_go) return backup_->keep(request.from, answer, std::move(bodies));
-  send(request.from, answer, std::move(bodies));
+  version_ = server_.version();  // before a worker can know of it
+  std::vector<zmq::message_t> bodies = reply_payloads_.take();
+  if (reply.parts.empty()) bodies.clear();
+  workers_.note_reply(request, reply);
+  if (request.from == kNoReply) return standby_->check_applied(request, reply);
+  // The reply to a ping depends on no change.
+  const bool may_send = request.message.type == MessageType::kPing || !replication_ ||
+                        replication_->is_acknowledged();
+  if (!may_send) return replication_->hold(request.from, reply, std::move(bodies));
+  send(request.from, reply, std::move(bodies));
 }
 
-void ZmqServer::Loop::refuse(const Request& request, std::uint8_t fault, const std::string& why) {
-  answer(request, refusal_of(request.message, fault, why));
+void ZmqServer::Loop::reject(const Request& request, ErrorCode error, const std::string& why) {
+  send_reply(request, error_reply(request.message, error, why));
 }
 
-void ZmqServer::Loop::send(std::uint64_t to, const Message& answer,
+void ZmqServer::Loop::send(std::uint64_t to, const Message& reply,
                            std::vector<zmq::message_t> bodies) {
-  if (answer.verb != Verb::kAnswer || !goes_alone()) {
-    socket_.send(to, encode_head(answer), std::move(bodies));
-    return;
-  }
-  Message from_alone = answer;
-  from_alone.verb = Verb::kAlone;
-  socket_.send(to, encode_head(from_alone), std::move(bodies));
+  Message marked = reply;
+  marked.is_degraded = is_degraded();
+  socket_.send(to, encode_header(marked), std::move(bodies));
 }
 
 }  // namespace trireme::server

@@ -15,22 +15,22 @@
 #include <zmq.hpp>
 
 #include "trireme/server/server.h"
-#include "trireme/server/zmq/backup.h"
 #include "trireme/server/zmq/frames.h"
-#include "trireme/server/zmq/peers.h"
-#include "trireme/server/zmq/refusals.h"
+#include "trireme/server/zmq/rejection_log.h"
+#include "trireme/server/zmq/replication.h"
 #include "trireme/server/zmq/server_socket.h"
 #include "trireme/server/zmq/standby.h"
+#include "trireme/server/zmq/worker_connections.h"
 #include "trireme/server/zmq/zmq_server.h"
 
 namespace trireme::server {
 
-/// What a ZmqServer is made of: a Server, its socket, the other one of its pair if it is of one,
-/// and the thread that gives each its turn. The functions that ZmqServer has too are as described
-/// there; the others are that thread's.
-class ZmqServer::Loop final : public Answers {
+/// The implementation of ZmqServer: a Server, its socket, replication if it is one of a pair, and
+/// the thread that runs them. The functions that ZmqServer has too are described there; all others
+/// must be called by that thread.
+class ZmqServer::Loop final : public ReplySink {
  public:
-  /// Of options that have been checked. Listens and starts the thread.
+  /// `options` have been checked. Listens and starts the thread.
   explicit Loop(Options options);
   ~Loop() override;
 
@@ -42,33 +42,35 @@ class ZmqServer::Loop final : public Answers {
   void stop();
   std::string save();
 
-  std::span<std::byte> place(const Request& request, std::size_t part, std::size_t bytes) override;
-  void answer(const Request& request, const Message& answer) override;
+  std::span<std::byte> allocate_reply(const Request& request, std::size_t part,
+                                      std::size_t bytes) override;
+  void send_reply(const Request& request, const Message& reply) override;
 
  private:
   void run();
   void wait();
-  void look_around();
-  void read(ServerSocket::Incoming incoming);
-  std::optional<Message> decoded(std::uint64_t from, const Arrived& arrived);
-  void end_if_left_alone(const Message& message) const;
-  bool goes_alone() const;
-  void refuse(const Request& request, std::uint8_t fault, const std::string& why);
-  void send(std::uint64_t to, const Message& answer, std::vector<zmq::message_t> bodies);
+  void check_time();
+  void handle(ServerSocket::Incoming incoming);
+  void handle(Request request, const std::string& client_name);
+  std::optional<Message> decoded(std::uint64_t from, const ReceivedMessage& received);
+  void end_if_superseded(const Message& message) const;
+  bool is_degraded() const;
+  void reject(const Request& request, ErrorCode error, const std::string& why);
+  void send(std::uint64_t to, const Message& reply, std::vector<zmq::message_t> bodies);
 
   Options options_;
-  std::atomic<std::size_t> held_bytes_{0};  // by what the server holds
+  std::atomic<std::size_t> held_bytes_{0};  // of requests that wait
   Server server_;
-  Refusals refusals_;
+  RejectionLog rejections_;
   zmq::context_t context_{1};
   ServerSocket socket_;
 
-  // The thread's.
-  Peers peers_;
-  std::optional<Standby> standby_;  // if it is a backup,
-  std::optional<Backup> backup_;    // and if it has one
-  Payloads placed_;
-  std::optional<Message> save_;
+  // Used by the thread only, or after it has ended.
+  WorkerConnections workers_;
+  std::optional<Standby> standby_;          // if this is a replica
+  std::optional<Replication> replication_;  // if this has a replica
+  Payloads reply_payloads_;
+  std::optional<Message> reply_to_save_;
 
   std::atomic<std::int64_t> requests_{0};
   std::atomic<std::int64_t> version_;

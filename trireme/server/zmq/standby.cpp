@@ -14,82 +14,83 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-std::optional<Message> Standby::reply(Request& request, Answers& answers) {
+std::optional<Message> Standby::reply(Request& request, ReplySink& sink) {
   const Message& message = request.message;
-  if (message.verb == Verb::kFollow) return follow(request);
-  if (follows(request.from)) {
+  if (message.type == MessageType::kReplicate) return replicate(request);
+  if (is_primary(request.from)) {
     primary_->heard = Clock::now();
-    if (message.verb == Verb::kPing) return std::nullopt;
-    return follow_entry(std::move(request), answers);
+    if (message.type == MessageType::kPing) return std::nullopt;
+    return apply(std::move(request), sink);
   }
-  // Also workers say to a standby that they are there.
-  if (message.verb == Verb::kPing) return std::nullopt;
+  // Workers send heartbeats to a standby as well.
+  if (message.type == MessageType::kPing) return std::nullopt;
   if (primary_is_gone()) {
     take_over();
     return std::nullopt;
   }
-  return refusal_of(
-      message, kBackupFault,
-      fmt::format("server {} of {}: is a backup, and {}", options_.shard, options_.shards,
-                  primary_ ? "the server that it follows is there"
-                           : "no server has come that it could follow"));
+  return error_reply(
+      message, ErrorCode::kStandby,
+      fmt::format("server {} of {}: is a replica, and {}", options_.shard, options_.shards,
+                  primary_ ? "its primary is alive" : "no primary has connected to it"));
 }
 
-Message Standby::follow(const Request& request) {
+Message Standby::replicate(const Request& request) {
   const Message& message = request.message;
-  const std::uint64_t done = primary_ ? primary_->done : 0;
-  if (const std::string why = why_not(message, done); !why.empty()) {
-    return refusal_of(message, kUsageFault, why);
+  const std::uint64_t applied = primary_ ? primary_->applied : 0;
+  if (const std::string why = why_not(message, applied); !why.empty()) {
+    return error_reply(message, ErrorCode::kUsage, why);
   }
   if (!primary_) {
-    options_.log(fmt::format("follows server {} of {}", options_.shard, options_.shards));
+    options_.log(fmt::format("replicates server {} of {}", options_.shard, options_.shards));
   }
-  primary_ = {.life = message.life,
+  primary_ = {.incarnation = message.incarnation,
               .from = request.from,
-              .next = message.sequence,
-              .done = done,
+              .next_entry = message.entry,
+              .applied = applied,
               .heard = Clock::now()};
-  return {.verb = Verb::kAnswer, .worker = kObserver, .sequence = 1};
+  return reply_to(message, server_.version());
 }
 
-// Why it does not follow whoever asks for that, having done so many entries; empty: it does.
-std::string Standby::why_not(const Message& request, std::uint64_t done) const {
-  const Part who = request.parts.empty() ? Part() : request.parts[0];
-  if (who.first != options_.shard || who.count != options_.shards) {
-    return fmt::format("it is the backup of server {} of {}, not of {} of {}", options_.shard,
-                       options_.shards, who.first, who.count);
+// Why it does not replicate the server that asks for it; empty: it does.
+std::string Standby::why_not(const Message& request, std::uint64_t applied) const {
+  if (request.shard != ShardId{options_.shard, options_.shards}) {
+    return fmt::format("it is the replica of server {} of {}, not of {} of {}", options_.shard,
+                       options_.shards, request.shard.index, request.shard.count);
   }
-  if (primary_ && primary_->life != request.life) return "it follows another server already";
-  if (request.sequence > done + 1) {
-    return fmt::format("the {} entries before {} have not come", request.sequence - done - 1,
-                       request.sequence);
+  if (primary_ && primary_->incarnation != request.incarnation) {
+    return "it replicates another server already";
   }
-  if (done == 0 && request.clock != server_.version()) {
+  if (request.entry > applied + 1) {
+    return fmt::format("the {} entries before {} have not arrived", request.entry - applied - 1,
+                       request.entry);
+  }
+  if (applied == 0 && request.version != server_.version()) {
     return fmt::format(
-        "it begins after {} updates and the server after {}; restore both from the same files",
-        server_.version(), request.clock);
+        "it begins after {} updates and the primary after {}; restore both from the same files",
+        server_.version(), request.version);
   }
   return "";
 }
 
-Message Standby::follow_entry(Request entry, Answers& answers) {
-  const std::uint64_t number = primary_->next++;
-  // Else it came over an earlier connection.
-  if (number > primary_->done) {
-    if (entry.message.verb == Verb::kLost) peers_.forget(entry.message.worker);
-    following_ = entry.message.sequence;
-    server_.follow(std::move(entry), answers);
-    following_.reset();
-    primary_->done = number;
+Message Standby::apply(Request entry, ReplySink& sink) {
+  const std::uint64_t number = primary_->next_entry++;
+  // Otherwise it arrived over an earlier connection.
+  if (number > primary_->applied) {
+    if (entry.message.type == MessageType::kLost) workers_.forget(entry.message.worker);
+    applying_ = entry.message.sequence;
+    server_.apply_log_entry(std::move(entry), sink);
+    applying_.reset();
+    primary_->applied = number;
   }
-  return {.verb = Verb::kAnswer, .sequence = number, .clock = server_.version()};
+  return {.type = MessageType::kReply, .version = server_.version(), .entry = number};
 }
 
-void Standby::check_followed(const Request& entry, const Message& answer) const {
-  if (answer.verb != Verb::kRefusal || answer.clock == kCommFault) return;
-  if (following_ != entry.message.sequence) return;
-  throw CommError(fmt::format("server {} of {}: cannot follow: {}", options_.shard, options_.shards,
-                              answer.text));
+void Standby::check_applied(const Request& entry, const Message& reply) const {
+  // A communication error is the primary's reply as well: the worker was lost or has failed.
+  if (reply.type != MessageType::kError || reply.error == ErrorCode::kComm) return;
+  if (applying_ != entry.message.sequence) return;
+  throw CommError(fmt::format("server {} of {}: cannot replicate its primary: {}", options_.shard,
+                              options_.shards, reply.reason));
 }
 
 bool Standby::primary_is_gone() {
@@ -99,10 +100,9 @@ bool Standby::primary_is_gone() {
 }
 
 void Standby::take_over() {
-  options_.log(fmt::format("takes over after {} updates: the server that it followed is gone",
-                           server_.version()));
+  options_.log(fmt::format("takes over after {} updates: its primary is gone", server_.version()));
   is_waiting_ = false;
-  peers_.call_in();
+  workers_.expect_all();
 }
 
 }  // namespace trireme::server

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
-#include "trireme/server/zmq/wire.h"
+#include "trireme/server/zmq/socket_options.h"
 
 namespace trireme::server {
 
@@ -17,10 +17,10 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kMostBreaks = 20;
-constexpr int kMostRefusedHandshakes = 3;
+constexpr int kMostFailedHandshakes = 3;
 constexpr auto kLongestWait = 1000ms;  // in one poll
 
-double seconds(std::chrono::milliseconds time) {
+double seconds_in(std::chrono::milliseconds time) {
   return std::chrono::duration<double>(time).count();
 }
 
@@ -29,7 +29,7 @@ double seconds(std::chrono::milliseconds time) {
 ZmqLink::ZmqLink(std::shared_ptr<zmq::context_t> context, Options options)
     : context_(std::move(context)), options_(std::move(options)) {
   open();
-  heart_ = std::thread([this] { beat(); });
+  heartbeats_ = std::thread([this] { send_heartbeats(); });
 }
 
 ZmqLink::~ZmqLink() {
@@ -38,7 +38,7 @@ ZmqLink::~ZmqLink() {
     stop_ = true;
   }
   stopped_.notify_all();
-  heart_.join();
+  heartbeats_.join();
   close();
 }
 
@@ -62,34 +62,35 @@ void ZmqLink::open() {
   away_since_ = Clock::now();
 }
 
-// Afterwards nothing looks into the caller's payloads any more.
+// Afterwards the caller's payloads are not accessed any more.
 void ZmqLink::close() {
   monitor_.reset();
   socket_.reset();
-  for (int i = 0; lent_->load() > 0 && i < 20000; ++i) std::this_thread::sleep_for(100us);
+  for (int i = 0; zero_copies_->load() > 0 && i < 20000; ++i) std::this_thread::sleep_for(100us);
 }
 
-void ZmqLink::stand_by(std::uint32_t worker, std::uint64_t life) {
+void ZmqLink::start_heartbeats(std::uint32_t worker, std::uint64_t incarnation) {
   const std::lock_guard lock(mutex_);
-  ping_ = Message{.verb = Verb::kPing, .worker = worker, .life = life};
+  ping_ = Message{.type = MessageType::kPing, .worker = worker, .incarnation = incarnation};
 }
 
-void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>> wanted) {
+void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>> outputs) {
   const std::lock_guard lock(mutex_);
-  head_ = encode_head(request);
+  header_ = encode_header(request);
   payloads_.clear();
   for (const Part& part : request.parts) {
     if (!part.payload.empty()) payloads_.push_back(part.payload);
   }
-  wanted_.assign(wanted.begin(), wanted.end());
-  arrived_.reset();
+  outputs_.assign(outputs.begin(), outputs.end());
+  received_.reset();
   sequence_ = request.sequence;
-  is_under_way_ = true;
-  broken_ = 0;
+  is_in_flight_ = true;
+  breaks_ = 0;
   retry_after_ = options_.retry_after;
   next_retry_ = Clock::now() + retry_after_;
   if (request.worker != kObserver) {
-    ping_ = Message{.verb = Verb::kPing, .worker = request.worker, .life = request.life};
+    ping_ = Message{
+        .type = MessageType::kPing, .worker = request.worker, .incarnation = request.incarnation};
   }
   if (!socket_) open();
   send_request();
@@ -97,11 +98,11 @@ void ZmqLink::send(const Message& request, std::span<const std::span<std::byte>>
 
 void ZmqLink::send_request() {
   Payloads bodies;
-  std::size_t bytes = head_.size();
+  std::size_t bytes = header_.size();
   for (const std::span<const std::byte> payload : payloads_) {
     bytes += payload.size();
     if (payload.size() >= Payloads::kLarge) {
-      bodies.lend(payload, lent_);
+      bodies.add_in_place(payload, zero_copies_);
     } else {
       std::memcpy(bodies.add(payload.size()).data(), payload.data(), payload.size());
     }
@@ -110,8 +111,8 @@ void ZmqLink::send_request() {
   const auto flags = [](bool more) {
     return more ? zmq::send_flags::dontwait | zmq::send_flags::sndmore : zmq::send_flags::dontwait;
   };
-  // Without a connection, not even one that is being made, nothing can be sent.
-  bool is_sent = socket_->send(zmq::buffer(head_), flags(!frames.empty())).has_value();
+  // Fails if there is no connection and none is being made.
+  bool is_sent = socket_->send(zmq::buffer(header_), flags(!frames.empty())).has_value();
   for (std::size_t i = 0; i < frames.size() && is_sent; ++i) {
     is_sent = socket_->send(frames[i], flags(i + 1 < frames.size())).has_value();
   }
@@ -119,7 +120,7 @@ void ZmqLink::send_request() {
   traffic_.sent += static_cast<std::int64_t>(bytes);
 }
 
-// Over a new connection: what is left of the request in the old one is forgotten.
+// Over a new connection: what the old one has not sent of the request is dropped.
 void ZmqLink::send_again() {
   const Time away = away_since_;
   const bool was_away = !is_connected_;
@@ -129,23 +130,23 @@ void ZmqLink::send_again() {
   send_request();
 }
 
-Message ZmqLink::answer(Deadline deadline) {
+Message ZmqLink::receive(Deadline deadline) {
   const std::lock_guard lock(mutex_);
-  // After TimedOut: the caller waits on.
+  // After TimedOut: the caller waits longer.
   if (!socket_) {
     open();
     send_request();
   }
   for (;;) {
     while (socket_->get(zmq::sockopt::events) & ZMQ_POLLIN) {
-      if (auto answer = take()) {
-        is_under_way_ = false;
-        // Left over where it was sent twice.
-        if (lent_->load() > 0 && broken_ > 0) close();
-        return std::move(*answer);
+      if (auto reply = take()) {
+        is_in_flight_ = false;
+        // Of a request that was sent twice a copy may be unsent.
+        if (zero_copies_->load() > 0 && breaks_ > 0) close();
+        return std::move(*reply);
       }
     }
-    monitor_->read([this](std::uint16_t event, std::uint32_t value) { see(event, value); });
+    monitor_->read([this](std::uint16_t event, std::uint32_t value) { on_event(event, value); });
     const Time now = Clock::now();
     check_connection(now);
     check_time(now, deadline);
@@ -157,7 +158,7 @@ Message ZmqLink::answer(Deadline deadline) {
   }
 }
 
-// The answer to the request, if that is what has come.
+// Returns the reply to the request, if it has come.
 std::optional<Message> ZmqLink::take() {
   std::vector<zmq::message_t> frames;
   zmq::message_t frame;
@@ -169,23 +170,21 @@ std::optional<Message> ZmqLink::take() {
 }
 
 std::optional<Message> ZmqLink::read(std::vector<zmq::message_t> frames) {
-  Arrived arrived(std::move(frames));
-  traffic_.received += static_cast<std::int64_t>(arrived.bytes());
-  broken_ = 0;
+  ReceivedMessage received(std::move(frames));
+  traffic_.received += static_cast<std::int64_t>(received.bytes());
+  breaks_ = 0;
   try {
-    Message message = decode(arrived.head(), arrived.bodies());
-    if (message.verb == Verb::kAlone) {
-      message.verb = Verb::kAnswer;
-      if (options_.pair) options_.pair->alone = this;
-    }
-    if (message.sequence == 0) awaited_ = message.text;
-    // Pings are answered with 0; others have been answered before.
-    if (!is_under_way_ || message.sequence != sequence_) {
-      if (message.verb == Verb::kRefusal && message.sequence == 0) throw DataError(message.text);
+    Message message = decode(received.header(), received.bodies());
+    if (message.is_degraded && options_.pair) options_.pair->degraded = this;
+    if (message.sequence == 0) waiting_for_ = message.waiting_for;
+    // Replies to pings have 0; other numbers are of requests that have been replied to before.
+    if (!is_in_flight_ || message.sequence != sequence_) {
+      if (message.type == MessageType::kError && message.sequence == 0)
+        throw DataError(message.reason);
       return std::nullopt;
     }
-    arrived_ = std::move(arrived);
-    place(message);
+    received_ = std::move(received);
+    copy_values(message);
     return message;
   } catch (const DataError& error) {
     close();
@@ -193,30 +192,31 @@ std::optional<Message> ZmqLink::read(std::vector<zmq::message_t> frames) {
   }
 }
 
-void ZmqLink::place(Message& answer) {
-  if (answer.verb == Verb::kRefusal) return;
-  if (answer.parts.size() != wanted_.size()) {
-    throw DataError(fmt::format("message: an answer of {} parts is wanted, got {}", wanted_.size(),
-                                answer.parts.size()));
+void ZmqLink::copy_values(Message& reply) {
+  if (reply.type == MessageType::kError) return;
+  if (reply.parts.size() != outputs_.size()) {
+    throw DataError(fmt::format("message: a reply of {} parts is wanted, got {}", outputs_.size(),
+                                reply.parts.size()));
   }
-  for (std::size_t i = 0; i < wanted_.size(); ++i) {
-    Part& part = answer.parts[i];
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    Part& part = reply.parts[i];
     const std::size_t bytes = part.payload.size();
-    if (bytes > wanted_[i].size() || (bytes < wanted_[i].size() && part.form != Form::kAllKeys)) {
+    if (bytes > outputs_[i].size() ||
+        (bytes < outputs_[i].size() && part.kind != PartKind::kReadKeys)) {
       throw DataError(fmt::format("message: {} bytes of part {} are wanted, got {}",
-                                  wanted_[i].size(), i, bytes));
+                                  outputs_[i].size(), i, bytes));
     }
-    if (bytes > 0) std::memcpy(wanted_[i].data(), part.payload.data(), bytes);
-    part.payload = wanted_[i].first(bytes);
+    if (bytes > 0) std::memcpy(outputs_[i].data(), part.payload.data(), bytes);
+    part.payload = outputs_[i].first(bytes);
   }
 }
 
-void ZmqLink::see(std::uint16_t event, std::uint32_t) {
+void ZmqLink::on_event(std::uint16_t event, std::uint32_t) {
   switch (event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       is_connected_ = true;
       was_connected_ = true;
-      refused_handshakes_ = 0;
+      failed_handshakes_ = 0;
       break;
     case ZMQ_EVENT_DISCONNECTED:
       if (is_connected_) {
@@ -226,15 +226,15 @@ void ZmqLink::see(std::uint16_t event, std::uint32_t) {
       }
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-      key_refused_ = true;
+      key_rejected_ = true;
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-      // ZeroMQ does not try that again.
-      refused_handshakes_ = kMostRefusedHandshakes;
+      // ZeroMQ does not reconnect.
+      failed_handshakes_ = kMostFailedHandshakes;
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      // Or a server that has just ended: it counts as lost in time.
-      if (!was_connected_) ++refused_handshakes_;
+      // Of a server that was reached before: it is ending, and will be lost after a while.
+      if (!was_connected_) ++failed_handshakes_;
       break;
     default:
       break;
@@ -243,98 +243,100 @@ void ZmqLink::see(std::uint16_t event, std::uint32_t) {
 
 void ZmqLink::fail(const std::string& what) {
   close();
-  is_under_way_ = false;
+  is_in_flight_ = false;
   throw CommError(fmt::format("parameter server: {}", what));
 }
 
 void ZmqLink::check_connection(Time now) {
-  if (key_refused_) {
+  if (key_rejected_) {
     fail(
-        fmt::format("{} does not let the key {} in; put its NAME.key into the folder that the "
+        fmt::format("{} does not accept the key {}; put its NAME.key into the folder that the "
                     "server was given as --clients",
                     options_.name, options_.keys ? options_.keys->public_key : "of this worker"));
   }
-  if (refused_handshakes_ >= kMostRefusedHandshakes) {
+  if (failed_handshakes_ >= kMostFailedHandshakes) {
     fail(options_.keys
-             ? fmt::format("{} breaks off the handshake: {} is not its public key, or it is no "
-                           "server of trireme's",
+             ? fmt::format("{} breaks off the handshake: {} is not its public key, or it is not a "
+                           "server of trireme",
                            options_.name, options_.server_key)
-             : fmt::format("{} breaks off the handshake: it wants a key, and this worker was given "
-                           "none",
+             : fmt::format("{} breaks off the handshake: it wants a key, and this worker has none",
                            options_.name));
   }
   if (is_connected_ && !is_broken_) return;
-  if (is_broken_ && ++broken_ > kMostBreaks) {
+  if (is_broken_ && ++breaks_ > kMostBreaks) {
     fail(fmt::format(
-        "{} has closed the connection {} times while {} bytes were on their way; is that more than "
+        "{} has closed the connection {} times while {} bytes were being sent; is that more than "
         "its --max-message-bytes?",
-        options_.name, broken_, head_.size()));
+        options_.name, breaks_, header_.size()));
   }
   if (is_broken_) return send_again();
   const auto away = now - away_since_;
   if (was_connected_ && away > options_.lost_after) {
-    fail(fmt::format(
-        "{} is lost: its connection has closed, and nobody has answered there for {:.3g} s; start "
-        "it again with `trireme serve --restore` and resume from the last checkpoint",
-        options_.name, seconds(options_.lost_after)));
+    fail(
+        fmt::format("{} is lost: its connection has closed, and no server has replied there for "
+                    "{:.3g} s; start "
+                    "it again with `trireme serve --restore` and resume from the last checkpoint",
+                    options_.name, seconds_in(options_.lost_after)));
   }
   if (!was_connected_ && away > options_.connect_timeout) {
-    fail(fmt::format("nobody answers at {} ({}) within {:.3g} s; is `trireme serve` running there?",
-                     options_.endpoint, options_.name, seconds(options_.connect_timeout)));
+    fail(fmt::format(
+        "no server replies at {} ({}) within {:.3g} s; is `trireme serve` running there?",
+        options_.endpoint, options_.name, seconds_in(options_.connect_timeout)));
   }
 }
 
 void ZmqLink::check_time(Time now, Deadline deadline) {
   if (now >= deadline) {
-    // What was lent goes back with the exception; it is sent again if the caller waits on.
-    if (lent_->load() > 0) close();
+    // The exception returns the payloads to the caller; a longer wait sends them again.
+    if (zero_copies_->load() > 0) close();
     throw TimedOut{};
   }
   if (now >= next_ping_) ping(now);
   if (now < next_retry_) return;
   retry_after_ *= 2;
   next_retry_ = now + retry_after_;
-  // Not while it is still on its way.
-  if (is_connected_ && lent_->load() == 0) send_again();
+  // Not while the request is still being sent.
+  if (is_connected_ && zero_copies_->load() == 0) send_again();
 }
 
 ZmqLink::Time ZmqLink::next_event(Deadline deadline) const {
   const Time next = std::min({deadline, next_ping_, next_retry_});
   if (is_connected_) return next;
-  const auto patience = was_connected_ ? options_.lost_after : options_.connect_timeout;
-  return std::min(next, away_since_ + patience + 1ms);
+  const auto limit = was_connected_ ? options_.lost_after : options_.connect_timeout;
+  return std::min(next, away_since_ + limit + 1ms);
 }
 
 void ZmqLink::ping(Time now) {
   next_ping_ = now + kHeartbeat;
-  // Without a connection they would only pile up.
+  // Without a connection they would queue up.
   if (!ping_ || !socket_ || !is_connected_) return;
   if (options_.pair) {
-    const ZmqLink* const alone = options_.pair->alone;
-    ping_->verb = alone == nullptr || alone == this ? Verb::kPing : Verb::kAlone;
+    const ZmqLink* const degraded = options_.pair->degraded;
+    const bool is_superseded = degraded != nullptr && degraded != this;
+    ping_->type = is_superseded ? MessageType::kSuperseded : MessageType::kPing;
   }
-  const std::string head = encode_head(*ping_);
-  socket_->send(zmq::buffer(head), zmq::send_flags::dontwait);
-  traffic_.sent += static_cast<std::int64_t>(head.size());
+  const std::string header = encode_header(*ping_);
+  socket_->send(zmq::buffer(header), zmq::send_flags::dontwait);
+  traffic_.sent += static_cast<std::int64_t>(header.size());
 }
 
-void ZmqLink::beat() {
+void ZmqLink::send_heartbeats() {
   std::unique_lock lock(mutex_, std::defer_lock);
   for (;;) {
-    // Whoever holds it pings by itself.
+    // The thread that holds it, in receive(), sends heartbeats itself.
     if (!lock.try_lock()) {
       std::this_thread::sleep_for(10ms);
       continue;
     }
     if (stop_) return;
     if (socket_ && monitor_) {
-      monitor_->read([this](std::uint16_t event, std::uint32_t value) { see(event, value); });
-      if (!is_under_way_) {
+      monitor_->read([this](std::uint16_t event, std::uint32_t value) { on_event(event, value); });
+      if (!is_in_flight_) {
         is_broken_ = false;
         try {
           while (socket_ && socket_->get(zmq::sockopt::events) & ZMQ_POLLIN) take();
         } catch (const DataError&) {
-          // The next request meets it too.
+          // The next request throws it as well.
         }
       }
       if (const Time now = Clock::now(); now >= next_ping_) ping(now);
@@ -344,9 +346,9 @@ void ZmqLink::beat() {
   }
 }
 
-std::string ZmqLink::ask_what_is_awaited() {
+std::string ZmqLink::waiting_for() {
   const std::lock_guard lock(mutex_);
-  return awaited_;
+  return waiting_for_;
 }
 
 Traffic ZmqLink::traffic() const {

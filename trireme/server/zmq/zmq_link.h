@@ -19,15 +19,15 @@
 
 namespace trireme::server {
 
-/// A worker's way to a server over ZeroMQ. A second thread pings while the worker computes, so that
-/// the server does not take it for dead. A request whose connection breaks is sent again over a new
-/// one, as it was: the server applies it once.
+/// The connection of a worker to a server over ZeroMQ. A second thread sends heartbeats while the
+/// worker computes. A request whose connection breaks is sent again over a new one, unchanged: the
+/// server applies it once.
 class ZmqLink final : public Link {
  public:
-  /// What the links to a server and to its backup know of the two.
+  /// What the links to a primary and its replica share.
   struct Pair {
-    /// The link whose server goes on without the other one.
-    std::atomic<const ZmqLink*> alone = nullptr;
+    /// The link to the server that runs without the other one.
+    std::atomic<const ZmqLink*> degraded = nullptr;
   };
 
   struct Options {
@@ -35,22 +35,22 @@ class ZmqLink final : public Link {
     std::string name;                           ///< for messages
     std::optional<KeyPair> keys;                ///< this worker's
     std::string server_key;                     ///< Z85, with keys
-    std::chrono::milliseconds connect_timeout;  ///< until the server must have been there once,
+    std::chrono::milliseconds connect_timeout;  ///< until it must have been reached once,
     std::chrono::milliseconds lost_after;       ///< and how long it may be away
-    std::chrono::milliseconds retry_after;      ///< an answer that does not come, doubling
+    std::chrono::milliseconds retry_after;      ///< a missing reply; doubles each time
     std::chrono::milliseconds dead_after;
-    std::shared_ptr<Pair> pair = {};  ///< of a server and its backup, shared by the links to both
+    std::shared_ptr<Pair> pair = {};  ///< shared by the links to a primary and its replica
   };
 
   ZmqLink(std::shared_ptr<zmq::context_t> context, Options options);
   ~ZmqLink() override;
 
-  /// Says from now on that this worker is there, before it asks for anything.
-  void stand_by(std::uint32_t worker, std::uint64_t life);
+  /// Sends heartbeats from now on, also before the first request.
+  void start_heartbeats(std::uint32_t worker, std::uint64_t incarnation);
 
-  void send(const Message& request, std::span<const std::span<std::byte>> wanted) override;
-  Message answer(Deadline deadline) override;
-  std::string ask_what_is_awaited() override;
+  void send(const Message& request, std::span<const std::span<std::byte>> outputs) override;
+  Message receive(Deadline deadline) override;
+  std::string waiting_for() override;
   std::byte* allocate(std::size_t) override { return nullptr; }
   Traffic traffic() const override;
   std::string name() const override { return options_.name; }
@@ -65,48 +65,48 @@ class ZmqLink final : public Link {
   void ping(Time now);
   std::optional<Message> take();
   std::optional<Message> read(std::vector<zmq::message_t> frames);
-  void place(Message& answer);
-  void see(std::uint16_t event, std::uint32_t value);
+  void copy_values(Message& reply);
+  void on_event(std::uint16_t event, std::uint32_t value);
   void check_connection(Time now);
   void check_time(Time now, Deadline deadline);
   Time next_event(Deadline deadline) const;
-  void beat();
+  void send_heartbeats();
   [[noreturn]] void fail(const std::string& what);
 
   std::shared_ptr<zmq::context_t> context_;
   Options options_;
 
-  mutable std::mutex mutex_;  // of everything below: the pings come from another thread
+  mutable std::mutex mutex_;  // of everything below: another thread sends heartbeats
   std::optional<zmq::socket_t> socket_;
   std::optional<Monitor> monitor_;
 
   // The connection.
   bool is_connected_ = false;
   bool was_connected_ = false;
-  bool is_broken_ = false;  // and the request that was under way with it
-  int refused_handshakes_ = 0;
-  bool key_refused_ = false;
+  bool is_broken_ = false;  // and with it the request that was in flight
+  int failed_handshakes_ = 0;
+  bool key_rejected_ = false;
   Time away_since_;
   Time next_ping_;
 
   // The request.
-  std::string head_;
+  std::string header_;
   std::vector<std::span<const std::byte>> payloads_;
-  std::vector<std::span<std::byte>> wanted_;
+  std::vector<std::span<std::byte>> outputs_;
   std::uint64_t sequence_ = 0;
-  bool is_under_way_ = false;
-  int broken_ = 0;  // times that its connection broke before anything came back
+  bool is_in_flight_ = false;
+  int breaks_ = 0;  // of its connection, before anything was received
   Time next_retry_;
   std::chrono::milliseconds retry_after_{};
-  std::shared_ptr<std::atomic<int>> lent_ = std::make_shared<std::atomic<int>>(0);
-  std::optional<Message> ping_;  // once there is a worker
-  std::string awaited_;          // what the server last said that it waits for
-  std::optional<Arrived> arrived_;
+  std::shared_ptr<std::atomic<int>> zero_copies_ = std::make_shared<std::atomic<int>>(0);
+  std::optional<Message> ping_;  // once the worker is known
+  std::string waiting_for_;      // from the last reply to a ping
+  std::optional<ReceivedMessage> received_;
 
   Traffic traffic_;
   bool stop_ = false;
   std::condition_variable_any stopped_;
-  std::thread heart_;
+  std::thread heartbeats_;
 };
 
 }  // namespace trireme::server

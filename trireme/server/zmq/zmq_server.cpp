@@ -12,12 +12,13 @@ namespace trireme::server {
 
 namespace {
 
-// Options with which a server may listen, and a log that can be called.
+// Checks the options, and sets a log if there is none.
 ZmqServer::Options checked(ZmqServer::Options options) {
   if (!options.log) options.log = [](const std::string&) {};
   const std::string who = fmt::format("server {} of {}", options.shard, options.shards);
   if (options.shards < 1 || options.shard < 0 || options.shard >= options.shards) {
-    throw UsageError(fmt::format("{}: servers count from 0", who));
+    throw UsageError(
+        fmt::format("{}: the number of a server must be 0 to {}", who, options.shards - 1));
   }
   check_endpoint(options.endpoint, who);
   if (options.secret_key.empty() != options.clients.empty()) {
@@ -28,10 +29,10 @@ ZmqServer::Options checked(ZmqServer::Options options) {
   }
   if (!options.secret_key.empty()) return options;
   if (!is_loopback(options.endpoint)) {
-    throw UsageError(
-        fmt::format("{}: does not listen on {} without keys, where anybody could change the model; "
-                    "make them with `trireme keys new`",
-                    who, options.endpoint));
+    throw UsageError(fmt::format(
+        "{}: does not listen on {} without keys, where any program could change the model; "
+        "make them with `trireme keys new`",
+        who, options.endpoint));
   }
   if (!options.insecure_loopback) {
     throw UsageError(

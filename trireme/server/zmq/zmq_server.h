@@ -16,10 +16,10 @@ namespace trireme::server {
 ///                       .clients = "clients"});
 ///     while (!server.wait_until_over(1s)) {}
 ///
-/// It runs in a thread of its own. Who has no key of a listed client does not get in: without keys
-/// it only listens on the loopback device, and there only if told to. What comes is checked before
-/// it is believed; what is refused is counted, and logged at most every few seconds. All functions
-/// may be called from any thread but as noted.
+/// It runs in a thread of its own. Only clients whose key is listed can connect; without keys it
+/// listens on the loopback device only, and only if that is allowed. Every message is checked; what
+/// is rejected is counted, and logged at most every few seconds. All functions may be called from
+/// any thread.
 class ZmqServer {
  public:
   struct Options {
@@ -27,29 +27,30 @@ class ZmqServer {
     int shard = 0;
     int shards = 1;
 
-    std::string secret_key;          ///< file NAME.secret
-    std::string clients;             ///< folder of the NAME.key of those who may come in
-    bool insecure_loopback = false;  ///< no keys, on this host: anybody on it may come in
+    std::string secret_key;  ///< file NAME.secret
+    std::string clients;     ///< folder with the NAME.key of each client that may connect
+    bool insecure_loopback =
+        false;  ///< allow to have no keys: every program of this host can connect
 
-    /// A worker that says nothing for so long is lost. It pings while it computes.
+    /// A worker that is silent for so long is lost. It sends heartbeats while it computes.
     std::chrono::milliseconds dead_after = std::chrono::seconds(60);
-    /// So is one whose connection has closed, and that has not come back by then.
+    /// A worker whose connection has closed, and that has not reconnected by then, is lost.
     std::chrono::milliseconds gone_after = std::chrono::seconds(5);
 
-    /// Of a server that keeps a copy of this one and takes its place if it is lost: nobody is
-    /// answered before the backup has what the answer tells of. Empty: there is none.
-    std::string backup;
-    std::string backup_key;  ///< its file NAME.key; this server's own must be among its clients
-    /// It is such a backup, and answers workers once the server that it follows is gone.
+    /// Address of the replica of this server, a standby that takes over if this server is lost. No
+    /// reply is sent before the replica has applied what it depends on. Empty: no replica.
+    std::string replica;
+    std::string replica_key;  ///< its file NAME.key; this server's own must be among its clients
+    /// This server is a replica: it replies to workers once its primary is gone.
     bool standby = false;
-    std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);  ///< of the backup
+    std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);  ///< of the replica
 
     std::size_t max_message_bytes = std::size_t{1} << 30;
-    std::size_t max_held_bytes = std::size_t{8} << 30;  ///< of requests that wait, together
-    std::size_t max_model_bytes = 0;                    ///< values and state; 0: any
+    std::size_t max_held_bytes = std::size_t{8} << 30;  ///< of all requests that wait
+    std::size_t max_model_bytes = 0;                    ///< values and optimizer state; 0: no limit
     int max_connections = 1024;
 
-    std::string checkpoints;           ///< folder that Client::save() writes into; empty: none
+    std::string checkpoints;           ///< folder that Client::save() writes to; empty: none
     std::vector<std::string> restore;  ///< files to begin with
 
     /// One line each; called by the server's thread.
@@ -58,14 +59,14 @@ class ZmqServer {
 
   struct Counts {
     std::int64_t requests = 0;
-    std::int64_t refused = 0;  ///< messages that were none
+    std::int64_t rejected = 0;  ///< invalid messages and connections
     int connections = 0;
     std::size_t held_bytes = 0;
-    std::int64_t version = 0;  ///< updates made; whoever has been answered finds its own in it
+    std::int64_t version = 0;  ///< updates made, including those of every push that was replied to
   };
 
-  /// Listens. Throws UsageError for an address that cannot be bound or that nobody should listen at
-  /// without keys, DataError for keys and checkpoints that cannot be read.
+  /// Listens. Throws UsageError for an address that cannot be bound or that needs keys, DataError
+  /// for keys and checkpoints that cannot be read.
   explicit ZmqServer(Options options);
   /// Stops.
   ~ZmqServer();
@@ -75,18 +76,19 @@ class ZmqServer {
   /// Z85; empty without keys.
   const std::string& public_key() const;
 
-  /// True once all workers have come and have left or are lost. Throws what ended its thread.
+  /// Returns true once all workers have joined and have left or are lost. Throws the error that
+  /// ended the server's thread.
   bool wait_until_over(std::chrono::milliseconds timeout);
 
   Counts counts() const;
-  /// It has not taken over.
+  /// True if it is a standby that has not taken over.
   bool is_standby() const;
 
-  /// Answers nobody any more.
+  /// Ends the thread: no request is replied to any more.
   void stop();
 
-  /// After stop(): writes the checkpoint and returns its file. Throws UsageError if there is
-  /// nothing to write or no folder, DataError.
+  /// Writes the checkpoint and returns its file. Must be called after stop(). Throws UsageError if
+  /// there are no parameters or no folder, DataError.
   std::string save();
 
  private:
