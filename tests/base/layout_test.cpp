@@ -74,7 +74,7 @@ Placed random_layout() {
     }
   }
   if (*rc::gen::arbitrary<bool>()) {
-    layout.stage = Stage{"pipeline", *rc::gen::inRange(0, placed.mesh[0].size)};
+    layout.stage = PipelineStage{"pipeline", *rc::gen::inRange(0, placed.mesh[0].size)};
   }
   if (*rc::gen::arbitrary<bool>()) layout.sliced.push_back("context");
   if (*rc::gen::arbitrary<bool>()) layout.sliced.push_back("data");
@@ -170,9 +170,9 @@ TEST(Layout, SaysAlongWhichAxesToReduce) {
 }
 
 TEST(Layout, KnowsMatricesFromBiasesAndNorms) {
-  EXPECT_EQ(kind_of(Shape{4, 5}), ParameterKind::kMatrix);
-  EXPECT_EQ(kind_of(Shape{4}), ParameterKind::kVector);
-  EXPECT_EQ(kind_of(Shape{}), ParameterKind::kVector);
+  EXPECT_EQ(kind_of(TensorShape{4, 5}), ParameterKind::kMatrix);
+  EXPECT_EQ(kind_of(TensorShape{4}), ParameterKind::kVector);
+  EXPECT_EQ(kind_of(TensorShape{}), ParameterKind::kVector);
 }
 
 TEST(Layout, RefusesWhatDoesNotFitTheMesh) {
@@ -194,7 +194,8 @@ TEST(Layout, RefusesWhatDoesNotFitTheMesh) {
               HasSubstr("dimension 0 is cut twice"));
   EXPECT_THAT(refusal({.cuts = {{.dim = 0, .axis = "tensor"}}, .partial = {"tensor"}}),
               HasSubstr("a gradient cannot be partial along \"tensor\""));
-  EXPECT_THAT(refusal({.stage = Stage{"data", 2}}), HasSubstr("stage 2 must be one of the 2"));
+  EXPECT_THAT(refusal({.stage = PipelineStage{"data", 2}}),
+              HasSubstr("stage 2 must be one of the 2"));
 }
 
 }  // namespace

@@ -41,13 +41,13 @@ inline std::vector<std::int64_t> marked_elements(const std::vector<std::vector<b
   return elements;
 }
 
-inline Shape random_shape() {
-  Shape shape(*rc::gen::inRange<std::size_t>(0, 5));
+inline TensorShape random_shape() {
+  TensorShape shape(*rc::gen::inRange<std::size_t>(0, 5));
   for (auto& size : shape) size = *rc::gen::inRange<std::int64_t>(0, 6);
   return shape;
 }
 
-inline MarkedRegion random_region(const Shape& shape) {
+inline MarkedRegion random_region(const TensorShape& shape) {
   std::vector<std::vector<bool>> kept;
   std::vector<Cut> cuts;
   for (std::size_t dim = 0; dim < shape.size(); ++dim) {

@@ -60,7 +60,7 @@ TEST(Region, IsSlicedAtBlocks) {
 }
 
 TEST(Region, RefusesWhatIsNoRegion) {
-  const auto refusal = [](Shape shape, std::vector<Cut> cuts) {
+  const auto refusal = [](TensorShape shape, std::vector<Cut> cuts) {
     return error_of<UsageError>([&] { Region(std::move(shape), std::move(cuts)); });
   };
   EXPECT_THAT(refusal({-1}, {}), HasSubstr("[-1] is not the shape of a tensor"));

@@ -29,7 +29,7 @@ RC_GTEST_PROP(Runs, AreTheMarkedElements, ()) {
 }
 
 RC_GTEST_PROP(Runs, KnowHowManyElementsLieBefore, ()) {
-  const Shape shape = test::random_shape();
+  const TensorShape shape = test::random_shape();
   const MarkedRegion marked = test::random_region(shape);
   const RegionMap map(marked.region);
   for (std::int64_t full = 0; full <= elements_of(shape); ++full) {
@@ -39,7 +39,7 @@ RC_GTEST_PROP(Runs, KnowHowManyElementsLieBefore, ()) {
 }
 
 RC_GTEST_PROP(Runs, OfTwoRegionsAreTheElementsInBoth, ()) {
-  const Shape shape = test::random_shape();
+  const TensorShape shape = test::random_shape();
   const MarkedRegion first = test::random_region(shape);
   const MarkedRegion second = test::random_region(shape);
   std::vector<std::int64_t> expected, common;

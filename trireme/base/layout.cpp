@@ -34,11 +34,11 @@ int shards_of(const AxisCut& cut, const Coordinate& place) {
   return cut.shards == 0 ? place.size : cut.shards;
 }
 
-std::vector<std::int64_t> parts_of(const AxisCut& cut, const Shape& shape) {
-  return cut.parts.empty() ? Shape{shape[static_cast<std::size_t>(cut.dim)]} : cut.parts;
+std::vector<std::int64_t> parts_of(const AxisCut& cut, const TensorShape& shape) {
+  return cut.parts.empty() ? TensorShape{shape[static_cast<std::size_t>(cut.dim)]} : cut.parts;
 }
 
-void require_valid(const AxisCut& cut, const Shape& shape, const Coordinates& coordinates) {
+void require_valid(const AxisCut& cut, const TensorShape& shape, const Coordinates& coordinates) {
   if (cut.dim < 0 || cut.dim >= std::ssize(shape)) {
     refuse(fmt::format("a cut's dimension must be one of the {} of [{}], got {}", shape.size(),
                        fmt::join(shape, ", "), cut.dim));
@@ -58,7 +58,7 @@ void require_valid(const AxisCut& cut, const Shape& shape, const Coordinates& co
   }
 }
 
-Cut cut_of(const AxisCut& cut, const Shape& shape, const Coordinates& coordinates) {
+Cut cut_of(const AxisCut& cut, const TensorShape& shape, const Coordinates& coordinates) {
   const Coordinate& place = along(cut.axis, coordinates);
   const int shards = shards_of(cut, place);
   const int own = shards / place.size;

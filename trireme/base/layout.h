@@ -31,7 +31,7 @@ struct AxisCut {
 };
 
 /// The one coordinate of an axis at which a parameter exists: its pipeline stage.
-struct Stage {
+struct PipelineStage {
   std::string axis;
   int index = 0;
 };
@@ -40,14 +40,14 @@ struct Stage {
 /// norms, checkpoints and weight decay need is derived from it. Axes that a layout does not name
 /// hold copies.
 struct Layout {
-  Shape full_shape;
+  TensorShape full_shape;
   std::vector<AxisCut> cuts = {};
   /// What is left of the cuts is sliced along the product of these axes, at blocks of
   /// kBlockElements: ZeRO.
   std::vector<std::string> sliced = {};
   /// Along these axes, each rank has computed a part of the gradient: the gradient is their sum.
   std::vector<std::string> partial = {};
-  std::optional<Stage> stage = std::nullopt;
+  std::optional<PipelineStage> stage = std::nullopt;
   /// The parameter that this one is the same as, such as the embedding of a tied output layer.
   std::string tied = "";
 };

@@ -11,7 +11,7 @@ namespace trireme {
 
 namespace {
 
-void require_valid(const Cut& cut, const Shape& shape) {
+void require_valid(const Cut& cut, const TensorShape& shape) {
   if (cut.dim < 0 || cut.dim >= std::ssize(shape)) {
     throw UsageError(fmt::format("region: a cut's dimension must be one of the {} of [{}], got {}",
                                  shape.size(), fmt::join(shape, ", "), cut.dim));
@@ -66,7 +66,7 @@ std::int64_t elements_of(std::span<const std::int64_t> shape) {
   return is_empty ? 0 : count;
 }
 
-Region::Region(Shape full_shape, std::vector<Cut> cuts)
+Region::Region(TensorShape full_shape, std::vector<Cut> cuts)
     : full_shape_(std::move(full_shape)), cuts_(std::move(cuts)) {
   elements_of(full_shape_);
   std::ranges::sort(cuts_, {}, &Cut::dim);
@@ -100,16 +100,32 @@ Region Region::block_slice(std::int64_t slices, std::int64_t index) const {
   return slice(partition_aligned(count(), slices, index, kBlockElements));
 }
 
-Shape Region::cut_shape() const {
-  Shape shape = full_shape_;
+TensorShape Region::cut_shape() const {
+  TensorShape shape = full_shape_;
   for (const Cut& cut : cuts_) {
     shape[static_cast<std::size_t>(cut.dim)] = size_of_all(cut.kept);
   }
   return shape;
 }
 
-Shape Region::local_shape() const {
-  return is_slice() ? Shape{count()} : cut_shape();
+TensorShape Region::local_shape() const {
+  return is_slice() ? TensorShape{count()} : cut_shape();
+}
+
+Region row_of(std::int64_t row, std::int64_t rows, std::int64_t columns) {
+  return Region({rows, columns}).slice({row * columns, (row + 1) * columns});
+}
+
+bool comes_before(const Region& a, const Region& b) {
+  const auto range_before = [](const Range& x, const Range& y) {
+    return std::pair(x.begin, x.end) < std::pair(y.begin, y.end);
+  };
+  const auto cut_before = [&](const Cut& x, const Cut& y) {
+    if (x.dim != y.dim) return x.dim < y.dim;
+    return std::ranges::lexicographical_compare(x.kept, y.kept, range_before);
+  };
+  if (a.cuts() == b.cuts()) return range_before(a.range(), b.range());
+  return std::ranges::lexicographical_compare(a.cuts(), b.cuts(), cut_before);
 }
 
 std::string to_string(const Region& region) {

@@ -10,7 +10,7 @@
 
 namespace trireme {
 
-using Shape = std::vector<std::int64_t>;
+using TensorShape = std::vector<std::int64_t>;
 
 /// Returns the product of `shape`. Throws UsageError if a size is negative or the product
 /// overflows.
@@ -42,14 +42,14 @@ class Region {
   Region() = default;
   /// Throws UsageError if the shape is impossible, or if a cut names a dimension that does not
   /// exist or was named before, or ranges that overlap, are out of order or leave the dimension.
-  Region(Shape full_shape, std::vector<Cut> cuts = {});
+  Region(TensorShape full_shape, std::vector<Cut> cuts = {});
 
   /// Returns elements [begin, end) of this region. Throws UsageError unless they lie in it.
   Region slice(Range range) const;
   /// Returns slice `index` of `slices` that differ by at most one block of kBlockElements: ZeRO's.
   Region block_slice(std::int64_t slices, std::int64_t index) const;
 
-  const Shape& full_shape() const { return full_shape_; }
+  const TensorShape& full_shape() const { return full_shape_; }
   /// In ascending order of dimensions. Ranges that touch are joined, a cut that keeps all is left
   /// out, and a slice of this region keeps its cuts.
   const std::vector<Cut>& cuts() const { return cuts_; }
@@ -58,9 +58,9 @@ class Region {
 
   std::int64_t count() const { return range_.size(); }
   /// The shape of what the cuts keep.
-  Shape cut_shape() const;
+  TensorShape cut_shape() const;
   /// The shape of the region in memory: cut_shape(), or one dimension if the region is a slice.
-  Shape local_shape() const;
+  TensorShape local_shape() const;
   bool is_whole() const { return cuts_.empty() && !is_slice(); }
   /// True if the region has fewer elements than its cuts keep.
   bool is_slice() const { return range_.size() < kept_; }
@@ -68,11 +68,18 @@ class Region {
   bool operator==(const Region&) const = default;
 
  private:
-  Shape full_shape_;
+  TensorShape full_shape_;
   std::vector<Cut> cuts_;
   std::int64_t kept_ = 1;  // elements that the cuts keep
   Range range_ = {0, 1};
 };
+
+/// Returns row `row` of a matrix of `rows` rows: what a rank holds of a tensor with a row for each
+/// rank.
+Region row_of(std::int64_t row, std::int64_t rows, std::int64_t columns);
+
+/// An order of the regions of one tensor: by their cuts, then by their ranges.
+bool comes_before(const Region& a, const Region& b);
 
 /// Returns the region in the manner of numpy's indices: "[0:4+8:12, :]" for rows 0 to 3 and 8 to
 /// 11,

@@ -96,15 +96,20 @@ void Optimizer::update_shard(const Shard& shard, ShardState& state) {
   }
 }
 
-std::vector<Optimizer::Slot> Optimizer::state() {
-  std::vector<Slot> slots;
+std::vector<StateTensor> Optimizer::state() {
+  std::vector<StateTensor> state;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    slots.push_back({&shards_[i], "step", {&states_[i].step, 1, DType::kI64}});
-    for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
-      slots.push_back({&shards_[i], state_arrays_[slot].name, states_[i].arrays[slot]});
+    const Shard& shard = shards_[i];
+    state.push_back({.name = shard.name + ".step",
+                     .region = Region({1}),
+                     .values = {&states_[i].step, 1, DType::kI64}});
+    for (std::size_t array = 0; array < state_arrays_.size(); ++array) {
+      state.push_back({.name = fmt::format("{}.{}", shard.name, state_arrays_[array].name),
+                       .region = shard.region,
+                       .values = states_[i].arrays[array]});
     }
   }
-  return slots;
+  return state;
 }
 
 }  // namespace trireme

@@ -55,20 +55,16 @@ Store::Store(const Declaration& declaration, int shard, int shards)
     dense.place = ranges_.size();
     dense.slots = {{values_.back().data(), count, table.dtype}};
     ranges_.push_back({.name = table.name,
-                       .full_shape = {table.count},
-                       .offset = dense.range.begin,
+                       .region = Region({table.count}).slice(dense.range),
                        .values = dense.slots[0]});
   }
   optimizer_ = make_optimizer(declaration_.optimizer, ranges_);
   optimizer_->set_gradient_clip_value(declaration_.clip_value);
-  std::size_t table = 0;
-  for (const Optimizer::Slot& slot : optimizer_->state()) {
-    while (dense_[table].slots.empty() || &ranges_[dense_[table].place] != slot.shard) ++table;
-    if (slot.name == "step") {
-      dense_[table].steps = slot.values;
-    } else {
-      dense_[table].slots.push_back(slot.values);
-    }
+  for (Dense& dense : dense_) {
+    if (dense.slots.empty()) continue;
+    Optimizer::ShardState& state = optimizer_->shard_states()[dense.place];
+    dense.steps = buffer_of(std::span(&state.step, 1));
+    dense.slots.insert(dense.slots.end(), state.arrays.begin(), state.arrays.end());
   }
   for (const SparseTable& sparse : declaration_.sparse) {
     sparse_.push_back(std::make_unique<Rows>(sparse));

@@ -382,7 +382,7 @@ void TrainingRun::save(std::int64_t done) {
 }
 
 void TrainingRun::save_own(std::int64_t done) {
-  const std::vector<Piece> pieces = pieces_of(strategy_->own_state());
+  const std::vector<StateTensor> pieces = pieces_of(strategy_->own_state());
   if (pieces.empty()) return;
   save_checkpoint(directory_.own_checkpoints(world_.rank()), *alone_,
                   {.step = done, .metadata = order()}, pieces,
