@@ -20,11 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::counted;
-using test::OwnedPiece;
+using test::OwnedTensor;
 using testing::HasSubstr;
 
-OwnedPiece<> slice_of_rank(const std::string& name, const std::vector<std::int64_t>& shape,
-                           std::int64_t count, int ranks, int rank) {
+OwnedTensor<> slice_of_rank(const std::string& name, const std::vector<std::int64_t>& shape,
+                            std::int64_t count, int ranks, int rank) {
   const Range range = partition(count, ranks, rank);
   return {name, shape, range.begin, range.size()};
 }
@@ -32,23 +32,23 @@ OwnedPiece<> slice_of_rank(const std::string& name, const std::vector<std::int64
 // A matrix [7, 11] of 0, 1, 2, ... in slices, a whole vector on rank 0 and a counter on all ranks.
 void save_matrix(const fs::path& directory, int ranks, const RunState& state) {
   test::run_ranks(ranks, [&](Communicator& world) {
-    OwnedPiece<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, world.rank());
-    test::count_from(slice.values, static_cast<float>(slice.piece.offset));
-    OwnedPiece<std::int64_t> counter("counter", {}, 0, 1, 42);
-    OwnedPiece<double> vector("vector", {3}, 0, 3, 0.25);
-    std::vector<Piece> mine = {slice.piece, counter.piece};
-    if (world.rank() == 0) mine.push_back(vector.piece);
+    OwnedTensor<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, world.rank());
+    test::count_from(slice.values, static_cast<float>(slice.offset()));
+    OwnedTensor<std::int64_t> counter("counter", {}, 0, 1, 42);
+    OwnedTensor<double> vector("vector", {3}, 0, 3, 0.25);
+    std::vector<StateTensor> mine = {slice.tensor, counter.tensor};
+    if (world.rank() == 0) mine.push_back(vector.tensor);
     save_checkpoint(directory, world, state, mine, 2);
   });
 }
 
 void expect_matrix(const fs::path& step_directory, int ranks) {
   for (int rank = 0; rank < ranks; ++rank) {
-    const OwnedPiece<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, rank);
-    const OwnedPiece<std::int64_t> counter("counter", {}, 0, 1);
-    const OwnedPiece<double> vector("vector", {3}, 0, 3);
-    load_checkpoint(step_directory, std::vector{slice.piece, counter.piece, vector.piece});
-    EXPECT_EQ(slice.values, counted(slice.values.size(), static_cast<float>(slice.piece.offset)));
+    const OwnedTensor<> slice = slice_of_rank("matrix", {7, 11}, 77, ranks, rank);
+    const OwnedTensor<std::int64_t> counter("counter", {}, 0, 1);
+    const OwnedTensor<double> vector("vector", {3}, 0, 3);
+    load_checkpoint(step_directory, std::vector{slice.tensor, counter.tensor, vector.tensor});
+    EXPECT_EQ(slice.values, counted(slice.values.size(), static_cast<float>(slice.offset())));
     EXPECT_EQ(counter.values[0], 42);
     EXPECT_THAT(vector.values, testing::Each(0.25));
   }
@@ -100,44 +100,48 @@ TEST(Checkpoint, IsOrdinarySafetensorsFiles) {
 TEST(Checkpoint, IsToTheByteTheExampleOfItsDescription) {
   const TemporaryFolder folder;
   test::run_ranks(2, [&](Communicator& world) {
-    OwnedPiece<> half("model.weight", {2, 3}, world.rank() * 3, 3);
-    test::count_from(half.values, static_cast<float>(half.piece.offset));
-    const OwnedPiece<std::int64_t> counter("optimizer.weight.step", {1}, 0, 1, 20);
-    save_checkpoint(folder.path(), world, {20, {{"seed", "7"}}},
-                    std::vector{half.piece, counter.piece}, 3);
+    const std::int64_t first = 2 * world.rank();
+    OwnedTensor<> columns("model.weight", Region({2, 4}, {{1, {{first, first + 2}}}}));
+    test::fill_by_place(columns, [](auto place) { return place; });
+    const OwnedTensor<std::int64_t> counter("optimizer.weight.step", {1}, 0, 1, 20);
+    save_checkpoint(folder.path(), world,
+                    {.step = 20,
+                     .metadata = {{"seed", "7"}},
+                     .sections = {{sections::kPrecision, {{"loss_scale", 65536.0}}}}},
+                    std::vector{columns.tensor, counter.tensor}, 3);
   });
   const fs::path step = folder.path() / "step-20";
   EXPECT_EQ(sha256_of_file(step / "rank-1.safetensors"),
-            "552d2430576b72f0e687535a3f6fdd5b99873abf148f2f4eb795b6d99bb37f14");
+            "2bfe741daae1599026365271466c526710c4389d89e9c0198f3cbf1241c256e1");
   EXPECT_THAT(
       read_file(step / "manifest.json"),
       HasSubstr(
-          "\n \"sha256\": \"999a9ba7a1f2906281cc50352cf5f85bc79c9b772de166b38b0cc19ba2dfc4cd\"\n"));
+          "\n \"sha256\": \"da6b8f422a06c2645b580e6c803c5923e789e54999cf92cb8d9ff35e0eb78fde\"\n"));
 }
 
 TEST(Checkpoint, OfReplicasIsWrittenByOneRankAlone) {
   const TemporaryFolder folder;
   test::run_ranks(3, [&](Communicator& world) {
-    const OwnedPiece<> tensor("weight", {5}, 0, 5, 3);
-    const auto mine = std::span(&tensor.piece, world.rank() == 0 ? 1 : 0);
+    const OwnedTensor<> tensor("weight", {5}, 0, 5, 3);
+    const auto mine = std::span(&tensor.tensor, world.rank() == 0 ? 1 : 0);
     save_checkpoint(folder.path(), world, {1, {}}, mine, 1);
   });
   EXPECT_FALSE(fs::exists(folder.path() / "step-1" / "rank-1.safetensors"));
-  const OwnedPiece<> tensor("weight", {5}, 0, 5);
-  load_checkpoint(folder.path() / "step-1", std::span(&tensor.piece, 1));
+  const OwnedTensor<> tensor("weight", {5}, 0, 5);
+  load_checkpoint(folder.path() / "step-1", std::span(&tensor.tensor, 1));
   EXPECT_THAT(tensor.values, testing::Each(3));
 }
 
 TEST(Checkpoint, TakesEmptySlicesAndEmptyTensors) {
   const TemporaryFolder folder;
   test::run_ranks(3, [&](Communicator& world) {
-    const OwnedPiece<> tensor("weight", {1}, world.rank() == 0 ? 0 : 1, world.rank() == 0 ? 1 : 0);
-    const OwnedPiece<> none("none", {4, 0}, 0, 0);
-    save_checkpoint(folder.path(), world, {}, std::vector{tensor.piece, none.piece}, 1);
+    const OwnedTensor<> tensor("weight", {1}, world.rank() == 0 ? 0 : 1, world.rank() == 0 ? 1 : 0);
+    const OwnedTensor<> none("none", {4, 0}, 0, 0);
+    save_checkpoint(folder.path(), world, {}, std::vector{tensor.tensor, none.tensor}, 1);
   });
-  const OwnedPiece<> tensor("weight", {1}, 0, 1, 5);
-  const OwnedPiece<> none("none", {4, 0}, 0, 0);
-  load_checkpoint(folder.path() / "step-0", std::vector{tensor.piece, none.piece});
+  const OwnedTensor<> tensor("weight", {1}, 0, 1, 5);
+  const OwnedTensor<> none("none", {4, 0}, 0, 0);
+  load_checkpoint(folder.path() / "step-0", std::vector{tensor.tensor, none.tensor});
   EXPECT_EQ(tensor.values[0], -1);
 }
 
@@ -164,23 +168,34 @@ TEST(Checkpoint, ClearsAwayWhatAKilledWriterLeft) {
   EXPECT_FALSE(fs::exists(folder.path() / "step-3.partial"));
 }
 
-TEST(Checkpoint, RefusesPiecesThatDoNotCoverTheirTensorOnEveryRank) {
+TEST(Checkpoint, RefusesRegionsThatDoNotCoverTheirTensorOnEveryRank) {
   const TemporaryFolder folder;
   const auto refusal = [&](std::int64_t offset_of_rank_1, std::int64_t size) {
     std::vector<std::string> errors(2);
     test::run_ranks(2, [&](Communicator& world) {
-      const OwnedPiece<> half("weight", {size}, world.rank() * offset_of_rank_1, 5);
+      const OwnedTensor<> half("weight", {size}, world.rank() * offset_of_rank_1, 5);
       errors[static_cast<std::size_t>(world.rank())] = error_of<UsageError>(
-          [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.piece, 1), 1); });
+          [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1); });
     });
     EXPECT_EQ(errors[0], errors[1]);
     EXPECT_TRUE(fs::is_empty(folder.path()));
     return errors[0];
   };
-  EXPECT_THAT(refusal(4, 10), HasSubstr("must begin at element 5 of 10"));
-  EXPECT_THAT(refusal(6, 11), HasSubstr("must begin at element 5 of 11"));
-  EXPECT_THAT(refusal(5, 12), HasSubstr("no slice has elements 10 to 12 of 12"));
-  EXPECT_THAT(refusal(6, 10), HasSubstr("which has 10 elements; got offset 6, count 5 (rank 1"));
+  EXPECT_THAT(refusal(4, 10), HasSubstr("\"weight\": chunks overlap: elements 4 to 5 lie in two"));
+  EXPECT_THAT(refusal(6, 11), HasSubstr("\"weight\": no chunk has elements 5 to 6 of 11"));
+  EXPECT_THAT(refusal(5, 12), HasSubstr("\"weight\": no chunk has elements 10 to 12 of 12"));
+}
+
+TEST(Checkpoint, RefusesValuesThatDoNotFillTheirRegion) {
+  const TemporaryFolder folder;
+  OwnedTensor<> half("weight", {10}, 0, 5);
+  half.tensor.region = Region({10});
+  test::run_ranks(1, [&](Communicator& world) {
+    EXPECT_THAT(error_of<UsageError>([&] {
+                  save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1);
+                }),
+                HasSubstr("must have the 10 values of its region of f32[10], got 5"));
+  });
 }
 
 TEST(Checkpoint, RefusesRanksThatDisagree) {
@@ -190,9 +205,9 @@ TEST(Checkpoint, RefusesRanksThatDisagree) {
       save_checkpoint(folder.path(), world, {world.rank(), {}}, {}, 1);
     });
     EXPECT_THAT(steps, HasSubstr("rank 0 is at step 0, rank 1 at step 1"));
-    const OwnedPiece<> half("weight", {10, 1 + world.rank()}, world.rank() * 5, 5);
+    const OwnedTensor<> half("weight", {10, 1 + world.rank()}, world.rank() * 5, 5);
     const std::string shapes = error_of<UsageError>(
-        [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.piece, 1), 1); });
+        [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1); });
     EXPECT_THAT(shapes, HasSubstr("\"weight\" is given as f32[10, 1] and as f32[10, 2]"));
     EXPECT_THROW(save_checkpoint(folder.path(), world, {-1, {}}, {}, 1), UsageError);
   });
@@ -205,10 +220,10 @@ class SavedCheckpoint : public testing::Test {
   fs::path step() const { return folder_.path() / "step-9"; }
 
   template <class Expected = DataError, class T>
-  std::string refusal(const OwnedPiece<T>& wanted) const {
-    const OwnedPiece<> good("matrix", {7, 11}, 0, 77);
+  std::string refusal(const OwnedTensor<T>& wanted) const {
+    const OwnedTensor<> good("matrix", {7, 11}, 0, 77);
     const std::string error = error_of<Expected>([&] {
-      load_checkpoint(step(), std::vector{good.piece, wanted.piece});
+      load_checkpoint(step(), std::vector{good.tensor, wanted.tensor});
     });
     EXPECT_THAT(good.values, testing::Each(-1)) << "a piece was changed";
     return error;
@@ -218,14 +233,16 @@ class SavedCheckpoint : public testing::Test {
 };
 
 TEST_F(SavedCheckpoint, SaysWhichTensorIsMissingOrDiffers) {
-  EXPECT_THAT(refusal(OwnedPiece<>("bias", {3}, 0, 3)),
+  EXPECT_THAT(refusal(OwnedTensor<>("bias", {3}, 0, 3)),
               HasSubstr("no tensor \"bias\" among the 3 of this checkpoint"));
-  EXPECT_THAT(refusal(OwnedPiece<>("vector", {3}, 0, 3)),
+  EXPECT_THAT(refusal(OwnedTensor<>("vector", {3}, 0, 3)),
               HasSubstr("\"vector\" must be f32[3], got f64[3]"));
-  EXPECT_THAT(refusal(OwnedPiece<double>("vector", {4}, 0, 4)),
+  EXPECT_THAT(refusal(OwnedTensor<double>("vector", {4}, 0, 4)),
               HasSubstr("must be f64[4], got f64[3]"));
-  EXPECT_THAT(refusal<UsageError>(OwnedPiece<double>("vector", {3}, 1, 3)),
-              HasSubstr("got offset 1, count 3"));
+  OwnedTensor<double> short_of_memory("vector", {3}, 0, 2);
+  short_of_memory.tensor.region = Region({3});
+  EXPECT_THAT(refusal<UsageError>(short_of_memory),
+              HasSubstr("must have memory for the 3 elements of its region, got 2"));
 }
 
 TEST_F(SavedCheckpoint, NoticesDamageOfEveryByte) {
@@ -240,7 +257,7 @@ TEST_F(SavedCheckpoint, NoticesDamageOfEveryByte) {
       file.put(static_cast<char>(byte ^ 1)).flush();
     };
     flip();
-    const std::string error = refusal(OwnedPiece<>("matrix", {7, 11}, 40, 1));
+    const std::string error = refusal(OwnedTensor<>("matrix", {7, 11}, 40, 1));
     ASSERT_THAT(error, HasSubstr("rank-1.safetensors: the file is damaged: its SHA-256")) << at;
     flip();
   }
@@ -248,13 +265,13 @@ TEST_F(SavedCheckpoint, NoticesDamageOfEveryByte) {
 }
 
 TEST_F(SavedCheckpoint, NamesTheFileThatIsMissingOrShort) {
-  const OwnedPiece<> wanted("matrix", {7, 11}, 0, 77);
+  const OwnedTensor<> wanted("matrix", {7, 11}, 0, 77);
   fs::resize_file(step() / "rank-1.safetensors", 50);
   EXPECT_THAT(refusal(wanted), HasSubstr("bytes, got 50"));
   fs::remove(step() / "rank-1.safetensors");
   EXPECT_THAT(refusal(wanted), HasSubstr("rank-1.safetensors: cannot open"));
-  const OwnedPiece<> first("matrix", {7, 11}, 0, 39);
-  load_checkpoint(step(), std::span(&first.piece, 1));  // lies in the other file
+  const OwnedTensor<> first("matrix", {7, 11}, 0, 39);
+  load_checkpoint(step(), std::span(&first.tensor, 1));  // lies in the other file
   fs::remove(step() / "manifest.json");
   EXPECT_THAT(refusal(wanted), HasSubstr("manifest.json: cannot open"));
 }

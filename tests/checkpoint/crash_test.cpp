@@ -20,7 +20,7 @@ namespace trireme {
 namespace {
 
 namespace fs = std::filesystem;
-using test::OwnedPiece;
+using test::OwnedTensor;
 
 constexpr std::int64_t kCount = 1000;
 constexpr int kMaxOperations = 200;
@@ -28,9 +28,9 @@ constexpr int kMaxOperations = 200;
 // Every value of the run's tensor is `value`, and the state says so too.
 void save(const fs::path& directory, std::int64_t step, float value, int keep = 1) {
   test::run_ranks(1, [&](Communicator& world) {
-    const OwnedPiece<> tensor("weight", {kCount}, 0, kCount, value);
+    const OwnedTensor<> tensor("weight", {kCount}, 0, kCount, value);
     save_checkpoint(directory, world, {step, {{"value", std::to_string(value)}}},
-                    std::span(&tensor.piece, 1), keep);
+                    std::span(&tensor.tensor, 1), keep);
   });
 }
 
@@ -38,8 +38,8 @@ void save(const fs::path& directory, std::int64_t step, float value, int keep = 
 float latest_value(const fs::path& directory) {
   const auto latest = latest_checkpoint(directory);
   if (!latest) throw DataError("no checkpoint is left");
-  const OwnedPiece<> tensor("weight", {kCount}, 0, kCount);
-  const RunState state = load_checkpoint(*latest, std::span(&tensor.piece, 1));
+  const OwnedTensor<> tensor("weight", {kCount}, 0, kCount);
+  const RunState state = load_checkpoint(*latest, std::span(&tensor.tensor, 1));
   const float value = tensor.values[0];
   EXPECT_THAT(tensor.values, testing::Each(value));
   EXPECT_EQ(state.metadata.at("value"), std::to_string(value));
@@ -157,10 +157,10 @@ TEST(CheckpointFailure, OfAFullDiskIsTheSameErrorOnEveryRankAndLeavesTheLastOne)
               std::vector<std::string> errors(3);
               test::run_ranks(3, [&](Communicator& world) {
                 constexpr std::int64_t kCount = 1 << 20;
-                const OwnedPiece<> tensor("1", {kCount}, 0, kCount);
+                const OwnedTensor<> tensor("1", {kCount}, 0, kCount);
                 try {
                   // One writer: of two, either may be the first to find the disk full.
-                  const std::span pieces(&tensor.piece, world.rank() == 1 ? 1 : 0);
+                  const std::span pieces(&tensor.tensor, world.rank() == 1 ? 1 : 0);
                   save_checkpoint(folder.path(), world, {2, {}}, pieces, 1);
                 } catch (const DataError& error) {
                   errors[static_cast<std::size_t>(world.rank())] = error.what();

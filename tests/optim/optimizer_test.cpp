@@ -99,9 +99,7 @@ TEST(Optimizer, LeavesAShardWithoutGradientAlone) {
   EXPECT_EQ(parameters.values()[0], before[0]);
   EXPECT_NE(parameters.values()[1], before[1]);
   std::vector<std::int64_t> steps;
-  for (const Optimizer::Slot& slot : adam.state()) {
-    if (slot.name == "step") steps.push_back(*slot.values.as<std::int64_t>());
-  }
+  for (const Optimizer::ShardState& state : adam.shard_states()) steps.push_back(state.step);
   EXPECT_THAT(steps, testing::ElementsAre(1, 2));
 }
 

@@ -31,8 +31,7 @@ class Parameters {
       for (std::int64_t first = 0; first < whole; first += size) {
         const Buffer all = buffer_of(std::span(values_[i]));
         shards_.push_back({fmt::format("p{}", i),
-                           {whole},
-                           first,
+                           Region({whole}).slice({first, std::min(first + size, whole)}),
                            all.slice(first, std::min(size, whole - first)),
                            {gradients_[i].data() + first}});
       }

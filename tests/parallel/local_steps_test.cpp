@@ -327,7 +327,7 @@ std::vector<Buffer> kept_of(std::span<Shard> shards, Optimizer& optimizer, Strat
                             const Net& net) {
   std::vector<Buffer> buffers;
   for (const Shard& shard : shards) buffers.push_back(shard.values);
-  for (const Optimizer::Slot& slot : optimizer.state()) buffers.push_back(slot.values);
+  for (const StateTensor& state : optimizer.state()) buffers.push_back(state.values);
   for (const Strategy::State& state : strategy.state()) buffers.push_back(state.values);
   for (const at::Tensor& buffer : net.buffers()) buffers.push_back(buffer_of(buffer));
   return buffers;

@@ -21,8 +21,7 @@ struct SlowRow {
   SlowRow(const OptimizerOptions& options, std::vector<float> initial)
       : values(std::move(initial)), gradient(values.size()) {
     shards.push_back({.name = "row",
-                      .full_shape = {std::ssize(values)},
-                      .offset = 0,
+                      .region = Region({std::ssize(values)}),
                       .values = buffer_of(std::span(values)),
                       .gradient = {gradient.data()}});
     optimizer = make_optimizer(options, shards);

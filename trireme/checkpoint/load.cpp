@@ -1,11 +1,12 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
+#include "trireme/base/runs.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/chunk_reader.h"
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/checkpoint/sha256.h"
 #include "trireme/checkpoint/step_folder.h"
@@ -18,46 +19,44 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Elements [first, first + out.count) of a tensor of one file.
+// A chunk that holds some of what is wanted.
 struct Read {
-  std::string tensor;
-  std::int64_t first = 0;
-  Buffer out;
+  const Manifest::Chunk* chunk = nullptr;
+  const StateTensor* wanted = nullptr;
+
+  std::string stored() const { return stored_name(wanted->name, chunk->region); }
 };
 
 using ReadsOfFile = std::map<std::size_t, std::vector<Read>>;
 
-const Manifest::Tensor& find(const Manifest& manifest, const Piece& piece, const fs::path& folder) {
-  const auto found = manifest.tensors.find(piece.name);
+const Manifest::Tensor& find(const Manifest& manifest, const StateTensor& wanted,
+                             const fs::path& folder) {
+  if (wanted.values.count != wanted.region.count()) {
+    throw UsageError(fmt::format(
+        "load_checkpoint: tensor \"{}\" must have memory for the {} elements of its region, got {}",
+        wanted.name, wanted.region.count(), wanted.values.count));
+  }
+  const auto found = manifest.tensors.find(wanted.name);
   if (found == manifest.tensors.end()) {
     throw DataError(fmt::format(
         "{}: no tensor \"{}\" among the {} of this checkpoint; model and optimizer must be those "
         "that were saved",
-        folder.string(), piece.name, manifest.tensors.size()));
+        folder.string(), wanted.name, manifest.tensors.size()));
   }
   const Manifest::Tensor& tensor = found->second;
-  if (tensor.dtype != piece.values.dtype || tensor.shape != piece.full_shape) {
-    throw DataError(fmt::format("{}: tensor \"{}\" must be {}, got {}", folder.string(), piece.name,
-                                describe(piece.values.dtype, piece.full_shape),
+  if (tensor.dtype != wanted.values.dtype || tensor.shape != wanted.region.full_shape()) {
+    throw DataError(fmt::format("{}: tensor \"{}\" must be {}, got {}", folder.string(),
+                                wanted.name,
+                                describe(wanted.values.dtype, wanted.region.full_shape()),
                                 describe(tensor.dtype, tensor.shape)));
-  }
-  if (piece.offset < 0 || piece.values.count < 0 ||
-      piece.offset > tensor.count() - piece.values.count) {
-    throw UsageError(fmt::format(
-        "load_checkpoint: piece \"{}\" must lie in {} elements; got offset {}, count {}",
-        piece.name, tensor.count(), piece.offset, piece.values.count));
   }
   return tensor;
 }
 
-void plan(const Piece& piece, const Manifest::Tensor& tensor, ReadsOfFile& reads) {
-  const std::int64_t end = piece.offset + piece.values.count;
-  for (const Manifest::Slice& slice : tensor.slices) {
-    const std::int64_t first = std::max(piece.offset, slice.offset);
-    const std::int64_t last = std::min(end, slice.offset + slice.count);
-    if (first >= last) continue;
-    reads[slice.file].push_back({stored_name(piece.name, tensor, slice), first - slice.offset,
-                                 piece.values.slice(first - piece.offset, last - first)});
+void plan(const StateTensor& wanted, const Manifest::Tensor& tensor, ReadsOfFile& reads) {
+  for (const Manifest::Chunk& chunk : tensor.chunks) {
+    if (common_count(chunk.region, wanted.region) > 0)
+      reads[chunk.file].push_back({&chunk, &wanted});
   }
 }
 
@@ -77,11 +76,18 @@ void verify(const fs::path& path, const Manifest::File& file) {
 }
 
 void check(const SafetensorsFile& file, const Read& read, const fs::path& path) {
-  const TensorInfo& info = file.info(read.tensor);
-  if (info.dtype != read.out.dtype || read.first > info.count - read.out.count) {
+  const TensorInfo& info = file.info(read.stored());
+  if (info.dtype != read.wanted->values.dtype || info.shape != read.chunk->region.local_shape()) {
     throw DataError(fmt::format("{}: tensor \"{}\" is {}, which the manifest does not say",
-                                path.string(), read.tensor, describe(info.dtype, info.shape)));
+                                path.string(), read.stored(), describe(info.dtype, info.shape)));
   }
+}
+
+void read_common(const SafetensorsFile& file, const Read& read) {
+  ChunkReader reader(file, read.stored(), read.wanted->values);
+  CommonRuns runs(read.chunk->region, read.wanted->region);
+  while (const auto run = runs.next()) reader.read(*run);
+  reader.finish();
 }
 
 Manifest manifest_of(const fs::path& step_directory) {
@@ -97,10 +103,12 @@ std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory) {
   return names;
 }
 
-RunState load_checkpoint(const fs::path& step_directory, std::span<const Piece> wanted) {
+RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTensor> wanted) {
   const Manifest manifest = manifest_of(step_directory);
   ReadsOfFile reads;
-  for (const Piece& piece : wanted) plan(piece, find(manifest, piece, step_directory), reads);
+  for (const StateTensor& tensor : wanted) {
+    plan(tensor, find(manifest, tensor, step_directory), reads);
+  }
 
   std::map<std::size_t, SafetensorsFile> files;
   for (const auto& [index, of_file] : reads) {
@@ -110,9 +118,9 @@ RunState load_checkpoint(const fs::path& step_directory, std::span<const Piece> 
     for (const Read& read : of_file) check(file, read, file_path);
   }
   for (const auto& [index, of_file] : reads) {
-    for (const Read& read : of_file) files.at(index).read(read.tensor, read.first, read.out);
+    for (const Read& read : of_file) read_common(files.at(index), read);
   }
-  return {manifest.step, manifest.metadata};
+  return manifest.state;
 }
 
 std::optional<fs::path> latest_checkpoint(const fs::path& directory) {

@@ -15,21 +15,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check(const Piece& piece) {
-  const std::int64_t count = elements_of(piece.full_shape);
-  if (piece.offset < 0 || piece.values.count < 0 || piece.offset > count - piece.values.count) {
-    throw UsageError(fmt::format(
-        "piece \"{}\" must lie in {}, which has {} elements; got offset {}, count {}", piece.name,
-        describe(piece.values.dtype, piece.full_shape), count, piece.offset, piece.values.count));
-  }
+void check(const StateTensor& tensor) {
+  if (tensor.values.count == tensor.region.count()) return;
+  throw UsageError(fmt::format(
+      "save_checkpoint: tensor \"{}\" must have the {} values of its region of {}, got {}",
+      tensor.name, tensor.region.count(), describe(tensor.values.dtype, tensor.region.full_shape()),
+      tensor.values.count));
 }
 
-void check(const RunState& state, std::span<const Piece> pieces, int keep) {
+void check(const RunState& state, std::span<const StateTensor> tensors, int keep) {
   if (state.step < 0 || keep < 0) {
     throw UsageError(fmt::format("save_checkpoint: step and keep must not be negative, got {}, {}",
                                  state.step, keep));
   }
-  for (const Piece& piece : pieces) check(piece);
+  for (const StateTensor& tensor : tensors) check(tensor);
 }
 
 struct Contents {
@@ -37,19 +36,18 @@ struct Contents {
   std::vector<NamedBuffer> tensors;
 };
 
-Contents contents_of(const RunState& state, std::span<const Piece> pieces, std::string file) {
+Contents contents_of(const RunState& state, std::span<const StateTensor> tensors,
+                     std::string file) {
   Contents contents;
-  contents.manifest.step = state.step;
-  contents.manifest.metadata = state.metadata;
-  for (const Piece& piece : pieces) {
-    Manifest::Tensor& tensor =
-        entry(contents.manifest, piece.name, piece.values.dtype, piece.full_shape);
-    if (piece.values.count == 0) continue;
-    const Manifest::Slice slice{0, piece.offset, piece.values.count};
-    const bool whole = slice.count == tensor.count();
-    tensor.slices.push_back(slice);
-    contents.tensors.push_back({stored_name(piece.name, tensor, slice),
-                                whole ? piece.full_shape : std::vector{slice.count}, piece.values});
+  contents.manifest.state = state;
+  for (const StateTensor& tensor : tensors) {
+    if (!tensor.is_written) continue;
+    Manifest::Tensor& listed =
+        entry(contents.manifest, tensor.name, tensor.values.dtype, tensor.region.full_shape());
+    if (tensor.region.count() == 0) continue;
+    listed.chunks.push_back({0, tensor.region});
+    contents.tensors.push_back(
+        {stored_name(tensor.name, tensor.region), tensor.region.local_shape(), tensor.values});
   }
   if (!contents.tensors.empty()) contents.manifest.files.push_back({std::move(file), 0, ""});
   return contents;
@@ -57,8 +55,8 @@ Contents contents_of(const RunState& state, std::span<const Piece> pieces, std::
 
 // What this rank's part of the manifest says; nothing is written where there is nothing to write.
 std::string write_part(const fs::path& folder, int rank, const RunState& state,
-                       std::span<const Piece> pieces) {
-  Contents contents = contents_of(state, pieces, fmt::format("rank-{}.safetensors", rank));
+                       std::span<const StateTensor> tensors) {
+  Contents contents = contents_of(state, tensors, fmt::format("rank-{}.safetensors", rank));
   for (Manifest::File& file : contents.manifest.files) {
     const fs::path path = folder / file.name;
     write_safetensors(path, contents.tensors);
@@ -85,7 +83,7 @@ void require_same_step(std::span<const std::string> steps) {
 }  // namespace
 
 void save_checkpoint(const fs::path& directory, Communicator& world, const RunState& state,
-                     std::span<const Piece> mine, int keep) {
+                     std::span<const StateTensor> mine, int keep) {
   require_same_step(agree(world, [&] {
     check(state, mine, keep);
     return fmt::format("{}", state.step);

@@ -182,7 +182,7 @@ Traffic announcements_of(const Party& party, int rank) {
 }
 
 /// Ranks on hosts, consecutive on each.
-struct Layout {
+struct HostLayout {
   std::span<const int> ranks_of_host;
 
   int hosts() const { return static_cast<int>(ranks_of_host.size()); }
@@ -203,7 +203,7 @@ struct Layout {
   }
 };
 
-bool goes_by_hosts(const CollectiveCall& call, const Layout& layout) {
+bool goes_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   if (layout.hosts() == layout.ranks()) return false;
   switch (call.kind) {
     case Collective::kAllReduce:
@@ -218,7 +218,7 @@ bool goes_by_hosts(const CollectiveCall& call, const Layout& layout) {
 }
 
 // Elements that go through shared memory at a time.
-std::int64_t staged_piece(const CollectiveCall& call, const Layout& layout) {
+std::int64_t staged_piece(const CollectiveCall& call, const HostLayout& layout) {
   std::int64_t rows = 1;
   if (has_rows(call.kind)) {
     const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
@@ -242,7 +242,7 @@ std::int64_t partial_bytes(DType dtype) {
                                 dtype == DType::kF16 || dtype == DType::kBF16 ? 4 : 0);
 }
 
-std::vector<int> rows_of_hosts(const CollectiveCall& call, const Layout& layout) {
+std::vector<int> rows_of_hosts(const CollectiveCall& call, const HostLayout& layout) {
   const int leaves = has_rows(call.kind) && call.leaves > 0 ? call.leaves : layout.ranks();
   std::vector<int> rows;
   for (int host = 0; host < layout.hosts(); ++host) {
@@ -255,7 +255,7 @@ std::vector<int> rows_of_hosts(const CollectiveCall& call, const Layout& layout)
 }
 
 /// The local-th ranks of all hosts, which carry their slice of a piece.
-Party rail_of(const CollectiveCall& call, const Layout& layout, std::int64_t piece, int local) {
+Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t piece, int local) {
   const auto element = static_cast<std::int64_t>(size_of(call.dtype));
   Party rail{call.kind,
              layout.hosts(),
@@ -273,7 +273,7 @@ Party rail_of(const CollectiveCall& call, const Layout& layout, std::int64_t pie
   return rail;
 }
 
-std::int64_t phases_by_hosts(const CollectiveCall& call, const Layout& layout) {
+std::int64_t phases_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   const std::int64_t piece = staged_piece(call, layout);
   const std::int64_t turns = divide_up(divide_up(call.count, piece), kTracks);
   const bool moves_once =
@@ -282,7 +282,7 @@ std::int64_t phases_by_hosts(const CollectiveCall& call, const Layout& layout) {
   return turns * phases_of(rail_of(call, layout, std::min(piece, call.count), 0));
 }
 
-void add_data_by_hosts(const CollectiveCall& call, const Layout& layout, int rank,
+void add_data_by_hosts(const CollectiveCall& call, const HostLayout& layout, int rank,
                        Traffic& traffic) {
   const int host = layout.host_of(rank);
   const int local = rank - layout.first_of(host);
@@ -308,7 +308,7 @@ void add_data_by_hosts(const CollectiveCall& call, const Layout& layout, int ran
 }
 
 // The part of a rank's announcements that leaves its host.
-std::int64_t announced_elsewhere(const CollectiveCall& call, const Layout& layout, int rank,
+std::int64_t announced_elsewhere(const CollectiveCall& call, const HostLayout& layout, int rank,
                                  std::int64_t announced_bytes) {
   const int host = layout.host_of(rank);
   if (call.kind == Collective::kSend) return layout.host_of(call.to) == host ? 0 : announced_bytes;
@@ -333,7 +333,7 @@ Traffic over_messages(const CollectiveCall& call, int ranks, int rank) {
 }
 
 Traffic over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host, int rank) {
-  const Layout layout{ranks_of_host};
+  const HostLayout layout{ranks_of_host};
   if (layout.hosts() == 1) return {};
   if (!goes_by_hosts(call, layout)) return over_messages(call, layout.ranks(), rank);
   Traffic traffic = announcements_of(all_ranks(call, layout.ranks()), rank);
@@ -361,7 +361,7 @@ double seconds_over_messages(const CollectiveCall& call, int ranks, const Link& 
 
 double seconds_over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host,
                           const Link& link) {
-  const Layout layout{ranks_of_host};
+  const HostLayout layout{ranks_of_host};
   if (layout.hosts() == 1) return 0;
   const int ranks = layout.ranks();
   const Party party = all_ranks(call, ranks);

@@ -55,17 +55,14 @@ AdagradOptions adagrad_options(const OptimizerOptions& from) {
 
 // Of a cut parameter a rank may hold nothing, so only whole ones tell which groups match none.
 bool are_whole(std::span<const Shard> shards) {
-  return std::ranges::all_of(shards, [](const Shard& shard) {
-    std::int64_t count = 1;
-    for (const std::int64_t size : shard.full_shape) count *= size;
-    return shard.values.count == count;
-  });
+  return std::ranges::all_of(shards,
+                             [](const Shard& shard) { return shard.region.is_whole(); });
 }
 
 void require_matches(std::span<const ParameterGroup> groups, std::span<const Shard> shards) {
   if (shards.empty() || !are_whole(shards)) return;
   std::vector<ParameterInfo> parameters;
-  for (const Shard& shard : shards) parameters.push_back({shard.name, shard.full_shape});
+  for (const Shard& shard : shards) parameters.push_back({shard.name, shard.region.full_shape()});
   std::vector<ParameterGroup> wanted(groups.begin(), groups.end());
   for (ParameterGroup& group : wanted) {
     if (!group.trainable) group = {};  // its parameters may be frozen, and have no shards

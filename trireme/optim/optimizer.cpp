@@ -69,7 +69,7 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, Rates rates
   std::byte* at = memory_.data();
   for (const Shard& shard : shards_) {
     ShardState& state = states_.emplace_back();
-    state.rates = rates_;
+    groups_.push_back({.rates = rates_});
     for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
       state.arrays.push_back({at, shard.values.count, shard.values.dtype});
       fill(state.arrays.back(), state_arrays_[slot].initial);
@@ -80,7 +80,8 @@ Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, Rates rates
 
 void Optimizer::step() {
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    if (shards_[i].has_gradient && states_[i].is_trainable) update_shard(shards_[i], states_[i]);
+    if (!shards_[i].has_gradient || !groups_[i].is_trainable) continue;
+    update_shard(shards_[i], states_[i], groups_[i]);
   }
 }
 
@@ -105,20 +106,21 @@ void Optimizer::require_options_of(std::span<const ParameterGroup> groups) const
 void Optimizer::set_groups(std::span<const ParameterGroup> groups) {
   require_options_of(groups);
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    ShardState& state = states_[i];
-    const ParameterGroup* group = group_of(groups, {shards_[i].name, shards_[i].full_shape});
+    ShardGroup& mine = groups_[i];
+    const ParameterGroup* group =
+        group_of(groups, {shards_[i].name, shards_[i].region.full_shape()});
     const ParameterGroup none;
     if (group == nullptr) group = &none;
-    state.lr_factor = group->lr_factor;
-    state.is_trainable = group->trainable;
-    state.rates.weight_decay = group->weight_decay ? group->weight_decay : rates_.weight_decay;
-    state.rates.betas = group->betas ? group->betas : rates_.betas;
+    mine.lr_factor = group->lr_factor;
+    mine.is_trainable = group->trainable;
+    mine.rates.weight_decay = group->weight_decay ? group->weight_decay : rates_.weight_decay;
+    mine.rates.betas = group->betas ? group->betas : rates_.betas;
   }
 }
 
-void Optimizer::update_shard(const Shard& shard, ShardState& state) {
+void Optimizer::update_shard(const Shard& shard, ShardState& state, ShardGroup& group) {
   ++state.step;
-  state.rates.lr = rates_.lr * state.lr_factor;
+  group.rates.lr = rates_.lr * group.lr_factor;
   GradientBlocks gradient(shard);
   std::vector<void*> arrays(state.arrays.size());
   for (std::int64_t first = 0; first < shard.values.count; first += kBlock) {
@@ -127,19 +129,24 @@ void Optimizer::update_shard(const Shard& shard, ShardState& state) {
     std::transform(state.arrays.begin(), state.arrays.end(), arrays.begin(),
                    [&](const Buffer& array) { return array.slice(first, count).data; });
     apply({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_},
-          state.rates, arrays, state.step);
+          group.rates, arrays, state.step);
   }
 }
 
-std::vector<Optimizer::Slot> Optimizer::state() {
-  std::vector<Slot> slots;
+std::vector<StateTensor> Optimizer::state() {
+  std::vector<StateTensor> state;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    slots.push_back({&shards_[i], "step", {&states_[i].step, 1, DType::kI64}});
-    for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
-      slots.push_back({&shards_[i], state_arrays_[slot].name, states_[i].arrays[slot]});
+    const Shard& shard = shards_[i];
+    state.push_back({.name = shard.name + ".step",
+                     .region = Region({1}),
+                     .values = {&states_[i].step, 1, DType::kI64}});
+    for (std::size_t array = 0; array < state_arrays_.size(); ++array) {
+      state.push_back({.name = fmt::format("{}.{}", shard.name, state_arrays_[array].name),
+                       .region = shard.region,
+                       .values = states_[i].arrays[array]});
     }
   }
-  return slots;
+  return state;
 }
 
 }  // namespace trireme

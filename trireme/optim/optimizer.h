@@ -27,7 +27,7 @@ namespace trireme {
 class Optimizer {
  public:
   /// Elements that are updated at a time.
-  static constexpr std::int64_t kBlock = 4096;
+  static constexpr std::int64_t kBlock = kBlockElements;
 
   virtual ~Optimizer() = default;
   Optimizer(const Optimizer&) = delete;
@@ -51,15 +51,18 @@ class Optimizer {
   /// Then they are cut to [-limit, limit]; 0: they are not.
   void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
 
-  /// One piece of the state, by torch's name: "step" (i64, one element), "exp_avg", ...
-  struct Slot {
-    const Shard* shard = nullptr;
-    std::string name;
-    Buffer values;  ///< as many as the shard's and of their type, "step" excepted
-  };
+  /// Returns all state, for checkpoints, by torch's names: "fc1.weight.step" (i64, one element, the
+  /// same for every region of a parameter), "fc1.weight.exp_avg", ... What is written to the values
+  /// is what the next step uses.
+  std::vector<StateTensor> state();
 
-  /// All state, for checkpoints: what is written to the values is what the next step sees.
-  std::vector<Slot> state();
+  /// The state of one shard: `arrays` in the order of state_arrays().
+  struct ShardState {
+    std::int64_t step = 0;  ///< updates of the shard
+    std::vector<Buffer> arrays;
+  };
+  /// Returns the state of each shard, in their order.
+  std::span<ShardState> shard_states() { return states_; }
 
   /// "adamw"
   std::string_view name() const { return name_; }
@@ -94,18 +97,17 @@ class Optimizer {
   virtual void apply(const Update& part, const Rates& rates, std::span<void* const> state,
                      std::int64_t step) = 0;
 
-  struct ShardState {
-    std::int64_t step = 0;
-    std::vector<Buffer> arrays;
+  // What the groups say of a shard.
+  struct ShardGroup {
     double lr_factor = 1;
-    Rates rates;  // but lr
+    Rates rates;  // without lr
     bool is_trainable = true;
   };
 
   void require_options_of(std::span<const ParameterGroup> groups) const;
   Rates rates_with(double lr_factor) const;
 
-  void update_shard(const Shard& shard, ShardState& state);
+  void update_shard(const Shard& shard, ShardState& state, ShardGroup& group);
 
   std::string name_;
   std::span<Shard> shards_;
@@ -115,6 +117,7 @@ class Optimizer {
   std::vector<StateArray> state_arrays_;
   ZeroedMemory memory_;
   std::vector<ShardState> states_;
+  std::vector<ShardGroup> groups_;  // of each shard
 };
 
 }  // namespace trireme

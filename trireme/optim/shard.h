@@ -1,21 +1,20 @@
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/region.h"
+#include "trireme/base/state_tensor.h"
 #include "trireme/kernels/reduction_tree.h"
 
 namespace trireme {
 
-/// The slice of one parameter that this rank updates: the one description that strategy, optimizer
-/// and checkpoint share.
+/// The region of one parameter that this rank updates.
 struct Shard {
-  std::string name;                      ///< of the parameter: "fc1.weight"
-  std::vector<std::int64_t> full_shape;  ///< of the whole parameter
-  std::int64_t offset = 0;               ///< of this slice in the whole parameter, flattened
-  Buffer values;                         ///< the slice; writing here changes the parameter
+  std::string name;  ///< of the parameter: "fc1.weight"
+  Region region;     ///< of the parameter
+  Buffer values;     ///< the region's elements; writing here changes the parameter
   /// Where its gradient lies: the terms of `tree`, each as long as `values`, whose sum divided by
   /// `divisor` is the gradient; or, with tree == nullptr, one pointer to the gradient itself.
   std::vector<const void*> gradient;
@@ -23,6 +22,9 @@ struct Shard {
   double divisor = 0;  ///< 0: the number of virtual workers, tree->leaves()
   /// False in a step in which no virtual worker had a gradient for it: it is then left alone.
   bool has_gradient = true;
+
+  /// The values, as a checkpoint names them.
+  StateTensor state() const { return {.name = name, .region = region, .values = values}; }
 };
 
 }  // namespace trireme

@@ -11,12 +11,6 @@ namespace trireme {
 
 namespace {
 
-std::int64_t elements_of(const std::vector<std::int64_t>& shape) {
-  std::int64_t count = 1;
-  for (const std::int64_t extent : shape) count *= extent;
-  return count;
-}
-
 void copy(const Buffer& to, const Buffer& from) {
   if (to.count > 0) std::memcpy(to.data, from.data, to.bytes());
 }
@@ -109,16 +103,15 @@ void CompressedSum::take_back(std::size_t tensor) {
   compressors_[tensor].take_back(payload(world_.rank(), tensor));
 }
 
-std::vector<Strategy::State> CompressedSum::state() {
+std::vector<StateTensor> CompressedSum::state() {
   if (low_rank_) return low_rank_->state();
-  std::vector<Strategy::State> state;
+  std::vector<StateTensor> state;
   const std::int64_t ranks = world_.size();
   for (std::size_t i = 0; i < compressors_.size(); ++i) {
     const Buffer residual = compressors_[i].residual();
     if (residual.count == 0) continue;
     state.push_back({.name = fmt::format("compression.residual.of_{}.{}", ranks, tensors_[i].name),
-                     .full_shape = {ranks, residual.count},
-                     .offset = world_.rank() * residual.count,
+                     .region = row_of(world_.rank(), ranks, residual.count),
                      .values = residual});
   }
   return state;

@@ -46,7 +46,7 @@ class CompressedSum {
   /// For Strategy::state(): residuals [ranks, elements], this rank's row of each, and factors. The
   /// names of residuals have the number of ranks in them: with another number there is no telling
   /// whose is whose, and ranks start without.
-  std::vector<Strategy::State> state();
+  std::vector<StateTensor> state();
 
  private:
   std::size_t bytes() const { return offsets_.back(); }

@@ -258,7 +258,7 @@ std::vector<Strategy::State> GradientBuckets::state() {
   }
   // The same everywhere, and several that write it do no harm.
   state.push_back(
-      {.name = "compression.step", .full_shape = {1}, .values = buffer_of(std::span(&step_, 1))});
+      {.name = "compression.step", .region = Region({1}), .values = buffer_of(std::span(&step_, 1))});
   return state;
 }
 

@@ -127,7 +127,7 @@ class LocalSteps final : public Strategy {
   std::vector<State> state() override {
     std::vector<State> state;
     state.push_back({.name = "step",
-                     .full_shape = {1},
+                     .region = Region({1}),
                      .values = buffer_of(std::span(&step_, 1)),
                      .is_written = world_.rank() == 0});
     if (outer_) {

@@ -111,18 +111,17 @@ void LowRankSum::take_back(std::size_t tensor) {
                           1);
 }
 
-std::vector<Strategy::State> LowRankSum::state() {
-  std::vector<Strategy::State> state;
+std::vector<StateTensor> LowRankSum::state() {
+  std::vector<StateTensor> state;
   const std::int64_t ranks = world_.size();
   for (Part& part : parts_) {
     if (!part.is_matrix()) continue;
     const Buffer residual = buffer_of(std::span(part.residual));
     state.push_back({.name = fmt::format("compression.residual.of_{}.{}", ranks, part.name),
-                     .full_shape = {ranks, residual.count},
-                     .offset = world_.rank() * residual.count,
+                     .region = row_of(world_.rank(), ranks, residual.count),
                      .values = residual});
     state.push_back({.name = fmt::format("compression.factor_{}.{}", part.layout.rank, part.name),
-                     .full_shape = {part.layout.rank, part.layout.columns},
+                     .region = Region({part.layout.rank, part.layout.columns}),
                      .values = buffer_of(std::span(part.q)),
                      .is_written = world_.rank() == 0});
   }

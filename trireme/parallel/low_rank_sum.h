@@ -37,7 +37,7 @@ class LowRankSum {
   Work start(std::span<const Buffer> values, std::int64_t step);
   void finish(std::span<const Buffer> sums);
   void take_back(std::size_t tensor);
-  std::vector<Strategy::State> state();
+  std::vector<StateTensor> state();
 
  private:
   struct Part {

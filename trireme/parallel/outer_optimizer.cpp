@@ -115,7 +115,7 @@ std::vector<Strategy::State> OuterOptimizer::state() {
   for (const FlatParameters::Parameter& parameter : parameters_.parameters()) {
     if (!momentum_.defined()) break;
     state.push_back({.name = "outer_momentum." + parameter.name,
-                     .full_shape = parameter.tensor.sizes().vec(),
+                     .region = Region(parameter.tensor.sizes().vec()),
                      .values = host_buffer_of(part_of(momentum_, parameter.range)),
                      .is_written = groups_.rank() == 0});
   }

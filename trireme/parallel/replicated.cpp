@@ -27,7 +27,7 @@ class Replicated final : public BucketedStrategy {
       const Buffer gradient = buckets_->row(world_.rank(), p, 0);
       gradients_.push_back(tensor_over(gradient, parameter.sizes()));
       shards_.push_back({.name = buckets_->name(p),
-                         .full_shape = parameter.sizes().vec(),
+                         .region = Region(parameter.sizes().vec()),
                          .values = host_buffer_of(parameter),
                          .gradient = {gradient.data}});
     }

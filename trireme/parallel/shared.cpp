@@ -113,8 +113,7 @@ class Shared final : public BucketedStrategy {
       }
     }
     shards_.push_back({.name = buckets_->name(p),
-                       .full_shape = parameter.sizes().vec(),
-                       .offset = elements.begin,
+                       .region = Region(parameter.sizes().vec()).slice(elements),
                        .values = host_buffer_of(parameter).slice(elements.begin, elements.size()),
                        .gradient = terms,
                        .tree = &buckets_->tree()});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "trireme/base/partition.h"
+#include "trireme/base/state_tensor.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/kernels/compress.h"
 #include "trireme/kernels/reduction_tree.h"
@@ -121,19 +122,12 @@ class Strategy {
   /// one that it was given.
   virtual Traffic traffic() const { return {}; }
 
-  /// One piece of what the strategy itself remembers between steps: a slice of a tensor of
-  /// `full_shape`, from element `offset` of its flattened form on.
-  struct State {
-    std::string name;
-    std::vector<std::int64_t> full_shape;
-    std::int64_t offset = 0;
-    Buffer values;
-    bool is_written = true;  ///< false where another rank holds the same slice and writes it
-  };
+  using State = StateTensor;
 
-  /// After attach(): all that it remembers, for checkpoints. What is set in the values before the
-  /// next step is what that step sees; what no checkpoint holds may stay as it is. Together the
-  /// slices that are written cover each tensor once.
+  /// Returns the state that the strategy itself keeps between steps, for checkpoints. Must be called
+  /// after attach(). What is written to the values before the next step is what that step uses; what
+  /// a checkpoint does not hold may stay as it is. Together the regions that are written cover each
+  /// tensor exactly once.
   virtual std::vector<State> state() { return {}; }
 
   /// The same of a rank that goes alone: what it remembers for itself, in a checkpoint of its own.

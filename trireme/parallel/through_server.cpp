@@ -123,18 +123,13 @@ class ThroughServer final : public Strategy {
     client_->fetch(state_of(optimizer));
     std::vector<std::int64_t> steps(shards_.size());
     client_->fetch_steps(steps);
-    std::size_t at = 0;
-    for (const Optimizer::Slot& slot : optimizer.state()) {
-      if (slot.name == "step") *slot.values.as<std::int64_t>() = steps[at++];
-    }
+    for (std::size_t p = 0; p < steps.size(); ++p) optimizer.shard_states()[p].step = steps[p];
   }
 
   void spread_state(Optimizer& optimizer) override {
     if (world_.rank() > 0 || client_->servers_have_values()) return;
     std::vector<std::int64_t> steps;
-    for (const Optimizer::Slot& slot : optimizer.state()) {
-      if (slot.name == "step") steps.push_back(*slot.values.as<std::int64_t>());
-    }
+    for (const Optimizer::ShardState& state : optimizer.shard_states()) steps.push_back(state.step);
     client_->store_steps(steps);
     client_->store(state_of(optimizer));
   }
@@ -259,7 +254,7 @@ class ThroughServer final : public Strategy {
       // Several nodes lie apart in their bucket, and are pushed as one.
       if (nodes_ > 1) rows_[p].resize(nodes_ * home.bytes());
       shards_.push_back({.name = buckets_->name(p),
-                         .full_shape = parameter.sizes().vec(),
+                         .region = Region(parameter.sizes().vec()),
                          .values = home,
                          .gradient = {nullptr}});
       compress(p, parameter.sizes());
@@ -284,7 +279,7 @@ class ThroughServer final : public Strategy {
   }
 
   static void append(std::string name, const Buffer& values, std::vector<State>& all) {
-    if (values.count > 0) all.push_back({std::move(name), {values.count}, 0, values});
+    if (values.count > 0) all.push_back({std::move(name), Region({values.count}), values});
   }
 
   Buffer nodes_of(std::size_t p) {
@@ -314,13 +309,11 @@ class ThroughServer final : public Strategy {
   // Parameters and the optimizer's state, in and out.
   std::vector<server::TableValues> state_of(Optimizer& optimizer) const {
     std::vector<server::TableValues> all = wanted_;
-    std::uint8_t array = 0;
-    for (const Optimizer::Slot& slot : optimizer.state()) {
-      if (slot.name == "step") {
-        array = 0;
-        continue;
+    for (std::size_t p = 0; p < shards_.size(); ++p) {
+      std::uint8_t index = 0;
+      for (const Buffer& array : optimizer.shard_states()[p].arrays) {
+        all.push_back({.table = shards_[p].name, .values = array, .array = ++index});
       }
-      all.push_back({.table = slot.shard->name, .values = slot.values, .array = ++array});
     }
     return all;
   }

@@ -35,21 +35,17 @@ Store::Store(const ModelSchema& schema, int shard, int shards)
     dense.shard = ranges_.size();
     dense.arrays = {{values_.back().data(), count, table.dtype}};
     ranges_.push_back({.name = table.name,
-                       .full_shape = {table.count},
-                       .offset = dense.range.begin,
+                       .region = Region({table.count}).slice(dense.range),
                        .values = dense.arrays[0]});
   }
   optimizer_ = make_optimizer(schema_.optimizer, ranges_);
   optimizer_->set_groups(schema_.groups);
   optimizer_->set_gradient_clip_value(schema_.clip_value);
-  std::size_t table = 0;
-  for (const Optimizer::Slot& slot : optimizer_->state()) {
-    while (dense_[table].arrays.empty() || &ranges_[dense_[table].shard] != slot.shard) ++table;
-    if (slot.name == "step") {
-      dense_[table].steps = slot.values;
-    } else {
-      dense_[table].arrays.push_back(slot.values);
-    }
+  for (Dense& dense : dense_) {
+    if (dense.arrays.empty()) continue;
+    Optimizer::ShardState& state = optimizer_->shard_states()[dense.shard];
+    dense.steps = buffer_of(std::span(&state.step, 1));
+    dense.arrays.insert(dense.arrays.end(), state.arrays.begin(), state.arrays.end());
   }
   for (const SparseTable& sparse : schema_.sparse) {
     sparse_.push_back(std::make_unique<Rows>(sparse));

@@ -51,7 +51,7 @@ std::vector<std::string> Checkpointer::restore() {
 // This rank's own checkpoint has the step of the common one, or is the newest: ranks that are
 // stopped by Ctrl-C end after different steps.
 std::vector<std::string> Checkpointer::restore_local() {
-  const std::vector<Strategy::State> states = trainer_.strategy().own_state();
+  const std::vector<StateTensor> states = trainer_.strategy().own_state();
   if (states.empty()) return {};
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
@@ -90,7 +90,7 @@ std::optional<std::filesystem::path> Checkpointer::save() {
 }
 
 void Checkpointer::save_local() {
-  const std::vector<Piece> pieces = pieces_of(trainer_.strategy().own_state());
+  const std::vector<StateTensor> pieces = pieces_of(trainer_.strategy().own_state());
   if (pieces.empty()) return;
   const auto alone = self_communicator();
   save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), pieces,

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "trireme/tensor/named_tensors.h"
 
@@ -10,21 +12,19 @@ namespace trireme {
 
 namespace {
 
-void append_shards(std::span<const Shard> shards, std::vector<Piece>& pieces) {
-  for (const Shard& shard : shards) {
-    pieces.push_back({"model." + shard.name, shard.full_shape, shard.offset, shard.values});
-  }
+StateTensor under(const std::string& prefix, StateTensor tensor) {
+  tensor.name.insert(0, prefix);
+  return tensor;
 }
 
-void append_state(Optimizer& optimizer, const std::string& prefix, std::vector<Piece>& pieces) {
-  for (const Optimizer::Slot& slot : optimizer.state()) {
-    const Shard& shard = *slot.shard;
-    const std::string name = fmt::format("{}optimizer.{}.{}", prefix, shard.name, slot.name);
-    if (slot.name == "step") {
-      pieces.push_back({name, {1}, 0, slot.values});  // the same in every slice of a parameter
-    } else {
-      pieces.push_back({name, shard.full_shape, shard.offset, slot.values});
-    }
+void append_shards(std::span<const Shard> shards, std::vector<StateTensor>& pieces) {
+  for (const Shard& shard : shards) pieces.push_back(under("model.", shard.state()));
+}
+
+void append_state(Optimizer& optimizer, const std::string& prefix,
+                  std::vector<StateTensor>& pieces) {
+  for (StateTensor& tensor : optimizer.state()) {
+    pieces.push_back(under(prefix + "optimizer.", std::move(tensor)));
   }
 }
 
@@ -32,16 +32,13 @@ std::string prefix_of(const Strategy::Group& group) {
   return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
 }
 
-Piece piece_of(const Strategy::State& state) {
-  return {"strategy." + state.name, state.full_shape, state.offset, state.values};
-}
-
-// Buffers and frozen parameters: equal on every rank.
-void append_rest(const Model& model, std::vector<Piece>& pieces) {
+// Buffers and frozen parameters are equal on every rank.
+void append_rest(const Model& model, std::vector<StateTensor>& pieces) {
   const NamedTensors tensors = model.tensors();
   const auto append = [&](const NamedTensor& tensor) {
-    pieces.push_back({"model." + tensor.first, tensor.second.sizes().vec(), 0,
-                      host_buffer_of(tensor.second.detach())});
+    pieces.push_back({.name = "model." + tensor.first,
+                      .region = Region(tensor.second.sizes().vec()),
+                      .values = host_buffer_of(tensor.second.detach())});
   };
   for (const NamedTensor& parameter : tensors.parameters) {
     if (!parameter.second.requires_grad()) append(parameter);
@@ -51,16 +48,14 @@ void append_rest(const Model& model, std::vector<Piece>& pieces) {
 
 }  // namespace
 
-std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                              Strategy& strategy, const Model& model, bool first_rank) {
-  std::vector<Piece> pieces;
+std::vector<StateTensor> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
+                                    Strategy& strategy, const Model& model, bool first_rank) {
+  std::vector<StateTensor> pieces;
   const bool every_rank = !strategy.shards_are_whole();
   const Strategy::Group group = strategy.group();
   if (first_rank || every_rank) append_shards(shards, pieces);
   if (first_rank || every_rank || group.leads) append_state(optimizer, prefix_of(group), pieces);
-  for (const Strategy::State& state : strategy.state()) {
-    if (state.is_written) pieces.push_back(piece_of(state));
-  }
+  std::ranges::move(pieces_of(strategy.state()), std::back_inserter(pieces));
   if (first_rank) append_rest(model, pieces);
   return pieces;
 }
@@ -78,16 +73,15 @@ WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, 
   return wanted;
 }
 
-std::vector<Piece> pieces_of(const std::vector<Strategy::State>& states) {
-  std::vector<Piece> pieces;
-  for (const Strategy::State& state : states) pieces.push_back(piece_of(state));
+std::vector<StateTensor> pieces_of(std::vector<StateTensor> states) {
+  std::vector<StateTensor> pieces;
+  for (StateTensor& state : states) pieces.push_back(under("strategy.", std::move(state)));
   return pieces;
 }
 
-void append_known(const std::vector<Strategy::State>& states, const std::set<std::string>& names,
+void append_known(std::vector<StateTensor> states, const std::set<std::string>& names,
                   WantedPieces& wanted) {
-  for (const Strategy::State& state : states) {
-    Piece piece = piece_of(state);
+  for (StateTensor& piece : pieces_of(std::move(states))) {
     if (names.contains(piece.name)) {
       wanted.pieces.push_back(std::move(piece));
     } else {

@@ -21,14 +21,14 @@ namespace trireme {
 /// The pieces that this rank writes: its shards, what its strategy remembers and, on rank 0, what
 /// no optimizer updates. Of shards that are whole, rank 0's alone are written, and of optimizer
 /// state each group's.
-std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
-                              Strategy& strategy, const Model& model, bool first_rank);
+std::vector<StateTensor> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
+                                    Strategy& strategy, const Model& model, bool first_rank);
 
 /// Of own_state().
-std::vector<Piece> pieces_of(const std::vector<Strategy::State>& states);
+std::vector<StateTensor> pieces_of(std::vector<StateTensor> states);
 
 struct WantedPieces {
-  std::vector<Piece> pieces;
+  std::vector<StateTensor> pieces;
   /// What the strategy could remember and the checkpoint, of another mode perhaps, does not hold.
   std::vector<std::string> absent;
 };
@@ -39,7 +39,7 @@ WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, 
                            const Model& model, const std::set<std::string>& names);
 
 /// Those of `states` that a checkpoint with tensors of these names holds, and the others.
-void append_known(const std::vector<Strategy::State>& states, const std::set<std::string>& names,
+void append_known(std::vector<StateTensor> states, const std::set<std::string>& names,
                   WantedPieces& wanted);
 
 }  // namespace trireme
