@@ -3,13 +3,13 @@
 #
 #   deploy/mpirun.sh HOSTFILE RANKS program [argument ...]
 #
-# HOSTFILE: a host a line, and how many ranks it takes:
+# HOSTFILE: one host per line, with its number of ranks:
 #
 #   node1 slots=4
 #   node2 slots=4
 #
-# MPIRUN names another mpirun than the one in PATH. It must be of the MPI that trireme was built
-# with: `trireme doctor` says which.
+# MPIRUN names another mpirun than the one in PATH. It must belong to the MPI with which trireme was
+# built: `trireme doctor` names it.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
@@ -26,7 +26,7 @@ if [[ ! -r $hosts ]]; then
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Ranks are numbered host by host, and not bound: trireme has threads beside those that compute.
+# Ranks are numbered host by host, and not bound: trireme has threads besides those that compute.
 if [[ $("$mpirun" --version) != *HYDRA* ]]; then
   exec "$mpirun" -n "$ranks" --hostfile "$hosts" --map-by slot --bind-to none \
     -x OMP_NUM_THREADS "$@"
