@@ -16,18 +16,37 @@ namespace {
 using Presence = Membership::Presence;
 using Worker = Membership::Worker;
 
-// What a reply needs of a request that has been moved from.
-Request return_address(const Request& request) {
-  const Message& message = request.message;
-  return {.message = {.type = message.type,
-                      .worker = message.worker,
-                      .incarnation = message.incarnation,
-                      .sequence = message.sequence},
-          .from = request.from};
-}
+// What an error reply needs of a request that has been moved from.
+struct ReturnAddress {
+  explicit ReturnAddress(const Request& request)
+      : type(request.message.type),
+        worker(request.message.worker),
+        incarnation(request.message.incarnation),
+        sequence(request.message.sequence),
+        from(request.from) {}
+
+  Request request() const {
+    return {.message = {.type = type,
+                        .worker = worker,
+                        .incarnation = incarnation,
+                        .sequence = sequence},
+            .from = from};
+  }
+
+  MessageType type;
+  std::uint32_t worker;
+  std::uint64_t incarnation;
+  std::uint64_t sequence;
+  std::uint64_t from;
+};
 
 void reject(const Request& request, ErrorCode error, std::string reason, ReplySink& sink) {
   sink.send_reply(request, error_reply(request.message, error, std::move(reason)));
+}
+
+bool has_encoded_gradients(const Message& push) {
+  return std::ranges::any_of(
+      push.parts, [](const Part& part) { return part.kind == PartKind::kEncodedGradient; });
 }
 
 // The push with its gradients decoded. Throws DataError before anything is applied: an invalid
@@ -73,17 +92,17 @@ void Server::mutate(const Message& entry, Check check, Apply apply) {
 void Server::handle(Request request, Time now, ReplySink& sink) {
   state_.members.note_activity(request.message, now);
   if (snapshot_.is_expired(now)) resume(now, sink);
-  const Request origin = return_address(request);
+  const ReturnAddress origin(request);
   try {
     dispatch(std::move(request), now, sink);
   } catch (const DataError& error) {
-    reject(origin, ErrorCode::kData, error.what(), sink);
+    reject(origin.request(), ErrorCode::kData, error.what(), sink);
   } catch (const CommError& error) {
-    reject(origin, ErrorCode::kComm, error.what(), sink);
+    reject(origin.request(), ErrorCode::kComm, error.what(), sink);
   } catch (const Error& error) {
-    reject(origin, ErrorCode::kUsage, error.what(), sink);
+    reject(origin.request(), ErrorCode::kUsage, error.what(), sink);
   } catch (const std::bad_alloc&) {
-    reject(origin, ErrorCode::kUsage,
+    reject(origin.request(), ErrorCode::kUsage,
            fmt::format("server {} of {}: is out of memory; use more shards", options_.shard,
                        options_.shards),
            sink);
@@ -218,21 +237,23 @@ void Server::check_push(const Message& push) const {
 }
 
 void Server::push(Request request, ReplySink& sink) {
-  const Message entry = request.message;  // its gradients stay encoded
-  Worker& worker = state_.members.sender_of(entry);
-  if (entry.sequence <= worker.sequence) return push_again(std::move(request), sink);
-  if (policy_->is_beyond_frontier(entry)) return snapshot_.hold(std::move(request));
+  const Message& message = request.message;
+  const std::uint64_t sequence = message.sequence;
+  Worker& worker = state_.members.sender_of(message);
+  if (sequence <= worker.sequence) return push_again(std::move(request), sink);
+  if (policy_->is_beyond_frontier(message)) return snapshot_.hold(std::move(request));
+  std::optional<Request> copy;  // with decoded gradients: in the log they stay encoded
   ConsistencyPolicy::Applied applied;
   mutate(
-      entry,
+      message,
       [&] {
-        check_push(entry);
-        request = decoded(std::move(request), *state_.store);
-        policy_->reserve(request.message);
+        check_push(message);
+        if (has_encoded_gradients(message)) copy = decoded(request, *state_.store);
+        policy_->reserve(copy ? copy->message : message);
       },
       [&] {
-        worker.sequence = entry.sequence;
-        applied = policy_->apply(std::move(request));
+        worker.sequence = sequence;
+        applied = policy_->apply(std::move(copy ? *copy : request));
       });
   finish(applied.complete, sink);
   if (applied.waiting) pull(std::move(*applied.waiting), sink);
