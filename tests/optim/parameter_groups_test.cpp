@@ -148,9 +148,6 @@ TEST(ParameterGroups, RefuseWhatTheOptimizerDoesNotHave) {
         make_optimizer({.name = "sgd", .groups = {{.betas = {{0.9, 0.9}}}}}, parameters.shards());
       },
       ThrowsMessage<UsageError>("optimizer.groups[0]: betas is not an option of sgd"));
-  EXPECT_THAT(
-      [&] { make_optimizer({.name = "sgd", .groups = {{.match = "p2"}}}, parameters.shards()); },
-      ThrowsMessage<UsageError>(HasSubstr("did you mean \"p0\"?")));
 }
 
 TEST(ParameterGroups, FollowTheRateThatASchedulerSets) {

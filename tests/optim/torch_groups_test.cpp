@@ -22,7 +22,7 @@
 #include "trireme/parallel/strategy.h"
 #include "trireme/parallel/through_server.h"
 #include "trireme/server/embedded/embedded.h"
-#include "trireme/tensor/freeze.h"
+#include "trireme/tensor/prepare_groups.h"
 
 namespace trireme {
 namespace {
@@ -199,7 +199,7 @@ Values train(const Case& one, const MakeStrategy& make, int ranks) {
                              .weight_decay = kWeightDecay,
                              .momentum = 0.9,
                              .groups = groups_for(one)};
-    freeze(tensors_of(net), options.groups);
+    prepare_groups(tensors_of(net), options.groups);
     const auto strategy = make(world, {.virtual_workers = kVirtualWorkers}, options);
     const auto optimizer = make_optimizer(options, strategy->attach(net));
     const Range mine = strategy->virtual_workers();

@@ -16,7 +16,8 @@ namespace {
 void print_keys(bool json) {
   if (!json) {
     for (const KeyDescription& key : config_keys()) {
-      std::cout << fmt::format("{} = {}  ({})\n", key.name, key.default_value, key.type);
+      const std::string value = key.default_value.empty() ? "" : " = " + key.default_value;
+      std::cout << fmt::format("{}{}  ({})\n", key.name, value, key.type);
       std::cout << fmt::format("    {}\n", key.meaning);
       if (!key.used_with.empty()) std::cout << fmt::format("    used with {}\n", key.used_with);
     }

@@ -133,11 +133,13 @@ void refuse_unused_keys(const Config& config) {
 }
 
 std::vector<std::string> dropped_keys(const Config& config) {
-  Config copy = config;
-  const KeyUses uses(copy);
+  Config copy = config, defaults;
+  const KeyUses uses(copy), unset(defaults);
   std::vector<std::string> all;
-  for (const ConfigKey& key : uses.keys()) {
+  for (std::size_t i = 0; i < uses.keys().size(); ++i) {
+    const ConfigKey& key = uses.keys()[i];
     if (judge(config, uses, key) != Finding::kDropped) continue;
+    if (toml_text(key.value) == toml_text(unset.keys()[i].value)) continue;
     all.push_back(fmt::format("{}{} = {} is not used with {}", place_of(config, key.name), key.name,
                               toml_text(key.value), uses.unused_because_of(key)));
   }

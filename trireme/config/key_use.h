@@ -37,7 +37,8 @@ class KeyUses {
 /// and neither do keys of a file if the command line sets a key that decides about them.
 void refuse_unused_keys(const Config& config);
 
-/// Returns a sentence for each key of the file that the command line has made useless.
+/// Returns a sentence for each key of the file that the command line has made useless, if its value
+/// is not the default.
 std::vector<std::string> dropped_keys(const Config& config);
 
 }  // namespace trireme

@@ -3,9 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <vector>
-
 #include "trireme/base/error.h"
 #include "trireme/base/text.h"
 #include "trireme/optim/adagrad.h"
@@ -53,23 +50,6 @@ AdagradOptions adagrad_options(const OptimizerOptions& from) {
   return to;
 }
 
-// Of a cut parameter a rank may hold nothing, so only whole ones tell which groups match none.
-bool are_whole(std::span<const Shard> shards) {
-  return std::ranges::all_of(shards,
-                             [](const Shard& shard) { return shard.region.is_whole(); });
-}
-
-void require_matches(std::span<const ParameterGroup> groups, std::span<const Shard> shards) {
-  if (shards.empty() || !are_whole(shards)) return;
-  std::vector<ParameterInfo> parameters;
-  for (const Shard& shard : shards) parameters.push_back({shard.name, shard.region.full_shape()});
-  std::vector<ParameterGroup> wanted(groups.begin(), groups.end());
-  for (ParameterGroup& group : wanted) {
-    if (!group.trainable) group = {};  // its parameters may be frozen, and have no shards
-  }
-  check_groups(wanted, parameters);
-}
-
 std::unique_ptr<Optimizer> make_without_groups(const OptimizerOptions& options,
                                                std::span<Shard> shards) {
   const std::string& name = options.name;
@@ -101,7 +81,6 @@ std::span<const std::string> optimizer_names() {
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
                                           std::span<Shard> shards) {
   auto optimizer = make_without_groups(options, shards);
-  require_matches(options.groups, shards);
   optimizer->set_groups(options.groups);
   return optimizer;
 }

@@ -28,15 +28,14 @@ struct OptimizerOptions {
   double beta = 1;
   double l1 = 0;
   double l2 = 0;
-  /// Parameters that are updated in another way.
+  /// Parameters that are updated in another way; prepare_groups() checks them against a model.
   std::vector<ParameterGroup> groups = {};
 };
 
 /// The names that make_optimizer() knows: sgd, adam, adamw, rmsprop, adagrad, ftrl.
 std::span<const std::string> optimizer_names();
 
-/// Makes an optimizer by name. Throws UsageError for an unknown name, an impossible option or,
-/// where the shards are whole parameters, a trainable group that matches none of them.
+/// Makes an optimizer by name. Throws UsageError for an unknown name or an impossible option.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, std::span<Shard> shards);
 
 }  // namespace trireme

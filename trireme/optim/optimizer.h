@@ -42,7 +42,7 @@ class Optimizer {
   /// Updates the parameters of each group in the group's way from the next step on; state stays as
   /// it is. The shards of a group that is not trainable keep their values. Throws UsageError for
   /// impossible values, and for options that this optimizer does not have. A group that matches
-  /// no shard is no error, since a rank may hold few parameters: see check_groups().
+  /// no shard is no error, since a rank may hold few parameters: see prepare_groups().
   void set_groups(std::span<const ParameterGroup> groups);
 
   /// The next steps' gradients are multiplied by `scale` first: what clipping by norm asks for.

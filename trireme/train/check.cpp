@@ -49,9 +49,9 @@ void check_data(const Config::Data& data) {
 }  // namespace
 
 void check(const Config& config, int ranks) {
+  plan::resolve(config, ranks);
   check_data(config.data);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
-  plan::resolve(config, ranks);
 }
 
 }  // namespace trireme

@@ -12,7 +12,7 @@
 #include "trireme/plan/resolve.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/server/zmq/connect_servers.h"
-#include "trireme/tensor/freeze.h"
+#include "trireme/tensor/prepare_groups.h"
 
 namespace trireme {
 
@@ -131,7 +131,7 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
                        .path = model.path};
   if (!model.hidden.empty()) options.hidden = model.hidden;
   auto made = make_model(options, train.input_shape(), train.target());
-  freeze(made->tensors(), plan::optimizer_options(config.optimizer).groups);
+  prepare_groups(made->tensors(), plan::optimizer_options(config.optimizer).groups);
   return made;
 }
 
@@ -148,12 +148,7 @@ std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world)
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards) {
-  // model_of() has checked the groups against all parameters, of which this rank may hold few.
-  OptimizerOptions options = plan::optimizer_options(config.optimizer);
-  const std::vector<ParameterGroup> groups = std::move(options.groups);
-  options.groups.clear();
-  auto result = make_optimizer(options, shards);
-  result->set_groups(groups);
+  auto result = make_optimizer(plan::optimizer_options(config.optimizer), shards);
   result->set_gradient_clip_value(config.training.clip_value);
   return result;
 }

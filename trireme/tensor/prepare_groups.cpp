@@ -1,4 +1,4 @@
-#include "trireme/tensor/freeze.h"
+#include "trireme/tensor/prepare_groups.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 
 namespace trireme {
 
-void freeze(const NamedTensors& model, std::span<const ParameterGroup> groups) {
+void prepare_groups(const NamedTensors& model, std::span<const ParameterGroup> groups) {
   std::vector<ParameterInfo> parameters;
   for (const auto& [name, tensor] : model.parameters) {
     parameters.push_back({name, tensor.sizes().vec()});
