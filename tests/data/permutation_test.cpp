@@ -59,17 +59,17 @@ TEST(Permutation, PutsAnIndexAnywhereWithTheSameChance) {
   }
 }
 
-// Neighbours must not stay neighbours: among n positions about 2 pairs differ by one at random.
-TEST(Permutation, PartsNeighbours) {
+// Neighbors must not stay neighbors: among n positions about 2 pairs differ by one at random.
+TEST(Permutation, PartsNeighbors) {
   constexpr std::int64_t kSize = 100'000;
   const Permutation order(kSize, 5);
-  int neighbours = 0, rising = 0;
+  int neighbors = 0, rising = 0;
   for (std::int64_t i = 0; i + 1 < kSize; ++i) {
     const std::int64_t step = order[i + 1] - order[i];
-    neighbours += step == 1 || step == -1;
+    neighbors += step == 1 || step == -1;
     rising += step > 0;
   }
-  EXPECT_LT(neighbours, 15);
+  EXPECT_LT(neighbors, 15);
   // Rising steps of a random permutation have the variance n / 12 about n / 2.
   EXPECT_NEAR(rising, kSize / 2.0, 5 * std::sqrt(kSize / 12.0));
 }

@@ -17,7 +17,7 @@ namespace trireme {
 
 namespace {
 
-constexpr std::int64_t kRowsLookedAt = 100;
+constexpr std::int64_t kInspectedRows = 100;
 constexpr std::int64_t kToTheEnd = std::numeric_limits<std::int64_t>::max();
 
 CsvOptions csv_options(const CsvDatasetOptions& o) {
@@ -32,14 +32,14 @@ bool is_number(const CsvReader& csv, std::size_t column) {
   }
 }
 
-// The columns other than the target that hold numbers in the first rows; those of text are passed
-// over, and one of both is an error: leaving it out would train on less than the user thinks. Every
-// rank looks at the same rows.
+// The columns other than the target that have numbers in the first rows. Columns of text are
+// skipped; a column of numbers and text is an error, because skipping it would train on less than
+// the user thinks. Every rank looks at the same rows.
 std::vector<std::string> numeric_columns(const CsvDatasetOptions& o) {
   CsvReader csv(o.path, csv_options(o));
   const std::size_t columns = csv.columns().size();
   std::vector<bool> number(columns, false), text(columns, false);
-  for (std::int64_t row = 0; row < kRowsLookedAt && csv.next(); ++row) {
+  for (std::int64_t row = 0; row < kInspectedRows && csv.next(); ++row) {
     for (std::size_t c = 0; c < columns; ++c) {
       if (csv.missing(c) || csv.columns()[c] == o.target) continue;
       (is_number(csv, c) ? number : text)[c] = true;
@@ -69,7 +69,7 @@ std::optional<std::int64_t> whole_number(std::string_view text) {
   return value;
 }
 
-// The numbers of labels, which are given out as they come and sorted once all are known.
+// Numbers the labels in the order in which they come; sorted() renumbers them at the end.
 class Labels {
  public:
   explicit Labels(const std::vector<std::string>& known) : fixed_(!known.empty()) {
@@ -84,7 +84,7 @@ class Labels {
         number_of_.try_emplace(std::string(label), number_of_.size()).first->second);
   }
 
-  /// The labels in their final order; numbers given out so far are changed to it.
+  /// Returns the labels in their final order and changes `numbers` to it.
   std::vector<std::string> sorted(std::span<std::int64_t> numbers) const {
     std::vector<std::string> labels(number_of_.size());
     for (const auto& [label, number] : number_of_) labels[number] = label;
@@ -111,7 +111,7 @@ class Labels {
 // `values` as a tensor that owns them.
 template <class T>
 at::Tensor tensor_of(std::vector<T> values, at::IntArrayRef shape, at::ScalarType type) {
-  // from_blob() forgets the deleter of memory that is not there.
+  // from_blob() does not call the deleter of a null pointer.
   if (values.empty()) return at::empty(shape, type);
   const auto owned = std::make_shared<std::vector<T>>(std::move(values));
   return at::from_blob(
@@ -131,7 +131,7 @@ class Table {
   }
 
   void read(Range wanted) {
-    // Where nothing depends on the other rows they are not looked into.
+    // If nothing depends on the other rows, they are not parsed.
     const bool skips = o_.missing == MissingValues::kError && (!o_.classify || !o_.classes.empty());
     if (skips) size_ = csv_.skip(wanted.begin);
     while (!(skips && size_ >= wanted.end) && csv_.next()) {
@@ -160,7 +160,7 @@ class Table {
  private:
   static at::ScalarType type() { return std::is_same_v<T, float> ? at::kFloat : at::kDouble; }
 
-  // The row into row_, value_ and number_; false if it is to be dropped.
+  // Reads the row into row_, value_ and number_. Returns false if it must be dropped.
   bool read_row() {
     if (o_.missing == MissingValues::kDrop && has_missing()) return false;
     for (std::size_t j = 0; j < columns_.size(); ++j) {

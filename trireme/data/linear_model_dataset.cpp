@@ -10,7 +10,7 @@ namespace trireme {
 
 namespace {
 
-// Streams of random numbers: one for the model, one a sample.
+// Streams of random numbers: one for the model and one for each sample.
 CounterRandom model_stream(std::uint64_t seed) {
   return CounterRandom(mix_seed(seed, 0));
 }
@@ -50,7 +50,7 @@ Batch LinearModelDataset::batch(std::span<const std::int64_t> indices) const {
   return batch;
 }
 
-// y belongs to the x that is stored: in f32, to the rounded one.
+// y is computed from the stored x: in f32, from the rounded value.
 template <class T>
 void LinearModelDataset::fill(std::span<const std::int64_t> indices, Batch& batch) const {
   T* x = batch.input.data_ptr<T>();

@@ -17,11 +17,11 @@ struct LinearModelOptions {
 };
 
 /// Samples of a linear model with known weights: x is standard normal, y = weights . x + bias +
-/// noise * normal. Any number of them: each is computed when it is asked for, from (seed, index)
-/// alone, at some 40 ns a feature; in_memory() makes them once.
+/// noise * normal. Each sample is computed in batch() from (seed, index) alone, at about 40 ns a
+/// feature; in_memory() computes them once.
 class LinearModelDataset final : public Dataset {
  public:
-  /// Throws UsageError unless there are samples and features and the type is one of the two.
+  /// Throws UsageError unless there are samples and features and the type is kF32 or kF64.
   explicit LinearModelDataset(const LinearModelOptions& options);
 
   std::int64_t size() const override { return options_.samples; }

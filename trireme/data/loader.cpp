@@ -15,7 +15,7 @@ namespace {
 
 using Chunk = std::vector<StepBatches>;
 
-// Three of them stay in a core's second-level cache, from one thread to the other.
+// Three chunks fit into a second-level cache.
 constexpr std::size_t kChunkBytes = std::size_t{1} << 18;
 
 std::size_t bytes_of(const StepBatches& step) {
@@ -73,8 +73,8 @@ class Loader::Reader {
   std::vector<std::int64_t> indices_;
 };
 
-// The thread and the one chunk that lies ready between it and the consumer: while the consumer
-// works on a chunk, a second lies ready and a third is filled.
+// The thread and the one finished chunk between it and the consumer: while the consumer uses a
+// chunk, a second one is finished and a third one is filled.
 class Loader::ReadAhead {
  public:
   ReadAhead(Reader& reader, int prefetch_steps)
@@ -91,13 +91,14 @@ class Loader::ReadAhead {
     thread_.join();
   }
 
-  /// Waits for the next chunk; an empty one after the last. Throws what the reader threw.
+  /// Waits for the next chunk and returns it; an empty one after the last. Throws what the reader
+  /// threw.
   Chunk take() {
     std::unique_lock lock(mutex_);
-    // The thread then hands over what it has instead of filling its chunk.
-    hungry_ = ready_.empty();
+    // Makes the thread hand over what it has instead of filling its chunk.
+    is_waiting_ = ready_.empty();
     changed_.wait(lock, [&] { return !ready_.empty() || ended_; });
-    hungry_ = false;
+    is_waiting_ = false;
     if (ready_.empty() && failure_) std::rethrow_exception(failure_);
     Chunk chunk = std::exchange(ready_, {});
     changed_.notify_all();
@@ -113,7 +114,7 @@ class Loader::ReadAhead {
     changed_.notify_all();
   }
 
-  // What was read before a failure is handed over too: the error comes out at its own step.
+  // Steps that were read before a failure are handed over: the error is thrown at its own step.
   Chunk fill() {
     Chunk chunk;
     std::size_t bytes = 0;
@@ -121,15 +122,15 @@ class Loader::ReadAhead {
       do {
         chunk.push_back(reader_.read());
         bytes += bytes_of(chunk.back());
-      } while (!reader_.done() && chunk.size() < chunk_steps_ && bytes < kChunkBytes && !hungry_ &&
-               !stopping_);
+      } while (!reader_.done() && chunk.size() < chunk_steps_ && bytes < kChunkBytes &&
+               !is_waiting_ && !stopping_);
     } catch (...) {
       failure_ = std::current_exception();
     }
     return chunk;
   }
 
-  // False if the loader is being destroyed.
+  // Returns false if the loader is being destroyed.
   bool hand_over(Chunk chunk) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return ready_.empty() || stopping_; });
@@ -145,7 +146,7 @@ class Loader::ReadAhead {
   Chunk ready_;
   bool ended_ = false;
   std::exception_ptr failure_;
-  std::atomic<bool> hungry_ = false;  // both are looked at between steps without the mutex
+  std::atomic<bool> is_waiting_ = false;  // both are looked at between steps without the mutex
   std::atomic<bool> stopping_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

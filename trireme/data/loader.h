@@ -21,19 +21,19 @@ struct StepBatches {
 };
 
 struct LoaderOptions {
-  /// Steps to read ahead on a thread; 0: read each when it is asked for. Fewer are where a step is
-  /// large: about 512 KiB are kept ready, and one step at least.
-  /// Rows in memory are copied faster than memory is passed between threads: 0 is then the choice.
+  /// Steps to read ahead on a thread; 0: read each step in next(). Large steps are read less far
+  /// ahead: about 512 KiB, but at least one step. Choose 0 for rows in memory, which are copied
+  /// faster than memory moves between cores.
   int prefetch_steps = 64;
 };
 
-/// Reads the batches of the virtual workers `workers`, step after step, ahead of training.
+/// Reads the batches of the virtual workers `workers`, step by step, ahead of training.
 ///
 ///     Loader loader(train, *sampler, {0, 4}, {step, last_step});
 ///     while (auto step = loader.next()) { ... }
 ///
 /// The loader's thread hands over many small steps at once, so that a step of some microseconds
-/// does not pay for a change of threads. What the dataset throws there comes out of next(). The
+/// does not pay for a thread switch. next() rethrows what the dataset throws on that thread. The
 /// dataset and the sampler must outlive the loader. One thread may use it.
 class Loader {
  public:
@@ -43,10 +43,10 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// The next step; nothing after the last.
+  /// Returns the next step; nothing after the last one.
   std::optional<StepBatches> next();
 
-  /// How long the last next() waited for data: what reading ahead could not hide.
+  /// Returns the seconds that the last next() waited for data.
   double last_wait_seconds() const { return last_wait_seconds_; }
 
  private:

@@ -13,8 +13,8 @@ namespace trireme {
 ///     order[0];            // the sample that comes first
 ///     order.position(7);   // when sample 7 comes
 ///
-/// A pure function of its arguments; any number of threads may use one. No cipher: it shuffles, it
-/// does not keep secrets.
+/// A pure function of its arguments; any number of threads may use one. It shuffles and is no
+/// secure cipher.
 class Permutation {
  public:
   /// Throws UsageError unless 0 <= size <= 2^62.

@@ -11,7 +11,7 @@ namespace trireme {
 
 namespace {
 
-// A size that the compiler knows makes each copy one load and one store.
+// With a constant size each copy compiles to one load and one store.
 template <std::size_t kBytes>
 void copy_rows_of(char* out, const char* from, std::span<const std::int64_t> indices,
                   std::int64_t first) {
@@ -36,7 +36,7 @@ void copy_rows(char* out, const char* from, std::span<const std::int64_t> indice
     return from + static_cast<std::size_t>(indices[k] - first) * bytes;
   };
   for (std::size_t k = 0; k < indices.size(); ++k) {
-    // Rows at random are not in the cache, and no hardware foresees them.
+    // Rows in random order are not in the cache, and the hardware does not prefetch them.
     if (k + kRowsAhead < indices.size()) fetch(row(k + kRowsAhead), bytes);
     std::memcpy(out, row(k), bytes);
     out += bytes;

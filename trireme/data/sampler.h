@@ -14,18 +14,18 @@ struct SamplerOptions {
   std::int64_t global_batch = 0;  ///< samples of a step over all virtual workers
   int virtual_workers = 1;
   std::uint64_t seed = 0;
-  bool drop_last = false;  ///< leave out the samples that do not fill a last step
+  bool drop_last = false;  ///< skip the samples that do not fill a last step
 };
 
-/// Which samples each virtual worker takes in each step: a pure function of the step, so that
-/// resuming needs the step number alone and the samples do not depend on the number of ranks.
+/// Which samples each virtual worker takes in each step. This is a pure function of the step: a
+/// resumed run needs the step number alone, and the samples do not depend on the number of ranks.
 ///
 ///     auto sampler = random_sampler({.samples = 60000, .global_batch = 64, .virtual_workers = 4});
 ///     sampler->indices(step, worker, indices);
 ///
-/// In each epoch, steps_per_epoch() steps, every sample comes exactly once (without drop_last):
-/// nothing is padded, a last step is smaller. In such a step only the last virtual workers can be
-/// left without samples. Any number of threads may use one.
+/// An epoch has steps_per_epoch() steps, in which every sample comes exactly once (without
+/// drop_last). Nothing is padded: the last step may be smaller, and then only the last virtual
+/// workers can have no samples. Any number of threads may use one.
 class Sampler {
  public:
   virtual ~Sampler() = default;
@@ -38,11 +38,11 @@ class Sampler {
   virtual void indices(std::int64_t step, int virtual_worker,
                        std::vector<std::int64_t>& out) const = 0;
 
-  /// Samples of the whole step, over all virtual workers.
+  /// Returns the number of samples of the whole step, over all virtual workers.
   virtual std::int64_t count(std::int64_t step) const = 0;
 
-  /// The samples that these virtual workers can ever ask for: all, or with the block sampler their
-  /// own pieces, which is all that a rank then has to read.
+  /// Returns the samples that these virtual workers may take in any step: all samples, or with the
+  /// block sampler their own parts of the data, so that a rank reads nothing else.
   virtual Range rows_of(Range workers) const = 0;
 
  protected:
@@ -55,16 +55,16 @@ class Sampler {
   std::int64_t steps_;
 };
 
-/// A new seeded permutation in each epoch, computed index by index; each step's piece of it is cut
-/// into contiguous slices, one a virtual worker.
+/// A new seeded permutation in each epoch, computed index by index; each step's part of it is cut
+/// into contiguous slices, one for each virtual worker.
 std::unique_ptr<Sampler> random_sampler(const SamplerOptions& options);
 
 /// In storage order; position p of a step goes to virtual worker p mod V.
 std::unique_ptr<Sampler> sequential_sampler(const SamplerOptions& options);
 
-/// Virtual worker w owns piece w of the storage order, partition(samples, V, w), and visits it in a
-/// new seeded order in each epoch. The pieces are spread evenly over the steps: a step has
-/// global_batch samples give or take V.
+/// Virtual worker w owns part w of the storage order, partition(samples, V, w), and visits it in a
+/// new seeded order in each epoch. The parts are spread evenly over the steps: the number of
+/// samples of a step differs from global_batch by at most V.
 std::unique_ptr<Sampler> block_sampler(const SamplerOptions& options);
 
 /// By name: "random", "sequential" or "block". Throws UsageError for others.

@@ -17,7 +17,7 @@ constexpr std::int64_t kRowsAtATime = 256;
 
 using Sums = std::vector<double>;
 
-// One sample's inputs and, where wanted, targets, as f64, side by side: (B, width).
+// The inputs and, if `targets`, the targets of each sample as f64, side by side: (B, width).
 at::Tensor values_of(const Batch& batch, bool targets) {
   const at::Tensor inputs = batch.input.flatten(1).to(at::kDouble);
   return targets ? at::cat({inputs, batch.target.to(at::kDouble)}, 1) : inputs.contiguous();
@@ -37,14 +37,14 @@ void for_each_sample(const Dataset& dataset, Range samples, bool targets,
   }
 }
 
-// Sums over all samples, each rank summing its own leaves, in the tree's order.
+// Sums over all samples in the tree's order: each rank sums those of its own virtual workers.
 class TreeSum {
  public:
   TreeSum(const Dataset& dataset, Communicator& world, const ReductionTree& tree, bool targets,
           std::size_t width)
       : dataset_(dataset), world_(world), tree_(tree), targets_(targets), width_(width) {}
 
-  /// `add(sums, values)` adds one sample's contribution to the sums of its leaf.
+  /// `add(sums, values)` adds one sample's contribution to the sums of its virtual worker.
   Sums operator()(const std::function<void(Sums&, std::span<const double>)>& add) const {
     const auto nodes = tree_.nodes_of(world_.rank());
     Sums rows;
@@ -80,8 +80,8 @@ class TreeSum {
   std::size_t width_;
 };
 
-// Sample 0 on every rank. Sums are taken of distances from it, so that a constant has the mean that
-// it has and the deviation zero, to the last bit.
+// Sample 0 on every rank. Sums are taken of distances from it, so that a constant value has exactly
+// itself as its mean and a deviation of zero.
 Sums first_sample(const Dataset& dataset, Communicator& world, bool targets, std::size_t width) {
   Sums first(width, 0.0);
   if (world.rank() == 0) {

@@ -7,13 +7,13 @@
 
 namespace trireme {
 
-/// Mean and standard deviation of every value of an input, in row-major order, and of the target
-/// if that is to be standardized too. Computed from the training samples, kept beside the model,
-/// and applied to whatever the model sees afterwards.
+/// Mean and standard deviation of every value of an input, in row-major order, and of the target if
+/// it is standardized too. They are computed from the training samples, stored beside the model,
+/// and applied to every input of the model.
 struct Standardization {
   std::vector<double> mean;
   std::vector<double> deviation;    ///< 1 where all samples have the same value
-  std::vector<double> target_mean;  ///< empty: targets are left as they are
+  std::vector<double> target_mean;  ///< empty: targets keep their values
   std::vector<double> target_deviation;
 
   /// x becomes (x - mean) / deviation, computed in f64, in place. Throws UsageError if the widths
@@ -21,13 +21,14 @@ struct Standardization {
   void apply(Batch& batch) const;
 };
 
-/// The statistics of `dataset` over all ranks, with the same bits on every number of them: leaf w
-/// of `tree` sums the samples partition(size, leaves, w) in f64, in order, and the leaves are added
-/// in the tree's order. Two passes: the mean, then the squared distances from it (population
-/// variance). A rank must hold the samples of its own leaves, no others.
+/// Returns the statistics of `dataset` over all ranks, with the same bits on any number of ranks:
+/// virtual worker w of `tree` sums the samples partition(size, virtual workers, w) in f64, in
+/// order, and these sums are added in the tree's order. Two passes: the mean, then the squared
+/// distances from it (population variance). A rank needs only the samples of its own virtual
+/// workers.
 ///
-/// Collective over `world`, which must have tree.ranks() ranks. Throws UsageError if targets are
-/// asked for that are classes, or if there are no samples.
+/// Collective over `world`, which must have tree.ranks() ranks. Throws UsageError if
+/// `targets` is true and targets are no numbers, or if there are no samples.
 Standardization standardization_of(const Dataset& dataset, Communicator& world,
                                    const ReductionTree& tree, bool targets = false);
 

@@ -22,9 +22,11 @@ Range checked(Range range, std::int64_t size) {
 
 void require_whole(const Dataset& all) {
   if (all.local_range() != Range{0, all.size()}) {
-    throw UsageError(fmt::format(
-        "subset: a random one needs all {} samples here, [{}, {}) are; take a range instead",
-        all.size(), all.local_range().begin, all.local_range().end));
+    throw UsageError(
+        fmt::format("subset: a random subset needs all {} samples on this rank, which has [{}, "
+                    "{}); take a range "
+                    "instead",
+                    all.size(), all.local_range().begin, all.local_range().end));
   }
 }
 
@@ -69,8 +71,9 @@ Split hold_out(const Dataset& all, double fraction, std::uint64_t seed) {
           ? static_cast<std::int64_t>(std::llround(fraction * static_cast<double>(all.size())))
           : 0;
   if (held_out < 1 || held_out >= all.size()) {
-    throw UsageError(fmt::format(
-        "hold_out: both parts must have samples, got the fraction {} of {}", fraction, all.size()));
+    throw UsageError(
+        fmt::format("hold_out: both parts must have samples, got the fraction {} of {} samples",
+                    fraction, all.size()));
   }
   const Permutation order(all.size(), seed);
   return {Subset(all, order, {held_out, all.size()}), Subset(all, order, {0, held_out})};

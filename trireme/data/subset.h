@@ -39,9 +39,9 @@ struct Split {
   Subset held_out;
 };
 
-/// `all` cut in two at random: round(fraction * size) samples held out, the rest to train on. A
-/// pure function of the size, the fraction and the seed. Throws UsageError if either would be
-/// empty, or if `all` holds only a part of its samples.
+/// Cuts `all` in two at random: round(fraction * size) samples are held out, the others are for
+/// training. A pure function of the size, the fraction and the seed. Throws UsageError if a part
+/// would be empty, or if this rank has only some of the samples of `all`.
 Split hold_out(const Dataset& all, double fraction, std::uint64_t seed);
 
 }  // namespace trireme

@@ -14,11 +14,11 @@ struct Standardization;
 /// The tensors are shared, not copied, if they are contiguous. A batch copies each row once.
 class TensorDataset : public Dataset {
  public:
-  /// Throws UsageError if the tensors do not fit together, are not on the CPU, or hold a label that
-  /// is no class.
+  /// Throws UsageError if the tensors have different numbers of rows, are not on the CPU, or have a
+  /// label outside [0, classes).
   TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes = 0);
 
-  /// Rows `local` of `size` samples: row 0 of the tensors is sample local.begin.
+  /// The rows are the samples `local` of `size` samples: row 0 is sample local.begin.
   TensorDataset(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes,
                 Range local, std::int64_t size);
 
@@ -31,7 +31,7 @@ class TensorDataset : public Dataset {
   const at::Tensor& inputs() const { return inputs_; }
   const at::Tensor& targets() const { return targets_; }
 
-  /// Applies `by` to all samples in place, in tensors of its own.
+  /// Copies the tensors and applies `by` to all samples.
   void standardize(const Standardization& by);
 
  private:
@@ -42,8 +42,8 @@ class TensorDataset : public Dataset {
   std::int64_t size_;
 };
 
-/// All that `dataset` holds, computed or converted once: what is expensive to make sample by sample
-/// and fits in memory.
+/// Returns all samples that this rank has of `dataset`, computed or converted once: for samples
+/// that are expensive to compute and fit in memory.
 TensorDataset in_memory(const Dataset& dataset);
 
 }  // namespace trireme

@@ -31,7 +31,7 @@ Fan fan_of(const at::Tensor& weight) {
   return {weight.numel() / weight.size(0), weight.numel() / weight.size(1)};
 }
 
-// FNV-1a (Fowler, Noll, Vo): the parameter's own stream of random numbers.
+// The stream of random numbers of a parameter: FNV-1a (Fowler, Noll, Vo) of its name.
 std::uint64_t stream_of(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325;
   for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001b3;
@@ -93,7 +93,7 @@ const NamedRule& rule_named(std::string_view name) {
   std::vector<std::string_view> names;
   for (const NamedRule& known : kRules) names.push_back(known.name);
   throw UsageError(
-      fmt::format("initialisation must be one of {}; got \"{}\"", fmt::join(names, ", "), name));
+      fmt::format("model.init must be one of {}; got \"{}\"", fmt::join(names, ", "), name));
 }
 
 bool is_bias(const NamedTensor& parameter) {

@@ -7,8 +7,8 @@
 
 namespace trireme {
 
-/// Fills a model's parameters with their first values, which depend on `seed` and the parameter's
-/// name alone: every rank computes the same numbers, whatever its libtorch and its threads.
+/// Sets a model's parameters to their initial values, which depend on `seed` and the parameter's
+/// name alone: every rank computes the same numbers, with any libtorch and any number of threads.
 ///
 ///     initialize(model.tensors(), "kaiming_normal", seed, "relu");
 ///
@@ -29,8 +29,8 @@ namespace trireme {
 void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation = "linear");
 
-/// By how much weights grow to make up for what an activation takes away: 1 for linear and
-/// sigmoid, 5/3 for tanh, sqrt(2) for relu and gelu. Throws UsageError for others.
+/// Returns the factor that keeps the variance of activations: 1 for linear and sigmoid, 5/3 for
+/// tanh, sqrt(2) for relu and gelu. Throws UsageError for others.
 double gain_of(std::string_view activation);
 
 }  // namespace trireme

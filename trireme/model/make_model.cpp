@@ -49,7 +49,7 @@ Hidden hidden_of(const ModelOptions& options) {
 Blocks make_linear(std::string_view name, Shape input, const Target& target, std::int64_t outputs) {
   const bool numbers = target.is_numbers();
   if (numbers && name == "logistic") {
-    throw UsageError("model logistic tells classes apart, and the target is numbers: use linear");
+    throw UsageError("model logistic predicts classes, and the target is numbers: use linear");
   }
   if (!numbers && name == "linear") {
     throw UsageError(
@@ -100,7 +100,7 @@ Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) 
   return cnn_blocks(shape, hidden_of(options));
 }
 
-// Finds out now, rather than in the first step, whether the file suits the data.
+// Checks before the first step whether the file suits the data.
 void check_outputs(Model& model, const ModelOptions& options, Shape input, std::int64_t outputs) {
   const at::NoGradGuard no_grad;
   std::vector<std::int64_t> shape = {2};
@@ -137,7 +137,7 @@ Blocks make_blocks(const ModelOptions& options, Shape input, const Target& targe
                   options.name));
 }
 
-// Whole numbers, such as the batches that batch normalization has counted, stay what they are.
+// Integer buffers, such as the number of batches that batch normalization counts, keep their type.
 void convert(const NamedTensors& tensors, at::ScalarType type) {
   for (const auto* group : {&tensors.parameters, &tensors.buffers}) {
     for (at::Tensor tensor : *group | std::views::values) {

@@ -10,7 +10,7 @@ namespace trireme {
 
 namespace {
 
-// Eight sums side by side: an order that the compiler may turn into vectors without changing it.
+// Eight sums side by side: an order of additions that the compiler can vectorize.
 double dot(std::span<const double> a, std::span<const double> b) {
   constexpr std::size_t kLanes = 8;
   std::array<double, kLanes> sums{};

@@ -13,7 +13,7 @@ namespace trireme {
 
 namespace {
 
-// What a user can act on: the last line of the interpreter's report.
+// The last line of the interpreter's report, which says what is wrong.
 std::string_view reason_of(const std::exception& error) {
   const std::string_view report = error.what();
   const std::size_t last = report.rfind("RuntimeError: ");

@@ -20,12 +20,12 @@ namespace {
 // Generated samples are computed once if they fit in this.
 constexpr std::int64_t kInMemoryBytes = std::int64_t{1} << 30;
 
-class Opening {
+class DataSetBuilder {
  public:
-  Opening(const Config& config, Communicator& world, const ReductionTree& tree)
+  DataSetBuilder(const Config& config, Communicator& world, const ReductionTree& tree)
       : config_(config), world_(world), tree_(tree) {}
 
-  DataSets open() {
+  DataSets build() {
     if (config_.data.format == "csv") {
       open_csv();
     } else if (config_.data.format == "idx") {
@@ -147,7 +147,7 @@ class Opening {
 }  // namespace
 
 DataSets open_data(const Config& config, Communicator& world, const ReductionTree& tree) {
-  return Opening(config, world, tree).open();
+  return DataSetBuilder(config, world, tree).build();
 }
 
 }  // namespace trireme

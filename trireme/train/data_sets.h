@@ -12,20 +12,20 @@
 
 namespace trireme {
 
-/// The data of a run: what to train on, in which order, and what to evaluate on.
+/// The data of a run: the samples to train on, their order, and the samples to evaluate on.
 struct DataSets {
   const Dataset* train = nullptr;
-  const Dataset* evaluation = nullptr;  ///< null: nothing is held back
+  const Dataset* evaluation = nullptr;  ///< null: no samples are held out
   std::unique_ptr<Sampler> sampler;
   std::optional<Standardization> statistics;
 
-  /// What the two look at: files, parts of them, standardised views.
+  /// The datasets that `train` and `evaluation` are made of: files, subsets, standardized views.
   std::vector<std::unique_ptr<Dataset>> owned;
 };
 
-/// Opens what [data] describes. Collective over `world` where it standardises. A rank with the
-/// block sampler reads only the rows of its own virtual workers of `tree`, unless samples are held
-/// out at random. Throws UsageError or DataError.
+/// Opens the data that [data] describes. Collective over `world` if it is standardized. With the
+/// block sampler a rank reads only the rows of its own virtual workers of `tree`, unless samples
+/// are held out at random. Throws UsageError or DataError.
 DataSets open_data(const Config& config, Communicator& world, const ReductionTree& tree);
 
 }  // namespace trireme

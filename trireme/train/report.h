@@ -10,17 +10,17 @@
 
 namespace trireme {
 
-/// What a run is about to do.
+/// What a run will do, before its first step.
 struct RunDescription {
   std::string model;
   std::int64_t parameters = 0;
   std::int64_t samples = 0;             ///< of an epoch, over all ranks
-  std::int64_t evaluation_samples = 0;  ///< held back
+  std::int64_t evaluation_samples = 0;  ///< held out
   int ranks = 1;
-  std::string communication;  ///< how they are joined: "shared memory"
+  std::string communication;  ///< of the ranks: "shared memory"
   int threads = 1;            ///< of libtorch, per rank
   int virtual_workers = 1;
-  std::vector<std::int64_t> assignment;  ///< how many of them each rank has
+  std::vector<std::int64_t> assignment;  ///< how many of them each rank computes
   std::int64_t first_step = 0;
   /// Strategy state that the checkpoint does not have; it starts from its initial values.
   std::vector<std::string> not_restored;
@@ -29,14 +29,14 @@ struct RunDescription {
   std::int64_t global_batch = 0;
 };
 
-/// One step, the same on every rank but for the times and the memory, which are this rank's, and in
-/// steps that groups of ranks take alone for loss and norm, which are the group's.
+/// One step. Equal on all ranks but for times and traffic, which are this rank's. In a step that
+/// groups of ranks make without each other, loss and norm are the group's.
 struct StepReport {
-  std::int64_t step = 0;  ///< how many are done
+  std::int64_t step = 0;  ///< steps that are done
   double epoch = 0;
-  double loss = 0;  ///< mean over the step's samples
+  double loss = 0;  ///< mean over the weight of the step
   double lr = 0;
-  std::optional<double> gradient_norm;  ///< known in steps that are written to metrics.jsonl
+  std::optional<double> gradient_norm;  ///< in steps that are written to metrics.jsonl
   double samples_per_second = 0;        ///< over all ranks, since the last such step
   // Seconds since the last such step.
   double data_seconds = 0;
@@ -54,7 +54,7 @@ struct EvaluationReport {
   std::optional<double> r2;        ///< for numbers
 };
 
-/// How a run went.
+/// The result of a run.
 struct RunSummary {
   std::int64_t steps = 0;
   bool interrupted = false;
@@ -66,7 +66,7 @@ struct RunSummary {
   std::filesystem::path directory;
 };
 
-/// Is told of what happens in a run, on every rank, and may ask it to stop.
+/// Receives what happens in a run, on every rank, and may ask the run to stop.
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -74,7 +74,7 @@ class Observer {
   virtual void on_step(const StepReport&) {}
   virtual void on_evaluation(const EvaluationReport&) {}
   virtual void on_checkpoint(const std::filesystem::path&) {}
-  /// True once the run should end after the step under way; any rank may say so.
+  /// Returns true if the run should end after the current step. One rank is enough.
   virtual bool stop_requested() { return false; }
 };
 
