@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
 #include "trireme/base/error.h"
@@ -29,7 +30,7 @@ struct Job {
   std::size_t count = 0;
   DType dtype = DType::kF32;
   ReduceOp op = ReduceOp::kSum;
-  int leaves = 1;
+  double divisor = 1;
   bool past_the_caches = false;
 };
 
@@ -129,8 +130,8 @@ class Outs {
 
   explicit Outs(const Job& job)
       : outs_(job.outs),
-        divisor_(static_cast<Wide>(job.op == ReduceOp::kMean ? job.leaves : 1)),
-        divides_(job.op == ReduceOp::kMean && job.leaves > 1),
+        divisor_(static_cast<Wide>(job.divisor)),
+        divides_(job.divisor != 1),
         streams_(Type::kCanStream && job.past_the_caches) {}
 
   template <class D>
@@ -363,19 +364,42 @@ std::string_view name_of(ReduceOp op) {
   return "?";
 }
 
-void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
-                 const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op) {
-  if (op == ReduceOp::kMean && !is_floating(dtype)) {
-    throw UsageError(
-        fmt::format("reduce: a mean needs a floating type, got {}; take the sum and divide it",
-                    name_of(dtype)));
+void require_divisor(std::string_view call, double divisor, DType dtype) {
+  if (!std::isfinite(divisor) || divisor <= 0) {
+    throw UsageError(fmt::format("{}: the divisor must be a finite number greater than 0, got {:g}",
+                                 call, divisor));
   }
+  if (divisor == 1 || is_floating(dtype)) return;
+  throw UsageError(
+      fmt::format("{}: a sum of {} cannot be divided by {:g}: only floating-point sums can; take "
+                  "the sum and divide it",
+                  call, name_of(dtype), divisor));
+}
+
+void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
+                 const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op,
+                 double divisor) {
+  if (op == ReduceOp::kMean) {
+    if (!is_floating(dtype)) {
+      throw UsageError(
+          fmt::format("reduce: a mean needs a floating type, got {}; take the sum and divide it",
+                      name_of(dtype)));
+    }
+    if (divisor != 1) {
+      throw UsageError(
+          fmt::format("reduce: a mean has the number of terms as its divisor, got {:g} as well; "
+                      "take the sum with that divisor",
+                      divisor));
+    }
+    op = ReduceOp::kSum;
+    divisor = tree.leaves();
+  }
+  require_divisor("reduce", divisor, dtype);
   if (terms.size() != tree.terms().size()) {
     throw UsageError(
         fmt::format("reduce: the tree has {} terms, got {}", tree.terms().size(), terms.size()));
   }
-  carry_out(
-      {outs, terms, tree.merges(), static_cast<std::size_t>(count), dtype, op, tree.leaves()});
+  carry_out({outs, terms, tree.merges(), static_cast<std::size_t>(count), dtype, op, divisor});
 }
 
 void accumulate(Buffer into, const void* from) {

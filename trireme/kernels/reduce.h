@@ -14,15 +14,22 @@ enum class ReduceOp : std::uint8_t { kSum, kMean, kMin, kMax };
 /// "sum", "mean", "min", "max".
 std::string_view name_of(ReduceOp op);
 
-/// out[i] = op over terms[0][i], terms[1][i], ... in the order of `tree`, for i < count, written to
-/// every pointer of `outs`; an out may be one of the terms. One pass: each term is read once and
-/// each out written once.
+/// out[i] = (op over terms[0][i], terms[1][i], ... in the order of `tree`) / divisor, for i <
+/// count, written to every pointer of `outs`; an out may be one of the terms. One pass: each term
+/// is read once and each out is written once.
 ///
-/// `terms`: one pointer per tree.terms(), aligned as its elements. kMean divides the sum by
-/// tree.leaves(). f16 and bf16 are summed in f32 and rounded once at the end; the bits do not
-/// depend on the vector width. Throws UsageError for kMean of integers.
+/// `terms`: one pointer per tree.terms(), aligned as its elements. kMean is kSum with the divisor
+/// tree.leaves(). f16 and bf16 are summed and divided in f32 and rounded once at the end; the bits
+/// do not depend on the vector width. The division is a true one, not a product with 1 / divisor;
+/// with a divisor of 1 there is none. Throws UsageError for another divisor of integers, or of
+/// kMean beside a divisor.
 void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
-                 const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op);
+                 const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op,
+                 double divisor = 1);
+
+/// Throws UsageError unless `divisor` is finite and greater than 0, and 1 for integers. `call`
+/// names the function in the error.
+void require_divisor(std::string_view call, double divisor, DType dtype);
 
 /// into[i] += from[i], for f32, f64 and the other types alike.
 void accumulate(Buffer into, const void* from);

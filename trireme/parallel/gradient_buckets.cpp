@@ -218,7 +218,7 @@ Buffer GradientBuckets::rows_of(const Bucket& bucket) const {
 
 void GradientBuckets::start(std::size_t bucket) {
   if (!compressed_.empty()) return start_compressed(bucket);
-  works_.push_back(world_.all_reduce(rows_of(buckets_[bucket]), ReduceOp::kMean, tree_));
+  works_.push_back(world_.all_reduce(rows_of(buckets_[bucket]), tree_, tree_.leaves()));
 }
 
 void GradientBuckets::start_compressed(std::size_t index) {
@@ -267,9 +267,8 @@ void GradientBuckets::finish() {
   std::fill(seen_.begin(), seen_.end(), char{0});
   // Virtual workers without samples, or whose loss reached no parameter, add zero.
   while (pass_ < virtual_workers().size()) end_pass();
-  works_.push_back(
-      world_.all_reduce({notes_.data(), programs_[world_.rank()].nodes * note_count_, DType::kF64},
-                        ReduceOp::kSum, tree_));
+  works_.push_back(world_.all_reduce(
+      {notes_.data(), programs_[world_.rank()].nodes * note_count_, DType::kF64}, tree_));
   for (Work& work : works_) work.wait();
   works_.clear();
   begun_ = false;

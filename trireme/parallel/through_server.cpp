@@ -295,7 +295,8 @@ class ThroughServer final : public Strategy {
       means_[p].assign(static_cast<const std::byte*>(rows.data),
                        static_cast<const std::byte*>(rows.data) + rows.bytes());
       world_
-          .all_reduce({means_[p].data(), rows.count, rows.dtype}, ReduceOp::kMean, buckets_->tree())
+          .all_reduce({means_[p].data(), rows.count, rows.dtype}, buckets_->tree(),
+                      buckets_->tree().leaves())
           .wait();
       shards_[p].gradient = {means_[p].data()};
     }
