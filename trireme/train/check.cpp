@@ -114,7 +114,7 @@ void check_hybrid(const Config& config) {
 void check_servers(const Config& config, int ranks) {
   const Config::Communication& c = config.communication;
   if (!goes_through_servers(config)) return;
-  if (config.parallelism.strategy == "shared" ||
+  if (config.parallelism.strategy == "host_shared" ||
       (c.mode == "hybrid" && (c.hybrid == "local_sgd" || c.hybrid == "diloco"))) {
     throw UsageError(fmt::format(
         "parallelism.strategy = \"{}\" does not go with communication.mode = \"{}\"{}",

@@ -7,7 +7,8 @@
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/local_steps.h"
-#include "trireme/parallel/through_server.h"
+#include "trireme/parallel/make_strategy.h"
+#include "trireme/parallel/parameter_server.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/server/zmq/connect_servers.h"
 #include "trireme/train/train.h"
@@ -131,7 +132,7 @@ std::unique_ptr<Model> model_of(const Config& config, const Dataset& train) {
 
 bool goes_through_servers(const Config& config) {
   const Config::Communication& communication = config.communication;
-  return config.parallelism.strategy == "through_server" || communication.mode == "asynchronous" ||
+  return config.parallelism.strategy == "parameter_server" || communication.mode == "asynchronous" ||
          (communication.mode == "hybrid" && (communication.hybrid == "bounded_staleness" ||
                                              communication.hybrid == "backup_workers"));
 }
@@ -148,7 +149,7 @@ std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world)
   const Config::Communication& communication = config.communication;
   const StrategyOptions options = strategy_options_of(config, world.size());
   if (goes_through_servers(config)) {
-    return through_server(
+    return parameter_server(
         world, [communication](Communicator& workers) { return client_of(communication, workers); },
         {.world = options,
          .optimizer = optimizer_options_of(config.optimizer),

@@ -303,10 +303,10 @@ void add_compression(std::vector<ConfigKey>& keys, Config::Communication& c) {
 void add_rest(std::vector<ConfigKey>& keys, Config& c) {
   const Section add{keys, ""};
   add("parallelism.strategy", &c.parallelism.strategy,
-      "replicated: all parameters on every rank; shared: one copy a host, state cut over its "
-      "ranks; "
-      "through_server: parameters and state on servers, as always in mode asynchronous",
-      one_of({"replicated", "shared", "through_server"}));
+      "replicated: all parameters on every rank; host_shared: one copy per host, state cut over "
+      "its "
+      "ranks; parameter_server: parameters and state on servers, as always in mode asynchronous",
+      one_of({"replicated", "host_shared", "parameter_server"}));
   add("parallelism.bucket_bytes", &c.parallelism.bucket_bytes,
       "gradients that are all-reduced at once, in bytes", positive());
   add("parallelism.pin", &c.parallelism.pin, "bind each rank to its own cores", anything());

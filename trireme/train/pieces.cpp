@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -28,7 +29,14 @@ void append_state(Optimizer& optimizer, const std::string& prefix, std::vector<P
   }
 }
 
-std::string prefix_of(const Strategy::Group& group) {
+using Group = RelaxedConsistency::Group;
+
+Group group_of(Strategy& strategy) {
+  RelaxedConsistency* const relaxed = strategy.relaxed();
+  return relaxed != nullptr ? relaxed->group() : Group();
+}
+
+std::string prefix_of(const Group& group) {
   return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
 }
 
@@ -55,7 +63,7 @@ std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimize
                               Strategy& strategy, const Model& model, bool first_rank) {
   std::vector<Piece> pieces;
   const bool every_rank = !strategy.shards_are_whole();
-  const Strategy::Group group = strategy.group();
+  const Group group = group_of(strategy);
   if (first_rank || every_rank) append_shards(shards, pieces);
   if (first_rank || every_rank || group.leads) append_state(optimizer, prefix_of(group), pieces);
   for (const Strategy::State& state : strategy.state()) {
@@ -68,7 +76,7 @@ std::vector<Piece> own_pieces(std::span<const Shard> shards, Optimizer& optimize
 WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, Strategy& strategy,
                            const Model& model, const std::set<std::string>& names) {
   WantedPieces wanted;
-  const std::string own = prefix_of(strategy.group());
+  const std::string own = prefix_of(group_of(strategy));
   const bool is_known = std::ranges::any_of(
       names, [&](const std::string& name) { return name.starts_with(own + "optimizer."); });
   append_shards(shards, wanted.pieces);

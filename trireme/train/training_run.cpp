@@ -14,6 +14,7 @@
 #include "trireme/comm/self/self.h"
 #include "trireme/kernels/norm.h"
 #include "trireme/optim/clip.h"
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/components.h"
 #include "trireme/train/evaluate.h"
 #include "trireme/train/measured_shares.h"
@@ -72,7 +73,7 @@ TrainingRun::TrainingRun(const Config& config, Communicator& world, Observer& ob
       loss_(make_loss(data_.train->target(), config.training.loss)),
       model_(model_of(config, *data_.train)),
       strategy_(strategy_of(config, world)),
-      shards_(strategy_->attach(model_->tensors())),
+      shards_(strategy_->attach(*model_)),
       optimizer_(optimizer_of(config, shards_)) {
   last_step_ = config.training.steps > 0
                    ? config.training.steps
@@ -96,7 +97,7 @@ void TrainingRun::restore() {
   starts_anew_ = std::move(wanted.absent);
   require_same_order(state, *newest);
   first_step_ = state.step;
-  strategy_->spread_state(*optimizer_);
+  if (auto* relaxed = strategy_->relaxed()) relaxed->scatter_state(*optimizer_);
   restore_own();
   // Ranks may share memory: nobody goes on before all have read.
   world_.barrier();
@@ -105,8 +106,9 @@ void TrainingRun::restore() {
 // Written when this rank was at that step, which rank 0 was at another time. After Ctrl-C, which
 // stops ranks at different steps, it is the newest.
 void TrainingRun::restore_own() {
-  const std::vector<Strategy::State> states = strategy_->own_state();
-  if (states.empty()) return;
+  RelaxedConsistency* const relaxed = strategy_->relaxed();
+  if (relaxed == nullptr || relaxed->local_state().empty()) return;
+  const std::vector<Strategy::State> states = relaxed->local_state();
   const std::filesystem::path folder = directory_.own_checkpoints(world_.rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", first_step_);
   if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
@@ -139,7 +141,7 @@ std::map<std::string, std::string> TrainingRun::order() const {
 RunSummary TrainingRun::run() {
   if (first_rank()) {
     if (first_step_ == 0) remove_earlier_run(directory_);
-    if (!strategy_->ranks_go_alone()) remove_checkpoints(directory_, true);
+    if (!asynchronous()) remove_checkpoints(directory_, true);
     std::filesystem::create_directories(directory_.root);
     write_file_atomically(directory_.config(), to_toml(config_));
     metrics_.emplace(directory_.metrics(), first_step_);
@@ -150,12 +152,12 @@ RunSummary TrainingRun::run() {
   const auto began = reported_ = Clock::now();
   std::int64_t done = first_step_;
   while (done < last_step_ && !summary_.interrupted) {
-    const bool asked_to_stop = step(done);
+    const bool stop_requested = step(done);
     done = leave_out(done + 1);
-    summary_.interrupted = asked_to_stop && done < last_step_;
+    summary_.interrupted = stop_requested && done < last_step_;
     evaluation_waits_ = evaluation_waits_ || evaluation_due(done);
     checkpoint_waits_ = checkpoint_waits_ || summary_.interrupted || checkpoint_due(done);
-    if (!strategy_->is_in_step()) continue;
+    if (!result_.synchronized) continue;
     if (evaluation_waits_ && !summary_.interrupted && takes_part()) evaluate_model(done);
     if (checkpoint_waits_) save_own(done);
     if (checkpoint_waits_ && takes_part()) save(done);
@@ -193,15 +195,25 @@ RunDescription TrainingRun::describe() const {
           .global_batch = config_.training.global_batch};
 }
 
+bool TrainingRun::asynchronous() const {
+  RelaxedConsistency* const relaxed = strategy_->relaxed();
+  return relaxed != nullptr && relaxed->asynchronous();
+}
+
+Traffic TrainingRun::traffic() const {
+  RelaxedConsistency* const relaxed = strategy_->relaxed();
+  return relaxed != nullptr ? world_.traffic() + relaxed->traffic() : world_.traffic();
+}
+
 void TrainingRun::communicate() {
-  strategy_->begin(0);
+  strategy_->begin({.passes = 0});
   strategy_->reduce_gradients();
-  strategy_->publish_parameters();
+  strategy_->update(*optimizer_);
 }
 
 // The steps that the others have gone on without this rank; returns how many are done then.
 std::int64_t TrainingRun::leave_out(std::int64_t done) {
-  std::int64_t missed = std::min(strategy_->missed_steps(), last_step_ - done);
+  std::int64_t missed = std::min(result_.skipped_steps, last_step_ - done);
   if (missed <= 0) return done;
   for (; missed > 0; --missed) {
     loader_->next();
@@ -210,8 +222,7 @@ std::int64_t TrainingRun::leave_out(std::int64_t done) {
     checkpoint_waits_ = checkpoint_waits_ || checkpoint_due(done);
   }
   if (done == last_step_) {
-    strategy_->ask_to_be_in_step();
-    strategy_->publish_parameters();
+    strategy_->relaxed()->synchronize();
   }
   return done;
 }
@@ -221,36 +232,40 @@ bool TrainingRun::step(std::int64_t step) {
   const Traffic before = traffic();
   const auto batches = loader_->next();
   const auto loaded = Clock::now();
-  if (observer_.stop_requested()) strategy_->raise_flag();
-  strategy_->begin(static_cast<int>(batches->batches.size()));
+  strategy_->begin({.passes = static_cast<int>(batches->batches.size()),
+                    .weight = static_cast<double>(batches->samples),
+                    .request_stop = observer_.stop_requested()});
   backward(*batches);
   const auto computed = Clock::now();
-  strategy_->reduce_gradients();
+  gradients_ = strategy_->reduce_gradients();
   const auto reduced = Clock::now();
   require_finite_loss(step);
-  clip_and_update(step);
+  clip(step);
+  const auto clipped = Clock::now();
+  result_ = strategy_->update(*optimizer_, sync_after(step + 1));
   const auto updated = Clock::now();
-  if (step + 1 == last_step_) {
-    strategy_->ask_to_be_in_step();
-  } else if (evaluation_waits_ || checkpoint_waits_ || evaluation_due(step + 1) ||
-             checkpoint_due(step + 1)) {
-    strategy_->wait_to_be_in_step();
-  }
-  strategy_->publish_parameters();
-  const auto published = Clock::now();
 
   samples_ += batches->samples;
   samples_of_run_ += batches->samples;
-  seconds_of_steps_ += seconds_between(start, published);
+  seconds_of_steps_ += seconds_between(start, updated);
   report_.data_seconds += seconds_between(start, loaded);
-  report_.compute_seconds += seconds_between(loaded, computed) + seconds_between(reduced, updated);
-  report_.communication_seconds +=
-      seconds_between(computed, reduced) + seconds_between(updated, published);
+  report_.compute_seconds += seconds_between(loaded, computed) + seconds_between(reduced, clipped);
+  // Groups and servers exchange parameters in update().
+  (strategy_->relaxed() ? report_.communication_seconds : report_.compute_seconds) +=
+      seconds_between(clipped, updated);
+  report_.communication_seconds += seconds_between(computed, reduced);
   const Traffic moved = traffic() - before;
   report_.traffic += moved;
   summary_.traffic += moved;
   report(step + 1);
-  return strategy_->flag_raised();
+  return result_.stop;
+}
+
+Sync TrainingRun::sync_after(std::int64_t done) const {
+  if (done == last_step_) return Sync::kNow;
+  const bool needs_one_model =
+      evaluation_waits_ || checkpoint_waits_ || evaluation_due(done) || checkpoint_due(done);
+  return needs_one_model ? Sync::kIfFree : Sync::kWhenDue;
 }
 
 void TrainingRun::backward(const StepBatches& step) {
@@ -261,22 +276,14 @@ void TrainingRun::backward(const StepBatches& step) {
                              static_cast<std::uint64_t>(step.step),
                              static_cast<std::uint64_t>(step.workers[i])));
     const at::Tensor loss = loss_(model_->forward(batch.input), batch.target);
-    // The mean over virtual workers of these is the mean over the step's samples.
-    const double weight = static_cast<double>(batch.input.size(0)) * tree_.leaves() /
-                          static_cast<double>(step.samples);
-    strategy_->add_loss(loss.item<double>() * weight);
-    if (weight == 1) {
-      loss.backward();
-    } else {
-      loss.backward(at::full_like(loss, weight));
-    }
+    strategy_->backward(loss * batch.input.size(0));
   }
 }
 
 void TrainingRun::require_finite_loss(std::int64_t step) {
-  if (std::isfinite(strategy_->loss())) return;
+  if (std::isfinite(gradients_.loss)) return;
   throw DivergedError(fmt::format("training diverged: the loss of step {} is {}{}", step + 1,
-                                  strategy_->loss(), first_bad_gradient()));
+                                  gradients_.loss, first_bad_gradient()));
 }
 
 // "; the first parameter with a bad gradient is fc1.weight", on every rank that has the gradient.
@@ -304,7 +311,7 @@ std::string TrainingRun::first_bad_gradient() {
       parameters[static_cast<std::size_t>(first)].first);
 }
 
-void TrainingRun::clip_and_update(std::int64_t step) {
+void TrainingRun::clip(std::int64_t step) {
   report_.gradient_norm.reset();
   const bool reported = report_due(step + 1);
   if (reported || config_.training.clip_norm > 0) {
@@ -319,7 +326,6 @@ void TrainingRun::clip_and_update(std::int64_t step) {
     if (reported) report_.gradient_norm = norm;
   }
   optimizer_->set_lr(schedule_->lr_at(step));
-  strategy_->update(*optimizer_);
 }
 
 bool TrainingRun::report_due(std::int64_t done) const {
@@ -329,7 +335,7 @@ bool TrainingRun::report_due(std::int64_t done) const {
 void TrainingRun::report(std::int64_t done) {
   report_.step = done;
   report_.epoch = static_cast<double>(done) / static_cast<double>(data_.sampler->steps_per_epoch());
-  report_.loss = summary_.loss = strategy_->loss();
+  report_.loss = summary_.loss = result_.loss;
   report_.lr = optimizer_->lr();
   if (!report_due(done)) return observer_.on_step(report_);
   const auto now = Clock::now();
@@ -357,8 +363,7 @@ bool TrainingRun::evaluation_due(std::int64_t done) const {
 void TrainingRun::evaluate_model(std::int64_t done) {
   const EvaluationSums sums =
       evaluate(*model_, loss_, *data_.evaluation, team(),
-               strategy_->ranks_go_alone() ? ReductionTree(tree_.leaves(), 1) : tree_,
-               config_.evaluation.batch);
+               asynchronous() ? ReductionTree(tree_.leaves(), 1) : tree_, config_.evaluation.batch);
   EvaluationReport report{
       .step = done, .samples = static_cast<std::int64_t>(sums.samples), .loss = sums.mean_loss()};
   if (data_.train->target().classes > 0) {
@@ -374,7 +379,7 @@ void TrainingRun::evaluate_model(std::int64_t done) {
 }
 
 void TrainingRun::save(std::int64_t done) {
-  strategy_->collect_state(*optimizer_);
+  if (auto* relaxed = strategy_->relaxed()) relaxed->gather_state(*optimizer_);
   const auto pieces = own_pieces(shards_, *optimizer_, *strategy_, *model_, first_rank());
   save_checkpoint(directory_.checkpoints(), team(), {.step = done, .metadata = order()}, pieces,
                   static_cast<int>(config_.checkpoint.keep));
@@ -382,7 +387,8 @@ void TrainingRun::save(std::int64_t done) {
 }
 
 void TrainingRun::save_own(std::int64_t done) {
-  const std::vector<Piece> pieces = pieces_of(strategy_->own_state());
+  if (strategy_->relaxed() == nullptr) return;
+  const std::vector<Piece> pieces = pieces_of(strategy_->relaxed()->local_state());
   if (pieces.empty()) return;
   save_checkpoint(directory_.own_checkpoints(world_.rank()), *alone_,
                   {.step = done, .metadata = order()}, pieces,

@@ -53,15 +53,17 @@ class TrainingRun {
   void backward(const StepBatches& batches);
   void require_finite_loss(std::int64_t step);
   std::string first_bad_gradient();
-  void clip_and_update(std::int64_t step);
-  Traffic traffic() const { return world_.traffic() + strategy_->traffic(); }
+  void clip(std::int64_t step);
+  Sync sync_after(std::int64_t done) const;
+  Traffic traffic() const;
   bool report_due(std::int64_t done) const;
   void report(std::int64_t done);
   void evaluate_model(std::int64_t done);
   std::int64_t leave_out(std::int64_t done);
+  bool asynchronous() const;
   // Of ranks that go alone the first one evaluates and saves, by itself.
-  bool takes_part() const { return !strategy_->ranks_go_alone() || first_rank(); }
-  Communicator& team() const { return strategy_->ranks_go_alone() ? *alone_ : world_; }
+  bool takes_part() const { return !asynchronous() || first_rank(); }
+  Communicator& team() const { return asynchronous() ? *alone_ : world_; }
   bool evaluation_due(std::int64_t done) const;
   bool checkpoint_due(std::int64_t done) const;
   void save(std::int64_t done);
@@ -88,6 +90,8 @@ class TrainingRun {
   std::unique_ptr<Loader> loader_;
   std::optional<MetricsLog> metrics_;  // rank 0's
 
+  GradientReport gradients_;  // of the step under way
+  StepResult result_;         // of the last step
   RunSummary summary_;
   StepReport report_;
   bool evaluation_waits_ = false;  // for a step after which there is one model
