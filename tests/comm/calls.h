@@ -66,13 +66,16 @@ inline std::vector<NamedCall> different_calls(int ranks) {
     }
   }
   for (const int leaves : {2 * ranks, 2 * ranks + 1}) {
-    add("all_reduce over " + std::to_string(leaves), [=](Communicator& c, auto& x) {
-      const ReductionTree tree(leaves, ranks);
-      const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
-      // The tree must outlive the operation.
-      c.all_reduce(at(x, 0, 12 * rows), ReduceOp::kSum, tree).wait();
-      return Work();
-    });
+    for (const double divisor : {1.0, 2.5}) {
+      add("all_reduce over " + std::to_string(leaves) + " / " + std::to_string(divisor),
+          [=](Communicator& c, auto& x) {
+            const ReductionTree tree(leaves, ranks);
+            const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
+            // The tree must outlive the operation.
+            c.all_reduce(at(x, 0, 12 * rows), tree, divisor).wait();
+            return Work();
+          });
+    }
   }
   add("barrier", [](Communicator& c, auto&) { return c.barrier(), Work(); });
   add("allocate", [](Communicator& c, auto&) { return c.allocate(10), Work(); });

@@ -43,6 +43,28 @@ TEST(Mismatch, NamesBothRanksAndTheirCalls) {
   });
 }
 
+TEST(Mismatch, NamesTheDivisor) {
+  run_ranks(2, [](Communicator& world) {
+    const ReductionTree tree(6, 2);
+    const auto rows = std::ssize(tree.nodes_of(world.rank()));
+    EXPECT_THAT(
+        message_of<UsageError>(
+            [&] { world.all_reduce(floats(rows * 10), tree, world.rank() == 0 ? 6 : 2.5).wait(); }),
+        testing::AllOf(HasSubstr("rank 0 called all_reduce(f32[10], sum / 6, 6 virtual"),
+                       HasSubstr("rank 1 called all_reduce(f32[10], sum / 2.5, 6 virtual")));
+  });
+}
+
+TEST(Mismatch, OfTheVirtualWorkersOfEachRankIsFound) {
+  run_ranks(2, [](Communicator& world) {
+    const std::vector<Range> own{{0, 2 + world.rank()}, {2 + world.rank(), 5}};
+    const ReductionTree tree(own);
+    const auto rows = std::ssize(tree.nodes_of(world.rank()));
+    EXPECT_THAT(message_of<UsageError>([&] { world.all_reduce(floats(rows * 10), tree).wait(); }),
+                HasSubstr("all_reduce mismatch"));
+  });
+}
+
 TEST(Mismatch, InTheMiddleOfManyOutstandingOperationsEndsThemAll) {
   run_ranks(2, [](Communicator& world) {
     std::vector<float> x(100'000);
@@ -76,8 +98,13 @@ TEST(Misuse, IsRefusedBeforeAnythingIsPublished) {
                 HasSubstr("all_reduce: x must point to 5 elements, got null"));
     EXPECT_THAT(refused([&] { world.all_reduce(floats(-1)); }),
                 HasSubstr("x must hold 0 or more elements, got -1"));
-    EXPECT_THAT(refused([&] { world.all_reduce(floats(4), ReduceOp::kSum, tree); }),
+    EXPECT_THAT(refused([&] { world.all_reduce(floats(4), tree); }),
                 HasSubstr("the tree must be over 2 ranks, got 4"));
+    const ReductionTree own(4, 2);
+    EXPECT_THAT(refused([&] { world.all_reduce(floats(4), own, 0); }),
+                HasSubstr("all_reduce: the divisor must be a finite number greater than 0, got 0"));
+    EXPECT_THAT(refused([&] { world.all_reduce(buffer_of<int>(whole), own, 4); }),
+                HasSubstr("all_reduce: a sum of i32 cannot be divided by 4"));
     EXPECT_THAT(refused([&] { world.all_reduce(buffer_of<int>(whole), ReduceOp::kMean); }),
                 HasSubstr("a mean must be of floating point, got i32"));
     EXPECT_THAT(refused([&] { world.broadcast(floats(4), 2); }),

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
 #include "tests/comm/backends.h"
@@ -35,10 +36,10 @@ T canonical_sum(std::int64_t first, std::int64_t leaves, std::int64_t i) {
 }
 
 template <class T>
-void expect_canonical(const T* x, std::int64_t count, int leaves, bool mean) {
+void expect_canonical(const T* x, std::int64_t count, int leaves, double divisor) {
   for (std::int64_t i = 0; i < count; ++i) {
     T expected = canonical_sum<T>(0, leaves, i);
-    if (mean) expected /= static_cast<T>(leaves);
+    if (divisor != 1) expected /= static_cast<T>(divisor);
     ASSERT_EQ(x[i], expected) << "element " << i << " of " << count;
   }
 }
@@ -49,7 +50,7 @@ void sums_in_tree_order(Communicator& world, std::int64_t count, Place place, Re
   const Buffer x = space.buffer();
   for (std::int64_t i = 0; i < count; ++i) x.as<T>()[i] = leaf_value<T>(world.rank(), i);
   world.all_reduce(x, op).wait();
-  expect_canonical(x.as<T>(), count, world.size(), op == ReduceOp::kMean);
+  expect_canonical(x.as<T>(), count, world.size(), op == ReduceOp::kMean ? world.size() : 1);
 }
 
 TEST_P(Reduction, SumsInTheOrderOfTheTreeToTheLastBit) {
@@ -85,30 +86,103 @@ ReductionTree with_most_on_the_first(int leaves, int ranks) {
   return ReductionTree(partition_in_proportion(leaves, weights));
 }
 
+// [nodes of this rank, count]: what it has summed of its virtual workers' contributions.
+template <class T>
+void fill_rows(const ReductionTree& tree, int rank, std::int64_t count, const Buffer& x) {
+  const auto nodes = tree.nodes_of(rank);
+  for (std::size_t row = 0; row < nodes.size(); ++row) {
+    const std::int64_t width = std::int64_t{1} << nodes[row].level;
+    for (std::int64_t i = 0; i < count; ++i) {
+      x.as<T>()[row * count + i] = complete_sum<T>(nodes[row].index * width, width, i);
+    }
+  }
+}
+
+template <class T>
+void sums_over_virtual_workers(Communicator& world, const ReductionTree& tree, double divisor,
+                               std::int64_t count, Place place) {
+  const auto rows = std::max<std::int64_t>(1, std::ssize(tree.nodes_of(world.rank())));
+  Space space(world, place, dtype_of<T>(), count * rows);
+  fill_rows<T>(tree, world.rank(), count, space.buffer());
+  world.all_reduce(space.buffer(), tree, divisor).wait();
+  expect_canonical(space.buffer().as<T>(), count, tree.leaves(), divisor);
+}
+
 TEST_P(Reduction, OverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
   run([](Communicator& world) {
     const auto expect_bits = [&](const ReductionTree& tree, std::int64_t most) {
-      const auto nodes = tree.nodes_of(world.rank());
       for (const Place place : kAllPlaces) {
         for (const std::int64_t count :
              {std::int64_t{1}, std::int64_t{61}, std::int64_t{1000}, most}) {
-          Space space(world, place, DType::kF64, count * static_cast<std::int64_t>(nodes.size()));
-          const Buffer x = space.buffer();
-          for (std::size_t row = 0; row < nodes.size(); ++row) {
-            const std::int64_t width = std::int64_t{1} << nodes[row].level;
-            for (std::int64_t i = 0; i < count; ++i) {
-              x.as<double>()[row * count + i] =
-                  complete_sum<double>(nodes[row].index * width, width, i);
-            }
-          }
-          world.all_reduce(x, ReduceOp::kMean, tree).wait();
-          expect_canonical(x.as<double>(), count, tree.leaves(), true);
+          sums_over_virtual_workers<double>(world, tree, tree.leaves(), count, place);
         }
       }
     };
     for (const int leaves : {4, 7, 12, 13}) {
       expect_bits(ReductionTree(leaves, world.size()), 60'001);
       expect_bits(with_most_on_the_first(leaves, world.size()), 4'001);
+    }
+  });
+}
+
+TEST_P(Reduction, OverVirtualWorkersIsDividedByAnyDivisor) {
+  run([](Communicator& world) {
+    // 3 and 10/3 have no exact reciprocal: a product with it has other bits.
+    for (const double divisor : {1.0, 3.0, 10.0 / 3, 4096.0, 1e-3}) {
+      for (const int leaves : {world.size(), 7}) {
+        const ReductionTree tree(leaves, world.size());
+        for (const Place place : kAllPlaces) {
+          for (const std::int64_t count : {0, 5, 1000, 5'003}) {
+            sums_over_virtual_workers<float>(world, tree, divisor, count, place);
+            sums_over_virtual_workers<double>(world, tree, divisor, count, place);
+          }
+        }
+      }
+    }
+  });
+}
+
+std::uint16_t rounded_to_bf16(float value) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+TEST_P(Reduction, HalfTypesAreDividedBeforeTheyAreRounded) {
+  run([](Communicator& world) {
+    const ReductionTree tree(5, world.size());
+    // Exact in bf16, which their sum of about 1000 is not.
+    const auto value_of = [](const ReductionTree::Node& node) {
+      return static_cast<int>((201 + 2 * node.index) << node.level);
+    };
+    float sum = 0;
+    for (const auto& node : tree.terms()) sum += static_cast<float>(value_of(node));
+    const auto nodes = tree.nodes_of(world.rank());
+    for (const Place place : kAllPlaces) {
+      for (const std::int64_t count : {7, 3'001}) {
+        Space space(world, place, DType::kBF16, count * std::ssize(nodes));
+        const Buffer x = space.buffer();
+        for (std::int64_t i = 0; i < x.count; ++i) {
+          put(x, i, value_of(nodes[static_cast<std::size_t>(i / count)]));
+        }
+        world.all_reduce(x, tree, 7).wait();
+        for (std::int64_t i = 0; i < count; ++i) {
+          ASSERT_EQ(x.as<std::uint16_t>()[i], rounded_to_bf16(sum / 7)) << i;
+        }
+      }
+    }
+  });
+}
+
+TEST_P(Reduction, ARankWithoutVirtualWorkersGetsTheSumToo) {
+  run([](Communicator& world) {
+    std::vector<Range> parts{{0, 3}};
+    while (std::ssize(parts) < world.size()) parts.push_back({3, 3});
+    const ReductionTree tree(parts);
+    for (const Place place : kAllPlaces) {
+      for (const std::int64_t count : {1, 1000, 40'001}) {
+        sums_over_virtual_workers<double>(world, tree, 7, count, place);
+      }
     }
   });
 }

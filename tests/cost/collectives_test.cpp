@@ -108,7 +108,7 @@ void make(Communicator& comm, const CollectiveCall& call) {
   const int p = comm.size();
   switch (call.kind) {
     case Collective::kAllReduce:
-      return comm.all_reduce(in(tree.nodes_of(comm.rank()).size()), ReduceOp::kSum, tree).wait();
+      return comm.all_reduce(in(tree.nodes_of(comm.rank()).size()), tree).wait();
     case Collective::kReduce:
       return comm.reduce(in(1), call.root).wait();
     case Collective::kReduceScatter:

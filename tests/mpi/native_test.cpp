@@ -21,7 +21,8 @@ class MpiNative : public testing::Test {
     Operation operation;
     operation.kind = kind;
     operation.dtype = out.dtype;
-    operation.op = op;
+    operation.op = op == ReduceOp::kMean ? ReduceOp::kSum : op;
+    operation.divisor = op == ReduceOp::kMean ? size() : 1;
     operation.root = root;
     operation.count = count;
     operation.in = in;

@@ -177,7 +177,7 @@ TEST_F(Nccl, SumsInAnOrderOfItsOwnIfItMay) {
           const ReductionTree tree(6, 3);
           const DeviceFloats rows(values_of(world.rank()));
           const auto nodes = static_cast<std::int64_t>(tree.nodes_of(world.rank()).size());
-          world.all_reduce(rows.buffer().slice(0, 100 * nodes), ReduceOp::kSum, tree).wait();
+          world.all_reduce(rows.buffer().slice(0, 100 * nodes), tree).wait();
           if (world.rank() == 0) (reproducible ? by_tree : natively) = x.values();
         },
         {.reproducible = reproducible});

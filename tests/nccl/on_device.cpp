@@ -101,17 +101,22 @@ class OnDevice final : public Communicator {
     return Work(std::make_unique<BringingBack>(std::move(copies), std::move(work)));
   }
 
+  // As the caller named it.
+  static ReduceOp op_of(const Operation& operation) {
+    return operation.divisor == 1 ? operation.op : ReduceOp::kMean;
+  }
+
   Work call(const Operation& operation, const Copies& x) {
     const Where where = operation.where;
     switch (operation.kind) {
       case OpKind::kAllReduce:
-        return operation.leaves == 0
-                   ? inner_->all_reduce(x.out(), operation.op, where)
-                   : inner_->all_reduce(x.out(), operation.op, *operation.tree, where);
+        return operation.op == ReduceOp::kSum
+                   ? inner_->all_reduce(x.out(), *operation.tree, operation.divisor, where)
+                   : inner_->all_reduce(x.out(), operation.op, where);
       case OpKind::kReduce:
-        return inner_->reduce(x.out(), operation.root, operation.op, where);
+        return inner_->reduce(x.out(), operation.root, op_of(operation), where);
       case OpKind::kReduceScatter:
-        return inner_->reduce_scatter(x.out(), x.in(), operation.op, where);
+        return inner_->reduce_scatter(x.out(), x.in(), op_of(operation), where);
       case OpKind::kAllGather:
         return inner_->all_gather(x.out(), x.in(), where);
       case OpKind::kAllToAll:

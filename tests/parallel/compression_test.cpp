@@ -6,13 +6,17 @@
 
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "tests/comm/ranks.h"
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
 #include "trireme/base/random.h"
+#include "trireme/optim/sgd.h"
 #include "trireme/parallel/compressed_sum.h"
-#include "trireme/parallel/strategy.h"
+#include "trireme/parallel/make_strategy.h"
+#include "trireme/parallel/replicated.h"
+#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 namespace {
@@ -72,7 +76,7 @@ class Descent {
       model_->weight.zero_();
       model_->bias.zero_();
     }
-    shards_ = strategy_->attach(*model_);
+    sgd_.emplace(strategy_->attach(*model_));
     workers_ = virtual_workers == 0 ? world.size() : virtual_workers;
   }
 
@@ -84,16 +88,11 @@ class Descent {
       const at::Tensor x = samples_.x.slice(0, part.begin, part.end);
       const at::Tensor y = samples_.y.slice(0, part.begin, part.end);
       const double weight = double(part.size()) * double(workers_) / kSamples;
-      ((model_->forward(x) - y).square().sum(1).mean() * weight).backward();
+      strategy_->backward((model_->forward(x) - y).square().sum(1).mean() * weight);
     }
     strategy_->reduce_gradients();
-    for (Shard& shard : shards_) {
-      const auto* gradient = static_cast<const float*>(shard.gradient[0]);
-      for (std::int64_t i = 0; i < shard.values.count; ++i) {
-        shard.values.as<float>()[i] -= static_cast<float>(lr) * gradient[i];
-      }
-    }
-    strategy_->publish_parameters();
+    sgd_->set_lr(lr);
+    strategy_->update(*sgd_);
   }
 
   Strategy& strategy() { return *strategy_; }
@@ -106,7 +105,7 @@ class Descent {
   Samples samples_;
   torch::nn::Linear model_{kInputs, kOutputs};
   std::unique_ptr<Strategy> strategy_;
-  std::span<Shard> shards_;
+  std::optional<Sgd> sgd_;
   std::int64_t workers_ = 0;
 };
 
@@ -297,12 +296,9 @@ TEST(LowRankSum, LosesNothing) {
 
 void expect_residual_kept(const std::string& codec) {
   test::run_ranks(3, [&](Communicator& world) {
-    torch::nn::Linear used(4, 4);
-    torch::nn::Linear idle(4, 4);
-    NamedTensors model = tensors_of(*used);
-    for (auto& [name, tensor] : tensors_of(*idle).parameters) {
-      model.parameters.emplace_back("idle." + name, tensor);
-    }
+    torch::nn::Module model;
+    torch::nn::Linear used = model.register_module("used", torch::nn::Linear(4, 4));
+    torch::nn::Linear idle = model.register_module("idle", torch::nn::Linear(4, 4));
     const auto strategy =
         replicated(world, {.compression = {.codec = codec, .ratio = 0.3, .rank = 1}});
     const auto shards = strategy->attach(model);
@@ -317,28 +313,29 @@ void expect_residual_kept(const std::string& codec) {
     };
     const at::Tensor x = random_tensor({2, 4}, 7 + world.rank());
     strategy->begin();
-    (used->forward(x) + idle->forward(x)).square().sum().backward();
+    strategy->backward((used->forward(x) + idle->forward(x)).square().sum());
     strategy->reduce_gradients();
+    strategy->abandon_step();
     const at::Tensor before = residual();
     EXPECT_GT(before.abs().max().item<float>(), 0);
     strategy->begin();
-    used->forward(x).square().sum().backward();
+    strategy->backward(used->forward(x).square().sum());
     strategy->reduce_gradients();
     EXPECT_FALSE(shards[2].has_gradient);
     EXPECT_TRUE(residual().allclose(before, 1e-4, 1e-5));
   });
 }
 
-TEST(CompressedGradients, OfAParameterThatNobodyUsesKeepTheirResidual) {
+TEST(CompressedGradients, OfAnUnusedParameterKeepTheirResidual) {
   expect_residual_kept("int8");
   expect_residual_kept("bf16");
   expect_residual_kept("power_sgd");
 }
 
-TEST(CompressedGradients, AreRefusedWhereNoGradientTravels) {
+TEST(CompressedGradients, AreRefusedWhereNoGradientIsSent) {
   test::run_ranks(1, [](Communicator& world) {
     try {
-      make_strategy("shared", world, {.compression = {.codec = "sign"}});
+      make_strategy("host_shared", world, {.compression = {.codec = "sign"}});
       FAIL();
     } catch (const UsageError& error) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("must be \"none\", got \"sign\""));

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/nn/functional/loss.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/optim/sgd.h>
 
 #include <cmath>
 #include <cstring>
@@ -15,6 +16,9 @@
 #include "tests/parallel/local_steps_simulation.h"
 #include "trireme/base/error.h"
 #include "trireme/optim/sgd.h"
+#include "trireme/parallel/relaxed_consistency.h"
+#include "trireme/parallel/replicated.h"
+#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 namespace {
@@ -34,10 +38,10 @@ struct Outcome {
   Values parameters;
   Values buffers;
   std::vector<double> losses;
-  std::vector<bool> in_step;
+  std::vector<bool> synchronized;
 };
 
-// As a user trains; the last step asks to be in step.
+// As a user trains; the last step synchronizes the ranks.
 Outcome train(Strategy& strategy, Net& net, std::int64_t first, std::int64_t last,
               Optimizer& optimizer) {
   Outcome outcome;
@@ -45,16 +49,13 @@ Outcome train(Strategy& strategy, Net& net, std::int64_t first, std::int64_t las
   for (std::int64_t step = first; step < last; ++step) {
     strategy.begin();
     for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-      const at::Tensor loss = loss_of(net, step, worker);
-      strategy.add_loss(loss.item<double>());
-      loss.backward();
+      strategy.backward(loss_of(net, step, worker));
     }
     strategy.reduce_gradients();
-    optimizer.step();
-    if (step + 1 == last) strategy.ask_to_be_in_step();
-    strategy.publish_parameters();
-    outcome.losses.push_back(strategy.loss());
-    outcome.in_step.push_back(strategy.is_in_step());
+    const StepResult result =
+        strategy.update(optimizer, step + 1 == last ? Sync::kNow : Sync::kWhenDue);
+    outcome.losses.push_back(result.loss);
+    outcome.synchronized.push_back(result.synchronized);
   }
   outcome.parameters = flat(net.parameters());
   outcome.buffers = flat(net.buffers());
@@ -135,7 +136,7 @@ TEST_P(LocalStepsForms, GiveTheNumbersOfGroupsSimulatedOneAfterAnother) {
       const Outcome& outcome = outcomes[static_cast<std::size_t>(rank)];
       expect_near(outcome.parameters, simulation.parameters(rank), 1e-12);
       expect_near(outcome.buffers, simulation.buffers(rank), 1e-12);
-      EXPECT_TRUE(outcome.in_step.back());
+      EXPECT_TRUE(outcome.synchronized.back());
       EXPECT_EQ(outcome.parameters, outcomes[0].parameters) << "rank " << rank;
       EXPECT_EQ(outcome.buffers, outcomes[0].buffers) << "rank " << rank;
       EXPECT_EQ(outcome.losses.back(), outcomes[0].losses.back());
@@ -163,11 +164,9 @@ void expect_to_learn_a_line(int ranks, const LocalStepsOptions& options, double 
     const at::Tensor y = x.matmul(at::tensor({3.0, -2.0}, at::kDouble)).add(1).view({16, 1});
     for (int step = 0; step < 800; ++step) {
       strategy->begin();
-      torch::mse_loss(model->forward(x), y).backward();
+      strategy->backward(torch::mse_loss(model->forward(x), y));
       strategy->reduce_gradients();
-      optimizer.step();
-      if (step == 799) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      strategy->update(optimizer, step == 799 ? Sync::kNow : Sync::kWhenDue);
     }
     expect_near(flat(model->parameters()), {3, -2, 1}, tolerance);
   });
@@ -186,7 +185,7 @@ TEST_P(LocalSteps, OneStepAndTheMeanIsSynchronousTraining) {
       expect_near(outcome.parameters, expected.parameters, 1e-13);
       expect_near(outcome.buffers, expected.buffers, 1e-13);
       expect_near(outcome.losses, expected.losses, 1e-13);
-      EXPECT_EQ(outcome.in_step, std::vector<bool>(5, true));
+      EXPECT_EQ(outcome.synchronized, std::vector<bool>(5, true));
     }
   });
 }
@@ -225,7 +224,7 @@ TEST_P(LocalSteps, ACodecThatLeavesNothingOutChangesNothing) {
   expect_near(train_on(GetParam(), options, 14)[0].parameters, simulation.parameters(0), 1e-6);
 }
 
-TEST_P(LocalSteps, MoveNothingButInTheirTurn) {
+TEST_P(LocalSteps, SendNothingBetweenExchanges) {
   test::run_ranks(GetParam(), [](Communicator& world) {
     constexpr std::int64_t kParameters = 4096;
     std::map<std::string, Traffic> moved;
@@ -236,13 +235,12 @@ TEST_P(LocalSteps, MoveNothingButInTheirTurn) {
       const auto strategy = local_steps(world, options);
       Sgd optimizer(strategy->attach(*model));
       for (int step = 1; step <= 9; ++step) {
-        const Traffic before = strategy->traffic();
+        const Traffic before = strategy->relaxed()->traffic();
         strategy->begin();
-        model->forward(at::ones({1, kParameters})).sum().backward();
+        strategy->backward(model->forward(at::ones({1, kParameters})).sum());
         strategy->reduce_gradients();
-        optimizer.step();
-        strategy->publish_parameters();
-        const Traffic now = strategy->traffic() - before;
+        strategy->update(optimizer);
+        const Traffic now = strategy->relaxed()->traffic() - before;
         if (step % 4 == 0) {
           EXPECT_EQ(now.sent > 0, world.size() > 1);
           moved[codec] = now;
@@ -257,67 +255,64 @@ TEST_P(LocalSteps, MoveNothingButInTheirTurn) {
   });
 }
 
-TEST_P(LocalSteps, RanksAreInStepEveryHStepsAndWhenAsked) {
+TEST_P(LocalSteps, SynchronizeEveryHStepsAndOnRequest) {
   const Outcome outcome = train_on(GetParam(), diloco(3), 8)[0];
-  EXPECT_EQ(outcome.in_step,
+  EXPECT_EQ(outcome.synchronized,
             (std::vector<bool>{false, false, true, false, false, true, false, true}));
 }
 
 // A step of one virtual worker each, whose parameters do not matter.
-void step_alone(Strategy& strategy, torch::nn::Linear& model, bool raise) {
-  if (raise) strategy.raise_flag();
-  strategy.begin();
-  model->forward(at::full({1, 2}, 1.0)).sum().backward();
+StepResult take_step(Strategy& strategy, torch::nn::Linear& model, bool request_stop,
+                     Sync sync = Sync::kWhenDue) {
+  torch::optim::SGD optimizer(model->parameters(), 0.1);
+  strategy.begin({.request_stop = request_stop});
+  strategy.backward(model->forward(at::full({1, 2}, 1.0)).sum());
   strategy.reduce_gradients();
-  for (at::Tensor& p : model->parameters()) {
-    if (p.grad().defined()) p.data().sub_(p.grad(), 0.1);
-  }
-  strategy.publish_parameters();
+  return strategy.update(optimizer, sync);
 }
 
-TEST_P(LocalSteps, AFlagIsSeenByAllAfterTheNextExchange) {
+TEST_P(LocalSteps, AStopIsSeenByAllAfterTheNextExchange) {
   test::run_ranks(GetParam(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
     const auto strategy = local_steps(world, {.steps = 4});
     strategy->attach(*model);
     std::vector<int> seen;
     for (int step = 1; step <= 9; ++step) {
-      step_alone(*strategy, model, step == 2 && world.rank() == world.size() - 1);
-      if (strategy->flag_raised()) seen.push_back(step);
-      EXPECT_EQ(strategy->is_in_step(), step % 4 == 0);
+      const StepResult result =
+          take_step(*strategy, model, step == 2 && world.rank() == world.size() - 1);
+      if (result.stop) seen.push_back(step);
+      EXPECT_EQ(result.synchronized, step % 4 == 0);
     }
     EXPECT_THAT(seen, testing::ElementsAre(4));
   });
 }
 
-TEST_P(LocalSteps, AFlagTravelsWithAFragmentAndBringsAllInStep) {
+TEST_P(LocalSteps, AStopIsSentWithAFragmentAndSynchronizesAll) {
   test::run_ranks(GetParam(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
     // Sent at 2, 4, 6, ...; seen one step later.
     const auto strategy = local_steps(world, {.steps = 4, .fragments = 2, .delay = 1});
     strategy->attach(*model);
-    std::vector<int> seen, in_step;
+    std::vector<int> seen, synchronized;
     for (int step = 1; step <= 9; ++step) {
-      step_alone(*strategy, model, step == 5 && world.rank() == world.size() - 1);
-      if (strategy->flag_raised()) seen.push_back(step);
-      if (strategy->is_in_step()) in_step.push_back(step);
+      const StepResult result =
+          take_step(*strategy, model, step == 5 && world.rank() == world.size() - 1);
+      if (result.stop) seen.push_back(step);
+      if (result.synchronized) synchronized.push_back(step);
     }
     EXPECT_THAT(seen, testing::ElementsAre(7));
-    EXPECT_THAT(in_step, testing::ElementsAre(7));
+    EXPECT_THAT(synchronized, testing::ElementsAre(7));
   });
 }
 
-TEST_P(LocalSteps, WhoCanWaitWaitsForTheTurnUnlessThereIsNone) {
+TEST_P(LocalSteps, SynchronizeForFreeOnlyIfTheyDoNotDoItByThemselves) {
   test::run_ranks(GetParam(), [](Communicator& world) {
     for (const int fragments : {1, 2}) {
       torch::nn::Linear model(2, 1);
       const auto strategy = local_steps(world, {.steps = 4, .fragments = fragments});
       strategy->attach(*model);
-      strategy->wait_to_be_in_step();
-      step_alone(*strategy, model, false);
-      EXPECT_EQ(strategy->is_in_step(), fragments == 2);
-      step_alone(*strategy, model, false);
-      EXPECT_FALSE(strategy->is_in_step());
+      EXPECT_EQ(take_step(*strategy, model, false, Sync::kIfFree).synchronized, fragments == 2);
+      EXPECT_FALSE(take_step(*strategy, model, false).synchronized);
     }
   });
 }
@@ -333,7 +328,7 @@ std::vector<Buffer> kept_of(std::span<Shard> shards, Optimizer& optimizer, Strat
   return buffers;
 }
 
-TEST_P(LocalSteps, GoOnWithTheSameBitsFromWhatTheyRemember) {
+TEST_P(LocalSteps, ContinueWithTheSameBitsFromTheirState) {
   std::vector<Form> all = forms();
   for (const char* codec : {"int8", "power_sgd", "random_k"}) {
     all.push_back({codec, diloco(6)});
@@ -380,7 +375,7 @@ TEST_P(LocalSteps, LearnALineThroughACodec) {
   }
 }
 
-TEST_P(LocalSteps, WriteWhatAllRememberOnce) {
+TEST_P(LocalSteps, WriteEachStateOnce) {
   std::mutex mutex;
   std::vector<std::string> written;
   test::run_ranks(GetParam(), [&](Communicator& world) {
@@ -388,8 +383,8 @@ TEST_P(LocalSteps, WriteWhatAllRememberOnce) {
     const auto strategy = local_steps(world, diloco(4));
     strategy->attach(*model);
     const std::lock_guard lock(mutex);
-    EXPECT_EQ(strategy->group().index, world.rank());
-    EXPECT_TRUE(strategy->group().leads);
+    EXPECT_EQ(strategy->relaxed()->group().index, world.rank());
+    EXPECT_TRUE(strategy->relaxed()->group().leads);
     for (const Strategy::State& state : strategy->state()) {
       if (state.is_written) written.push_back(state.name);
     }
@@ -410,7 +405,7 @@ TEST_P(LocalSteps, EveryFormLearnsALine) {
 INSTANTIATE_TEST_SUITE_P(Ranks, LocalSteps, ::testing::Values(1, 2, 3, 4),
                          [](const auto& info) { return "on_" + std::to_string(info.param); });
 
-TEST(LocalStepsBetweenHosts, KeepTheRanksOfAHostInStep) {
+TEST(LocalStepsBetweenHosts, KeepTheRanksOfAHostSynchronous) {
   LocalStepsOptions by_host = diloco(4), in_pairs = diloco(4);
   by_host.fragments = in_pairs.fragments = 2;
   by_host.delay = in_pairs.delay = 1;
@@ -423,20 +418,20 @@ TEST(LocalStepsBetweenHosts, KeepTheRanksOfAHostInStep) {
         Net net;
         const auto strategy = local_steps(world, by_host);
         Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
-        EXPECT_EQ(strategy->group().index, world.rank() / 2);
-        EXPECT_EQ(strategy->group().leads, world.rank() % 2 == 0);
+        EXPECT_EQ(strategy->relaxed()->group().index, world.rank() / 2);
+        EXPECT_EQ(strategy->relaxed()->group().leads, world.rank() % 2 == 0);
         EXPECT_EQ(train(*strategy, net, 0, 11, optimizer).parameters, expected[0].parameters);
       });
 }
 
-TEST(LocalStepsBetweenHosts, TakeRanksApartFromTheirHostForAlone) {
+TEST(LocalStepsBetweenHosts, MakeAGroupOfEachRankThatHasNoNeighborOnItsHost) {
   test::run_ranks_on_hosts(
       3, [](int rank) { return rank % 2; },
       [](Communicator& world) {
         torch::nn::Linear model(2, 1);
         const auto strategy = local_steps(world, {.group_size = 0});
         strategy->attach(*model);
-        EXPECT_EQ(strategy->group().index, world.rank());
+        EXPECT_EQ(strategy->relaxed()->group().index, world.rank());
       });
 }
 

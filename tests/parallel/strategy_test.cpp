@@ -6,20 +6,26 @@
 #include <torch/nn/functional/loss.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/optim/sgd.h>
 
 #include <cmath>
 #include <functional>
 #include <mutex>
 
 #include "tests/comm/ranks.h"
+#include "tests/parallel/named_strategies.h"
 #include "trireme/base/error.h"
 #include "trireme/base/random.h"
 #include "trireme/optim/sgd.h"
-#include "trireme/parallel/through_server.h"
-#include "trireme/server/embedded/embedded.h"
+#include "trireme/parallel/host_shared.h"
+#include "trireme/parallel/make_strategy.h"
+#include "trireme/parallel/replicated.h"
+#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 namespace {
+
+using test::strategy_named;
 
 constexpr int kVirtualWorkers = 12;
 constexpr int kSteps = 4;
@@ -34,8 +40,7 @@ at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
   return tensor;
 }
 
-// With batch normalisation, a layer that only odd virtual workers use, one that nobody uses and one
-// that is frozen.
+// Has batch normalization, a layer that only odd virtual workers use, an unused and a frozen layer.
 struct Net : torch::nn::Module {
   Net() {
     first = register_module("first", torch::nn::Linear(7, 70));
@@ -67,15 +72,6 @@ at::Tensor loss_of(Net& net, int step, std::int64_t worker) {
   const at::Tensor x = random_tensor({5, 7}, seed);
   const at::Tensor y = random_tensor({5, 1}, seed + 50000);
   return torch::mse_loss(net.forward(x, worker % 2 == 1), y);
-}
-
-// Every strategy there is; servers descend as the optimizers here do.
-std::unique_ptr<Strategy> strategy_named(const std::string& name, Communicator& world,
-                                         StrategyOptions options = {}) {
-  if (name != "through_server") return make_strategy(name, world, options);
-  return through_server(
-      world, [](Communicator& workers) { return server::embedded(workers, {.shards = 2}); },
-      {.world = options, .consistency = {.mode = server::Consistency::Mode::kSynchronous}});
 }
 
 using State = std::vector<std::pair<std::string, at::Tensor>>;
@@ -111,15 +107,11 @@ Outcome train_on(const std::string& strategy_name, int ranks, std::vector<double
     for (int step = 0; step < kSteps; ++step) {
       strategy->begin();
       for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-        const at::Tensor loss = loss_of(net, step, worker);
-        strategy->add_loss(loss.item<double>());
-        loss.backward();
+        strategy->backward(loss_of(net, step, worker));
       }
-      strategy->reduce_gradients();
-      losses.push_back(strategy->loss());
+      losses.push_back(strategy->reduce_gradients().loss);
       if (step % 2 == 1) norms.push_back(strategy->gradient_norm());
       strategy->update(sgd);
-      strategy->publish_parameters();
     }
     if (world.rank() == 0) outcome = {state_of(net), losses, norms};
     world.barrier();
@@ -203,7 +195,7 @@ TEST_P(StrategyConformance, GivesTheBitsOfOneProcessWithoutAStrategy) {
   EXPECT_EQ(actual.norms, train_on(name, 1).norms);
 }
 
-TEST_P(StrategyConformance, GivesTheSameBitsHoweverVirtualWorkersAreDealtOut) {
+TEST_P(StrategyConformance, GivesTheSameBitsForEachAssignmentOfVirtualWorkers) {
   const auto [name, ranks] = GetParam();
   std::vector<double> shares(static_cast<std::size_t>(ranks), 1);
   shares.back() = 3.5;
@@ -216,7 +208,7 @@ TEST_P(StrategyConformance, GivesTheSameBitsHoweverVirtualWorkersAreDealtOut) {
   EXPECT_EQ(uneven.norms, even.norms);
 }
 
-TEST_P(StrategyConformance, DealsVirtualWorkersOutInProportion) {
+TEST_P(StrategyConformance, AssignsVirtualWorkersInProportionToShares) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     std::vector<double> shares(static_cast<std::size_t>(world.size()), 1);
@@ -247,38 +239,83 @@ TEST_P(StrategyConformance, VirtualWorkersWithoutSamplesAddNothing) {
     const auto shards = strategy->attach(*model);
     const Range mine = strategy->virtual_workers();
     // Only virtual worker 0 has a sample.
-    strategy->begin(mine.contains(0) ? 1 : 0);
+    strategy->begin({.passes = mine.contains(0) ? 1 : 0});
+    double loss = 0;
     if (mine.contains(0)) {
-      const at::Tensor loss = model->forward(at::tensor({3.f, 4.f}).view({1, 2})).sum();
-      strategy->add_loss(kVirtualWorkers * 2.0);
-      loss.backward();
+      const at::Tensor sum = model->forward(at::tensor({3.f, 4.f}).view({1, 2})).sum();
+      strategy->backward(sum);
+      loss = sum.item<double>();
     }
-    strategy->reduce_gradients();
-    EXPECT_EQ(strategy->loss(), 2.0);
-    EXPECT_FALSE(strategy->flag_raised());
+    world.all_reduce(buffer_of(std::span(&loss, 1))).wait();
+    EXPECT_EQ(strategy->reduce_gradients().loss, loss / kVirtualWorkers);
     for (Shard& shard : shards) EXPECT_TRUE(shard.has_gradient);
     EXPECT_NEAR(strategy->gradient_norm(), std::sqrt(26.0) / kVirtualWorkers, 1e-7);
+    Sgd sgd(shards);
+    EXPECT_FALSE(strategy->update(sgd).stop);
   });
 }
 
-TEST_P(StrategyConformance, AFlagOfOneRankIsSeenByAllForOneStep) {
+// Sums of losses over micro-batches of unequal size, divided once by the samples of the step.
+TEST_P(StrategyConformance, DividesOnceByTheWeightOfTheStep) {
+  const auto [name, ranks] = GetParam();
+  const auto samples_of = [](std::int64_t worker) { return 1 + worker % 4; };
+  std::int64_t samples = 0;
+  for (int worker = 0; worker < kVirtualWorkers; ++worker) samples += samples_of(worker);
+  const auto sum_of = [&](torch::nn::Linear& model, std::int64_t worker) {
+    const auto seed = static_cast<std::uint64_t>(worker);
+    return (model->forward(random_tensor({samples_of(worker), 3}, seed)) - 1).square().sum();
+  };
+  // The oracle: one process, f64 but for the rounding of each virtual worker's gradient.
+  torch::nn::Linear plain(3, 2);
+  {
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& p : plain->parameters()) p.copy_(random_tensor(p.sizes(), 77));
+  }
+  at::Tensor expected = at::zeros({2, 3}, at::kDouble);
+  double expected_loss = 0;
+  for (int worker = 0; worker < kVirtualWorkers; ++worker) {
+    plain->zero_grad();
+    const at::Tensor loss = sum_of(plain, worker);
+    loss.backward();
+    expected += plain->weight.grad().to(at::kDouble) / samples;
+    expected_loss += loss.item<double>() / static_cast<double>(samples);
+  }
+  test::run_ranks(ranks, [&, name = name](Communicator& world) {
+    torch::nn::Linear model(3, 2);
+    {
+      const at::NoGradGuard no_grad;
+      for (at::Tensor& p : model->parameters()) p.copy_(random_tensor(p.sizes(), 77));
+    }
+    const at::Tensor before = model->weight.detach().clone();
+    const auto strategy = strategy_named(name, world, {.virtual_workers = kVirtualWorkers});
+    Sgd sgd(strategy->attach(*model), {.lr = 1});
+    strategy->begin({.weight = static_cast<double>(samples)});
+    const Range mine = strategy->virtual_workers();
+    for (std::int64_t w = mine.begin; w < mine.end; ++w) strategy->backward(sum_of(model, w));
+    EXPECT_NEAR(strategy->reduce_gradients().loss, expected_loss, 1e-5);
+    strategy->update(sgd);
+    const at::Tensor step = (before - model->weight.detach()).to(at::kDouble);
+    EXPECT_TRUE(step.allclose(expected, 1e-5, 1e-5)) << step << expected;
+    world.barrier();  // host_shared: the parameters lie in the memory of rank 0
+  });
+}
+
+TEST_P(StrategyConformance, AStopThatOneRankRequestsIsSeenByAllForOneStep) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(2, 1);
     const auto strategy = strategy_named(name, world);
-    strategy->attach(*model);
-    for (const bool raise : {false, true, false}) {
-      if (raise && world.rank() == world.size() - 1) strategy->raise_flag();
-      strategy->begin();
-      model->forward(at::ones({1, 2})).sum().backward();
+    Sgd sgd(strategy->attach(*model));
+    for (const bool stop : {false, true, false}) {
+      strategy->begin({.request_stop = stop && world.rank() == world.size() - 1});
+      strategy->backward(model->forward(at::ones({1, 2})).sum());
       strategy->reduce_gradients();
-      EXPECT_EQ(strategy->flag_raised(), raise);
-      strategy->publish_parameters();
+      EXPECT_EQ(strategy->update(sgd).stop, stop);
     }
   });
 }
 
-TEST_P(StrategyConformance, AParameterThatNobodyUsesHasNoGradient) {
+TEST_P(StrategyConformance, AnUnusedParameterHasNoGradient) {
   const auto [name, ranks] = GetParam();
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     Net net;
@@ -286,7 +323,7 @@ TEST_P(StrategyConformance, AParameterThatNobodyUsesHasNoGradient) {
     const auto shards = strategy->attach(net);
     strategy->begin();
     const Range mine = strategy->virtual_workers();
-    for (std::int64_t w = mine.begin; w < mine.end; ++w) loss_of(net, 0, w).backward();
+    for (std::int64_t w = mine.begin; w < mine.end; ++w) strategy->backward(loss_of(net, 0, w));
     strategy->reduce_gradients();
     for (const Shard& shard : shards) {
       EXPECT_EQ(shard.has_gradient, !shard.name.starts_with("never")) << shard.name;
@@ -295,21 +332,9 @@ TEST_P(StrategyConformance, AParameterThatNobodyUsesHasNoGradient) {
   });
 }
 
-TEST_P(StrategyConformance, SaysWhatWasForgotten) {
-  const auto [name, ranks] = GetParam();
-  test::run_ranks(ranks, [&, name = name](Communicator& world) {
-    torch::nn::Linear model(2, 1);
-    const auto strategy = strategy_named(name, world);
-    strategy->attach(*model);
-    EXPECT_THROW(strategy->reduce_gradients(), UsageError);
-    EXPECT_THROW(strategy->begin(2), UsageError);
-    EXPECT_THROW(model->forward(at::ones({1, 2})).sum().backward(), UsageError);
-  });
-}
-
 TEST_P(StrategyConformance, RefusesModelsThatDiffer) {
   const auto [name, ranks] = GetParam();
-  if (ranks == 1) return;  // nobody to differ from
+  if (ranks == 1) return;
   test::run_ranks(ranks, [&, name = name](Communicator& world) {
     torch::nn::Linear model(world.rank() == 1 ? 3 : 2, 1);
     const auto strategy = strategy_named(name, world);
@@ -318,8 +343,8 @@ TEST_P(StrategyConformance, RefusesModelsThatDiffer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, StrategyConformance,
-                         ::testing::Combine(::testing::Values("replicated", "shared",
-                                                              "through_server"),
+                         ::testing::Combine(::testing::Values("replicated", "host_shared",
+                                                              "parameter_server", "local_steps"),
                                             ::testing::Values(1, 2, 3, 4, 6)),
                          [](const auto& info) {
                            return std::get<0>(info.param) + "_on_" +
@@ -331,22 +356,26 @@ TEST(Replicated, LeavesTheMeanInGradSoThatAnyOptimizerWillDo) {
     torch::nn::Linear model(1, 1);
     const auto strategy = replicated(world);
     strategy->attach(*model);
+    torch::optim::SGD sgd(model->parameters(), 0.1);
+    const float before = model->weight.item<float>();
     for (int step = 0; step < 2; ++step) {
       strategy->begin();
-      model->forward(at::full({1, 1}, 1.0 + world.rank())).sum().backward();
+      strategy->backward(model->forward(at::full({1, 1}, 1.0 + world.rank())).sum());
       strategy->reduce_gradients();
       EXPECT_EQ(model->weight.grad().item<float>(), 1.5f);
+      strategy->update(sgd);
     }
+    EXPECT_NEAR(model->weight.item<float>(), before - 2 * 0.1 * 1.5, 1e-6);
   });
 }
 
-TEST(Shared, HoldsTheParametersOnce) {
+TEST(HostShared, HoldsTheParametersOnce) {
   std::mutex mutex;
   std::vector<const void*> homes;
   std::int64_t elements = 0;
   test::run_ranks(3, [&](Communicator& world) {
     torch::nn::Linear model(500, 100);
-    const auto strategy = shared(world);
+    const auto strategy = host_shared(world);
     const auto shards = strategy->attach(*model);
     const std::lock_guard lock(mutex);
     homes.push_back(model->weight.data_ptr());
@@ -356,9 +385,20 @@ TEST(Shared, HoldsTheParametersOnce) {
   EXPECT_EQ(elements, 500 * 100 + 100);
 }
 
-TEST(MakeStrategy, NamesWhatThereIs) {
-  test::run_ranks(
-      1, [](Communicator& world) { EXPECT_THROW(make_strategy("sharded?", world), UsageError); });
+TEST(MakeStrategy, RefusesUnknownAndOldNamesAndSaysTheNewOnes) {
+  test::run_ranks(1, [](Communicator& world) {
+    for (const auto& [name, advice] :
+         {std::pair("sharded?", "must be \"replicated\" or \"host_shared\", got \"sharded?\""),
+          std::pair("shared", "now called \"host_shared\""),
+          std::pair("through_server", "now called \"parameter_server\"")}) {
+      try {
+        make_strategy(name, world);
+        ADD_FAILURE() << name;
+      } catch (const UsageError& error) {
+        EXPECT_THAT(error.what(), ::testing::HasSubstr(advice));
+      }
+    }
+  });
 }
 
 }  // namespace

@@ -154,7 +154,8 @@ void expect_native_reductions(Transport& transport) {
     Operation operation;
     operation.kind = kind;
     operation.dtype = dtype_of<T>();
-    operation.op = op;
+    operation.op = op == ReduceOp::kMean ? ReduceOp::kSum : op;
+    operation.divisor = op == ReduceOp::kMean ? size : 1;
     operation.root = size - 1;
     operation.count = static_cast<std::int64_t>(x.size());
     operation.in = operation.out = buffer_of(std::span(x));

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trireme/base/error.h"
+#include "trireme/base/hash.h"
 #include "trireme/comm/device_lane.h"
 #include "trireme/comm/operation.h"
 
@@ -22,12 +25,26 @@ Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t co
   return operation;
 }
 
+bool has_one_leaf_a_rank(const ReductionTree& tree) {
+  for (int rank = 0; rank < tree.ranks(); ++rank) {
+    if (tree.leaves_of(rank).size() != 1) return false;
+  }
+  return true;
+}
+
 Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
                     ReduceOp op, const ReductionTree& tree, Where where) {
   Operation operation = make(kind, out, in, count, where);
-  operation.op = op;
+  // To backends a mean is a sum with a divisor.
+  operation.op = op == ReduceOp::kMean ? ReduceOp::kSum : op;
+  operation.divisor = op == ReduceOp::kMean ? tree.leaves() : 1;
   operation.tree = &tree;
-  operation.leaves = tree.leaves() == tree.ranks() ? 0 : tree.leaves();
+  if (has_one_leaf_a_rank(tree)) return operation;
+  operation.leaves = tree.leaves();
+  for (int rank = 0; rank < tree.ranks(); ++rank) {
+    const auto end = static_cast<std::uint64_t>(tree.leaves_of(rank).end);
+    operation.layout = mix_bits(operation.layout ^ end) + 1;
+  }
   return operation;
 }
 
@@ -149,20 +166,24 @@ Work Communicator::all_reduce(Buffer x, ReduceOp op, Where where) {
   return begin(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_, where));
 }
 
-Work Communicator::all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, Where where) {
+Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double divisor, Where where) {
   check_buffer("all_reduce", "x", x);
-  check_op("all_reduce", x, op);
+  require_divisor("all_reduce", divisor, x.dtype);
   if (tree.ranks() != size_) {
     throw UsageError(
         fmt::format("all_reduce: the tree must be over {} ranks, got {} (rank {} of {})", size_,
                     tree.ranks(), rank_, size_));
   }
-  const auto rows = static_cast<std::int64_t>(tree.nodes_of(rank_).size());
+  // A rank without virtual workers still needs a row for the result.
+  const auto rows = std::max<std::int64_t>(1, std::ssize(tree.nodes_of(rank_)));
   if (x.count % rows != 0) {
     throw UsageError(fmt::format("all_reduce: x must hold {} rows, got {} elements (rank {} of {})",
                                  rows, x.count, rank_, size_));
   }
-  return begin(reduction(OpKind::kAllReduce, x, x, x.count / rows, op, tree, where));
+  Operation operation =
+      reduction(OpKind::kAllReduce, x, x, x.count / rows, ReduceOp::kSum, tree, where);
+  operation.divisor = divisor;
+  return begin(operation);
 }
 
 Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, Where where) {

@@ -51,10 +51,14 @@ class Communicator {
   /// x becomes `op` over all ranks' x, in the order of ReductionTree(size(), size()).
   Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
 
-  /// The sum over `tree.leaves()` virtual workers. x: [k, n], one row of n elements for each of the
-  /// k = tree.nodes_of(rank()) nodes that this rank has summed. The result is left in row 0; the
-  /// other rows are lost. `tree` must have size() ranks and outlive the operation.
-  Work all_reduce(Buffer x, ReduceOp op, const ReductionTree& tree, Where where = Where::here());
+  /// The sum over `tree.leaves()` virtual workers, divided by `divisor`. x: [k, n], one row of n
+  /// elements for each of the k = tree.nodes_of(rank()) nodes that this rank has summed. The result
+  /// is left in row 0; the other rows are lost. The sum is divided in the type it is taken in (f32
+  /// for f16 and bf16) before it is rounded; with a divisor of 1 it is not divided. `tree` must
+  /// have size() ranks and outlive the operation. Throws UsageError unless `divisor` is finite and
+  /// greater than 0, and 1 for integers.
+  Work all_reduce(Buffer x, const ReductionTree& tree, double divisor = 1,
+                  Where where = Where::here());
 
   /// Sums each rank's `in` and leaves the r-th piece of the sum on rank r.
   /// `in`: [size() * n], `out`: [n]; they must not overlap, unless out is the r-th piece of in.

@@ -41,16 +41,27 @@ std::string_view name_of(OpKind kind) {
   return "?";
 }
 
+namespace {
+
+// "sum", "sum / 12".
+std::string reduction_of(const Call& call) {
+  std::string text(name_of(call.op));
+  if (call.divisor != 1) text += fmt::format(" / {}", call.divisor);
+  return text;
+}
+
+}  // namespace
+
 std::string describe(const Call& call) {
   std::string arguments = fmt::format("{}[{}]", name_of(call.dtype), call.count);
   if (call.device != Device::kCpu) arguments += fmt::format(" on {}", name_of(call.device));
   switch (call.kind) {
     case OpKind::kAllReduce:
     case OpKind::kReduceScatter:
-      arguments += fmt::format(", {}", name_of(call.op));
+      arguments += ", " + reduction_of(call);
       break;
     case OpKind::kReduce:
-      arguments += fmt::format(", {}, root {}", name_of(call.op), call.root);
+      arguments += fmt::format(", {}, root {}", reduction_of(call), call.root);
       break;
     case OpKind::kBroadcast:
     case OpKind::kGather:

@@ -33,10 +33,13 @@ struct Call {
   OpKind kind = OpKind::kBarrier;
   DType dtype = DType::kF32;
   Device device = Device::kCpu;  ///< where the data lies
-  ReduceOp op = ReduceOp::kSum;
-  std::int32_t root = 0;  ///< root, or the peer of send and recv
+  ReduceOp op = ReduceOp::kSum;  ///< never kMean: that is kSum with a divisor
+  std::int32_t root = 0;         ///< root, or the peer of send and recv
   std::int32_t tag = 0;
-  std::int32_t leaves = 0;  ///< virtual workers of a reduction; 0 means one a rank
+  std::int32_t leaves = 0;  ///< virtual workers of a reduction; 0: one per rank
+  double divisor = 1;       ///< of the sum that a reduction takes
+  /// A hash of what the ranks must agree on beside: which virtual workers each rank has.
+  std::uint64_t layout = 0;
   std::int64_t count = 0;   ///< elements of one rank's piece
 
   bool operator==(const Call&) const = default;

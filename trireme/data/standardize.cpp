@@ -52,7 +52,7 @@ class TreeSum {
       const Sums sums = node_sums(node, add);
       rows.insert(rows.end(), sums.begin(), sums.end());
     }
-    world_.all_reduce(buffer_of<double>(rows), ReduceOp::kSum, tree_).wait();
+    world_.all_reduce(buffer_of<double>(rows), tree_).wait();
     rows.resize(width_);
     return rows;
   }

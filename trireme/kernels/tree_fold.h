@@ -14,7 +14,7 @@ namespace trireme {
 ///
 ///     TreeFold fold(tree, world.rank(), n);
 ///     for (each virtual worker of this rank) fold.add(values);
-///     world.all_reduce(fold.nodes(), ReduceOp::kSum, tree).wait();   // row 0: the sum of all
+///     world.all_reduce(fold.nodes(), tree).wait();   // row 0: the sum of all
 class TreeFold {
  public:
   TreeFold(const ReductionTree& tree, int rank, std::int64_t count);

@@ -86,7 +86,7 @@ void CompressedSum::finish(std::span<const Buffer> sums) {
     }
     std::fill_n(sum, count, 0.f);
     if (summed_.count > 0) {
-      // Into a copy: what this rank sent must stay, to be taken back.
+      // Into a copy: restore_residual() needs what this rank has sent.
       std::vector<std::byte> total(payload(world_.rank(), i).begin(),
                                    payload(world_.rank(), i).end());
       copy(compressors_[i].summable(total), place_of_sum(i));
@@ -98,8 +98,8 @@ void CompressedSum::finish(std::span<const Buffer> sums) {
   }
 }
 
-void CompressedSum::take_back(std::size_t tensor) {
-  if (low_rank_) return low_rank_->take_back(tensor);
+void CompressedSum::restore_residual(std::size_t tensor) {
+  if (low_rank_) return low_rank_->restore_residual(tensor);
   compressors_[tensor].take_back(payload(world_.rank(), tensor));
 }
 

@@ -13,39 +13,39 @@
 
 namespace trireme {
 
-/// Sums tensors over all ranks with a codec between, each rank with error feedback of its own; for
-/// a mean each rank divides first. Every rank gets the same bits.
+/// Sums tensors over all ranks in compressed form, each rank with error feedback of its own; for a
+/// mean each rank divides before. Every rank gets the same bits.
 ///
 ///     CompressedSum sum(world, {.codec = "int8"}, tensors);
 ///     Work work = sum.start(values, step);
 ///     work.wait();
 ///     sum.finish(values);
 ///
-/// What a codec lets add up travels by all-reduce (Compressor::summable), power_sgd by those of
-/// LowRankSum, other payloads by all-gather, to be decoded and added in rank order by every rank.
+/// Payloads that can be summed are all-reduced (Compressor::summable), those of power_sgd by
+/// LowRankSum; other payloads are all-gathered, decoded and added in rank order by every rank.
 class CompressedSum {
  public:
   using Tensor = NamedShape;
 
-  /// Collective. The tensors travel together. Throws UsageError if the options are bad.
+  /// Collective. The tensors are sent together. Throws UsageError if the options are invalid.
   CompressedSum(Communicator& world, const CompressionOptions& options,
                 std::vector<Tensor> tensors);
 
-  /// Collective. values[i]: what this rank adds to tensor i, f32 or f64, which is sent as f32; they
-  /// may change once this returns. One sum at a time.
+  /// Collective. values[i]: what this rank adds to tensor i, f32 or f64, sent as f32; they may
+  /// change once this returns. One sum at a time.
   Work start(std::span<const Buffer> values, std::int64_t step);
 
-  /// Collective, once that is done: sums[i] is the sum over the ranks of what they sent for tensor
-  /// i.
+  /// Collective, after that work: sums[i] becomes the sum over the ranks of what they have sent for
+  /// tensor i.
   void finish(std::span<const Buffer> sums);
 
-  /// After finish(), if every rank had zeros for tensor i and nobody applies its sum: what was sent
-  /// of the residual is not lost. On every rank.
-  void take_back(std::size_t tensor);
+  /// Returns the transmitted part of tensor i's residual to the residual. Must be called on every
+  /// rank after finish() if the sum of tensor i is discarded.
+  void restore_residual(std::size_t tensor);
 
   /// For Strategy::state(): residuals [ranks, elements], this rank's row of each, and factors. The
-  /// names of residuals have the number of ranks in them: with another number there is no telling
-  /// whose is whose, and ranks start without.
+  /// names of residuals contain the number of ranks: a run on another number of ranks starts
+  /// without residuals, since they belong to other virtual workers.
   std::vector<StateTensor> state();
 
  private:
@@ -55,7 +55,7 @@ class CompressedSum {
 
   Communicator& world_;
   std::vector<Tensor> tensors_;
-  std::optional<LowRankSum> low_rank_;  // in place of all that follows
+  std::optional<LowRankSum> low_rank_;  // replaces all that follows
   std::vector<Compressor> compressors_;
   std::vector<std::size_t> offsets_;  // of each payload in a rank's, and the end
   Buffer summed_;                     // of all tensors, if the codec has such a part

@@ -12,14 +12,14 @@
 
 namespace trireme {
 
-/// The parameters of a model that learn, as if they lay end to end: what cuts them into pieces of
-/// equal size without regard to where one ends and the next begins.
+/// The parameters of a model that require a gradient as one flat array, which can be cut into
+/// fragments of equal size regardless of where a parameter ends.
 class FlatParameters {
  public:
   struct Parameter {
     std::string name;
     at::Tensor tensor;
-    Range range;  ///< of the elements, among all of them
+    Range range;  ///< its elements in the flat array
   };
 
   FlatParameters() = default;
@@ -27,17 +27,17 @@ class FlatParameters {
   explicit FlatParameters(const NamedTensors& model);
 
   std::int64_t size() const { return parameters_.empty() ? 0 : parameters_.back().range.end; }
-  /// One type that holds the values of every parameter: f64 if one of them is, else f32.
+  /// A type that can hold the values of every parameter: f64 if one of them is f64, else f32.
   DType dtype() const { return dtype_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
 
-  /// The parts of the parameters that lie in `range`, in order. They are views: writing to them
+  /// Returns the parts of the parameters that lie in `range`, in order, as views: writing to them
   /// changes the parameters.
   std::vector<at::Tensor> parts(Range range) const;
-  /// The same with their names and places; a parameter that lies in it as a whole has its shape.
+  /// The same with names and ranges; a parameter that lies in `range` as a whole keeps its shape.
   std::vector<Parameter> slices(Range range) const;
 
-  /// To and from `flat`, [range.size()].
+  /// Copies the elements of `range` to and from `flat`, [range.size()].
   void read(Range range, const at::Tensor& flat) const;
   void write(Range range, const at::Tensor& flat) const;
 

@@ -9,8 +9,8 @@
 namespace trireme {
 
 /// Parameters are cut into blocks of this many elements, from their first element on. Norms are
-/// summed block by block, and a parameter is shared out between ranks only at a block's edge, so
-/// that a norm has the same bits however the parameters are spread.
+/// summed block by block, and a parameter is cut between ranks only at the edge of a block, so that
+/// a norm has the same bits however the parameters are distributed.
 constexpr std::int64_t kBlock = 4096;
 
 inline std::int64_t blocks_of(std::int64_t elements) {

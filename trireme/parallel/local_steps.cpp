@@ -7,11 +7,14 @@
 #include <optional>
 
 #include "trireme/base/error.h"
+#include "trireme/model/model.h"
 #include "trireme/parallel/flat_parameters.h"
-#include "trireme/parallel/group_notes.h"
+#include "trireme/parallel/gradients/group_metadata.h"
+#include "trireme/parallel/gradients/whole_gradients.h"
 #include "trireme/parallel/outer_optimizer.h"
 #include "trireme/parallel/rank_groups.h"
-#include "trireme/parallel/synchronise.h"
+#include "trireme/parallel/relaxed_consistency.h"
+#include "trireme/parallel/synchronize.h"
 
 namespace trireme {
 
@@ -25,104 +28,25 @@ void check(const LocalStepsOptions& options) {
   require(options.steps >= 1, "steps must be 1 or more", options.steps);
   require(options.outer_lr > 0, "outer_lr must be above 0", options.outer_lr);
   require(options.outer_momentum >= 0 && options.outer_momentum < 1,
-          "outer_momentum must be from 0 up to but without 1", options.outer_momentum);
+          "outer_momentum must be in [0, 1)", options.outer_momentum);
   require(options.fragments >= 1 && options.fragments <= options.steps,
-          "fragments must be from 1 to steps", options.fragments);
-  require(options.delay >= 0 && options.delay < options.steps,
-          "delay must be from 0 up to but without steps", options.delay);
-  require(options.mix >= 0 && options.mix < 1, "mix must be from 0 up to but without 1",
-          options.mix);
+          "fragments must be in [1, steps]", options.fragments);
+  require(options.delay >= 0 && options.delay < options.steps, "delay must be in [0, steps)",
+          options.delay);
+  require(options.mix >= 0 && options.mix < 1, "mix must be in [0, 1)", options.mix);
 }
 
-class LocalSteps final : public Strategy {
+class LocalSteps final : public Strategy, public RelaxedConsistency {
  public:
-  LocalSteps(Communicator& world, const LocalStepsOptions& options)
-      : world_(world), options_(options), tree_(tree_of(options.world, world.size())) {
+  LocalSteps(Communicator& world, LocalStepsOptions options)
+      : Strategy({.name = "local_steps", .sets_grad = true, .whole_shards = true}),
+        world_(world),
+        options_(std::move(options)),
+        tree_(tree_of(options_.world, world.size())) {
     check(options_);
   }
 
-  std::span<Shard> attach(const NamedTensors& model) override {
-    make_contiguous(model);
-    broadcast_from_first_rank(world_, model);
-    groups_.emplace(world_, tree_, options_.group_size);
-    StrategyOptions inside = options_.world;
-    inside.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
-    inside.shares = groups_->shares();
-    inside.compression = {};
-    inner_ = replicated(groups_->inside(), inside);
-    const std::span<Shard> shards = inner_->attach(model);
-    parameters_ = FlatParameters(model);
-    std::vector<Range> ranges;
-    for (int f = 0; f < options_.fragments; ++f) {
-      ranges.push_back(partition(parameters_.size(), options_.fragments, f));
-      fragments_.push_back({.index = static_cast<std::size_t>(f),
-                            .range = ranges.back(),
-                            .offset = std::int64_t{options_.steps} * f / options_.fragments,
-                            .notes = GroupNotes(f == 0 ? model.buffers : no_buffers())});
-    }
-    all_notes_ = GroupNotes(model.buffers);
-    if (leads()) {
-      outer_.emplace(*groups_->leaders(), parameters_, std::move(ranges),
-                     OuterOptimizer::Options{.lr = options_.outer_lr,
-                                             .momentum = options_.outer_momentum,
-                                             .weight = groups_->weight(),
-                                             .compression = options_.world.compression});
-    }
-    return shards;
-  }
-
-  void begin(int backward_passes) override {
-    // Not before: a checkpoint may have been loaded since attach().
-    if (outer_ && !begun_) outer_->remember();
-    begun_ = true;
-    flag_ = false;
-    if (leads()) groups_->leaders()->progress();
-    inner_->begin(backward_passes);
-  }
-
   Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
-
-  void add_loss(double loss) override { inner_->add_loss(loss); }
-  void raise_flag() override { inner_->raise_flag(); }
-  bool flag_raised() const override { return flag_; }
-
-  void reduce_gradients() override {
-    inner_->reduce_gradients();
-    loss_ = inner_->loss();
-    flag_waits_ = flag_waits_ || inner_->flag_raised();
-  }
-
-  double loss() const override { return loss_; }
-  double gradient_norm() override { return inner_->gradient_norm(); }
-  bool shards_are_whole() const override { return true; }
-
-  void publish_parameters() override {
-    inner_->publish_parameters();
-    ++step_;
-    in_step_ = false;
-    for (Fragment& fragment : fragments_) {
-      if (fragment.under_way && due(fragment, options_.delay)) receive(fragment);
-      if (!due(fragment, 0)) continue;
-      send(fragment);
-      if (options_.delay == 0) receive(fragment);
-    }
-    if ((asked_ || flag_) && !in_step_) come_together();
-    asked_ = false;
-  }
-
-  bool is_in_step() const override { return in_step_; }
-  void ask_to_be_in_step() override { asked_ = true; }
-  void wait_to_be_in_step() override {
-    if (!is_ever_in_step()) asked_ = true;
-  }
-
-  Group group() const override { return {groups_->index(), leads()}; }
-
-  Traffic traffic() const override {
-    Traffic traffic = groups_->inside().traffic() + inner_->traffic();
-    if (leads()) traffic += groups_->leaders()->traffic();
-    return traffic;
-  }
 
   std::vector<State> state() override {
     std::vector<State> state;
@@ -131,10 +55,24 @@ class LocalSteps final : public Strategy {
                      .values = buffer_of(std::span(&step_, 1)),
                      .is_written = world_.rank() == 0});
     if (outer_) {
-      for (State& piece : outer_->state()) state.push_back(std::move(piece));
+      for (State& tensor : outer_->state()) state.push_back(std::move(tensor));
     }
-    for (State& piece : state) piece.name.insert(0, "local_steps.");
+    for (State& tensor : state) tensor.name.insert(0, "local_steps.");
     return state;
+  }
+
+  RelaxedConsistency* relaxed() override { return this; }
+  bool asynchronous() const override { return false; }
+  Group group() const override { return {groups_->index(), leads()}; }
+
+  void synchronize() override {
+    if (!synchronized_) average_groups();
+  }
+
+  Traffic traffic() const override {
+    Traffic traffic = groups_->inside().traffic();
+    if (leads()) traffic += groups_->leaders()->traffic();
+    return traffic;
   }
 
  private:
@@ -142,15 +80,85 @@ class LocalSteps final : public Strategy {
     std::size_t index = 0;
     Range range;
     std::int64_t offset = 0;
-    GroupNotes notes;
-    bool under_way = false;
-    Work values = {}, told = {};  // the leaders'
+    GroupMetadata metadata;
+    bool in_flight = false;
+    Work values = {}, told = {};  // of the leader
   };
+
+  std::span<Shard> attach_model(Model& model) override {
+    const NamedTensors tensors = model.tensors();
+    make_contiguous(tensors);
+    broadcast_from_first_rank(world_, tensors);
+    groups_.emplace(world_, tree_, options_.group_size);
+    StrategyOptions inside = options_.world;
+    inside.virtual_workers = static_cast<int>(groups_->virtual_workers().size());
+    inside.shares = groups_->shares();
+    inside.compression = {};
+    gradients_.emplace(groups_->inside(), tensors, inside);
+    parameters_ = FlatParameters(tensors);
+    std::vector<Range> ranges;
+    for (int f = 0; f < options_.fragments; ++f) {
+      ranges.push_back(partition(parameters_.size(), options_.fragments, f));
+      fragments_.push_back({.index = static_cast<std::size_t>(f),
+                            .range = ranges.back(),
+                            .offset = std::int64_t{options_.steps} * f / options_.fragments,
+                            .metadata = GroupMetadata(f == 0 ? tensors.buffers : no_buffers())});
+    }
+    all_metadata_ = GroupMetadata(tensors.buffers);
+    if (leads()) {
+      outer_.emplace(*groups_->leaders(), parameters_, std::move(ranges),
+                     OuterOptimizer::Options{.lr = options_.outer_lr,
+                                             .momentum = options_.outer_momentum,
+                                             .weight = groups_->weight(),
+                                             .compression = options_.world.compression});
+    }
+    return gradients_->shards();
+  }
+
+  GradientSink& begin_step(const StepShape& shape) override {
+    // Not before: a checkpoint may have been loaded since attach().
+    if (outer_ && !begun_) outer_->snapshot();
+    begun_ = true;
+    stop_ = false;
+    if (leads()) groups_->leaders()->progress();
+    return gradients_->begin(shape, weight_of_group(shape));
+  }
+
+  // A group averages over its own virtual workers: their part of the weight.
+  double weight_of_group(const StepShape& shape) const {
+    const auto own = static_cast<double>(groups_->virtual_workers().size());
+    return shape.weight > 0 ? shape.weight * own / tree_.leaves() : own;
+  }
+
+  GradientReport finish_gradients() override {
+    loss_ = gradients_->reduce().loss;
+    stop_pending_ = stop_pending_ || gradients_->stop();
+    return {.loss = loss_};
+  }
+
+  double compute_gradient_norm() override { return gradients_->norm(); }
+
+  StepResult finish_step(Optimizer* optimizer, Sync sync) override {
+    if (optimizer != nullptr) optimizer->step();
+    ++step_;
+    synchronized_ = false;
+    for (Fragment& fragment : fragments_) {
+      if (fragment.in_flight && due(fragment, options_.delay)) receive(fragment);
+      if (!due(fragment, 0)) continue;
+      send(fragment);
+      if (options_.delay == 0) receive(fragment);
+    }
+    const bool requested =
+        sync == Sync::kNow || (sync == Sync::kIfFree && !synchronizes_by_itself());
+    if ((requested || stop_) && !synchronized_) average_groups();
+    return {.loss = loss_, .stop = stop_, .synchronized = synchronized_};
+  }
 
   static std::vector<NamedTensor> no_buffers() { return {}; }
   bool leads() const { return groups_->leaders() != nullptr; }
-  double kept() const { return options_.delay == 0 ? 0 : options_.mix; }
-  bool is_ever_in_step() const { return options_.fragments == 1 && kept() == 0; }
+  // The part of its own values that a group keeps.
+  double alpha() const { return options_.delay == 0 ? 0 : options_.mix; }
+  bool synchronizes_by_itself() const { return options_.fragments == 1 && alpha() == 0; }
 
   bool due(const Fragment& fragment, int delay) const {
     const std::int64_t steps = step_ - fragment.offset - delay;
@@ -158,80 +166,80 @@ class LocalSteps final : public Strategy {
   }
 
   void send(Fragment& fragment) {
-    fragment.under_way = true;
+    fragment.in_flight = true;
     if (leads()) {
       fragment.values = outer_->start(fragment.index, step_);
       fragment.told =
-          fragment.notes.start(*groups_->leaders(), flag_waits_, loss_, groups_->weight());
+          fragment.metadata.start(*groups_->leaders(), stop_pending_, loss_, groups_->weight());
     }
-    flag_waits_ = false;
+    stop_pending_ = false;
   }
 
   void receive(Fragment& fragment) {
-    fragment.under_way = false;
+    fragment.in_flight = false;
     if (leads()) {
       fragment.values.wait();
       fragment.told.wait();
-      outer_->apply(fragment.index, kept());
+      outer_->apply(fragment.index, alpha());
     }
-    share(fragment.range, fragment.notes, kept());
-    in_step_ = is_ever_in_step();
-    if (in_step_ && options_.delay == 0) loss_ = fragment.notes.loss();
+    share(fragment.range, fragment.metadata, alpha());
+    synchronized_ = synchronizes_by_itself();
+    if (synchronized_ && options_.delay == 0) loss_ = fragment.metadata.loss();
   }
 
-  void come_together() {
+  // The plain mean of all groups, in which nothing is kept.
+  void average_groups() {
     for (Fragment& fragment : fragments_) {
-      if (fragment.under_way) receive(fragment);
+      if (fragment.in_flight) receive(fragment);
     }
     if (leads()) {
       Work values = outer_->start_mean();
-      Work told = all_notes_.start(*groups_->leaders(), flag_waits_, loss_, groups_->weight());
+      Work told = all_metadata_.start(*groups_->leaders(), stop_pending_, loss_, groups_->weight());
       values.wait();
       told.wait();
       outer_->apply_mean();
     }
-    flag_waits_ = false;
-    share({0, parameters_.size()}, all_notes_, 0);
-    loss_ = all_notes_.loss();
-    in_step_ = true;
+    stop_pending_ = false;
+    share({0, parameters_.size()}, all_metadata_, 0);
+    loss_ = all_metadata_.loss();
+    synchronized_ = true;
   }
 
-  // What the leader has to the rest of its group.
-  void share(Range range, GroupNotes& notes, double kept) {
+  // Brings what the leader has received to the rest of its group.
+  void share(Range range, GroupMetadata& metadata, double alpha) {
     Communicator& inside = groups_->inside();
     if (inside.size() > 1) {
       for (const at::Tensor& part : parameters_.parts(range)) {
         inside.broadcast(host_buffer_of(part), 0).wait();
       }
-      inside.broadcast(notes.values(), 0).wait();
+      inside.broadcast(metadata.values(), 0).wait();
     }
-    notes.apply(kept);
-    flag_ = flag_ || notes.flag();
+    metadata.apply(alpha);
+    stop_ = stop_ || metadata.stop();
   }
 
   Communicator& world_;
   LocalStepsOptions options_;
   ReductionTree tree_;  // of the world
   std::optional<RankGroups> groups_;
-  std::unique_ptr<Strategy> inner_;
+  std::optional<WholeGradients> gradients_;
   FlatParameters parameters_;
-  std::optional<OuterOptimizer> outer_;  // the leaders'
+  std::optional<OuterOptimizer> outer_;  // of the leader
   std::vector<Fragment> fragments_;      // after what their Work uses
-  GroupNotes all_notes_;
+  GroupMetadata all_metadata_;
 
   std::int64_t step_ = 0;
   bool begun_ = false;
-  bool in_step_ = true;
-  bool asked_ = false;
-  bool flag_waits_ = false;  // raised in this group, not yet sent
-  bool flag_ = false;
+  bool synchronized_ = true;
+  bool stop_pending_ = false;  // requested in this group, not sent yet
+  bool stop_ = false;
   double loss_ = 0;
 };
 
 }  // namespace
 
 std::unique_ptr<Strategy> local_steps(Communicator& world, LocalStepsOptions options) {
-  return std::make_unique<LocalSteps>(world, options);
+  return std::make_unique<LocalSteps>(world, std::move(options));
 }
 
 }  // namespace trireme

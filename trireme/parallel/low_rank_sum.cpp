@@ -105,7 +105,7 @@ void LowRankSum::finish(std::span<const Buffer> sums) {
   }
 }
 
-void LowRankSum::take_back(std::size_t tensor) {
+void LowRankSum::restore_residual(std::size_t tensor) {
   Part& part = parts_[tensor];
   part.layout.add_product(bytes_of(first(part)), bytes_of(part.own_q.data()), part.residual.data(),
                           1);

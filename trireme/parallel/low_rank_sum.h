@@ -18,9 +18,9 @@ struct NamedShape {
   std::vector<std::int64_t> shape;
 };
 
-/// Sums tensors over all ranks by PowerSGD as it was meant (Vogels et al. 2019, algorithm 1): P and
-/// Q are linear in M, so that ranks sum the factors themselves. With M_r what rank r adds and keeps
-/// in its residual,
+/// Sums tensors over all ranks by PowerSGD as in the paper (Vogels et al. 2019, algorithm 1): P and
+/// Q are linear in M, so that ranks sum the factors. With M_r the value of rank r plus its
+/// residual,
 ///
 ///     P = orthonormal(sum M_r Q'),   Q = sum M_r^T P,   sum M_r is taken to be P Q^T,
 ///     residual of rank r = M_r - P P^T M_r.
@@ -33,10 +33,10 @@ class LowRankSum {
   LowRankSum(Communicator& world, const CompressionOptions& options,
              std::span<const NamedShape> tensors);
 
-  /// As those of CompressedSum. finish() is collective.
+  /// As in CompressedSum. finish() is collective.
   Work start(std::span<const Buffer> values, std::int64_t step);
   void finish(std::span<const Buffer> sums);
-  void take_back(std::size_t tensor);
+  void restore_residual(std::size_t tensor);
   std::vector<StateTensor> state();
 
  private:
@@ -65,8 +65,8 @@ class LowRankSum {
   std::int64_t step_ = 0;
   std::int64_t first_count_ = 0;
   std::int64_t second_count_ = 0;
-  Memory first_;   // what the first all-reduce sums
-  Memory second_;  // .. and the second one
+  Memory first_;   // operand of the first all-reduce
+  Memory second_;  // and of the second one
 };
 
 }  // namespace trireme

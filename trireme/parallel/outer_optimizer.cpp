@@ -40,7 +40,7 @@ OuterOptimizer::OuterOptimizer(Communicator& groups, const FlatParameters& param
   if (options_.momentum > 0) momentum_ = at::zeros({parameters.size()}, type);
 }
 
-void OuterOptimizer::remember() {
+void OuterOptimizer::snapshot() {
   if (agreed_.defined()) parameters_.read(all(), agreed_);
 }
 
@@ -77,7 +77,7 @@ Work OuterOptimizer::start(std::size_t fragment, std::int64_t step) {
   return compressed_[fragment].start(sent_parts(fragment), step);
 }
 
-void OuterOptimizer::apply(std::size_t fragment, double kept) {
+void OuterOptimizer::apply(std::size_t fragment, double alpha) {
   const at::NoGradGuard no_grad;
   const Range range = fragments_[fragment];
   if (compresses()) compressed_[fragment].finish(sent_parts(fragment));
@@ -91,10 +91,10 @@ void OuterOptimizer::apply(std::size_t fragment, double kept) {
         momentum);
     common = agreed;
   }
-  if (kept == 0) return parameters_.write(range, common);
+  if (alpha == 0) return parameters_.write(range, common);
   at::Tensor mixed = at::empty_like(common);
   parameters_.read(range, mixed);
-  parameters_.write(range, mixed.mul_(kept).add_(common, 1 - kept));
+  parameters_.write(range, mixed.mul_(alpha).add_(common, 1 - alpha));
 }
 
 Work OuterOptimizer::start_mean() {
@@ -107,7 +107,7 @@ Work OuterOptimizer::start_mean() {
 void OuterOptimizer::apply_mean() {
   const at::NoGradGuard no_grad;
   parameters_.write(all(), sent_tensor(all()));
-  remember();
+  snapshot();
 }
 
 std::vector<Strategy::State> OuterOptimizer::state() {

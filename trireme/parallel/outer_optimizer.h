@@ -12,17 +12,16 @@
 
 namespace trireme {
 
-/// What groups that train apart have in common: the values w that they last agreed on, and an
-/// optimizer that takes the mean way of all groups away from w for a gradient. With w_m those of
-/// group m and d = mean(w - w_m):
+/// The state that groups which train independently have in common: the last values w that they have
+/// agreed on, and an optimizer whose gradient is the average displacement of the groups from w.
+/// With w_m the values of group m and d = mean(w - w_m):
 ///
 ///     b = momentum * b + d
 ///     w = w - lr * (d + momentum * b)
 ///
 /// which is SGD with Nesterov's momentum, DiLoCo's outer optimizer (Douillard et al. 2023). With
-/// lr = 1 and momentum = 0 that is the mean of the w_m; it is then taken straight from them, and
-/// neither w nor b takes memory. With a codec it is w - w_m that travels, each group with error
-/// feedback.
+/// lr = 1 and momentum = 0 the result is the mean of the w_m; it is then computed from them, and
+/// neither w nor b takes memory. With a codec w - w_m is sent, each group with error feedback.
 class OuterOptimizer {
  public:
   struct Options {
@@ -34,25 +33,24 @@ class OuterOptimizer {
   };
 
   /// Collective over `groups`, one rank of each group. The parameters are cut into `fragments`,
-  /// each of which goes its own way.
+  /// each of which is updated by itself.
   OuterOptimizer(Communicator& groups, const FlatParameters& parameters,
                  std::vector<Range> fragments, Options options);
 
-  /// The parameters are now what all groups agree on.
-  void remember();
+  /// Copies the parameters, which all groups agree on, to w.
+  void snapshot();
 
-  /// Starts an outer step for a fragment, after `step` steps. Until it is applied nothing else may
-  /// start there; the parameters may change.
+  /// Starts an outer step for a fragment, after `step` steps. Nothing else may be started for this
+  /// fragment until it is applied; the parameters may change.
   Work start(std::size_t fragment, std::int64_t step);
-  /// Once that is done: updates w, and moves the parameters to it but for the share `kept`:
-  /// kept * w_m + (1 - kept) * w.
-  void apply(std::size_t fragment, double kept);
+  /// After that work: updates w, and sets the parameters to alpha * w_m + (1 - alpha) * w.
+  void apply(std::size_t fragment, double alpha);
 
-  /// The same for the plain mean of all parameters, uncompressed, which leaves b alone.
+  /// The same for the plain mean of all parameters, uncompressed, which does not change b.
   Work start_mean();
   void apply_mean();
 
-  /// b, the same on all, and what a codec has left out, each its own.
+  /// b, the same on all ranks, and the residuals of compression, different on each.
   std::vector<Strategy::State> state();
 
  private:
@@ -69,7 +67,7 @@ class OuterOptimizer {
   Options options_;
   Memory sent_;
   std::vector<CompressedSum> compressed_;  // of each fragment
-  at::Tensor agreed_;                      // w; undefined where nobody needs it
+  at::Tensor agreed_;                      // w; undefined if not needed
   at::Tensor momentum_;                    // b
 };
 

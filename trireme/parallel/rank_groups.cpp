@@ -39,7 +39,7 @@ RankGroups::RankGroups(Communicator& world, const ReductionTree& tree, int group
     shares_.push_back(static_cast<double>(workers_of(rank).size()));
   }
   weight_ = static_cast<double>(virtual_workers_.size() * count_) / tree.leaves();
-  // A rank alone needs nobody, whatever becomes of the world.
+  // A group of one rank survives the failure of all others.
   const bool is_alone = first == last;
   inside_ = world.split(is_alone ? -1 : static_cast<int>(first), world.rank());
   if (is_alone) inside_ = self_communicator();

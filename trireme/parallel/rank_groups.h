@@ -12,23 +12,23 @@ namespace trireme {
 /// The world cut into groups of consecutive ranks, numbered from 0.
 class RankGroups {
  public:
-  /// Collective. `group_size` ranks each, the last group what is left; 0: ranks in a row that share
-  /// memory. `tree` says which virtual workers of the step each rank of the world has.
+  /// Collective. A group is `group_size` ranks, the last group the remaining ones; 0: consecutive
+  /// ranks that share memory. `tree` gives the virtual workers of each rank of the world.
   RankGroups(Communicator& world, const ReductionTree& tree, int group_size);
 
   int count() const { return count_; }
   int index() const { return index_; }
 
-  /// The ranks of this one's group.
+  /// Connects the ranks of this rank's group.
   Communicator& inside() const { return *inside_; }
-  /// The first ranks of all groups, in order; null on the other ranks.
+  /// Connects the first ranks of all groups, in order; null on the other ranks.
   Communicator* leaders() const { return leaders_.get(); }
 
-  /// Of the group, together.
+  /// Those of the group's ranks together.
   Range virtual_workers() const { return virtual_workers_; }
-  /// How many of them each of its ranks has.
+  /// The number of them that each rank of the group has.
   const std::vector<double>& shares() const { return shares_; }
-  /// They over those of a group in the mean: 1 where all groups have as many.
+  /// This group's virtual workers divided by the average per group; 1 if all groups are equal.
   double weight() const { return weight_; }
 
  private:

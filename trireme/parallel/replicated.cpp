@@ -1,67 +1,60 @@
-#include <ATen/ATen.h>
-#include <fmt/format.h>
+#include "trireme/parallel/replicated.h"
 
-#include "trireme/base/error.h"
-#include "trireme/parallel/bucketed_strategy.h"
-#include "trireme/parallel/gradient_norm.h"
-#include "trireme/parallel/strategy.h"
-#include "trireme/parallel/synchronise.h"
+#include <optional>
+
+#include "trireme/model/model.h"
+#include "trireme/parallel/gradients/whole_gradients.h"
+#include "trireme/parallel/synchronize.h"
 
 namespace trireme {
 
 namespace {
 
-class Replicated final : public BucketedStrategy {
+class Replicated final : public Strategy {
  public:
-  Replicated(Communicator& world, const StrategyOptions& options)
-      : BucketedStrategy(world, options) {
-    check(options.compression);
+  Replicated(Communicator& world, StrategyOptions options)
+      : Strategy({.name = "replicated", .sets_grad = true, .whole_shards = true}),
+        world_(world),
+        options_(std::move(options)),
+        tree_(tree_of(options_, world.size())) {
+    check(options_.compression);
   }
 
-  std::span<Shard> attach(const NamedTensors& model) override {
-    make_contiguous(model);
-    broadcast_from_first_rank(world_, model);
-    buckets_.emplace(world_, model, options_, GradientBuckets::Mode::kReduce);
-    for (std::size_t p = 0; p < buckets_->parameters(); ++p) {
-      const at::Tensor& parameter = buckets_->parameter(p);
-      const Buffer gradient = buckets_->row(world_.rank(), p, 0);
-      gradients_.push_back(tensor_over(gradient, parameter.sizes()));
-      shards_.push_back({.name = buckets_->name(p),
-                         .region = Region(parameter.sizes().vec()),
-                         .values = host_buffer_of(parameter),
-                         .gradient = {gradient.data}});
-    }
-    return shards_;
-  }
-
-  void reduce_gradients() override {
-    buckets_->finish();
-    for (std::size_t p = 0; p < shards_.size(); ++p) {
-      shards_[p].has_gradient = buckets_->has_gradient(p);
-      if (shards_[p].has_gradient) buckets_->parameter(p).mutable_grad() = gradients_[p];
-    }
-  }
-
-  double gradient_norm() override {
-    squares_.clear();
-    append_block_squares(shards_, squares_);
-    return norm_of(squares_);
-  }
-
-  void publish_parameters() override {}
-  bool shards_are_whole() const override { return true; }
-  std::vector<State> state() override { return buckets_->state(); }
+  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  std::vector<State> state() override { return gradients_->state(); }
 
  private:
-  std::vector<at::Tensor> gradients_;  // what grad() becomes
-  std::vector<Shard> shards_;
-  std::vector<double> squares_;
+  std::span<Shard> attach_model(Model& model) override {
+    const NamedTensors tensors = model.tensors();
+    make_contiguous(tensors);
+    broadcast_from_first_rank(world_, tensors);
+    gradients_.emplace(world_, tensors, options_);
+    return gradients_->shards();
+  }
+
+  GradientSink& begin_step(const StepShape& shape) override {
+    return gradients_->begin(shape, shape.weight > 0 ? shape.weight : tree_.leaves());
+  }
+
+  GradientReport finish_gradients() override { return report_ = gradients_->reduce(); }
+  double compute_gradient_norm() override { return gradients_->norm(); }
+
+  StepResult finish_step(Optimizer* optimizer, Sync) override {
+    if (optimizer != nullptr) optimizer->step();
+    return {.loss = report_.loss, .stop = gradients_->stop()};
+  }
+
+  Communicator& world_;
+  StrategyOptions options_;
+  ReductionTree tree_;
+  std::optional<WholeGradients> gradients_;
+  GradientReport report_;
 };
 
 }  // namespace
 
 std::unique_ptr<Strategy> replicated(Communicator& world, StrategyOptions options) {
-  return std::make_unique<Replicated>(world, options);
+  return std::make_unique<Replicated>(world, std::move(options));
 }
 
 }  // namespace trireme

@@ -1,33 +1,79 @@
 #include "trireme/parallel/strategy.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <cmath>
+#include <torch/optim/optimizer.h>
 
 #include "trireme/base/error.h"
+#include "trireme/model/model.h"
+#include "trireme/model/module_block.h"
+#include "trireme/parallel/checked_step.h"
 
 namespace trireme {
 
-ReductionTree tree_of(const StrategyOptions& options, int ranks) {
-  const int leaves = options.virtual_workers == 0 ? ranks : options.virtual_workers;
-  if (options.shares.empty() || leaves < ranks) return ReductionTree(leaves, ranks);
-  const bool are_good = std::ranges::all_of(
-      options.shares, [](double share) { return share > 0 && std::isfinite(share); });
-  if (!are_good || options.shares.size() != static_cast<std::size_t>(ranks)) {
-    throw UsageError(
-        fmt::format("strategy: shares must be one number above 0 for each of the {} ranks, got {}",
-                    ranks, options.shares));
-  }
-  return ReductionTree(partition_in_proportion(leaves, options.shares));
+Strategy::Strategy(Traits traits)
+    : traits_(std::move(traits)), step_(std::make_unique<CheckedStep>(traits_.name)) {}
+
+Strategy::~Strategy() = default;
+
+std::span<Shard> Strategy::attach(Model& model) {
+  step_->require_unattached();
+  const std::span<Shard> shards = attach_model(model);
+  step_->attach(model.tensors().parameters);
+  return shards;
 }
 
-std::unique_ptr<Strategy> make_strategy(std::string_view name, Communicator& world,
-                                        StrategyOptions options) {
-  if (name == "replicated") return replicated(world, options);
-  if (name == "shared") return shared(world, options);
-  throw UsageError(fmt::format("strategy must be \"replicated\" or \"shared\", got \"{}\"", name));
+std::span<Shard> Strategy::attach(torch::nn::Module& module) {
+  step_->require_unattached();
+  model_of_module_ = model_over(module);
+  return attach(*model_of_module_);
+}
+
+GradientSink& Strategy::begin(StepShape shape) {
+  shape.passes = step_->check_begin(shape.passes, virtual_workers().size(), shape.weight);
+  step_->begin(begin_step(shape), shape.passes);
+  return *step_;
+}
+
+void Strategy::backward(const at::Tensor& loss_sum) {
+  step_->backward(loss_sum);
+}
+
+GradientReport Strategy::reduce_gradients() {
+  step_->check_reduce();
+  const GradientReport report = finish_gradients();
+  step_->end_backward();
+  return report;
+}
+
+double Strategy::gradient_norm() {
+  step_->check_reduced("gradient_norm");
+  return compute_gradient_norm();
+}
+
+StepResult Strategy::update(Optimizer& optimizer, Sync sync) {
+  step_->check_reduced("update");
+  const StepResult result = finish_step(&optimizer, sync);
+  step_->end();
+  return result;
+}
+
+StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
+  step_->check_reduced("update");
+  if (!traits_.sets_grad) {
+    throw UsageError(fmt::format(
+        "strategy {}: update() was given an optimizer of libtorch, which would find no grad() to "
+        "use; make one of trireme's optimizers from the shards that attach() returns",
+        traits_.name));
+  }
+  optimizer.step();
+  const StepResult result = finish_step(nullptr, sync);
+  step_->end();
+  return result;
+}
+
+void Strategy::abandon_step() {
+  if (step_->in_backward()) finish_gradients();
+  if (step_->is_attached()) step_->end();
 }
 
 }  // namespace trireme

@@ -8,7 +8,8 @@
 namespace trireme {
 
 /// Calls `ready` each time a backward pass has accumulated into parameter.grad(), on the thread
-/// that runs backward. The hook ends with this object, which must not be destroyed inside it.
+/// that runs the pass. The hook is removed with this object, which must not be destroyed inside
+/// `ready`.
 class GradientHook {
  public:
   GradientHook(const at::Tensor& parameter, std::function<void()> ready);
@@ -20,8 +21,8 @@ class GradientHook {
   std::unique_ptr<Registration> registration_;
 };
 
-/// From inside a GradientHook: calls `done` once at the end of the backward pass under way, after
-/// every gradient.
+/// Calls `done` once, at the end of the backward pass that runs, after every gradient. Must be called
+/// during a backward pass.
 void after_this_backward(std::function<void()> done);
 
 }  // namespace trireme

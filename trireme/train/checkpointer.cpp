@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/pieces.h"
 
 namespace trireme {
@@ -41,7 +42,7 @@ std::vector<std::string> Checkpointer::restore() {
   const RunState state = load_checkpoint(*newest, wanted.pieces);
   require_same_order(state, *newest);
   trainer_.continue_after(state.step);
-  trainer_.strategy().spread_state(trainer_.optimizer());
+  if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
   std::ranges::move(restore_local(), std::back_inserter(wanted.absent));
   // Ranks may share memory: no rank may train before all have read.
   trainer_.world().barrier();
@@ -51,7 +52,7 @@ std::vector<std::string> Checkpointer::restore() {
 // This rank's own checkpoint has the step of the common one, or is the newest: ranks that are
 // stopped by Ctrl-C end after different steps.
 std::vector<std::string> Checkpointer::restore_local() {
-  const std::vector<StateTensor> states = trainer_.strategy().own_state();
+  const std::vector<StateTensor> states = local_state();
   if (states.empty()) return {};
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
@@ -82,15 +83,20 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   save_local();
   const SavingGroup& group = trainer_.saving_group();
   if (!group.has_this_rank()) return std::nullopt;
-  trainer_.strategy().collect_state(trainer_.optimizer());
+  if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
   const auto pieces = own_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
                                  trainer_.model(), trainer_.world().rank() == 0);
   save_checkpoint(directory_.checkpoints(), group.communicator(), state(), pieces, keep());
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
 }
 
+std::vector<StateTensor> Checkpointer::local_state() {
+  RelaxedConsistency* const relaxed = trainer_.strategy().relaxed();
+  return relaxed != nullptr ? relaxed->local_state() : std::vector<StateTensor>();
+}
+
 void Checkpointer::save_local() {
-  const std::vector<StateTensor> pieces = pieces_of(trainer_.strategy().own_state());
+  const std::vector<StateTensor> pieces = pieces_of(local_state());
   if (pieces.empty()) return;
   const auto alone = self_communicator();
   save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), pieces,

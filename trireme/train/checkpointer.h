@@ -41,6 +41,7 @@ class Checkpointer {
  private:
   std::vector<std::string> restore_local();
   void save_local();
+  std::vector<StateTensor> local_state();
   void require_same_order(const RunState& state, const std::filesystem::path& checkpoint) const;
   RunState state() const;
   int keep() const { return static_cast<int>(trainer_.config().checkpoint.keep); }

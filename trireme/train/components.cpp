@@ -8,7 +8,9 @@
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/local_steps.h"
-#include "trireme/parallel/through_server.h"
+#include "trireme/parallel/host_shared.h"
+#include "trireme/parallel/parameter_server.h"
+#include "trireme/parallel/replicated.h"
 #include "trireme/plan/resolve.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/server/zmq/connect_servers.h"
@@ -66,7 +68,7 @@ struct MakeStrategy {
     return replicated(world, strategy_options_of(plan));
   }
   std::unique_ptr<Strategy> operator()(const plan::HostShared&) const {
-    return shared(world, strategy_options_of(plan));
+    return host_shared(world, strategy_options_of(plan));
   }
   std::unique_ptr<Strategy> operator()(const plan::LocalSteps& local) const {
     return local_steps(world, {.world = strategy_options_of(plan),
@@ -80,7 +82,7 @@ struct MakeStrategy {
   }
   std::unique_ptr<Strategy> operator()(const plan::ParameterServer& servers) const {
     const auto timeout = plan.transport.timeout;
-    return through_server(world,
+    return parameter_server(world,
                           [servers, timeout](Communicator& workers) {
                             return make_client(servers, timeout, workers);
                           },

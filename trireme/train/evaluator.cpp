@@ -40,7 +40,7 @@ EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, 
     fold.add(sums_of(model, loss, dataset, samples, batch).flat());
   }
   model.train(true);
-  world.all_reduce(fold.nodes(), ReduceOp::kSum, tree).wait();
+  world.all_reduce(fold.nodes(), tree).wait();
   EvaluationSums::Flat total{};
   std::copy_n(fold.nodes().as<double>(), total.size(), total.begin());
   return EvaluationSums::of(total);

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -28,7 +29,14 @@ void append_state(Optimizer& optimizer, const std::string& prefix,
   }
 }
 
-std::string prefix_of(const Strategy::Group& group) {
+using Group = RelaxedConsistency::Group;
+
+Group group_of(Strategy& strategy) {
+  RelaxedConsistency* const relaxed = strategy.relaxed();
+  return relaxed != nullptr ? relaxed->group() : Group();
+}
+
+std::string prefix_of(const Group& group) {
   return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
 }
 
@@ -52,7 +60,7 @@ std::vector<StateTensor> own_pieces(std::span<const Shard> shards, Optimizer& op
                                     Strategy& strategy, const Model& model, bool first_rank) {
   std::vector<StateTensor> pieces;
   const bool every_rank = !strategy.shards_are_whole();
-  const Strategy::Group group = strategy.group();
+  const Group group = group_of(strategy);
   if (first_rank || every_rank) append_shards(shards, pieces);
   if (first_rank || every_rank || group.leads) append_state(optimizer, prefix_of(group), pieces);
   std::ranges::move(pieces_of(strategy.state()), std::back_inserter(pieces));
@@ -63,7 +71,7 @@ std::vector<StateTensor> own_pieces(std::span<const Shard> shards, Optimizer& op
 WantedPieces wanted_pieces(std::span<const Shard> shards, Optimizer& optimizer, Strategy& strategy,
                            const Model& model, const std::set<std::string>& names) {
   WantedPieces wanted;
-  const std::string own = prefix_of(strategy.group());
+  const std::string own = prefix_of(group_of(strategy));
   const bool is_known = std::ranges::any_of(
       names, [&](const std::string& name) { return name.starts_with(own + "optimizer."); });
   append_shards(shards, wanted.pieces);

@@ -24,7 +24,7 @@ namespace trireme {
 std::vector<StateTensor> own_pieces(std::span<const Shard> shards, Optimizer& optimizer,
                                     Strategy& strategy, const Model& model, bool first_rank);
 
-/// Of own_state().
+/// Of local_state().
 std::vector<StateTensor> pieces_of(std::vector<StateTensor> states);
 
 struct WantedPieces {

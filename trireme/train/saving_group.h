@@ -13,7 +13,7 @@ namespace trireme {
 class SavingGroup {
  public:
   /// `world` must outlive the group. `tree`: the virtual workers of all ranks.
-  SavingGroup(Communicator& world, const Strategy& strategy, const ReductionTree& tree);
+  SavingGroup(Communicator& world, Strategy& strategy, const ReductionTree& tree);
 
   /// True if this rank belongs to the group. Only then may it use communicator().
   bool has_this_rank() const { return has_this_rank_; }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "trireme/optim/clip.h"
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/components.h"
 
 namespace trireme {
@@ -37,10 +38,9 @@ Trainer::Trainer(const Config& config, Communicator& world)
       model_(model_of(config, *data_.train)),
       strategy_(strategy_of(config, world)),
       saving_group_(world, *strategy_, tree_),
-      shards_(strategy_->attach(model_->tensors())),
+      shards_(strategy_->attach(*model_)),
       optimizer_(optimizer_of(config, shards_)),
-      runner_(*model_, loss_, *strategy_, static_cast<std::uint64_t>(config.training.seed),
-              tree_.leaves()),
+      runner_(*model_, loss_, *strategy_, static_cast<std::uint64_t>(config.training.seed)),
       last_step_(last_step_of(config, *data_.sampler)),
       lr_schedule_(schedule_of(config, last_step_)) {
   model_->train(true);
@@ -72,7 +72,7 @@ TrainedStep Trainer::step(const StepRequest& request) {
   }
   runner_.run(batches, micro_batches_, request.stop);
   const auto computed = Clock::now();
-  done.loss = runner_.reduce_gradients();
+  done.loss = strategy_->reduce_gradients().loss;
   const auto reduced = Clock::now();
   if (!std::isfinite(done.loss)) {
     diverge(fmt::format("the loss of step {} is {}", done.step, done.loss));
@@ -80,7 +80,8 @@ TrainedStep Trainer::step(const StepRequest& request) {
   clip(done, request);
   done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_));
   optimizer_->set_lr(done.lr);
-  const StepResult result = runner_.update(*optimizer_, request.sync);
+  const auto clipped = Clock::now();
+  const StepResult result = strategy_->update(*optimizer_, request.sync);
   const auto end = Clock::now();
 
   ++steps_done_;
@@ -90,7 +91,9 @@ TrainedStep Trainer::step(const StepRequest& request) {
   done.samples = batches.samples;
   done.seconds = seconds_between(start, end);
   done.data_seconds = seconds_between(start, loaded);
-  done.communication_seconds = seconds_between(computed, reduced) + runner_.publish_seconds();
+  done.communication_seconds = seconds_between(computed, reduced);
+  // Groups and servers exchange parameters inside the update.
+  if (strategy_->relaxed() != nullptr) done.communication_seconds += seconds_between(clipped, end);
   done.compute_seconds = done.seconds - done.data_seconds - done.communication_seconds;
   done.traffic = traffic() - before;
   if (result.skipped_steps > 0) skip(result.skipped_steps, done);
@@ -113,15 +116,24 @@ void Trainer::skip(std::int64_t steps, TrainedStep& step) {
   steps = std::min(steps, last_step_ - steps_done_);
   if (steps == 0) return;
   for (; steps > 0; --steps, ++steps_done_) next_batches();
-  if (steps_done_ == last_step_) step.synchronized = runner_.synchronize();
+  if (steps_done_ < last_step_) return;
+  strategy_->relaxed()->synchronize();
+  step.synchronized = true;
 }
 
 void Trainer::diverge(const std::string& what) {
   throw_diverged(what, *model_, shards_, *strategy_, world_);
 }
 
+Traffic Trainer::traffic() const {
+  const RelaxedConsistency* const relaxed = strategy_->relaxed();
+  return relaxed != nullptr ? world_.traffic() + relaxed->traffic() : world_.traffic();
+}
+
 void Trainer::communicate() {
-  runner_.communicate();
+  strategy_->begin({.passes = 0});
+  strategy_->reduce_gradients();
+  strategy_->update(*optimizer_);
 }
 
 RunDescription Trainer::describe() const {

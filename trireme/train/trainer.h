@@ -6,6 +6,7 @@
 #include <span>
 
 #include "trireme/comm/communicator.h"
+#include "trireme/config/config.h"
 #include "trireme/data/loader.h"
 #include "trireme/kernels/reduction_tree.h"
 #include "trireme/model/loss.h"
@@ -14,7 +15,6 @@
 #include "trireme/optim/schedule.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/plan/schedule.h"
-#include "trireme/config/config.h"
 #include "trireme/train/data_sets.h"
 #include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
@@ -98,7 +98,7 @@ class Trainer {
   void clip(TrainedStep& step, const StepRequest& request);
   void skip(std::int64_t steps, TrainedStep& step);
   [[noreturn]] void diverge(const std::string& what);
-  Traffic traffic() const { return world_.traffic() + strategy_->traffic(); }
+  Traffic traffic() const;
 
   Config config_;
   Communicator& world_;

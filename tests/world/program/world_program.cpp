@@ -58,7 +58,7 @@ std::uint64_t sum_of_virtual_workers(Communicator& world) {
     const std::vector<float> row = test::sum_of_leaves(first, 1 << node.level);
     rows.insert(rows.end(), row.begin(), row.end());
   }
-  world.all_reduce(buffer(rows), ReduceOp::kSum, tree).wait();
+  world.all_reduce(buffer(rows), tree).wait();
   rows.resize(test::kLeafElements);
   return test::checksum(rows);
 }

@@ -49,8 +49,6 @@ DType HostFold::partial_type(DType dtype) {
 void HostFold::sum(const std::function<const void*(int, int)>& term, std::int64_t count,
                    DType dtype, ReduceOp op, void* out) const {
   const DType partial = partial_type(dtype);
-  // A mean is divided by the number of all leaves, at the end.
-  const ReduceOp inner = op == ReduceOp::kMean ? ReduceOp::kSum : op;
   std::vector<float> wide;
   Buffer row{out, count, partial};
   for (const Node& node : nodes_) {
@@ -65,7 +63,7 @@ void HostFold::sum(const std::function<const void*(int, int)>& term, std::int64_
       }
       terms.push_back(data);
     }
-    tree_reduce({&row.data, 1}, terms, node.tree, count, partial, inner);
+    tree_reduce({&row.data, 1}, terms, node.tree, count, partial, op);
     row.data = row.slice(count, 0).data;
   }
 }

@@ -1,5 +1,6 @@
 #include "trireme/comm/hierarchical/track.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -136,7 +137,8 @@ class AllReduce final : public ByHosts {
   void carry() override {
     const Range mine = slice(local());
     if (mine.size() == 0) return;
-    Partials partials(operation_.dtype, fold_.rows() * mine.size());
+    // A host without virtual workers still needs a row for the result.
+    Partials partials(operation_.dtype, std::max(1, fold_.rows()) * mine.size());
     fold_.sum([&](int local, int row) { return stage(local, row, mine).data; }, mine.size(),
               operation_.dtype, operation_.op, partials.all().data);
     Operation over_hosts = operation_;
@@ -330,7 +332,8 @@ class ReduceScatter final : public ByHosts {
       }
       Partials result(operation_.dtype, n);
       void* const out = result.all().data;
-      tree_reduce({&out, 1}, terms, fold_.over_hosts(), n, result.all().dtype, operation_.op);
+      tree_reduce({&out, 1}, terms, fold_.over_hosts(), n, result.all().dtype, operation_.op,
+                  operation_.divisor);
       put(stage(local(), result_row(served)), result.all());
       ++index;
     });

@@ -123,7 +123,8 @@ class PiecewiseReduction {
       }
     }
     void* const out = operation_.out.slice(mine.begin, 0).data;
-    tree_reduce({&out, 1}, terms, *operation_.tree, mine.size(), operation_.dtype, operation_.op);
+    tree_reduce({&out, 1}, terms, *operation_.tree, mine.size(), operation_.dtype, operation_.op,
+                operation_.divisor);
   }
 
   Exchange::Moving begin_results(std::int64_t i) {
@@ -339,7 +340,7 @@ void finish_from_inputs(const Operation& operation, int rank, std::span<const ch
       }
     }
     tree_reduce({&operation.out.data, 1}, terms, *operation.tree, operation.count, operation.dtype,
-                operation.op);
+                operation.op, operation.divisor);
   };
   switch (operation.kind) {
     case OpKind::kAllReduce:

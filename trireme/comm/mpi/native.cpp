@@ -55,7 +55,7 @@ MPI_Op op_of(ReduceOp op) {
 }
 
 template <class T>
-void divide(Buffer x, int divisor) {
+void divide(Buffer x, double divisor) {
   for (T& value : std::span(x.as<T>(), static_cast<std::size_t>(x.count))) {
     value /= static_cast<T>(divisor);
   }
@@ -67,7 +67,7 @@ struct Collective {
   std::vector<char> apart;  // the result of a reduce_scatter whose out may lie in its in
 
   void start(const Operation& operation, int rank, MPI_Comm comm);
-  void finish(const Operation& operation, int rank, int size);
+  void finish(const Operation& operation, int rank);
 };
 
 void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
@@ -112,13 +112,13 @@ void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
   }
 }
 
-void Collective::finish(const Operation& operation, int rank, int size) {
+void Collective::finish(const Operation& operation, int rank) {
   if (!apart.empty()) std::memcpy(operation.out.data, apart.data(), apart.size());
   const bool has_result = operation.kind != OpKind::kReduce || operation.root == rank;
-  if (!is_reduction(operation.kind) || operation.op != ReduceOp::kMean || !has_result) return;
+  if (!is_reduction(operation.kind) || operation.divisor == 1 || !has_result) return;
   const Buffer result{operation.out.data, operation.count, operation.dtype};
-  if (operation.dtype == DType::kF32) divide<float>(result, size);
-  if (operation.dtype == DType::kF64) divide<double>(result, size);
+  if (operation.dtype == DType::kF32) divide<float>(result, operation.divisor);
+  if (operation.dtype == DType::kF64) divide<double>(result, operation.divisor);
 }
 
 }  // namespace
@@ -191,7 +191,7 @@ void Native::carry_out(const Operation& operation, message::Deadline deadline) {
     }
     patience.pause();
   }
-  collective->finish(operation, rank_, size_);
+  collective->finish(operation, rank_);
 }
 
 }  // namespace trireme::mpi

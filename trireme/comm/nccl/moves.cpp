@@ -35,9 +35,8 @@ ncclDataType_t type_of(DType dtype) {
 ncclRedOp_t op_of(ReduceOp op) {
   switch (op) {
     case ReduceOp::kSum:
-      break;
     case ReduceOp::kMean:
-      return ncclAvg;
+      break;
     case ReduceOp::kMin:
       return ncclMin;
     case ReduceOp::kMax:
@@ -83,7 +82,8 @@ void Moves::reduce_natively(const Operation& operation) {
   const Buffer& out = operation.out;
   const auto count = count_of(operation.count);
   const ncclDataType_t type = type_of(operation.dtype);
-  const ncclRedOp_t op = op_of(operation.op);
+  const bool averages = operation.divisor == size_ && size_ > 1;
+  const ncclRedOp_t op = averages ? ncclAvg : op_of(operation.op);
   together([&] {
     switch (operation.kind) {
       case OpKind::kReduce:
@@ -99,12 +99,26 @@ void Moves::reduce_natively(const Operation& operation) {
                            "ncclAllReduce");
     }
   });
+  const bool has_result = operation.kind != OpKind::kReduce || operation.root == rank_;
+  if (!averages && has_result) divide(operation);
+}
+
+void Moves::divide(const Operation& operation) {
+  if (operation.divisor == 1) return;
+  tree_sum({.out = operation.out.data,
+            .terms = operation.out.data,
+            .term_count = 1,
+            .divisor = operation.divisor,
+            .count = operation.count,
+            .dtype = operation.dtype},
+           stream_);
 }
 
 void Moves::reduce_by_tree(const Operation& operation) {
   const ReductionTree& tree = *operation.tree;
   if (tree.leaves() == 1) {
-    return copy(operation.out.slice(0, operation.count), operation.in.slice(0, operation.count));
+    copy(operation.out.slice(0, operation.count), operation.in.slice(0, operation.count));
+    return divide(operation);
   }
   // The slice of one rank takes the memory of all its terms.
   const auto terms = static_cast<std::int64_t>(tree.terms().size());
@@ -161,7 +175,7 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
             .stride = mine.size(),
             .merges = static_cast<const int*>(merges),
             .term_count = static_cast<int>(tree.terms().size()),
-            .leaves = tree.leaves(),
+            .divisor = operation.divisor,
             .count = mine.size(),
             .dtype = operation.dtype,
             .op = operation.op},

@@ -26,6 +26,7 @@ class Moves {
   void reduce_slice(const Operation& operation, Range elements, void* term_rows,
                     const void* merges);
   void reduce_natively(const Operation& operation);
+  void divide(const Operation& operation);
   void all_gather(const Operation& operation);
   void all_to_all(const Operation& operation);
   void broadcast(const Operation& operation);

@@ -64,14 +64,15 @@ TRIREME_EVERYWHERE void sum_element(const TreeSum& sum, std::int64_t i) {
   int depth = 0;
   for (int term = 0; term < sum.term_count; ++term) {
     stack[depth++] = Type::load(static_cast<const Stored*>(sum.terms)[term * sum.stride + i]);
-    for (int merge = 0; merge < sum.merges[term]; ++merge) {
+    const int merges = sum.merges ? sum.merges[term] : 0;
+    for (int merge = 0; merge < merges; ++merge) {
       --depth;
       stack[depth - 1] = combine(sum.op, stack[depth - 1], stack[depth]);
     }
   }
   Wide result = stack[0];
   if constexpr (std::is_floating_point_v<Wide>) {
-    if (sum.op == ReduceOp::kMean && sum.leaves > 1) result /= static_cast<Wide>(sum.leaves);
+    if (sum.divisor != 1) result /= static_cast<Wide>(sum.divisor);
   }
   static_cast<Stored*>(sum.out)[i] = Type::store(result);
 }

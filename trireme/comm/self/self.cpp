@@ -90,13 +90,14 @@ class SelfCommunicator final : public Communicator {
 
 void sum_rows(const Operation& operation) {
   const std::size_t rows = operation.tree->nodes_of(0).size();
-  if (operation.tree->leaves() == 1 || operation.count == 0) return;
+  if (operation.count == 0 || (operation.tree->leaves() == 1 && operation.divisor == 1)) return;
   void* const sum = operation.out.data;
   std::vector<const void*> terms;
   for (std::size_t row = 0; row < rows; ++row) {
     terms.push_back(operation.in.slice(row * operation.count, operation.count).data);
   }
-  tree_reduce({&sum, 1}, terms, *operation.tree, operation.count, operation.dtype, operation.op);
+  tree_reduce({&sum, 1}, terms, *operation.tree, operation.count, operation.dtype, operation.op,
+              operation.divisor);
 }
 
 void copy(const Operation& operation) {

@@ -218,7 +218,7 @@ void Collective::reduce(const Piece& piece, Range elements, int unit) {
     scratch_->outs.push_back(operation_.out.slice(elements.begin, 0).data);
   }
   tree_reduce(scratch_->outs, scratch_->terms, *operation_.tree, elements.size(), operation_.dtype,
-              operation_.op);
+              operation_.op, operation_.divisor);
 }
 
 // Unit `unit` of rank `from` into unit `to` of this rank's `out`.

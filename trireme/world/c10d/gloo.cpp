@@ -169,7 +169,7 @@ class GlooTransport final : public message::Transport {
     }
     if (failure.empty()) {
       engine_->end_native();
-      finish_native(operation, size());
+      finish_native(operation);
       return true;
     }
     if (!work->isCompleted()) {

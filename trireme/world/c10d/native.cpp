@@ -96,10 +96,10 @@ GlooWork begin_native(GlooGroup& group, const Operation& operation) {
   }
 }
 
-void finish_native(const Operation& operation, int size) {
+void finish_native(const Operation& operation) {
   const bool reduces = operation.kind == OpKind::kAllReduce || operation.kind == OpKind::kReduce;
-  if (!reduces || operation.op != ReduceOp::kMean) return;
-  tensor_of(operation.out).div_(size);
+  if (!reduces || operation.divisor == 1) return;
+  tensor_of(operation.out).div_(operation.divisor);
 }
 
 }  // namespace trireme::c10d

@@ -11,6 +11,6 @@ namespace trireme::c10d {
 GlooWork begin_native(GlooGroup& group, const Operation& operation);
 
 /// What is left to do once it has ended well.
-void finish_native(const Operation& operation, int size);
+void finish_native(const Operation& operation);
 
 }  // namespace trireme::c10d

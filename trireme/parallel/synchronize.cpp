@@ -1,4 +1,4 @@
-#include "trireme/parallel/synchronise.h"
+#include "trireme/parallel/synchronize.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -12,7 +12,7 @@ namespace trireme {
 
 namespace {
 
-// Of everything that must agree.
+// A hash of everything that must be equal on all ranks.
 std::uint64_t fingerprint(const NamedTensors& model) {
   std::uint64_t hash = fnv1a("");
   for (const auto* tensors : {&model.parameters, &model.buffers}) {

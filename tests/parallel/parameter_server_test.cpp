@@ -1,4 +1,4 @@
-#include "trireme/parallel/through_server.h"
+#include "trireme/parallel/parameter_server.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -18,6 +18,8 @@
 #include "trireme/base/partition.h"
 #include "trireme/optim/adam.h"
 #include "trireme/optim/sgd.h"
+#include "trireme/parallel/relaxed_consistency.h"
+#include "trireme/parallel/replicated.h"
 #include "trireme/server/embedded/embedded.h"
 
 namespace trireme {
@@ -35,7 +37,7 @@ ClientFactory embedded_servers() {
   return [](Communicator& workers) { return server::embedded(workers); };
 }
 
-class RanksThatGoAlone : public testing::TestWithParam<std::tuple<Case, int>> {
+class AsynchronousRanks : public testing::TestWithParam<std::tuple<Case, int>> {
  protected:
   static Case mode() { return std::get<0>(GetParam()); }
   static int ranks() { return std::get<1>(GetParam()); }
@@ -43,11 +45,15 @@ class RanksThatGoAlone : public testing::TestWithParam<std::tuple<Case, int>> {
   static int groups() { return (ranks() + mode().group_size - 1) / mode().group_size; }
 
   static std::unique_ptr<Strategy> strategy(Communicator& world, StrategyOptions options = {}) {
-    return through_server(
+    return parameter_server(
         world, embedded_servers(),
         {.world = options, .consistency = mode().consistency, .group_size = mode().group_size});
   }
 };
+
+Sync sync_after(std::int64_t step, std::int64_t steps) {
+  return step + 1 >= steps ? Sync::kNow : Sync::kWhenDue;
+}
 
 // y = 2 x0 - 3 x1 + 0.5, without noise: the least squares are exact.
 struct Line {
@@ -61,24 +67,22 @@ struct Line {
   }
 };
 
-TEST_P(RanksThatGoAlone, LearnALineExactly) {
+TEST_P(AsynchronousRanks, LearnALineExactly) {
   test::run_ranks(ranks(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
     if (world.rank() > 0) model->weight.data().fill_(99);  // what rank 0 has is what counts
-    const auto strategy = RanksThatGoAlone::strategy(world);
+    const auto strategy = AsynchronousRanks::strategy(world);
     Sgd sgd(strategy->attach(*model), {.lr = 0.05});
-    EXPECT_TRUE(strategy->ranks_go_alone());
+    EXPECT_TRUE(strategy->relaxed()->asynchronous());
     constexpr int kSteps = 1500;
     for (std::int64_t step = 0; step < kSteps; ++step) {
       strategy->begin();
       const at::Tensor x = Line::inputs(world.rank(), static_cast<int>(step));
-      torch::mse_loss(model->forward(x), Line::targets(x)).backward();
+      strategy->backward(torch::mse_loss(model->forward(x), Line::targets(x)));
       strategy->reduce_gradients();
-      strategy->update(sgd);
-      step += strategy->missed_steps();
-      if (step + 1 >= kSteps) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      step += strategy->update(sgd, sync_after(step, kSteps)).skipped_steps;
     }
+    strategy->relaxed()->synchronize();  // of ranks that have skipped the last step
     if (world.rank() > 0) return;
     EXPECT_NEAR(model->weight[0][0].item<float>(), 2, 1e-3);
     EXPECT_NEAR(model->weight[0][1].item<float>(), -3, 1e-3);
@@ -87,7 +91,7 @@ TEST_P(RanksThatGoAlone, LearnALineExactly) {
 }
 
 // Gradients of one, so that the parameters count the pushes.
-TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryGroup) {
+TEST_P(AsynchronousRanks, EndWithEveryPushOfEveryGroup) {
   if (mode().consistency.backup_workers > 0) return;  // some are dropped
   test::run_ranks(ranks(), [](Communicator& world) {
     torch::nn::Linear model(torch::nn::LinearOptions(40, 1).bias(false));
@@ -96,19 +100,17 @@ TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryGroup) {
     StrategyOptions options{.virtual_workers = groups() * mode().group_size};
     options.shares.assign(static_cast<std::size_t>(world.size()), 1);
     options.shares.back() += options.virtual_workers - world.size();
-    const auto strategy = RanksThatGoAlone::strategy(world, options);
+    const auto strategy = AsynchronousRanks::strategy(world, options);
     Sgd sgd(strategy->attach(*model), {.lr = 1});
     constexpr int kSteps = 30;
     for (int step = 0; step < kSteps; ++step) {
       strategy->begin();
       for (std::int64_t pass = 0; pass < strategy->virtual_workers().size(); ++pass) {
-        model->forward(at::ones({1, 40})).sum().backward();
+        strategy->backward(model->forward(at::ones({1, 40})).sum());
       }
       strategy->reduce_gradients();
       EXPECT_FLOAT_EQ(strategy->gradient_norm(), std::sqrt(40.0));
-      strategy->update(sgd);
-      if (step + 1 == kSteps) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      strategy->update(sgd, sync_after(step, kSteps));
     }
     if (world.rank() > 0) return;
     EXPECT_TRUE(model->weight.equal(at::full({1, 40}, -kSteps * groups()))) << model->weight;
@@ -117,7 +119,7 @@ TEST_P(RanksThatGoAlone, EndWithEveryPushOfEveryGroup) {
 
 // What a step moves the parameters by is the mean over the virtual workers, once for each group,
 // however they are dealt out.
-TEST_P(RanksThatGoAlone, CountByTheirVirtualWorkers) {
+TEST_P(AsynchronousRanks, CountByTheirVirtualWorkers) {
   if (mode().consistency.backup_workers > 0) return;  // some are dropped
   test::run_ranks(ranks(), [](Communicator& world) {
     constexpr int kWorkers = 8;
@@ -126,19 +128,17 @@ TEST_P(RanksThatGoAlone, CountByTheirVirtualWorkers) {
     torch::nn::Linear model(torch::nn::LinearOptions(3, 1).bias(false));
     model->weight.data().zero_();
     const auto strategy =
-        RanksThatGoAlone::strategy(world, {.virtual_workers = kWorkers, .shares = shares});
+        AsynchronousRanks::strategy(world, {.virtual_workers = kWorkers, .shares = shares});
     Sgd sgd(strategy->attach(*model), {.lr = 1});
     constexpr int kSteps = 10;
     for (int step = 0; step < kSteps; ++step) {
       strategy->begin();
       const Range mine = strategy->virtual_workers();
       for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-        model->forward(at::full({1, 3}, static_cast<double>(worker))).sum().backward();
+        strategy->backward(model->forward(at::full({1, 3}, static_cast<double>(worker))).sum());
       }
       strategy->reduce_gradients();
-      strategy->update(sgd);
-      if (step + 1 == kSteps) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      strategy->update(sgd, sync_after(step, kSteps));
     }
     if (world.rank() > 0) return;
     const double mean = (kWorkers - 1) / 2.0;
@@ -147,11 +147,11 @@ TEST_P(RanksThatGoAlone, CountByTheirVirtualWorkers) {
   });
 }
 
-TEST_P(RanksThatGoAlone, DoNotWaitForOneThatIsSlow) {
+TEST_P(AsynchronousRanks, DoNotWaitForOneThatIsSlow) {
   if (groups() < 2 || ranks() < 3 || mode().consistency.mode == Mode::kBounded) return;
   test::run_ranks(ranks(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
-    const auto strategy = RanksThatGoAlone::strategy(world);
+    const auto strategy = AsynchronousRanks::strategy(world);
     Sgd sgd(strategy->attach(*model), {.lr = 0.01});
     const bool slow = world.rank() == world.size() - 1;
     std::int64_t own_steps = 0;
@@ -159,14 +159,12 @@ TEST_P(RanksThatGoAlone, DoNotWaitForOneThatIsSlow) {
     for (std::int64_t step = 0; step < kSteps; ++step) {
       if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(20));
       strategy->begin();
-      model->forward(at::ones({1, 2})).sum().backward();
+      strategy->backward(model->forward(at::ones({1, 2})).sum());
       strategy->reduce_gradients();
-      strategy->update(sgd);
       ++own_steps;
-      step += strategy->missed_steps();
-      if (step + 1 >= kSteps) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      step += strategy->update(sgd, sync_after(step, kSteps)).skipped_steps;
     }
+    strategy->relaxed()->synchronize();  // of ranks that have skipped the last step
     // With backup workers the slow one leaves out what the others did without it.
     if (mode().consistency.backup_workers > 0 && slow) {
       EXPECT_LT(own_steps, kSteps);
@@ -176,7 +174,7 @@ TEST_P(RanksThatGoAlone, DoNotWaitForOneThatIsSlow) {
   });
 }
 
-std::string name_of_case(const testing::TestParamInfo<RanksThatGoAlone::ParamType>& info) {
+std::string name_of_case(const testing::TestParamInfo<AsynchronousRanks::ParamType>& info) {
   return std::string(std::get<0>(info.param).name) + std::to_string(std::get<1>(info.param));
 }
 
@@ -184,7 +182,7 @@ constexpr server::Consistency kAsynchronous{.mode = Mode::kAsynchronous};
 constexpr server::Consistency kOneBackup{.mode = Mode::kSynchronous, .backup_workers = 1};
 
 INSTANTIATE_TEST_SUITE_P(
-    Ranks, RanksThatGoAlone,
+    Ranks, AsynchronousRanks,
     testing::Combine(testing::Values(Case{"Asynchronous", kAsynchronous},
                                      Case{"Bounded", {.mode = Mode::kBounded, .staleness = 2}},
                                      Case{"Backup", kOneBackup}),
@@ -192,13 +190,13 @@ INSTANTIATE_TEST_SUITE_P(
     name_of_case);
 
 INSTANTIATE_TEST_SUITE_P(
-    Pairs, RanksThatGoAlone,
+    Pairs, AsynchronousRanks,
     testing::Combine(testing::Values(Case{"Asynchronous", kAsynchronous, 2},
                                      Case{"Bounded", {.mode = Mode::kBounded}, 2}),
                      testing::Values(2, 3, 4)),
     name_of_case);
 
-INSTANTIATE_TEST_SUITE_P(PairsWithABackup, RanksThatGoAlone,
+INSTANTIATE_TEST_SUITE_P(PairsWithABackup, AsynchronousRanks,
                          testing::Combine(testing::Values(Case{"Backup", kOneBackup, 2}),
                                           testing::Values(3, 4)),
                          name_of_case);
@@ -233,23 +231,18 @@ struct Outcome {
   std::vector<double> losses, norms;
 };
 
-// The last step asks to be in step.
+// The last step synchronizes the ranks.
 Outcome train(Strategy& strategy, Net& net, Optimizer& optimizer, int steps) {
   Outcome outcome;
   const Range mine = strategy.virtual_workers();
   for (int step = 0; step < steps; ++step) {
     strategy.begin();
     for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-      const at::Tensor loss = loss_of(net, step, worker);
-      strategy.add_loss(loss.item<double>());
-      loss.backward();
+      strategy.backward(loss_of(net, step, worker));
     }
-    strategy.reduce_gradients();
+    outcome.losses.push_back(strategy.reduce_gradients().loss);
     outcome.norms.push_back(strategy.gradient_norm());
-    outcome.losses.push_back(strategy.loss());
-    strategy.update(optimizer);
-    if (step + 1 == steps) strategy.ask_to_be_in_step();
-    strategy.publish_parameters();
+    strategy.update(optimizer, sync_after(step, steps));
     for (const at::Tensor& tensor : net.parameters()) {
       outcome.tensors.push_back(tensor.detach().clone());
     }
@@ -282,11 +275,11 @@ TEST_P(GroupsOfRanks, OneOfAllRanksHasTheBitsOfReplicated) {
         Net expected_net, net;
         const auto expected = replicated(world, plain);
         Adam expected_adam(expected->attach(expected_net), {.lr = 0.05});
-        const auto strategy = through_server(world, embedded_servers(),
-                                             {.world = options,
-                                              .optimizer = {"adam"},
-                                              .consistency = mode,
-                                              .group_size = group_size});
+        const auto strategy = parameter_server(world, embedded_servers(),
+                                               {.world = options,
+                                                .optimizer = {"adam"},
+                                                .consistency = mode,
+                                                .group_size = group_size});
         if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
         Adam adam(strategy->attach(net), {.lr = 0.05});
         const Outcome wanted = train(*expected, expected_net, expected_adam, kSteps);
@@ -304,9 +297,9 @@ TEST_P(GroupsOfRanks, HaveTheSameBitsInsideAfterEachStep) {
     std::vector<Outcome> outcomes(static_cast<std::size_t>(GetParam()));
     test::run_ranks(GetParam(), [&](Communicator& world) {
       Net net;
-      const auto strategy =
-          through_server(world, embedded_servers(),
-                         {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
+      const auto strategy = parameter_server(
+          world, embedded_servers(),
+          {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
       Sgd sgd(strategy->attach(net), {.lr = 0.05});
       outcomes[static_cast<std::size_t>(world.rank())] = train(*strategy, net, sgd, 20);
     });
@@ -340,30 +333,27 @@ TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
           own_mean = static_cast<double>(begin + 1 + end) / 2;
         }
       }
-      const auto strategy =
-          through_server(world,
-                         [&](Communicator& workers) {
-                           ++clients;
-                           EXPECT_EQ(workers.size(), groups);
-                           return server::embedded(workers);
-                         },
-                         {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
+      const auto strategy = parameter_server(
+          world,
+          [&](Communicator& workers) {
+            ++clients;
+            EXPECT_EQ(workers.size(), groups);
+            return server::embedded(workers);
+          },
+          {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});
       Sgd sgd(strategy->attach(*model), {.lr = 1});
       const Range mine = strategy->virtual_workers();
       for (int step = 0; step < kSteps; ++step) {
         strategy->begin();
         for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-          strategy->add_loss(static_cast<double>(worker + 1));
-          model->forward(at::full({1, 8}, static_cast<double>(worker + 1), at::kDouble))
-              .sum()
-              .backward();
+          // A gradient of worker + 1 and a loss of worker + 1, whatever the weight is.
+          const at::Tensor y =
+              model->forward(at::full({1, 8}, static_cast<double>(worker + 1), at::kDouble));
+          strategy->backward((y - y.detach() + static_cast<double>(worker + 1)).sum());
         }
-        strategy->reduce_gradients();
-        EXPECT_DOUBLE_EQ(strategy->loss(), own_mean);
+        EXPECT_DOUBLE_EQ(strategy->reduce_gradients().loss, own_mean);
         EXPECT_NEAR(strategy->gradient_norm(), own_mean * std::sqrt(8.0), 1e-12);
-        strategy->update(sgd);
-        if (step + 1 == kSteps) strategy->ask_to_be_in_step();
-        strategy->publish_parameters();
+        strategy->update(sgd, sync_after(step, kSteps));
       }
       if (world.rank() > 0) return;
       EXPECT_EQ(clients, groups);
@@ -374,27 +364,27 @@ TEST_P(GroupsOfRanks, PushTheMeanOverTheirVirtualWorkersOnceAStep) {
   }
 }
 
-void step_alone(Strategy& strategy, torch::nn::Linear& model, Optimizer& optimizer) {
-  strategy.begin();
-  model->forward(at::ones({1, 2})).sum().backward();
+StepResult take_step(Strategy& strategy, torch::nn::Linear& model, Optimizer& optimizer, Sync sync,
+                     bool request_stop = false) {
+  strategy.begin({.request_stop = request_stop});
+  strategy.backward(model->forward(at::ones({1, 2})).sum());
   strategy.reduce_gradients();
-  strategy.update(optimizer);
-  strategy.publish_parameters();
+  return strategy.update(optimizer, sync);
 }
 
-TEST_P(GroupsOfRanks, SeeTheFlagsOfTheirOwnRanksInTheSameStep) {
+TEST_P(GroupsOfRanks, SeeTheStopRequestsOfTheirOwnRanksInTheSameStep) {
   test::run_ranks(GetParam(), [](Communicator& world) {
     torch::nn::Linear model(2, 1);
-    const auto strategy = through_server(world, embedded_servers(), {.group_size = 2});
+    const auto strategy = parameter_server(world, embedded_servers(), {.group_size = 2});
     Sgd sgd(strategy->attach(*model), {.lr = 0.01});
     // The last rank asks to stop: its group does after that step, the others go on.
     const int last = world.size() - 1;
     std::vector<int> seen;
     for (int step = 0; step < 6 && seen.empty(); ++step) {
-      if (world.rank() == last && step == 2) strategy->raise_flag();
-      if (step == 5) strategy->ask_to_be_in_step();
-      step_alone(*strategy, model, sgd);
-      if (strategy->flag_raised()) seen.push_back(step);
+      const bool request_stop = world.rank() == last && step == 2;
+      if (take_step(*strategy, model, sgd, sync_after(step, 6), request_stop).stop) {
+        seen.push_back(step);
+      }
     }
     const bool same_group = world.rank() / 2 == last / 2;
     EXPECT_EQ(seen, same_group ? std::vector<int>{2} : std::vector<int>{});
@@ -412,13 +402,12 @@ std::vector<std::string> ends_where_one_fails(int failing, const server::Consist
     try {
       torch::nn::Linear model(2, 1);
       const auto strategy =
-          through_server(world, embedded_servers(), {.consistency = mode, .group_size = 2});
+          parameter_server(world, embedded_servers(), {.consistency = mode, .group_size = 2});
       Sgd sgd(strategy->attach(*model), {.lr = 0.01});
       constexpr int kSteps = 60;
       for (int step = 0; step < kSteps; ++step) {
         if (world.rank() == failing && step == 3) throw DataError("no more data");
-        if (step + 1 == kSteps) strategy->ask_to_be_in_step();
-        step_alone(*strategy, model, sgd);
+        take_step(*strategy, model, sgd, sync_after(step, kSteps));
       }
       end = "done";
     } catch (const CommError&) {
@@ -430,7 +419,7 @@ std::vector<std::string> ends_where_one_fails(int failing, const server::Consist
   return ends;
 }
 
-TEST(GroupsOfRanks, EndWithAnyOfTheirRanksAndTheOthersGoOn) {
+TEST(GroupsOfRanks, EndWithAnyOfTheirRanksAndTheOthersContinue) {
   const server::Consistency modes[] = {
       kAsynchronous, {.mode = Mode::kBounded, .staleness = 1}, kOneBackup};
   for (const server::Consistency& mode : modes) {
@@ -447,12 +436,12 @@ TEST(GroupsOfRanks, EndWithTheRanksOfTheFirstGroup) {
 }
 
 std::string refusal(const std::function<void(const test::RankFunction&)>& on_ranks,
-                    ThroughServerOptions options) {
+                    ParameterServerOptions options) {
   std::string why;
   try {
     on_ranks([&](Communicator& world) {
       torch::nn::Linear model(2, 1);
-      through_server(world, embedded_servers(), options)->attach(*model);
+      parameter_server(world, embedded_servers(), options)->attach(*model);
     });
   } catch (const UsageError& error) {
     why = error.what();
@@ -467,7 +456,7 @@ TEST(GroupsOfRanks, RefuseWhatCannotBe) {
   for (const int group_size : {0, 2}) {
     EXPECT_THAT(
         refusal(on_four, {.consistency = {.mode = Mode::kSynchronous}, .group_size = group_size}),
-        testing::HasSubstr("needs ranks that go alone"));
+        testing::HasSubstr("but all ranks are synchronous"));
   }
   EXPECT_THAT(refusal(on_four, {.consistency = {.mode = Mode::kSynchronous, .backup_workers = 2},
                                 .group_size = 2}),

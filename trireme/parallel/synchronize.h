@@ -5,11 +5,11 @@
 
 namespace trireme {
 
-/// Gives parameters with gaps or permuted strides a contiguous home.
+/// Moves parameters with gaps or permuted strides into contiguous memory.
 void make_contiguous(const NamedTensors& model);
 
-/// Collective. Every rank's parameters and buffers become rank 0's. Throws UsageError on every rank
-/// if the ranks' models differ in names, shapes or types.
+/// Collective. Makes every rank's parameters and buffers equal to rank 0's. Throws UsageError on
+/// every rank if the ranks' models differ in names, shapes or types.
 void broadcast_from_first_rank(Communicator& world, const NamedTensors& model);
 
 }  // namespace trireme

@@ -1,0 +1,216 @@
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/sgd.h>
+
+#include <functional>
+
+#include "tests/comm/ranks.h"
+#include "tests/parallel/named_strategies.h"
+#include "trireme/base/error.h"
+#include "trireme/optim/sgd.h"
+
+namespace trireme {
+namespace {
+
+using testing::HasSubstr;
+
+void expect_error(const std::function<void()>& call, const std::string& advice) {
+  try {
+    call();
+    ADD_FAILURE() << "no error, but wanted: " << advice;
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(), HasSubstr(advice));
+  }
+}
+
+// A strategy that is used wrongly says so, and what to do, on every rank.
+class Misuse : public testing::TestWithParam<std::tuple<std::string, int>> {
+ protected:
+  struct Loop {
+    Loop(const std::string& name, Communicator& world)
+        : strategy(test::strategy_named(name, world)), sgd(strategy->attach(*model), {.lr = 0.1}) {}
+
+    at::Tensor loss() { return model->forward(at::ones({1, 2})).sum(); }
+    void step() {
+      strategy->begin();
+      strategy->backward(loss());
+      strategy->reduce_gradients();
+      strategy->update(sgd);
+    }
+
+    torch::nn::Linear model{2, 1};
+    std::unique_ptr<Strategy> strategy;
+    Sgd sgd;
+  };
+
+  static std::string name() { return std::get<0>(GetParam()); }
+
+  // A loop that has made a step, since a strategy is used for more than one.
+  static void on_ranks(const std::function<void(Loop&)>& body) {
+    test::run_ranks(std::get<1>(GetParam()), [&](Communicator& world) {
+      Loop loop(name(), world);
+      loop.step();
+      body(loop);
+      world.barrier();  // host_shared: the parameters lie in the memory of rank 0
+    });
+  }
+};
+
+TEST_P(Misuse, OfBackwardOnTheLossSaysToCallTheStrategys) {
+  on_ranks([](Loop& loop) {
+    loop.strategy->begin();
+    expect_error([&] { loop.loss().backward(); }, "strategy->backward(loss) in place of");
+    loop.strategy->abandon_step();
+    expect_error([&] { loop.loss().backward(); }, "call begin() before the first forward");
+    loop.step();
+  });
+}
+
+TEST_P(Misuse, OfStepOnTheOptimizerIsNoticedAtTheNextBegin) {
+  on_ranks([](Loop& loop) {
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->reduce_gradients();
+    expect_error([&] { loop.strategy->begin(); },
+                 "strategy->update(optimizer) in place of optimizer.step()");
+  });
+}
+
+TEST_P(Misuse, OfCallsOutOfOrderIsRefused) {
+  on_ranks([](Loop& loop) {
+    Strategy& strategy = *loop.strategy;
+    expect_error([&] { strategy.backward(loop.loss()); }, "backward() was called before begin()");
+    expect_error([&] { strategy.reduce_gradients(); }, "called before begin()");
+    expect_error([&] { strategy.update(loop.sgd); }, "call reduce_gradients() before it");
+    expect_error([&] { strategy.gradient_norm(); }, "call reduce_gradients() before it");
+    strategy.begin();
+    expect_error([&] { strategy.begin(); }, "begin() was called twice");
+    expect_error([&] { strategy.update(loop.sgd); },
+                 "update() was called before reduce_gradients()");
+    strategy.backward(loop.loss());
+    expect_error([&] { strategy.backward(loop.loss()); }, "more often than the 1 passes");
+    strategy.reduce_gradients();
+    expect_error([&] { strategy.reduce_gradients(); }, "called after reduce_gradients()");
+    expect_error([&] { strategy.backward(loop.loss()); }, "called after reduce_gradients()");
+    strategy.update(loop.sgd);
+    loop.step();
+  });
+}
+
+TEST_P(Misuse, OfAStrategyThatIsNotAttachedIsRefused) {
+  test::run_ranks(std::get<1>(GetParam()), [](Communicator& world) {
+    torch::nn::Linear model(2, 1);
+    const auto strategy = test::strategy_named(name(), world);
+    Sgd sgd(std::span<Shard>{});
+    expect_error([&] { strategy->begin(); }, "before attach(); call attach(model) once");
+    expect_error(
+        [&] {
+          strategy->backward(model->forward(at::ones({1, 2})).sum());
+        },
+        "before attach()");
+    expect_error([&] { strategy->reduce_gradients(); }, "before attach()");
+    expect_error([&] { strategy->update(sgd); }, "before attach()");
+    strategy->attach(*model);
+    expect_error([&] { strategy->attach(*model); }, "attach() was called twice");
+  });
+}
+
+TEST_P(Misuse, OfStepShapesIsRefused) {
+  on_ranks([](Loop& loop) {
+    expect_error([&] { loop.strategy->begin({.passes = 2}); }, "announces 2 passes, more than");
+    expect_error([&] { loop.strategy->begin({.passes = -2}); }, "announces -2 passes");
+    expect_error([&] { loop.strategy->begin({.weight = -1}); }, "must be a number above 0");
+    loop.step();
+  });
+}
+
+TEST_P(Misuse, OfALossWithoutGradientIsRefused) {
+  on_ranks([](Loop& loop) {
+    loop.strategy->begin();
+    expect_error([&] { loop.strategy->backward(loop.loss().detach()); }, "require no gradient");
+    expect_error(
+        [&] {
+          loop.strategy->backward(loop.model->forward(at::ones({3, 2})));
+        },
+        "a scalar loss that depends on the parameters, got 3 elements");
+  });
+}
+
+TEST_P(Misuse, OfAnOptimizerOfLibtorchIsRefusedWhereGradIsNotSet) {
+  on_ranks([](Loop& loop) {
+    torch::optim::SGD sgd(loop.model->parameters(), 0.1);
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->reduce_gradients();
+    if (name() == "replicated" || name() == "local_steps") {
+      loop.strategy->update(sgd);
+    } else {
+      expect_error([&] { loop.strategy->update(sgd); }, "make one of trireme's optimizers");
+    }
+  });
+}
+
+TEST_P(Misuse, OfTheGradientSinkIsRefused) {
+  on_ranks([](Loop& loop) {
+    GradientSink& sink = loop.strategy->begin();
+    const at::Tensor gradient = at::ones({1, 2});
+    expect_error([&] { sink.add(0, 1, gradient); }, "there is no micro-batch 1");
+    expect_error([&] { sink.add(2, 0, gradient); }, "there is no parameter 2 in a model of 2");
+    expect_error(
+        [&] {
+          sink.add(0, 0, at::ones({2, 2}));
+        },
+        "must be Float [1, 2], got Float [2, 2]");
+    expect_error([&] { sink.add(0, 0, gradient.to(at::kDouble)); }, "got Double [1, 2]");
+    sink.add(0, 0, gradient);
+    expect_error([&] { sink.add(0, 0, gradient); }, "came after one for micro-batch 0");
+    expect_error([&] { loop.strategy->reduce_gradients(); }, "micro-batch 0 was finished");
+    sink.finish(0, 1);
+    expect_error([&] { sink.finish(0, 1); }, "micro-batch 0 is finished");
+    expect_error([&] { sink.add(1, 0, at::ones({1})); }, "micro-batch 0 is finished");
+    expect_error([&] { sink.set_micro_batch(0); }, "micro-batch 0 is finished");
+    loop.strategy->reduce_gradients();
+    expect_error([&] { sink.add(0, 0, gradient); }, "after reduce_gradients()");
+    loop.strategy->update(loop.sgd);
+  });
+}
+
+TEST_P(Misuse, OfWeightsThatDifferBetweenRanksIsAnErrorOnEveryRank) {
+  if (std::get<1>(GetParam()) == 1) return;
+  test::run_ranks(std::get<1>(GetParam()), [](Communicator& world) {
+    Loop loop(name(), world);
+    loop.strategy->begin({.weight = world.rank() == 0 ? 7.0 : 8.0});
+    loop.strategy->backward(loop.loss());
+    expect_error([&] { loop.strategy->reduce_gradients(); }, "");
+  });
+}
+
+TEST_P(Misuse, ThatEndsInAnAbandonedStepLeavesTheParametersAsTheyAre) {
+  on_ranks([](Loop& loop) {
+    const at::Tensor before = loop.model->weight.detach().clone();
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->abandon_step();
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->reduce_gradients();
+    loop.strategy->abandon_step();
+    EXPECT_TRUE(loop.model->weight.equal(before));
+    loop.step();
+    EXPECT_TRUE(loop.model->weight.allclose(before - 0.1));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, Misuse,
+                         testing::Combine(testing::Values("replicated", "host_shared",
+                                                          "parameter_server", "local_steps"),
+                                          testing::Values(1, 3)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_on_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+}  // namespace
+}  // namespace trireme

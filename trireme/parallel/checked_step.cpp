@@ -1,0 +1,205 @@
+#include "trireme/parallel/checked_step.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "trireme/base/error.h"
+
+namespace trireme {
+
+namespace {
+
+template <class... Arguments>
+[[noreturn]] void refuse(const std::string& strategy, fmt::format_string<Arguments...> format,
+                         Arguments&&... arguments) {
+  throw UsageError(fmt::format("strategy {}: {}", strategy,
+                               fmt::format(format, std::forward<Arguments>(arguments)...)));
+}
+
+std::string described(const at::Tensor& tensor) {
+  return fmt::format("{} [{}]", at::toString(tensor.scalar_type()),
+                     fmt::join(tensor.sizes(), ", "));
+}
+
+}  // namespace
+
+CheckedStep::CheckedStep(std::string strategy) : strategy_(std::move(strategy)) {}
+
+void CheckedStep::require_unattached() const {
+  if (phase_ == Phase::kUnattached) return;
+  refuse(strategy_, "attach() was called twice; make a strategy for each model");
+}
+
+void CheckedStep::attach(std::vector<NamedTensor> parameters) {
+  parameters_ = std::move(parameters);
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const at::Tensor& tensor = parameters_[p].second;
+    if (!tensor.requires_grad()) continue;
+    hooks_.emplace_back(tensor, [this, p] { on_gradient(static_cast<int>(p)); });
+  }
+  phase_ = Phase::kReady;
+}
+
+int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double weight) const {
+  switch (phase_) {
+    case Phase::kUnattached:
+      refuse(strategy_, "begin() was called before attach(); call attach(model) once");
+    case Phase::kBackward:
+      refuse(strategy_, "begin() was called twice without reduce_gradients() and update() between");
+    case Phase::kReduced:
+      refuse(strategy_,
+             "begin() was called without update() after reduce_gradients(); call "
+             "strategy->update(optimizer) in place of optimizer.step(), or abandon_step()");
+    case Phase::kReady:
+      break;
+  }
+  const auto most = static_cast<int>(virtual_workers);
+  if (passes < -1 || passes > most) {
+    refuse(strategy_, "begin() announces {} passes, more than this rank's {} virtual workers",
+           passes, most);
+  }
+  if (!std::isfinite(weight) || weight < 0) {
+    refuse(strategy_, "the weight of a step must be a number above 0, got {}", weight);
+  }
+  return passes == -1 ? most : passes;
+}
+
+void CheckedStep::begin(GradientSink& sink, int passes) {
+  for (const auto& [name, tensor] : parameters_) tensor.mutable_grad().reset();
+  sink_ = &sink;
+  passes_ = passes;
+  active_ = kNone;
+  begun_.assign(static_cast<std::size_t>(passes), 0);
+  finished_.assign(static_cast<std::size_t>(passes), 0);
+  next_.assign(parameters_.size(), 0);
+  phase_ = Phase::kBackward;
+}
+
+int CheckedStep::next_pass() const {
+  return static_cast<int>(std::ranges::find(finished_, 0) - finished_.begin());
+}
+
+void CheckedStep::require_backward(const char* call) const {
+  if (phase_ == Phase::kBackward) return;
+  refuse(strategy_, "{}() was called {}; call {} before the first forward pass of a step", call,
+         phase_ == Phase::kUnattached ? "before attach()"
+         : phase_ == Phase::kReduced  ? "after reduce_gradients()"
+                                      : "before begin()",
+         phase_ == Phase::kUnattached ? "attach(), and begin()" : "begin()");
+}
+
+void CheckedStep::require_micro_batch(const char* call, int micro_batch) const {
+  require_backward(call);
+  if (micro_batch < 0 || micro_batch >= passes_) {
+    refuse(strategy_, "{}(): there is no micro-batch {} in a step of {} passes", call, micro_batch,
+           passes_);
+  }
+  if (finished_[static_cast<std::size_t>(micro_batch)]) {
+    refuse(strategy_, "{}(): micro-batch {} is finished", call, micro_batch);
+  }
+}
+
+void CheckedStep::backward(const at::Tensor& loss_sum) {
+  require_backward("backward");
+  const int micro_batch = next_pass();
+  if (micro_batch == passes_) {
+    refuse(strategy_, "backward() was called more often than the {} passes that begin() announced",
+           passes_);
+  }
+  if (loss_sum.numel() != 1 || !loss_sum.requires_grad()) {
+    refuse(strategy_,
+           "backward() needs a scalar loss that depends on the parameters, got {} elements{}",
+           loss_sum.numel(), loss_sum.requires_grad() ? "" : " that require no gradient");
+  }
+  active_ = micro_batch;
+  try {
+    loss_sum.backward();
+  } catch (...) {
+    active_ = kNone;
+    throw;
+  }
+  finish(micro_batch, loss_sum.item<double>());
+}
+
+// On the thread that runs backward, after autograd has set grad().
+void CheckedStep::on_gradient(int parameter) {
+  if (active_ == kNone) {
+    if (phase_ == Phase::kBackward) {
+      refuse(
+          strategy_,
+          "a backward pass came that no micro-batch was named for; call strategy->backward(loss) "
+          "in place of loss.backward(), or set_micro_batch() before the pass");
+    }
+    require_backward("a backward pass: loss.backward");
+  }
+  at::Tensor& gradient = parameters_[static_cast<std::size_t>(parameter)].second.mutable_grad();
+  add(parameter, active_, gradient);
+  // Autograd hands over a fresh gradient next time, which is cheaper than adding to this one.
+  gradient.reset();
+}
+
+void CheckedStep::add(int parameter, int micro_batch, const at::Tensor& gradient) {
+  require_micro_batch("add", micro_batch);
+  if (parameter < 0 || parameter >= static_cast<int>(parameters_.size())) {
+    refuse(strategy_, "add(): there is no parameter {} in a model of {}", parameter,
+           parameters_.size());
+  }
+  const auto& [name, tensor] = parameters_[static_cast<std::size_t>(parameter)];
+  int& next = next_[static_cast<std::size_t>(parameter)];
+  if (micro_batch < next) {
+    refuse(strategy_,
+           "add(): a gradient of {} for micro-batch {} came after one for micro-batch {}", name,
+           micro_batch, next - 1);
+  }
+  if (gradient.is_sparse()) {
+    refuse(strategy_, "{} has a sparse gradient; all-reduce needs dense ones (sparse=false)", name);
+  }
+  if (!tensor.requires_grad()) {
+    refuse(strategy_, "add(): {} does not require a gradient, but got one", name);
+  }
+  if (gradient.sizes() != tensor.sizes() || gradient.scalar_type() != tensor.scalar_type()) {
+    refuse(strategy_, "add(): the gradient of {} must be {}, got {}", name, described(tensor),
+           described(gradient));
+  }
+  next = micro_batch + 1;
+  begun_[static_cast<std::size_t>(micro_batch)] = 1;
+  sink_->add(parameter, micro_batch, gradient);
+}
+
+void CheckedStep::finish(int micro_batch, double loss_sum) {
+  require_micro_batch("finish", micro_batch);
+  finished_[static_cast<std::size_t>(micro_batch)] = 1;
+  if (active_ == micro_batch) active_ = kNone;
+  sink_->finish(micro_batch, loss_sum);
+}
+
+void CheckedStep::set_micro_batch(int micro_batch) {
+  require_micro_batch("set_micro_batch", micro_batch);
+  active_ = micro_batch;
+  sink_->set_micro_batch(micro_batch);
+}
+
+void CheckedStep::check_reduce() const {
+  require_backward("reduce_gradients");
+  for (std::size_t i = 0; i < begun_.size(); ++i) {
+    if (begun_[i] && !finished_[i]) {
+      refuse(strategy_,
+             "reduce_gradients() was called before micro-batch {} was finished; call finish({}, "
+             "loss_sum) once all of its gradients have come",
+             i, i);
+    }
+  }
+}
+
+void CheckedStep::check_reduced(const char* call) const {
+  if (phase_ == Phase::kReduced) return;
+  refuse(strategy_, "{}() was called {}; call reduce_gradients() before it", call,
+         phase_ == Phase::kUnattached ? "before attach()"
+         : phase_ == Phase::kReady    ? "before begin()"
+                                      : "before reduce_gradients()");
+}
+
+}  // namespace trireme

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trireme/parallel/gradient_sink.h"
+#include "trireme/tensor/gradient_hook.h"
+#include "trireme/tensor/named_tensors.h"
+
+namespace trireme {
+
+/// The order in which a strategy may be used, checked in one place for all strategies, and the way
+/// of gradients from autograd's hooks and from callers into the strategy's own sink.
+///
+/// Every function throws UsageError, which says what to do, if it is not its turn.
+class CheckedStep final : public GradientSink {
+ public:
+  /// `strategy`: its name, for messages.
+  explicit CheckedStep(std::string strategy);
+
+  void require_unattached() const;
+  /// Hooks the parameters that require a gradient. They are kept by reference count.
+  void attach(std::vector<NamedTensor> parameters);
+
+  /// Returns the number of micro-batches that `passes` of StepShape stands for.
+  int check_begin(int passes, std::int64_t virtual_workers, double weight) const;
+  /// `sink` gets the gradients of the step.
+  void begin(GradientSink& sink, int passes);
+  void backward(const at::Tensor& loss_sum);
+  void check_reduce() const;
+  void end_backward() { phase_ = Phase::kReduced; }
+  void check_reduced(const char* call) const;
+  void end() { phase_ = Phase::kReady; }
+  bool is_attached() const { return phase_ != Phase::kUnattached; }
+  bool in_backward() const { return phase_ == Phase::kBackward; }
+
+  void add(int parameter, int micro_batch, const at::Tensor& gradient) override;
+  void finish(int micro_batch, double loss_sum) override;
+  void set_micro_batch(int micro_batch) override;
+
+ private:
+  enum class Phase : std::uint8_t { kUnattached, kReady, kBackward, kReduced };
+  static constexpr int kNone = -1;
+
+  void require_backward(const char* call) const;
+  void require_micro_batch(const char* call, int micro_batch) const;
+  void on_gradient(int parameter);
+  int next_pass() const;
+
+  std::string strategy_;
+  Phase phase_ = Phase::kUnattached;
+  std::vector<NamedTensor> parameters_;
+  GradientSink* sink_ = nullptr;  // the strategy's
+  int passes_ = 0;
+  int active_ = kNone;                  // the micro-batch of gradients that autograd brings
+  std::vector<char> begun_, finished_;  // of each micro-batch
+  std::vector<int> next_;               // of each parameter: the smallest micro-batch that may come
+  std::vector<GradientHook> hooks_;     // last: they go first
+};
+
+}  // namespace trireme

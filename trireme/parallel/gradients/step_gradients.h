@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+#include "trireme/parallel/gradients/accumulator.h"
+#include "trireme/parallel/gradients/bucket_layout.h"
+#include "trireme/parallel/gradients/reducer.h"
+#include "trireme/parallel/gradients/step_metadata.h"
+#include "trireme/parallel/strategy.h"
+#include "trireme/parallel/strategy_options.h"
+
+namespace trireme {
+
+/// The gradients of one step, summed over this rank's virtual workers in tree order, in memory that
+/// the other ranks of the host can read. With kReduce each bucket is all-reduced, overlapped with
+/// backward; with kCollect the partial sums stay where they are for others to read.
+///
+/// Functions that take `p` number the parameters that require a gradient; add() numbers all.
+class StepGradients final : public GradientSink {
+ public:
+  enum class Mode : std::uint8_t { kReduce, kCollect };
+
+  /// Collective over `ranks`. `model` is kept by reference count; its parameters must be
+  /// contiguous.
+  StepGradients(Communicator& ranks, const NamedTensors& model, const StrategyOptions& options,
+                Mode mode);
+
+  /// `divisor`: what sums are divided by, on every rank.
+  void begin(const StepShape& shape, double divisor);
+  void add(int parameter, int micro_batch, const at::Tensor& gradient) override;
+  void finish(int micro_batch, double loss_sum) override;
+  void set_micro_batch(int micro_batch) override { metadata_->set_micro_batch(micro_batch); }
+
+  /// Collective: returns once the gradients of every rank are complete, and reduced with kReduce.
+  void reduce();
+
+  const ReductionTree& tree() const { return tree_; }
+  double divisor() const { return divisor_; }
+  std::size_t parameters() const { return parameters_.size(); }
+  const std::string& name(std::size_t p) const { return parameters_[p].first; }
+  const at::Tensor& parameter(std::size_t p) const { return parameters_[p].second; }
+
+  /// Row `row` of the gradient of parameter `p` on rank `rank`; null if this rank does not share
+  /// memory with it.
+  Buffer row(int rank, std::size_t p, int row) const;
+
+  /// After reduce(), over all ranks:
+  bool has_gradient(std::size_t p) const { return metadata_->used()[p] != 0; }
+  double loss() const { return metadata_->loss_sum() / divisor_; }
+  bool stop() const { return metadata_->stop(); }
+
+  /// What the reduction remembers from step to step: residuals of the compression.
+  std::vector<Strategy::State> state();
+
+ private:
+  Communicator& ranks_;
+  ReductionTree tree_;
+  std::vector<NamedTensor> parameters_;
+  std::vector<std::size_t> index_of_;  // in parameters_, of each parameter of the model
+  std::optional<BucketLayout> layout_;
+  Memory memory_;
+  std::optional<GradientAccumulator> accumulator_;
+  std::optional<GradientReducer> reducer_;  // with kReduce
+  std::optional<StepMetadata> metadata_;
+  double divisor_ = 1;
+};
+
+}  // namespace trireme

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+namespace trireme {
+
+/// What a rank knows about a step before its first forward pass.
+struct StepShape {
+  /// Micro-batches (backward passes) of this rank; -1: one for each of its virtual workers. The
+  /// virtual workers without a micro-batch, the last ones, count as zero.
+  int passes = -1;
+  /// What the sum of all losses and gradients is divided by: the samples or tokens of the whole
+  /// step, over all ranks, the same value on each. 0: the number of virtual workers of the step.
+  double weight = 0;
+  /// This rank asks all ranks to stop after a common step: StepResult::stop.
+  bool request_stop = false;
+};
+
+/// What a step has found before the parameters are updated.
+struct GradientReport {
+  /// The sum of the losses divided by the weight of the step. Of this rank's group where groups of
+  /// ranks train independently.
+  double loss = 0;
+};
+
+/// When parameters of ranks that may differ are made equal. Strategies whose parameters are equal
+/// after each step ignore it.
+enum class Sync : std::uint8_t {
+  kWhenDue,  ///< when the strategy does it anyway
+  kIfFree,   ///< also now, unless the strategy will do it by itself in a later step
+  kNow,      ///< after this step: it is the last one, or its parameters are needed at once
+};
+
+/// What a step has led to.
+struct StepResult {
+  /// As GradientReport::loss; over all ranks if this step has synchronized groups without overlap.
+  double loss = 0;
+  /// A rank has requested to stop. True on all ranks after the same step; where ranks are
+  /// asynchronous, on the ranks of its group.
+  bool stop = false;
+  /// All ranks now have the same parameters, so that the model may be evaluated and saved.
+  bool synchronized = true;
+  /// Steps that the other ranks have made without this one, which must skip their samples.
+  std::int64_t skipped_steps = 0;
+};
+
+}  // namespace trireme
