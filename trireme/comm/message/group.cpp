@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::message {
 
@@ -217,8 +218,7 @@ Work Group::start(const Operation& operation) {
 }
 
 bool Group::travels_inline(const Operation& operation) const {
-  const Buffer largest{nullptr, most_units(operation, size()) * operation.count, operation.dtype};
-  return largest.bytes() <= kInlineBytes;
+  return fits_inline(operation, size(), kInlineBytes);
 }
 
 Frame Group::post_of(const Operation& operation, std::uint64_t number) const {
@@ -228,10 +228,7 @@ Frame Group::post_of(const Operation& operation, std::uint64_t number) const {
                   .number = number,
                   .call = operation,
                   .site = CallSite(operation.where)};
-  const bool only_root_gives =
-      operation.kind == OpKind::kBroadcast || operation.kind == OpKind::kScatter;
-  const bool gives = !only_root_gives || rank() == operation.root;
-  if (gives && operation.device == Device::kCpu && operation.in.count > 0 &&
+  if (gives(operation, rank()) && operation.device == Device::kCpu && operation.in.count > 0 &&
       travels_inline(operation)) {
     frame.set_payload({operation.in.as<char>(), operation.in.bytes()});
   }
@@ -333,14 +330,11 @@ std::vector<Frame> Group::match(const Job& job) {
     posts.push_back(post->second);
     peer.posts.erase(post);
   }
-  for (int peer = 1; peer < size(); ++peer) {
-    const Frame::Header& first = posts[0].header;
-    const Frame::Header& other = posts[peer].header;
-    if (!(first.call == other.call)) {
-      throw_mismatch({0, first.call, first.site}, {peer, other.call, other.site},
-                     job.number - setup_operations_);
-    }
+  std::vector<CallOfRank> calls;
+  for (int peer = 0; peer < size(); ++peer) {
+    calls.push_back({peer, posts[peer].header.call, posts[peer].header.site});
   }
+  require_agreement(calls, job.number - setup_operations_);
   matched_ = job.number;
   changed_.notify_all();
   return posts;

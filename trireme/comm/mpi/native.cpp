@@ -147,6 +147,7 @@ Native::Native(Engine& engine, int rank, int size)
 Native::~Native() = default;
 
 bool Native::has(const Call& call) const {
+  if (call.uneven) return false;
   const std::int64_t bytes = call.count * static_cast<std::int64_t>(size_of(call.dtype));
   const bool has_type = type_of(call.dtype) != MPI_DATATYPE_NULL;
   switch (call.kind) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -105,6 +106,9 @@ class Lane::CollectiveWork final : public Work::State {
     return lane_.finished_ >= number_;
   }
   void wait() override { lane_.wait_for(number_); }
+  void wait(StreamRef stream) override {
+    lane_.wait_for(number_, static_cast<cudaStream_t>(stream.handle));
+  }
 
  private:
   Lane& lane_;
@@ -150,7 +154,9 @@ Lane::Lane(Communicator& communicator, Options options)
 
 Lane::~Lane() {
   if (!link_) return;
-  link_->close(pending_.empty());
+  // What streams wait for may still be on its way, though nobody waits for it here.
+  const bool is_idle = pending_.empty() || (!error_ && pending_.back().is_queued && drain());
+  link_->close(is_idle);
 }
 
 std::unique_ptr<DeviceLane> Lane::lane_of(Communicator& part) const {
@@ -296,6 +302,25 @@ void Lane::wait_for(std::uint64_t number) {
   }
 }
 
+// Returns once operation `number` is queued.
+void Lane::wait_for(std::uint64_t number, cudaStream_t stream) {
+  advance();
+  while (finished_ < number) {
+    Pending& wanted = pending_[static_cast<std::size_t>(number - finished_ - 1)];
+    const cuda::OnDevice on_device(device_);
+    try {
+      if (wanted.is_queued) return wanted.done.hold_back(stream);
+      // Operations are queued in order.
+      const auto next = std::find_if(pending_.begin(), pending_.end(),
+                                     [](const Pending& pending) { return !pending.is_queued; });
+      next->matched.wait();
+    } catch (const Error&) {
+      end();
+    }
+    advance();
+  }
+}
+
 void Lane::throw_if_over() const {
   if (error_) std::rethrow_exception(error_);
 }
@@ -312,16 +337,22 @@ void Lane::end() {
 
 // What is queued still uses the buffers of its callers; NCCL's part of it ends by itself once the
 // link is closed. A stream that waits for work of the caller's that never ends is left to itself.
-void Lane::drain() {
-  if (!stream_) return;
+bool Lane::drain() {
+  if (!stream_) return true;
   try {
+    const cuda::OnDevice on_device(device_);
     cuda::Event end;
     end.record(stream_->get());
     const Patience patience;
     const auto late = Clock::now() + kParting;
-    while (!end.reached() && Clock::now() < late) patience.pause();
+    while (!end.reached()) {
+      if (Clock::now() >= late) return false;
+      patience.pause();
+    }
+    return true;
   } catch (const Error&) {
     // The device does nothing any more.
+    return false;
   }
 }
 

@@ -28,9 +28,8 @@ class Moves {
   void reduce_natively(const Operation& operation);
   void divide(const Operation& operation);
   void all_gather(const Operation& operation);
-  void all_to_all(const Operation& operation);
   void broadcast(const Operation& operation);
-  void gather_or_scatter(const Operation& operation);
+  void move_directly(const Operation& operation);
 
   void copy(const Buffer& to, const Buffer& from);
   void send(const Buffer& x, int to);
