@@ -17,11 +17,11 @@ constexpr std::size_t kLineBytes = 64;
 
 /// One collective on one track, piece after piece:
 ///
-///     bring in   each rank copies its part of the piece into its stage
+///     stage in   each rank copies its part of the piece into its stage
 ///     barrier    inside the host
-///     carry      ranks that carry exchange with the other hosts, reading and writing stages
+///     exchange   ranks that carry exchange with the other hosts, reading and writing stages
 ///     barrier
-///     take out   each rank copies what it wants from the stages
+///     stage out  each rank copies what it wants from the stages
 ///
 /// and a last barrier after the last piece.
 ///
@@ -43,21 +43,21 @@ class ByHosts {
   void run(int index, int tracks) {
     for (std::int64_t i = index; i * piece_count_ < operation_.count; i += tracks) {
       elements_ = {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
-      bring_in();
-      track_.meet();
-      if (hosts_.carries()) carry();
-      track_.meet();
-      take_out();
+      stage_in();
+      track_.barrier();
+      if (hosts_.carries()) exchange();
+      track_.barrier();
+      stage_out();
       ++track_.turn;
     }
     // Whoever is done may leave, and its stage with it.
-    track_.meet();
+    track_.barrier();
   }
 
  protected:
-  virtual void bring_in() = 0;
-  virtual void carry() = 0;
-  virtual void take_out() = 0;
+  virtual void stage_in() = 0;
+  virtual void exchange() = 0;
+  virtual void stage_out() = 0;
 
   Buffer stage(int local, int row, Range elements) const {
     const Buffer half{track_.half_of(local),
@@ -138,14 +138,14 @@ class AllReduce final : public ByHosts {
         result_row_(most_units(operation, hosts.ranks())) {}
 
  private:
-  void bring_in() override {
+  void stage_in() override {
     const int rows = units_of(operation_, hosts_.ranks(), rank());
     for (int row = 0; row < rows; ++row) {
       copy(stage(local(), row), part_of(operation_.in, row * operation_.count, operation_.count));
     }
   }
 
-  void carry() override {
+  void exchange() override {
     const Range mine = slice(local());
     if (mine.size() == 0) return;
     // A host without virtual workers still needs a row for the result.
@@ -162,7 +162,7 @@ class AllReduce final : public ByHosts {
     put(stage(local(), result_row_, mine), partials.all().slice(0, mine.size()));
   }
 
-  void take_out() override {
+  void stage_out() override {
     if (!gets(operation_, rank())) return;
     const Buffer out = part_of(operation_.out, 0, operation_.count);
     for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
@@ -187,13 +187,13 @@ class Broadcast final : public ByHosts {
     return hosts_.host() == root_host_ ? hosts_.local_of(operation_.root) : carrier;
   }
 
-  void bring_in() override {
+  void stage_in() override {
     if (rank() == operation_.root) {
       copy(stage(local(), 0), part_of(operation_.in, 0, operation_.count));
     }
   }
 
-  void carry() override {
+  void exchange() override {
     Operation over_hosts = operation_;
     over_hosts.root = root_host_;
     over_hosts.in = over_hosts.out = stage(holder(local()), 0, slice(local()));
@@ -201,7 +201,7 @@ class Broadcast final : public ByHosts {
     message::move_by_pieces(over_hosts, rail_);
   }
 
-  void take_out() override {
+  void stage_out() override {
     if (rank() == operation_.root) return;
     const Buffer out = part_of(operation_.out, 0, operation_.count);
     for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
@@ -249,11 +249,11 @@ class AllGather final : public ByHosts {
     return stage(local, row, {0, elements_of(operation_.out_piece(rank).size())});
   }
 
-  void bring_in() override {
+  void stage_in() override {
     copy(piece_in_stage(local(), 0, rank()), part_of(operation_.in, 0, operation_.in.count));
   }
 
-  void carry() override {
+  void exchange() override {
     std::vector<message::Piece> sends;
     std::vector<message::Piece> receives;
     for (int host = 0; host < hosts_.count(); ++host) {
@@ -271,7 +271,7 @@ class AllGather final : public ByHosts {
     rail_.move(std::move(sends), std::move(receives));
   }
 
-  void take_out() override {
+  void stage_out() override {
     for (int rank = 0; rank < hosts_.ranks(); ++rank) {
       const int host = hosts_.host_of(rank);
       const int of = hosts_.local_of(rank);
@@ -313,7 +313,7 @@ class ReduceScatter final : public ByHosts {
     return stage(local, row * hosts_.ranks() + to, {0, elements_for(to)});
   }
 
-  void bring_in() override {
+  void stage_in() override {
     const std::int64_t length = row_length(operation_, hosts_.ranks());
     for (int row = 0; row < rows_of(operation_, rank()); ++row) {
       for (int to = 0; to < hosts_.ranks(); ++to) {
@@ -324,7 +324,7 @@ class ReduceScatter final : public ByHosts {
     }
   }
 
-  void carry() override {
+  void exchange() override {
     std::vector<Partials> outgoing;  // for every rank served, in rank order
     std::vector<Partials> incoming;  // for every rank served here, by sending host
     std::vector<message::Piece> sends;
@@ -377,7 +377,7 @@ class ReduceScatter final : public ByHosts {
     });
   }
 
-  void take_out() override {
+  void stage_out() override {
     const Buffer out = part_of(operation_.out, 0, operation_.out.count);
     copy(out, stage(local() % hosts_.rails(), result_row(local()), {0, out.count}));
   }
@@ -388,7 +388,7 @@ class ReduceScatter final : public ByHosts {
 
 }  // namespace
 
-void Track::meet() {
+void Track::barrier() {
   try {
     inside->barrier();
   } catch (const CommError& error) {

@@ -71,7 +71,7 @@ void Moves::reduce_natively(const Operation& operation) {
   const ncclDataType_t type = type_of(operation.dtype);
   const bool averages = operation.divisor == size_ && size_ > 1;
   const ncclRedOp_t op = averages ? ncclAvg : op_of(operation.op);
-  together([&] {
+  group_call([&] {
     switch (operation.kind) {
       case OpKind::kReduce:
         return Link::check(
@@ -156,7 +156,7 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
   };
   for (int row = 0; row < rows_of(operation, rank_); ++row)
     copy(term(rank_, row), given(rank_, row));
-  together([&] {
+  group_call([&] {
     for_each_peer([&](int peer) {
       for (int row = 0; row < rows_of(operation, rank_); ++row) send(given(peer, row), peer);
       for (int row = 0; row < rows_of(operation, peer); ++row) receive(term(peer, row), peer);
@@ -175,7 +175,7 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
            stream_);
   if (scatters) return;
   const auto wants = [&](int peer) { return gets(operation, peer); };
-  together([&] {
+  group_call([&] {
     for_each_peer([&](int peer) {
       if (wants(peer)) send(sum, peer);
       const Range theirs = slice_of(peer);
@@ -186,7 +186,7 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
 
 void Moves::all_gather(const Operation& operation) {
   if (operation.count == 0) return;
-  together([&] {
+  group_call([&] {
     Link::check(ncclAllGather(operation.in.data, operation.out.data, count_of(operation.count),
                               type_of(operation.dtype), link_.get(), stream_),
                 "ncclAllGather");
@@ -195,7 +195,7 @@ void Moves::all_gather(const Operation& operation) {
 
 void Moves::broadcast(const Operation& operation) {
   if (operation.count == 0) return;
-  together([&] {
+  group_call([&] {
     Link::check(ncclBroadcast(operation.in.data, operation.out.data, count_of(operation.count),
                               type_of(operation.dtype), operation.root, link_.get(), stream_),
                 "ncclBroadcast");
@@ -207,7 +207,7 @@ void Moves::move_directly(const Operation& operation) {
   const bool gives_here = gives(operation, rank_);
   const bool gets_here = gets(operation, rank_);
   if (gives_here && gets_here) copy(part_from(operation, rank_), part_for(operation, rank_));
-  together([&] {
+  group_call([&] {
     for_each_peer([&](int peer) {
       if (gives_here && gets(operation, peer)) send(part_for(operation, peer), peer);
       if (gets_here && gives(operation, peer)) receive(part_from(operation, peer), peer);

@@ -35,8 +35,8 @@ class Moves {
   void send(const Buffer& x, int to);
   void receive(const Buffer& x, int from);
   template <class Calls>
-  void together(Calls calls) {
-    link_.together(watch_, deadline_, calls);
+  void group_call(Calls calls) {
+    link_.group_call(watch_, deadline_, calls);
   }
   template <class Body>
   void for_each_peer(Body body) const {
