@@ -19,6 +19,14 @@ struct NamedCall {
 /// They need `kCallFloats` floats.
 constexpr std::int64_t kCallFloats = 64'000;
 
+/// 10 a rank in the mean, and 12 for rank `longest`; rank 0 and 1 differ.
+inline std::vector<std::int64_t> counts_with_longest(int ranks, int longest) {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(ranks), 10);
+  counts[static_cast<std::size_t>(longest)] += 2;
+  counts[static_cast<std::size_t>(1 - longest)] -= 2;
+  return counts;
+}
+
 inline std::vector<NamedCall> different_calls(int ranks) {
   const auto at = [](std::vector<float>& x, std::int64_t begin, std::int64_t count,
                      DType dtype = DType::kF32) {
@@ -76,6 +84,23 @@ inline std::vector<NamedCall> different_calls(int ranks) {
             return Work();
           });
     }
+  }
+  for (const int odd : {0, 1}) {
+    // The longest piece is as long, and so is the whole.
+    const std::vector<std::int64_t> counts = counts_with_longest(ranks, odd);
+    const std::string pieces = "in pieces, the longest " + std::to_string(odd) + "'s";
+    add("all_gather " + pieces, [=](Communicator& c, auto& x) {
+      return c.all_gather(at(x, kApart, 10 * ranks), at(x, 0, counts[c.rank()]), counts);
+    });
+    add("reduce_scatter " + pieces, [=](Communicator& c, auto& x) {
+      return c.reduce_scatter(at(x, 0, counts[c.rank()]), at(x, kApart, 10 * ranks), counts);
+    });
+    add("all_to_all " + pieces, [=](Communicator& c, auto& x) {
+      // Every rank gets from itself what is missing.
+      const std::vector<std::int64_t> same(static_cast<std::size_t>(ranks), counts[c.rank()]);
+      return c.all_to_all(at(x, kApart, 10 * ranks), counts, at(x, 0, counts[c.rank()] * ranks),
+                          same);
+    });
   }
   add("barrier", [](Communicator& c, auto&) { return c.barrier(), Work(); });
   add("allocate", [](Communicator& c, auto&) { return c.allocate(10), Work(); });

@@ -55,6 +55,37 @@ TEST(Mismatch, NamesTheDivisor) {
   });
 }
 
+TEST(Mismatch, OfUnevenCountsNamesTheCalls) {
+  run_ranks(3, [](Communicator& world) {
+    std::vector<std::int64_t> sent{1, 2, 3};
+    std::vector<std::int64_t> received(3, world.rank() + 1);
+    // Rank 2 expects one too many from rank 1.
+    if (world.rank() == 2) ++received[1];
+    const std::int64_t expected = received[0] + received[1] + received[2];
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  world
+                      .all_to_all(floats(expected), received, {memory().data() + 100, 6}, sent,
+                                  {"a.cpp", 5})
+                      .wait();
+                }),
+                HasSubstr("rank 2 called all_to_all(f32[6] in pieces of different sizes) at "
+                          "a.cpp:5: every rank must expect as many elements from each rank as that "
+                          "rank sends to it (operation 1)"));
+  });
+  run_ranks(2, [](Communicator& world) {
+    const std::vector<std::int64_t> counts{3 + world.rank(), 3};
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  world
+                      .all_gather(floats(6 + world.rank()),
+                                  {memory().data() + 100, counts[world.rank()]}, counts)
+                      .wait();
+                }),
+                testing::AllOf(HasSubstr("all_gather mismatch: rank 0 called all_gather(f32[3] at "
+                                         "most, pieces "),
+                               HasSubstr("rank 1 called all_gather(f32[4] at most, pieces ")));
+  });
+}
+
 TEST(Mismatch, OfTheVirtualWorkersOfEachRankIsFound) {
   run_ranks(2, [](Communicator& world) {
     const std::vector<Range> own{{0, 2 + world.rank()}, {2 + world.rank(), 5}};
@@ -116,6 +147,12 @@ TEST(Misuse, IsRefusedBeforeAnythingIsPublished) {
                 HasSubstr("all_gather: out must hold 8 elements, got 7"));
     EXPECT_THAT(refused([&] { world.all_to_all(floats(8), floats(8)); }),
                 HasSubstr("must not overlap"));
+    const std::vector<std::int64_t> counts{5, -1};
+    EXPECT_THAT(refused([&] { world.all_gather(floats(4), floats(5), counts); }),
+                HasSubstr("all_gather: counts[1] must be 0 or more, got -1"));
+    const std::vector<std::int64_t> one{5};
+    EXPECT_THAT(refused([&] { world.reduce_scatter(floats(5), floats(5), one); }),
+                HasSubstr("counts must have one count for each of 2 ranks, got 1"));
     EXPECT_THAT(refused([&] { world.gather(floats(8), buffer_of<int>(whole), world.rank()); }),
                 HasSubstr("must have one type, got f32 and i32"));
     // Nothing was published: the communicator goes on.

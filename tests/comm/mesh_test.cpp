@@ -35,7 +35,70 @@ TEST_P(MeshOf, CutsTheWorldInMixedRadixTheLastAxisFastest) {
   });
 }
 
+int sum_along(Mesh& mesh, std::initializer_list<std::string_view> axes, int value) {
+  mesh.along(axes).all_reduce({&value, 1, DType::kI32}).wait();
+  return value;
+}
+
+TEST_P(MeshOf, AProductOfAxesHasTheRanksThatDifferAlongThemOnly) {
+  run([](Communicator& world) {
+    const int inner = world.size() % 2 == 0 ? 2 : 1;
+    Mesh mesh(world, {{"data"}, {"context", 1}, {"tensor", inner}});
+    const int rank = world.rank();
+    const int all = (1 << world.size()) - 1;
+    EXPECT_EQ(sum_along(mesh, {"data", "tensor"}, 1 << rank), all);
+    EXPECT_EQ(mesh.along({"tensor", "context", "data"}).rank(), rank);
+    EXPECT_EQ(sum_along(mesh, {"data", "context"}, 1 << rank), sum_along(mesh, "data", 1 << rank));
+    EXPECT_EQ(sum_along(mesh, {"context"}, 1 << rank), 1 << rank);
+    // The same communicator each time.
+    EXPECT_EQ(&mesh.along({"data", "tensor"}), &mesh.along({"tensor", "data"}));
+  });
+}
+
+TEST_P(MeshOf, AViewOfAProductPlacesTheSameRanksAnew) {
+  run([](Communicator& world) {
+    const int inner = world.size() % 2 == 0 ? 2 : 1;
+    Mesh mesh(world, {{"data"}, {"tensor", inner}});
+    const Mesh experts(mesh.along({"data", "tensor"}),
+                       {{"expert_data", 1}, {"expert", world.size()}});
+    EXPECT_EQ(experts.coordinate("expert"), world.rank());
+    EXPECT_EQ(sum_along(experts, "expert", 1), world.size());
+  });
+}
+
 TRIREME_ON_EVERY_BACKEND(MeshOf);
+
+TEST(Mesh, ProductsOfFourAxesHaveTheirRanksInOrder) {
+  run_ranks(24, [](Communicator& world) {
+    Mesh mesh(world, {{"pipeline", 2}, {"data", 3}, {"context", 2}, {"tensor", 2}});
+    const int rank = world.rank();
+    const auto members = [&](Communicator& part) {
+      std::vector<int> ranks(static_cast<std::size_t>(part.size()));
+      int mine = rank;
+      part.all_gather(buffer_of<int>(ranks), {&mine, 1, DType::kI32}).wait();
+      return ranks;
+    };
+    // The oracle: all ranks with the same coordinates elsewhere, in rising order.
+    const auto expected = [&](int p, int d, int c, int t) {
+      std::vector<int> ranks;
+      for (int other = 0; other < 24; ++other) {
+        const bool same = (p || other / 12 == rank / 12) && (d || other / 4 % 3 == rank / 4 % 3) &&
+                          (c || other / 2 % 2 == rank / 2 % 2) && (t || other % 2 == rank % 2);
+        if (same) ranks.push_back(other);
+      }
+      return ranks;
+    };
+    EXPECT_EQ(members(mesh.along({"data", "context"})), expected(0, 1, 1, 0));
+    EXPECT_EQ(members(mesh.along({"pipeline", "tensor"})), expected(1, 0, 0, 1));
+    EXPECT_EQ(members(mesh.along({"tensor", "data", "context"})), expected(0, 1, 1, 1));
+    EXPECT_EQ(mesh.world_rank("pipeline", 1 - rank / 12), (rank + 12) % 24);
+    EXPECT_EQ(mesh.world_rank("data", mesh.coordinate("data")), rank);
+    EXPECT_THROW(mesh.world_rank("data", 3), UsageError);
+    EXPECT_THROW(mesh.along({"data", "data"}), UsageError);
+    EXPECT_THROW(mesh.along(std::span<const std::string_view>()), UsageError);
+    EXPECT_THROW(mesh.along({"data", "expert"}), UsageError);
+  });
+}
 
 std::string refusal_of(std::vector<Axis> axes) {
   std::string message = "nothing was thrown";

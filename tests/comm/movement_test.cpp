@@ -1,9 +1,10 @@
-#include <functional>
-
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <new>
+#include <numeric>
 
 #include "tests/comm/backends.h"
 #include "tests/comm/values.h"
@@ -87,6 +88,126 @@ TEST_P(Movement, AllToAllTransposesThePieces) {
         expect_filled(piece(out.buffer(), peer, count), peer, world.rank());
       }
     });
+  });
+}
+
+// Different on every rank, and 0 on some.
+std::vector<std::int64_t> uneven_counts(int ranks, std::int64_t scale, int shift = 0) {
+  std::vector<std::int64_t> counts;
+  for (int rank = 0; rank < ranks; ++rank) counts.push_back((rank + shift) % 3 * scale + rank % 2);
+  return counts;
+}
+
+std::int64_t sum_of(const std::vector<std::int64_t>& counts) {
+  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+}
+
+// What lies beside a buffer, and must not be touched: NaNs, where the type has them.
+class Fenced {
+ public:
+  Fenced(Communicator& world, Place place, DType dtype, std::int64_t count)
+      : space_(world, place, dtype, count + 2 * kFence) {
+    std::memset(space_.buffer().data, 0xff, space_.buffer().bytes());
+  }
+  Buffer buffer() { return space_.buffer().slice(kFence, space_.buffer().count - 2 * kFence); }
+  bool is_intact() {
+    const Buffer all = space_.buffer();
+    return is_poison(all.slice(0, kFence)) && is_poison(all.slice(all.count - kFence, kFence));
+  }
+
+ private:
+  static constexpr std::int64_t kFence = 64;
+  static bool is_poison(const Buffer& x) {
+    const auto* bytes = x.as<unsigned char>();
+    return std::all_of(bytes, bytes + x.bytes(), [](unsigned char byte) { return byte == 0xff; });
+  }
+  Space space_;
+};
+
+void for_each_scale(const std::function<void(Place, DType, std::int64_t)>& body) {
+  for (const Place place : kAllPlaces) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI64, DType::kU8}) {
+      for (const std::int64_t scale : {0, 1, 5, 700}) body(place, dtype, scale);
+    }
+    // Several chunks at a time.
+    body(place, DType::kF32, 150'003);
+  }
+}
+
+TEST_P(Movement, AllGatherTakesPiecesOfDifferentSizes) {
+  run([](Communicator& world) {
+    for_each_scale([&](Place place, DType dtype, std::int64_t scale) {
+      const auto counts = uneven_counts(world.size(), scale);
+      for (const bool in_place : {false, true}) {
+        Fenced one(world, place, dtype, counts[world.rank()]);
+        Fenced all(world, place, dtype, sum_of(counts));
+        const std::int64_t before = sum_of({counts.begin(), counts.begin() + world.rank()});
+        const Buffer in =
+            in_place ? all.buffer().slice(before, counts[world.rank()]) : one.buffer();
+        fill(in, world.rank(), 0);
+        world.all_gather(all.buffer(), in, counts).wait();
+        std::int64_t first = 0;
+        for (int peer = 0; peer < world.size(); ++peer) {
+          expect_filled(all.buffer().slice(first, counts[peer]), peer, 0);
+          first += counts[peer];
+        }
+        ASSERT_TRUE(all.is_intact() && one.is_intact());
+      }
+    });
+  });
+}
+
+TEST_P(Movement, AllToAllTakesPiecesOfDifferentSizes) {
+  run([](Communicator& world) {
+    for_each_scale([&](Place place, DType dtype, std::int64_t scale) {
+      std::vector<std::int64_t> sent, received;
+      for (int peer = 0; peer < world.size(); ++peer) {
+        sent.push_back(uneven_counts(world.size(), scale, world.rank())[peer]);
+        received.push_back(uneven_counts(world.size(), scale, peer)[world.rank()]);
+      }
+      Fenced in(world, place, dtype, sum_of(sent));
+      Fenced out(world, place, dtype, sum_of(received));
+      std::int64_t first = 0;
+      for (int peer = 0; peer < world.size(); ++peer) {
+        fill(in.buffer().slice(first, sent[peer]), world.rank(), peer);
+        first += sent[peer];
+      }
+      world.all_to_all(out.buffer(), received, in.buffer(), sent).wait();
+      first = 0;
+      for (int peer = 0; peer < world.size(); ++peer) {
+        expect_filled(out.buffer().slice(first, received[peer]), peer, world.rank());
+        first += received[peer];
+      }
+      ASSERT_TRUE(in.is_intact() && out.is_intact());
+    });
+  });
+}
+
+TEST_P(Movement, UnevenCallsMayBeUnderWayBesideOthers) {
+  run([](Communicator& world) {
+    const auto counts = uneven_counts(world.size(), 3000, 1);
+    std::vector<std::vector<std::int64_t>> xs;
+    std::vector<Work> works;
+    for (int i = 0; i < 40; ++i) {
+      std::vector<std::int64_t> x(static_cast<std::size_t>(sum_of(counts)));
+      const std::int64_t first = sum_of({counts.begin(), counts.begin() + world.rank()});
+      std::fill_n(x.begin() + first, counts[world.rank()], world.rank() + i);
+      xs.push_back(std::move(x));
+    }
+    for (auto& x : xs) {
+      const std::int64_t first = sum_of({counts.begin(), counts.begin() + world.rank()});
+      const Buffer all = buffer_of<std::int64_t>(x);
+      works.push_back(world.all_gather(all, all.slice(first, counts[world.rank()]), counts));
+      works.push_back(world.all_reduce(all.slice(0, 0)));
+    }
+    while (!works.empty()) works.pop_back();
+    for (int i = 0; i < 40; ++i) {
+      std::vector<std::int64_t> expected;
+      for (int peer = 0; peer < world.size(); ++peer) {
+        expected.insert(expected.end(), static_cast<std::size_t>(counts[peer]), peer + i);
+      }
+      ASSERT_EQ(xs[i], expected);
+    }
   });
 }
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <numeric>
 
 #include "tests/comm/backends.h"
 #include "tests/comm/values.h"
@@ -266,6 +268,93 @@ TEST_P(Reduction, ReduceScatterLeavesEachRankItsPiece) {
     for_each_case([&](Place place, DType dtype, std::int64_t count, ReduceOp op) {
       reduce_scatters(world, place, dtype, count, op, false);
       reduce_scatters(world, place, dtype, count, op, true);
+    });
+  });
+}
+
+// Piece r: so many elements, some of them none.
+std::vector<std::int64_t> counts_of(int ranks, std::int64_t scale) {
+  std::vector<std::int64_t> counts;
+  for (int rank = 0; rank < ranks; ++rank) counts.push_back((rank + 1) % 3 * scale + rank % 2);
+  return counts;
+}
+
+// The rows of the tree on this rank; rank r must get elements [first, first + counts[r]) of the
+// sum, which is what all ranks' rows would give on one rank.
+template <class T>
+void scatters_over_virtual_workers(Communicator& world, const ReductionTree& tree, double divisor,
+                                   const std::vector<std::int64_t>& counts, bool gives_counts,
+                                   Place place, bool in_place) {
+  const std::int64_t length = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  const auto rows = std::ssize(tree.nodes_of(world.rank()));
+  const std::int64_t own = counts[world.rank()];
+  const std::int64_t first =
+      std::accumulate(counts.begin(), counts.begin() + world.rank(), std::int64_t{0});
+  Space whole(world, place, dtype_of<T>(), length * std::max<std::int64_t>(rows, 1));
+  Space apart(world, place, dtype_of<T>(), own + 2);
+  std::fill_n(apart.buffer().as<T>(), own + 2, std::numeric_limits<T>::quiet_NaN());
+  const Buffer in = whole.buffer().slice(0, length * rows);
+  fill_rows<T>(tree, world.rank(), length, in);
+  const Buffer out = in_place && rows > 0 ? in.slice(first, own) : apart.buffer().slice(1, own);
+  if (gives_counts) {
+    world.reduce_scatter(out, in, tree, divisor, counts).wait();
+  } else {
+    world.reduce_scatter(out, in, tree, divisor).wait();
+  }
+  for (std::int64_t i = 0; i < own; ++i) {
+    T expected = canonical_sum<T>(0, tree.leaves(), first + i);
+    if (divisor != 1) expected /= static_cast<T>(divisor);
+    ASSERT_EQ(out.as<T>()[i], expected) << "element " << i << " of " << own;
+  }
+  ASSERT_TRUE(std::isnan(apart.buffer().as<T>()[0]));
+  ASSERT_TRUE(std::isnan(apart.buffer().as<T>()[own + 1]));
+}
+
+TEST_P(Reduction, ReduceScatterOverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
+  run([](Communicator& world) {
+    for (const int leaves : {world.size(), 7, 12}) {
+      const ReductionTree even(leaves, world.size());
+      const ReductionTree skewed = with_most_on_the_first(leaves, world.size());
+      for (const ReductionTree* tree : {&even, &skewed}) {
+        for (const Place place : kAllPlaces) {
+          for (const std::int64_t scale : {0, 1, 50, 3'001}) {
+            const std::vector<std::int64_t> equal(static_cast<std::size_t>(world.size()), scale);
+            scatters_over_virtual_workers<float>(world, *tree, 3, equal, false, place, false);
+            scatters_over_virtual_workers<double>(world, *tree, 1, equal, true, place, true);
+            scatters_over_virtual_workers<float>(
+                world, *tree, 10.0 / 3, counts_of(world.size(), scale), true, place, scale == 50);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_P(Reduction, ReduceScatterOfManyElementsComesInChunks) {
+  run([](Communicator& world) {
+    for (const Place place : kAllPlaces) {
+      const ReductionTree tree(6, world.size());
+      scatters_over_virtual_workers<double>(world, tree, 5, counts_of(world.size(), 40'001), true,
+                                            place, false);
+    }
+  });
+}
+
+TEST_P(Reduction, ReduceScatterTakesPiecesOfDifferentSizes) {
+  run([](Communicator& world) {
+    for_each_case([&](Place place, DType dtype, std::int64_t scale, ReduceOp op) {
+      const auto counts = counts_of(world.size(), scale);
+      const std::int64_t length = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+      const std::int64_t first =
+          std::accumulate(counts.begin(), counts.begin() + world.rank(), std::int64_t{0});
+      Space whole(world, place, dtype, length);
+      Space piece(world, place, dtype, counts[world.rank()]);
+      for (std::int64_t i = 0; i < length; ++i) put(whole.buffer(), i, operand(world.rank(), i));
+      world.reduce_scatter(piece.buffer(), whole.buffer(), counts, op).wait();
+      for (std::int64_t i = 0; i < counts[world.rank()]; ++i) {
+        ASSERT_TRUE(holds(piece.buffer(), i, expected_result(op, world.size(), first + i)))
+            << name_of(dtype) << " " << name_of(op) << " " << i;
+      }
     });
   });
 }

@@ -1,5 +1,6 @@
 #include "tests/comm/backends.h"
 #include "trireme/base/error.h"
+#include "trireme/comm/objects.h"
 
 namespace trireme::test {
 namespace {
@@ -77,6 +78,51 @@ TEST_P(Split, OutlivesTheCommunicatorThatItCameFrom) {
     auto innermost = inner->split(0);
     inner.reset();
     EXPECT_EQ(sum_of(*innermost, 1), world.size());
+  });
+}
+
+TEST_P(Split, AGroupHasTheListedRanksInTheirOrder) {
+  run([](Communicator& world) {
+    // The last rank first; every other rank.
+    std::vector<int> ranks;
+    for (int rank = world.size() - 1; rank >= 0; rank -= 2) ranks.push_back(rank);
+    const auto place = std::find(ranks.begin(), ranks.end(), world.rank());
+    const auto group = world.group(ranks);
+    ASSERT_EQ(group != nullptr, place != ranks.end());
+    if (!group) return;
+    EXPECT_EQ(group->rank(), place - ranks.begin());
+    int sum = 1 << world.rank();
+    group->all_reduce({&sum, 1, DType::kI32}).wait();
+    int expected = 0;
+    for (const int rank : ranks) expected += 1 << rank;
+    EXPECT_EQ(sum, expected);
+  });
+}
+
+TEST_P(Split, GroupsThatDoNotOverlapAreMadeInOneCall) {
+  run([](Communicator& world) {
+    std::vector<int> ranks;
+    for (int rank = world.rank() % 2; rank < world.size(); rank += 2) ranks.push_back(rank);
+    EXPECT_EQ(world.group(ranks)->size(), std::ssize(ranks));
+  });
+}
+
+TEST_P(Split, ObjectsOfDifferentLengthsReachEveryRank) {
+  run([](Communicator& world) {
+    const auto object_of = [](int rank) {
+      return rank == 1 ? std::string()
+                       : std::string(static_cast<std::size_t>(rank) * 3001 + 1, 'a' + rank);
+    };
+    std::vector<std::string> expected;
+    for (int rank = 0; rank < world.size(); ++rank) expected.push_back(object_of(rank));
+    EXPECT_EQ(all_gather_objects(world, object_of(world.rank())), expected);
+    const int root = world.size() - 1;
+    EXPECT_EQ(gather_objects(world, object_of(world.rank()), root),
+              world.rank() == root ? expected : std::vector<std::string>());
+    for (int from = 0; from < world.size(); ++from) {
+      EXPECT_EQ(broadcast_object(world, object_of(world.rank()), from), object_of(from));
+    }
+    EXPECT_THROW(gather_objects(world, "", world.size()), UsageError);
   });
 }
 

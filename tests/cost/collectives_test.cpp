@@ -95,7 +95,7 @@ std::string describe(const CollectiveCall& call) {
 /// Makes `call` on this rank and waits for it.
 void make(Communicator& comm, const CollectiveCall& call) {
   const ReductionTree tree(call.leaves > 0 ? call.leaves : comm.size(), comm.size());
-  const auto rows = std::max<std::int64_t>(comm.size(), tree.nodes_of(comm.rank()).size());
+  const std::int64_t rows = comm.size() * std::ssize(tree.nodes_of(comm.rank()));
   const std::size_t words = (rows * call.count * size_of(call.dtype) + 7) / 8;
   std::vector<double> in_memory(words);
   std::vector<double> out_memory(words);
@@ -112,7 +112,8 @@ void make(Communicator& comm, const CollectiveCall& call) {
     case Collective::kReduce:
       return comm.reduce(in(1), call.root).wait();
     case Collective::kReduceScatter:
-      return comm.reduce_scatter(out(1), in(p)).wait();
+      return comm.reduce_scatter(out(1), in(p * std::ssize(tree.nodes_of(comm.rank()))), tree)
+          .wait();
     case Collective::kAllGather:
       return comm.all_gather(out(p), in(1)).wait();
     case Collective::kAllToAll:
@@ -155,6 +156,9 @@ std::vector<CollectiveCall> calls_of(int ranks) {
     }
   }
   calls.push_back({Collective::kAllReduce, 1'500'007, DType::kF16, 0, 0, 3 * ranks});
+  for (const std::int64_t count : {3L, 1'001L, 140'001L}) {
+    calls.push_back({Collective::kReduceScatter, count, DType::kF32, 0, 0, 2 * ranks + 1});
+  }
   return calls;
 }
 

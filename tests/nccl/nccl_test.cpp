@@ -135,6 +135,40 @@ TEST_F(Nccl, TakesTheStreamThatItIsTold) {
   });
 }
 
+TEST_F(Nccl, AStreamWaitsForACollectiveWhileTheHostGoesOn) {
+  run(2, [](Communicator& world) {
+    const DeviceFloats x({0});
+    auto* value = static_cast<float*>(x.buffer().data);
+    const cuda::Stream side;
+    std::atomic<bool> stuck = true;
+    std::atomic<float> seen = -1;
+    hold_up_while(stuck);
+    fake::queue(nullptr, [=] { *value = 1; });
+    Work work = world.all_reduce(x.buffer());
+    work.wait(StreamRef{side.get()});
+    fake::queue(side.get(), [&seen, value] { seen = *value; });
+    // The collective has not begun: the device is busy.
+    std::this_thread::sleep_for(20ms);
+    EXPECT_EQ(seen, -1);
+    EXPECT_TRUE(work.test());
+    stuck = false;
+    while (seen < 0) std::this_thread::sleep_for(1ms);
+    EXPECT_EQ(seen, 2);
+    // One more, which nobody waits for here: it ends before the communicator does.
+    world.all_reduce(x.buffer()).wait(StreamRef{side.get()});
+    fake::queue(side.get(), [&seen, value] { seen = *value; });
+    while (seen < 4) std::this_thread::sleep_for(1ms);
+  });
+}
+
+TEST_F(Nccl, AStreamWaitOnDataOfTheProcessIsAWait) {
+  run(2, [](Communicator& world) {
+    float x = 1;
+    world.all_reduce({&x, 1, DType::kF32}).wait(StreamRef{});
+    EXPECT_EQ(x, 2);
+  });
+}
+
 TEST_F(Nccl, NeedsNobodyToWaitForTheDataToMove) {
   run(2, [](Communicator& world) {
     const DeviceFloats x({1});

@@ -106,6 +106,14 @@ class OnDevice final : public Communicator {
     return operation.divisor == 1 ? operation.op : ReduceOp::kMean;
   }
 
+  static std::vector<std::int64_t> counts_of(const std::shared_ptr<const Pieces>& pieces,
+                                             std::vector<Range> Pieces::*side) {
+    std::vector<std::int64_t> counts;
+    if (!pieces) return counts;
+    for (const Range& range : (*pieces).*side) counts.push_back(range.size());
+    return counts;
+  }
+
   Work call(const Operation& operation, const Copies& x) {
     const Where where = operation.where;
     switch (operation.kind) {
@@ -116,11 +124,24 @@ class OnDevice final : public Communicator {
       case OpKind::kReduce:
         return inner_->reduce(x.out(), operation.root, op_of(operation), where);
       case OpKind::kReduceScatter:
-        return inner_->reduce_scatter(x.out(), x.in(), op_of(operation), where);
+        if (operation.op == ReduceOp::kSum) {
+          return inner_->reduce_scatter(x.out(), x.in(), *operation.tree, operation.divisor,
+                                        counts_of(operation.pieces, &Pieces::in), where);
+        }
+        return operation.uneven ? inner_->reduce_scatter(x.out(), x.in(),
+                                                         counts_of(operation.pieces, &Pieces::in),
+                                                         operation.op, where)
+                                : inner_->reduce_scatter(x.out(), x.in(), operation.op, where);
       case OpKind::kAllGather:
-        return inner_->all_gather(x.out(), x.in(), where);
+        return operation.uneven
+                   ? inner_->all_gather(x.out(), x.in(), counts_of(operation.pieces, &Pieces::out),
+                                        where)
+                   : inner_->all_gather(x.out(), x.in(), where);
       case OpKind::kAllToAll:
-        return inner_->all_to_all(x.out(), x.in(), where);
+        return operation.uneven
+                   ? inner_->all_to_all(x.out(), counts_of(operation.pieces, &Pieces::out), x.in(),
+                                        counts_of(operation.pieces, &Pieces::in), where)
+                   : inner_->all_to_all(x.out(), x.in(), where);
       case OpKind::kBroadcast:
         return inner_->broadcast(x.out(), operation.root, where);
       case OpKind::kGather:

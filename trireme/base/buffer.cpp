@@ -39,8 +39,13 @@ std::string_view name_of(DType dtype) {
   return "?";
 }
 
-std::string_view name_of(Device device) {
-  return device == Device::kCuda ? "cuda" : "cpu";
+std::string_view name_of(DeviceKind kind) {
+  return kind == DeviceKind::kCuda ? "cuda" : "cpu";
+}
+
+std::string name_of(Device device) {
+  const std::string name(name_of(device.kind));
+  return device.index < 0 ? name : name + ":" + std::to_string(device.index);
 }
 
 bool is_floating(DType dtype) {

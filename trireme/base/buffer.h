@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace trireme {
@@ -18,11 +19,29 @@ std::string_view name_of(DType dtype);
 /// True for f32, f64, f16 and bf16.
 bool is_floating(DType dtype);
 
-/// Whose memory it is: this process's, or that of a CUDA device, which only the device can read.
-enum class Device : std::uint8_t { kCpu, kCuda };
+enum class DeviceKind : std::uint8_t { kCpu, kCuda };
 
 /// "cpu", "cuda".
-std::string_view name_of(Device device);
+std::string_view name_of(DeviceKind kind);
+
+/// Where memory lies: in this process, or on a CUDA device, whose memory only the device can read.
+struct Device {
+  DeviceKind kind = DeviceKind::kCpu;
+  std::int16_t index = -1;  ///< as CUDA counts; -1: the only one, or the one that the memory is of
+
+  constexpr Device() = default;
+  constexpr Device(DeviceKind kind, int index = -1)
+      : kind(kind), index(static_cast<std::int16_t>(index)) {}
+  bool operator==(const Device&) const = default;
+
+  static const Device kCpu;
+  static const Device kCuda;
+};
+inline constexpr Device Device::kCpu = DeviceKind::kCpu;
+inline constexpr Device Device::kCuda = DeviceKind::kCuda;
+
+/// "cpu", "cuda", "cuda:1".
+std::string name_of(Device device);
 
 /// The DType of a C++ type: dtype_of<float>() is kF32. f16 and bf16 have no C++ type here.
 template <class T>

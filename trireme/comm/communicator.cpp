@@ -7,7 +7,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
 #include "trireme/comm/device_lane.h"
-#include "trireme/comm/operation.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme {
 
@@ -18,11 +18,18 @@ Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t co
   operation.where = where;
   operation.kind = kind;
   operation.dtype = in.dtype;
-  operation.device = in.device;
+  operation.device = in.device.kind;
   operation.count = count;
   operation.in = in;
   operation.out = out;
   return operation;
+}
+
+// What ranks must agree on goes into the hash one number after another.
+void add_to_layout(Operation& operation, std::int64_t number) {
+  const std::uint64_t before = std::uint64_t{operation.layout} << 32 | 1;
+  operation.layout =
+      static_cast<std::uint32_t>(mix_bits(mix_bits(before) ^ static_cast<std::uint64_t>(number)));
 }
 
 bool has_one_leaf_a_rank(const ReductionTree& tree) {
@@ -42,10 +49,38 @@ Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64
   if (has_one_leaf_a_rank(tree)) return operation;
   operation.leaves = tree.leaves();
   for (int rank = 0; rank < tree.ranks(); ++rank) {
-    const auto end = static_cast<std::uint64_t>(tree.leaves_of(rank).end);
-    operation.layout = mix_bits(operation.layout ^ end) + 1;
+    add_to_layout(operation, tree.leaves_of(rank).end);
   }
   return operation;
+}
+
+// The same counts on all ranks.
+void set_pieces(Operation& operation, Pieces pieces, std::span<const std::int64_t> counts) {
+  operation.uneven = true;
+  operation.pieces = std::make_shared<const Pieces>(std::move(pieces));
+  operation.count = 0;
+  for (const std::int64_t count : counts) {
+    operation.count = std::max(operation.count, count);
+    add_to_layout(operation, count);
+  }
+}
+
+// Of `count` elements on their way between two ranks.
+std::uint32_t number_of_piece(int from, int to, std::int64_t count) {
+  const auto pair = static_cast<std::uint64_t>(from) << 32 | static_cast<std::uint64_t>(to);
+  return static_cast<std::uint32_t>(
+      mix_bits(mix_bits(pair + 1) ^ static_cast<std::uint64_t>(count)));
+}
+
+// One piece after the other.
+std::vector<Range> ranges_of(std::span<const std::int64_t> counts) {
+  std::vector<Range> ranges;
+  std::int64_t begin = 0;
+  for (const std::int64_t count : counts) {
+    ranges.push_back({begin, begin + count});
+    begin += count;
+  }
+  return ranges;
 }
 
 Operation rooted(Operation operation, int root) {
@@ -118,6 +153,27 @@ void Communicator::check_apart(const char* call, const Buffer& out, const Buffer
                                rank_, size_));
 }
 
+void Communicator::check_tree(const char* call, const ReductionTree& tree) const {
+  if (tree.ranks() == size_) return;
+  throw UsageError(fmt::format("{}: the tree must be over {} ranks, got {} (rank {} of {})", call,
+                               size_, tree.ranks(), rank_, size_));
+}
+
+void Communicator::check_counts(const char* call, const char* what,
+                                std::span<const std::int64_t> counts) const {
+  if (std::ssize(counts) != size_) {
+    throw UsageError(
+        fmt::format("{}: {} must have one count for each of {} ranks, got {} (rank {} "
+                    "of {})",
+                    call, what, size_, counts.size(), rank_, size_));
+  }
+  for (int rank = 0; rank < size_; ++rank) {
+    if (counts[rank] >= 0) continue;
+    throw UsageError(fmt::format("{}: {}[{}] must be 0 or more, got {} (rank {} of {})", call, what,
+                                 rank, counts[rank], rank_, size_));
+  }
+}
+
 DeviceLane& Communicator::device_lane(const char* call) const {
   if (device_lane_) return *device_lane_;
   throw UsageError(fmt::format(
@@ -128,7 +184,7 @@ DeviceLane& Communicator::device_lane(const char* call) const {
 
 Work Communicator::begin(const Operation& operation) {
   if (operation.device == Device::kCpu) return start(operation);
-  DeviceLane& lane = device_lane(name_of(operation.kind).data());
+  DeviceLane& lane = device_lane(semantics_of(operation.kind).name.data());
   lane.check(operation);
   if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
     return lane.start_message(operation);
@@ -169,11 +225,7 @@ Work Communicator::all_reduce(Buffer x, ReduceOp op, Where where) {
 Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double divisor, Where where) {
   check_buffer("all_reduce", "x", x);
   require_divisor("all_reduce", divisor, x.dtype);
-  if (tree.ranks() != size_) {
-    throw UsageError(
-        fmt::format("all_reduce: the tree must be over {} ranks, got {} (rank {} of {})", size_,
-                    tree.ranks(), rank_, size_));
-  }
+  check_tree("all_reduce", tree);
   // A rank without virtual workers still needs a row for the result.
   const auto rows = std::max<std::int64_t>(1, std::ssize(tree.nodes_of(rank_)));
   if (x.count % rows != 0) {
@@ -187,12 +239,43 @@ Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double diviso
 }
 
 Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, Where where) {
-  check_buffer("reduce_scatter", "out", out);
-  check_alike("reduce_scatter", out, in);
-  check_count("reduce_scatter", "in", in, size_ * out.count);
   check_op("reduce_scatter", in, op);
-  check_apart("reduce_scatter", out, in, rank_ * out.count);
-  return begin(reduction(OpKind::kReduceScatter, out, in, out.count, op, tree_, where));
+  const double divisor = op == ReduceOp::kMean ? size_ : 1;
+  return scatter_sum(out, in, op, tree_, divisor, {}, where);
+}
+
+Work Communicator::reduce_scatter(Buffer out, Buffer in, std::span<const std::int64_t> counts,
+                                  ReduceOp op, Where where) {
+  check_op("reduce_scatter", in, op);
+  check_counts("reduce_scatter", "counts", counts);
+  const double divisor = op == ReduceOp::kMean ? size_ : 1;
+  return scatter_sum(out, in, op, tree_, divisor, counts, where);
+}
+
+Work Communicator::reduce_scatter(Buffer out, Buffer in, const ReductionTree& tree, double divisor,
+                                  std::span<const std::int64_t> counts, Where where) {
+  require_divisor("reduce_scatter", divisor, in.dtype);
+  check_tree("reduce_scatter", tree);
+  if (!counts.empty()) check_counts("reduce_scatter", "counts", counts);
+  return scatter_sum(out, in, ReduceOp::kSum, tree, divisor, counts, where);
+}
+
+// Without `counts`: in equal pieces.
+Work Communicator::scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree,
+                               double divisor, std::span<const std::int64_t> counts, Where where) {
+  constexpr const char* kCall = "reduce_scatter";
+  check_buffer(kCall, "out", out);
+  check_alike(kCall, out, in);
+  Operation operation = reduction(OpKind::kReduceScatter, out, in, out.count, op, tree, where);
+  operation.divisor = divisor;
+  if (!counts.empty()) {
+    check_count(kCall, "out", out, counts[rank_]);
+    set_pieces(operation, {.in = ranges_of(counts)}, counts);
+  }
+  const std::int64_t length = operation.in_piece(size_ - 1).end;
+  check_count(kCall, "in", in, std::ssize(tree.nodes_of(rank_)) * length);
+  check_apart(kCall, out, in, operation.in_piece(rank_).begin);
+  return begin(operation);
 }
 
 Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
@@ -201,6 +284,38 @@ Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
   check_count("all_gather", "out", out, size_ * in.count);
   check_apart("all_gather", out, in, rank_ * in.count);
   return begin(make(OpKind::kAllGather, out, in, in.count, where));
+}
+
+Work Communicator::all_gather(Buffer out, Buffer in, std::span<const std::int64_t> counts,
+                              Where where) {
+  check_counts("all_gather", "counts", counts);
+  check_alike("all_gather", out, in);
+  check_count("all_gather", "in", in, counts[rank_]);
+  Pieces pieces{.out = ranges_of(counts)};
+  check_count("all_gather", "out", out, pieces.out.back().end);
+  check_apart("all_gather", out, in, pieces.out[rank_].begin);
+  Operation operation = make(OpKind::kAllGather, out, in, 0, where);
+  set_pieces(operation, std::move(pieces), counts);
+  return begin(operation);
+}
+
+Work Communicator::all_to_all(Buffer out, std::span<const std::int64_t> out_counts, Buffer in,
+                              std::span<const std::int64_t> in_counts, Where where) {
+  check_counts("all_to_all", "out_counts", out_counts);
+  check_counts("all_to_all", "in_counts", in_counts);
+  check_alike("all_to_all", out, in);
+  Pieces pieces{ranges_of(in_counts), ranges_of(out_counts)};
+  check_count("all_to_all", "in", in, pieces.in.back().end);
+  check_count("all_to_all", "out", out, pieces.out.back().end);
+  check_apart("all_to_all", out, in, -1);
+  Operation operation = make(OpKind::kAllToAll, out, in, in.count, where);
+  operation.uneven = true;
+  for (int peer = 0; peer < size_; ++peer) {
+    operation.layout += number_of_piece(rank_, peer, in_counts[peer]);
+    operation.layout -= number_of_piece(peer, rank_, out_counts[peer]);
+  }
+  operation.pieces = std::make_shared<const Pieces>(std::move(pieces));
+  return begin(operation);
 }
 
 Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
@@ -271,6 +386,27 @@ Work Communicator::recv(Buffer x, int from, int tag, Where where) {
 
 void Communicator::barrier(Where where) {
   begin(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
+}
+
+std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks, Where where) {
+  int key = -1;
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    check_rank("group", "each of ranks", ranks[i]);
+    if (ranks[i] == rank_) key = static_cast<int>(i);
+    if (std::find(ranks.begin(), ranks.begin() + static_cast<std::ptrdiff_t>(i), ranks[i]) ==
+        ranks.begin() + static_cast<std::ptrdiff_t>(i)) {
+      continue;
+    }
+    throw UsageError(fmt::format("group: ranks must be different, got {} twice (rank {} of {})",
+                                 ranks[i], rank_, size_));
+  }
+  auto group = split(key < 0 ? -1 : ranks[0], key, where);
+  if (group && (group->size() != std::ssize(ranks) || group->rank() != key)) {
+    throw UsageError(
+        fmt::format("group: all of the ranks {} must give this list, {} did (rank {} of {})",
+                    fmt::join(ranks, ", "), group->size(), rank_, size_));
+  }
+  return group;
 }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key, Where where) {

@@ -3,9 +3,12 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/partition.h"
 #include "trireme/base/where.h"
 #include "trireme/comm/memory.h"
 #include "trireme/comm/traffic.h"
@@ -65,11 +68,30 @@ class Communicator {
   Work reduce_scatter(Buffer out, Buffer in, ReduceOp op = ReduceOp::kSum,
                       Where where = Where::here());
 
+  /// The same over a tree of virtual workers, as all_reduce does it. `in`: [k, N], one row for each
+  /// node of this rank. Rank r gets elements of the sum, divided by `divisor`: piece r of
+  /// `counts[r]` elements, the pieces lying one after the other, N being the sum of the counts.
+  /// Without `counts` every piece has out.count elements. The rows are not changed, but where `out`
+  /// is piece r of row 0.
+  Work reduce_scatter(Buffer out, Buffer in, const ReductionTree& tree, double divisor = 1,
+                      std::span<const std::int64_t> counts = {}, Where where = Where::here());
+
   /// `in`: [n], `out`: [size() * n], rank r's `in` at its r-th piece; `in` may be that piece.
   Work all_gather(Buffer out, Buffer in, Where where = Where::here());
 
   /// Piece r of `in` goes to rank r; piece r of `out` comes from rank r. Both [size() * n], apart.
   Work all_to_all(Buffer out, Buffer in, Where where = Where::here());
+
+  /// The same with pieces of different sizes, one after the other: `counts[r]` elements are rank
+  /// r's. A count may be 0. All ranks must give the same counts.
+  Work reduce_scatter(Buffer out, Buffer in, std::span<const std::int64_t> counts,
+                      ReduceOp op = ReduceOp::kSum, Where where = Where::here());
+  Work all_gather(Buffer out, Buffer in, std::span<const std::int64_t> counts,
+                  Where where = Where::here());
+  /// Here each rank has counts of its own: it sends in_counts[r] elements to rank r and gets
+  /// out_counts[r] from it, which must be what that rank sends.
+  Work all_to_all(Buffer out, std::span<const std::int64_t> out_counts, Buffer in,
+                  std::span<const std::int64_t> in_counts, Where where = Where::here());
 
   Work broadcast(Buffer x, int root, Where where = Where::here());
 
@@ -113,6 +135,11 @@ class Communicator {
   /// a negative color gives null.
   std::unique_ptr<Communicator> split(int color, int key = 0, Where where = Where::here());
 
+  /// Collective. The ranks that give the same list `ranks` form a communicator in the order of the
+  /// list; a rank that is not in its list gets null. Throws UsageError for ranks that are not of
+  /// this communicator or twice in the list, and if the listed ranks do not all give the same list.
+  std::unique_ptr<Communicator> group(std::span<const int> ranks, Where where = Where::here());
+
   /// From now on `lane` carries what lies on devices, here and in what is split from this. All
   /// ranks or none.
   void carry_devices(std::unique_ptr<DeviceLane> lane);
@@ -131,6 +158,10 @@ class Communicator {
   void check_op(const char* call, const Buffer& x, ReduceOp op) const;
   void check_apart(const char* call, const Buffer& out, const Buffer& in,
                    std::int64_t allowed) const;
+  void check_counts(const char* call, const char* what, std::span<const std::int64_t> counts) const;
+  void check_tree(const char* call, const ReductionTree& tree) const;
+  Work scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree, double divisor,
+                   std::span<const std::int64_t> counts, Where where);
 
   // The arguments are checked: what a backend does. `operation` is copied. Of a collective on
   // device memory it compares the calls and leaves the data alone.

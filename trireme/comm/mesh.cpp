@@ -59,20 +59,74 @@ std::vector<Axis> fit(std::vector<Axis> axes, int ranks) {
 }  // namespace
 
 Mesh::Mesh(Communicator& world, std::vector<Axis> axes)
-    : axes_(fit(std::move(axes), world.size())), communicators_(axes_.size()) {
-  int stride = 1;  // between neighbours along the axis
+    : world_(world), axes_(fit(std::move(axes), world.size())), communicators_(axes_.size()) {
   for (std::size_t i = axes_.size(); i-- > 0;) {
+    const int stride = stride_of(i);
     const int coordinate = world.rank() / stride % axes_[i].size;
     communicators_[i] = world.split(world.rank() - coordinate * stride, coordinate);
-    stride *= axes_[i].size;
   }
 }
 
-Communicator& Mesh::along(std::string_view axis) const {
+std::size_t Mesh::index_of(std::string_view axis) const {
   for (std::size_t i = 0; i < axes_.size(); ++i) {
-    if (axes_[i].name == axis) return *communicators_[i];
+    if (axes_[i].name == axis) return i;
   }
   throw UsageError(fmt::format("mesh: no axis \"{}\"; there are {}", axis, text_of(axes_)));
+}
+
+// Ranks from one neighbor along the axis to the next.
+int Mesh::stride_of(std::size_t axis) const {
+  int stride = 1;
+  for (std::size_t i = axes_.size() - 1; i > axis; --i) stride *= axes_[i].size;
+  return stride;
+}
+
+Communicator& Mesh::along(std::string_view axis) const {
+  return *communicators_[index_of(axis)];
+}
+
+Communicator& Mesh::along(std::span<const std::string_view> axes) {
+  std::vector<bool> chosen(axes_.size());
+  std::vector<std::size_t> indices;
+  for (const std::string_view name : axes) {
+    const std::size_t index = index_of(name);
+    if (std::find(indices.begin(), indices.end(), index) != indices.end()) {
+      throw UsageError(
+          fmt::format("mesh: a product of axes has each axis once, got \"{}\" twice", name));
+    }
+    indices.push_back(index);
+    chosen[index] = axes_[index].size > 1;
+  }
+  if (indices.empty()) {
+    throw UsageError(
+        fmt::format("mesh: a product of axes needs at least one of {}, got none", text_of(axes_)));
+  }
+  // Axes of one rank change nothing.
+  const auto wide = std::count(chosen.begin(), chosen.end(), true);
+  if (wide == 0) return *communicators_[*std::min_element(indices.begin(), indices.end())];
+  if (wide == 1) {
+    return *communicators_[static_cast<std::size_t>(std::find(chosen.begin(), chosen.end(), true) -
+                                                    chosen.begin())];
+  }
+  auto& product = products_[chosen];
+  if (!product) {
+    // The color is the rank whose coordinates along the chosen axes are 0.
+    int color = world_.rank();
+    for (std::size_t i = 0; i < axes_.size(); ++i) {
+      if (chosen[i]) color -= communicators_[i]->rank() * stride_of(i);
+    }
+    product = world_.split(color, world_.rank());
+  }
+  return *product;
+}
+
+int Mesh::world_rank(std::string_view axis, int coordinate) const {
+  const std::size_t index = index_of(axis);
+  if (coordinate < 0 || coordinate >= axes_[index].size) {
+    throw UsageError(fmt::format("mesh: a coordinate along {} must be in [0, {}), got {}", axis,
+                                 axes_[index].size, coordinate));
+  }
+  return world_.rank() + (coordinate - communicators_[index]->rank()) * stride_of(index);
 }
 
 }  // namespace trireme

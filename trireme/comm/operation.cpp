@@ -6,39 +6,12 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme {
 
 std::string_view name_of(OpKind kind) {
-  switch (kind) {
-    case OpKind::kAllReduce:
-      return "all_reduce";
-    case OpKind::kReduceScatter:
-      return "reduce_scatter";
-    case OpKind::kAllGather:
-      return "all_gather";
-    case OpKind::kAllToAll:
-      return "all_to_all";
-    case OpKind::kBroadcast:
-      return "broadcast";
-    case OpKind::kReduce:
-      return "reduce";
-    case OpKind::kGather:
-      return "gather";
-    case OpKind::kScatter:
-      return "scatter";
-    case OpKind::kSend:
-      return "send";
-    case OpKind::kRecv:
-      return "recv";
-    case OpKind::kBarrier:
-      return "barrier";
-    case OpKind::kAllocate:
-      return "allocate";
-    case OpKind::kSplit:
-      return "split";
-  }
-  return "?";
+  return semantics_of(kind).name;
 }
 
 namespace {
@@ -53,38 +26,26 @@ std::string reduction_of(const Call& call) {
 }  // namespace
 
 std::string describe(const Call& call) {
+  const Semantics& semantics = semantics_of(call.kind);
+  if (call.kind == OpKind::kBarrier || call.kind == OpKind::kAllocate ||
+      call.kind == OpKind::kSplit) {
+    return fmt::format("{}()", semantics.name);
+  }
   std::string arguments = fmt::format("{}[{}]", name_of(call.dtype), call.count);
-  if (call.device != Device::kCpu) arguments += fmt::format(" on {}", name_of(call.device));
-  switch (call.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduceScatter:
-      arguments += ", " + reduction_of(call);
-      break;
-    case OpKind::kReduce:
-      arguments += fmt::format(", {}, root {}", reduction_of(call), call.root);
-      break;
-    case OpKind::kBroadcast:
-    case OpKind::kGather:
-    case OpKind::kScatter:
-      arguments += fmt::format(", root {}", call.root);
-      break;
-    case OpKind::kSend:
-      arguments += fmt::format(", to {}, tag {}", call.root, call.tag);
-      break;
-    case OpKind::kRecv:
-      arguments += fmt::format(", from {}, tag {}", call.root, call.tag);
-      break;
-    case OpKind::kAllGather:
-    case OpKind::kAllToAll:
-      break;
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-    case OpKind::kSplit:
-      arguments.clear();
-      break;
+  if (call.device != DeviceKind::kCpu) arguments += fmt::format(" on {}", name_of(call.device));
+  if (has_own_counts(call)) {
+    arguments += " in pieces of different sizes";
+  } else if (call.uneven) {
+    arguments += fmt::format(" at most, pieces {:08x}", call.layout);
+  }
+  if (semantics.sums) arguments += ", " + reduction_of(call);
+  if (is_rooted(call.kind)) arguments += fmt::format(", root {}", call.root);
+  if (semantics.is_message) {
+    arguments += fmt::format(", {} {}, tag {}", call.kind == OpKind::kSend ? "to" : "from",
+                             call.root, call.tag);
   }
   if (call.leaves > 0) arguments += fmt::format(", {} virtual workers", call.leaves);
-  return fmt::format("{}({})", name_of(call.kind), arguments);
+  return fmt::format("{}({})", semantics.name, arguments);
 }
 
 CallSite::CallSite(Where where) : line(where.line) {
@@ -99,36 +60,41 @@ std::string describe(const Call& call, const CallSite& site) {
   return fmt::format("{} at {}:{}", describe(call), site.file, site.line);
 }
 
-int units_of(const Operation& operation, int ranks, int rank) {
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      return static_cast<int>(operation.tree->nodes_of(rank).size());
-    case OpKind::kReduceScatter:
-    case OpKind::kAllToAll:
-    case OpKind::kScatter:
-      return ranks;
-    default:
-      return 1;
+namespace {
+
+bool agree(Call a, Call b) {
+  if (has_own_counts(a) && has_own_counts(b)) {
+    a.count = b.count = 0;
+    a.layout = b.layout = 0;
   }
+  return a == b;
 }
 
-int most_units(const Operation& operation, int ranks) {
-  int most = units_of(operation, ranks, 0);
-  if (operation.leaves == 0) return most;
-  for (int rank = 1; rank < ranks; ++rank) {
-    most = std::max(most, units_of(operation, ranks, rank));
-  }
-  return most;
-}
-
-void throw_mismatch(CallOfRank first, CallOfRank other, std::uint64_t number) {
+[[noreturn]] void throw_mismatch(const CallOfRank& first, const CallOfRank& other,
+                                 std::string_view rule, std::uint64_t number) {
   throw UsageError(
-      fmt::format("{} mismatch: rank {} called {}, rank {} called {}: all ranks must make the same "
-                  "calls in the "
-                  "same order (operation {})",
+      fmt::format("{} mismatch: rank {} called {}, rank {} called {}: {} (operation {})",
                   name_of(first.call.kind), first.rank, describe(first.call, first.site),
-                  other.rank, describe(other.call, other.site), number));
+                  other.rank, describe(other.call, other.site), rule, number));
+}
+
+}  // namespace
+
+void require_agreement(std::span<const CallOfRank> calls, std::uint64_t number) {
+  std::uint32_t balance = 0;
+  for (const CallOfRank& call : calls) {
+    balance += call.call.layout;
+    if (agree(calls[0].call, call.call)) continue;
+    const bool same_text = describe(calls[0].call) == describe(call.call);
+    throw_mismatch(calls[0], call,
+                   same_text ? "all ranks must give each rank the same virtual workers"
+                             : "all ranks must make the same calls in the same order",
+                   number);
+  }
+  if (!has_own_counts(calls[0].call) || balance == 0) return;
+  throw_mismatch(calls[0], calls.back(),
+                 "every rank must expect as many elements from each rank as that rank sends to it",
+                 number);
 }
 
 }  // namespace trireme

@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/partition.h"
 #include "trireme/base/where.h"
 #include "trireme/kernels/reduce.h"
 
@@ -28,22 +32,32 @@ enum class OpKind : std::uint8_t {
 
 std::string_view name_of(OpKind kind);
 
-/// What all ranks must agree on in one call; fit to be copied between processes.
+/// What all ranks must agree on in one call; can be copied between processes.
 struct Call {
   OpKind kind = OpKind::kBarrier;
   DType dtype = DType::kF32;
-  Device device = Device::kCpu;  ///< where the data lies
-  ReduceOp op = ReduceOp::kSum;  ///< never kMean: that is kSum with a divisor
-  std::int32_t root = 0;         ///< root, or the peer of send and recv
+  DeviceKind device = DeviceKind::kCpu;  ///< where the data lies
+  ReduceOp op = ReduceOp::kSum;          ///< never kMean: that is kSum with a divisor
+  std::int32_t root = 0;                 ///< root, or the peer of send and recv
   std::int32_t tag = 0;
   std::int32_t leaves = 0;  ///< virtual workers of a reduction; 0: one per rank
-  double divisor = 1;       ///< of the sum that a reduction takes
-  /// A hash of what the ranks must agree on beside: which virtual workers each rank has.
-  std::uint64_t layout = 0;
-  std::int64_t count = 0;   ///< elements of one rank's piece
+  /// A hash of the virtual workers of each rank and of the sizes of uneven pieces. Of an uneven
+  /// all_to_all: a number for each piece that the rank sends, less one for each that it expects.
+  /// Over all ranks they add up to 0, modulo 2^32, if both agree.
+  std::uint32_t layout = 0;
+  bool uneven = false;  ///< pieces have different sizes
+  /// Elements of one rank's piece, of the longest of uneven ones. Of an uneven all_to_all: all
+  /// elements that this rank sends.
+  std::int64_t count = 0;
+  double divisor = 1;  ///< of the sum that a reduction takes
 
   bool operator==(const Call&) const = default;
 };
+
+/// Do the ranks differ in what they send and expect (an uneven all_to_all)?
+inline bool has_own_counts(const Call& call) {
+  return call.uneven && call.kind == OpKind::kAllToAll;
+}
 
 /// "all_reduce(f32[1024], sum)": for errors and traces.
 std::string describe(const Call& call);
@@ -60,16 +74,26 @@ struct CallSite {
 /// "all_reduce(f32[1024], sum) at train.cpp:31".
 std::string describe(const Call& call, const CallSite& site);
 
-/// The UsageError of ranks whose calls differ, the same on every rank.
-///
-///     all_reduce mismatch: rank 0 called A at a.cpp:1, rank 2 called B at b.cpp:2: all ranks must
-///     make the same calls in the same order (operation 17)
+/// One rank's call.
 struct CallOfRank {
   int rank = 0;
   const Call& call;
   const CallSite& site;
 };
-[[noreturn]] void throw_mismatch(CallOfRank first, CallOfRank other, std::uint64_t number);
+
+/// Throws a UsageError, the same on every rank, if the ranks' calls do not agree. `number`: of the
+/// operation.
+///
+///     all_reduce mismatch: rank 0 called A at a.cpp:1, rank 2 called B at b.cpp:2: all ranks must
+///     make the same calls in the same order (operation 17)
+void require_agreement(std::span<const CallOfRank> calls, std::uint64_t number);
+
+/// Where the pieces of different sizes lie in the buffers of one rank, by the rank that they are
+/// for or from. Empty where a buffer has no pieces.
+struct Pieces {
+  std::vector<Range> in;
+  std::vector<Range> out;
+};
 
 /// One call of a communicator, checked and ready for a backend to carry out.
 struct Operation : Call {
@@ -77,12 +101,15 @@ struct Operation : Call {
   Buffer out;                           ///< what is written
   const ReductionTree* tree = nullptr;  ///< of the reductions
   Where where;                          ///< the call was made
+  std::shared_ptr<const Pieces> pieces;  ///< of uneven calls; null: `count` elements each
+
+  /// The elements of a row of `in`, and of `out`, that are for or from `rank`.
+  Range in_piece(int rank) const {
+    return pieces ? pieces->in[rank] : Range{rank * count, (rank + 1) * count};
+  }
+  Range out_piece(int rank) const {
+    return pieces ? pieces->out[rank] : Range{rank * count, (rank + 1) * count};
+  }
 };
-
-/// Rows or pieces of `operation.count` elements in the buffer of `rank` of `ranks`.
-int units_of(const Operation& operation, int ranks, int rank);
-
-/// The most that any rank has: what all know alike.
-int most_units(const Operation& operation, int ranks);
 
 }  // namespace trireme

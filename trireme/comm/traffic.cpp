@@ -1,13 +1,14 @@
 #include "trireme/comm/traffic.h"
 
 #include "trireme/base/partition.h"
-#include "trireme/comm/operation.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme {
 
 namespace {
 
-Traffic of_sum(const Operation& operation, std::int64_t bytes, int ranks, int rank) {
+Traffic of_sum(const Operation& operation, int ranks, int rank) {
+  const std::int64_t bytes = operation.count * static_cast<std::int64_t>(size_of(operation.dtype));
   const auto mine = static_cast<std::int64_t>(operation.tree->nodes_of(rank).size());
   const auto all = static_cast<std::int64_t>(operation.tree->terms().size());
   const std::int64_t slice = partition(bytes, ranks, rank).size();
@@ -23,35 +24,44 @@ Traffic of_sum(const Operation& operation, std::int64_t bytes, int ranks, int ra
   return traffic;
 }
 
+// Each rank gives others their pieces of its rows, and gets others' rows of its own piece.
+Traffic of_scattered_sum(const Operation& operation, int ranks, int rank) {
+  const auto element = static_cast<std::int64_t>(size_of(operation.dtype));
+  const std::int64_t own = operation.in_piece(rank).size() * element;
+  const std::int64_t whole = row_length(operation, ranks) * element;
+  const auto mine = static_cast<std::int64_t>(operation.tree->nodes_of(rank).size());
+  const auto all = static_cast<std::int64_t>(operation.tree->terms().size());
+  return {mine * (whole - own), (all - mine) * own};
+}
+
+Traffic of_movement(const Operation& operation, int ranks, int rank) {
+  Traffic traffic;
+  for (int peer = 0; peer < ranks; ++peer) {
+    if (peer == rank) continue;
+    if (gives(operation, rank) && gets(operation, peer)) {
+      traffic.sent += static_cast<std::int64_t>(part_for(operation, peer).bytes());
+    }
+    if (gets(operation, rank) && gives(operation, peer)) {
+      traffic.received += static_cast<std::int64_t>(part_from(operation, peer).bytes());
+    }
+  }
+  return traffic;
+}
+
 }  // namespace
 
 Traffic data_of(const Operation& operation, int ranks, int rank) {
-  const std::int64_t bytes = operation.count * static_cast<std::int64_t>(size_of(operation.dtype));
-  const std::int64_t to_all = (ranks - 1) * bytes;
-  const bool is_root = rank == operation.root;
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      return of_sum(operation, bytes, ranks, rank);
-    case OpKind::kReduceScatter:
-    case OpKind::kAllGather:
-    case OpKind::kAllToAll:
-      return {to_all, to_all};
-    case OpKind::kBroadcast:
-    case OpKind::kScatter:
-      return is_root ? Traffic{to_all, 0} : Traffic{0, bytes};
-    case OpKind::kGather:
-      return is_root ? Traffic{0, to_all} : Traffic{bytes, 0};
-    case OpKind::kSend:
-      return {is_root ? 0 : bytes, 0};
-    case OpKind::kRecv:
-      return {0, is_root ? 0 : bytes};
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-    case OpKind::kSplit:
-      return {};
+  const Semantics& semantics = semantics_of(operation.kind);
+  const auto bytes = static_cast<std::int64_t>(operation.in.bytes());
+  if (semantics.is_message) {
+    if (rank == operation.root) return {};
+    return operation.kind == OpKind::kSend ? Traffic{bytes, 0} : Traffic{0, bytes};
   }
-  return {};
+  // What ranks tell each other to make memory and communicators is not data.
+  if (operation.kind == OpKind::kAllocate || operation.kind == OpKind::kSplit) return {};
+  if (!semantics.sums) return of_movement(operation, ranks, rank);
+  return sums_slices(operation) ? of_sum(operation, ranks, rank)
+                                : of_scattered_sum(operation, ranks, rank);
 }
 
 }  // namespace trireme

@@ -36,4 +36,8 @@ void Work::wait() {
   if (const auto state = std::move(state_)) state->wait();
 }
 
+void Work::wait(StreamRef stream) {
+  if (const auto state = std::move(state_)) state->wait(stream);
+}
+
 }  // namespace trireme

@@ -51,8 +51,13 @@ int rows_of(Range leaves) {
   return rows;
 }
 
-bool has_rows(Collective kind) {
+// Does every rank sum a slice of one row and hand it out?
+bool sums_slices(Collective kind) {
   return kind == Collective::kAllReduce || kind == Collective::kReduce;
+}
+
+bool has_rows(Collective kind) {
+  return sums_slices(kind) || kind == Collective::kReduceScatter;
 }
 
 Party all_ranks(const CollectiveCall& call, int ranks) {
@@ -73,6 +78,7 @@ std::int64_t announced_pieces(const Party& party, int rank) {
     case Collective::kReduce:
       return party.rows[rank];
     case Collective::kReduceScatter:
+      return std::int64_t{party.rows[rank]} * party.size;
     case Collective::kAllToAll:
       return party.size;
     case Collective::kScatter:
@@ -119,6 +125,7 @@ std::int64_t bytes_between(const Party& party, int from, int to) {
       return party.rows[from] * summed_bytes(party, to) +
              (to == party.root ? summed_bytes(party, from) : 0);
     case Collective::kReduceScatter:
+      return party.rows[from] * party.bytes();
     case Collective::kAllGather:
     case Collective::kAllToAll:
       return party.bytes();
@@ -205,23 +212,16 @@ struct HostLayout {
 
 bool goes_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   if (layout.hosts() == layout.ranks()) return false;
-  switch (call.kind) {
-    case Collective::kAllReduce:
-    case Collective::kReduce:
-    case Collective::kReduceScatter:
-    case Collective::kAllGather:
-    case Collective::kBroadcast:
-      return !travels_inline(all_ranks(call, layout.ranks()));
-    default:
-      return false;
-  }
+  const bool can = has_rows(call.kind) || call.kind == Collective::kAllGather ||
+                   call.kind == Collective::kBroadcast;
+  return can && !travels_inline(all_ranks(call, layout.ranks()));
 }
 
 // Elements that go through shared memory at a time.
 std::int64_t staged_piece(const CollectiveCall& call, const HostLayout& layout) {
   std::int64_t rows = 1;
-  if (has_rows(call.kind)) {
-    const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
+  const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
+  if (sums_slices(call.kind)) {
     rows = 1 + *std::max_element(all.begin(), all.end());
   } else if (call.kind == Collective::kAllGather) {
     for (int host = 0; host < layout.hosts(); ++host) rows += layout.served(host, 0);
@@ -230,7 +230,7 @@ std::int64_t staged_piece(const CollectiveCall& call, const HostLayout& layout) 
     for (int host = 0; host < layout.hosts(); ++host) {
       most = std::max(most, layout.served(host, 0));
     }
-    rows = layout.ranks() + most;
+    rows = std::int64_t{*std::max_element(all.begin(), all.end())} * layout.ranks() + most;
   }
   return kStageBytes / rows / kLineBytes * kLineBytes /
          static_cast<std::int64_t>(size_of(call.dtype));
@@ -264,8 +264,8 @@ Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t
              partition_aligned(piece, layout.rails(), local, kLineBytes / element).size(),
              element,
              {}};
-  if (has_rows(call.kind)) {
-    // Whoever is the root, all hosts learn the sum.
+  if (sums_slices(call.kind)) {
+    // Whichever rank is the root, all hosts get the sum.
     rail.kind = Collective::kAllReduce;
     rail.element_bytes = partial_bytes(call.dtype);
     rail.rows = rows_of_hosts(call, layout);

@@ -27,7 +27,7 @@ struct CollectiveCall {
   DType dtype = DType::kF32;
   int root = 0;    ///< of the rooted ones; the sender of a send
   int to = 0;      ///< the receiver of a send
-  int leaves = 0;  ///< virtual workers of all_reduce and reduce; 0: one a rank
+  int leaves = 0;  ///< virtual workers of the reductions; 0: one per rank
 };
 
 /// What one rank moves through the transport in one call.

@@ -71,7 +71,7 @@ Buffer buffer_of(const at::Tensor& tensor) {
                     tensor.device().str(), fmt::join(tensor.strides(), ", ")));
   }
   return {tensor.data_ptr(), tensor.numel(), dtype_of(tensor.scalar_type()),
-          is_host ? Device::kCpu : Device::kCuda};
+          is_host ? Device::kCpu : Device(DeviceKind::kCuda, tensor.device().index())};
 }
 
 Buffer host_buffer_of(const at::Tensor& tensor) {

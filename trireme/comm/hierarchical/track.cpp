@@ -6,6 +6,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/hierarchical/host_fold.h"
+#include "trireme/comm/semantics.h"
 #include "trireme/kernels/cast.h"
 
 namespace trireme::hosts {
@@ -16,11 +17,11 @@ constexpr std::size_t kLineBytes = 64;
 
 /// One collective on one track, piece after piece:
 ///
-///     bring in   each rank copies its part of the piece into its stage
+///     stage in   each rank copies its part of the piece into its stage
 ///     barrier    inside the host
-///     carry      ranks that carry exchange with the other hosts, reading and writing stages
+///     exchange   ranks that carry exchange with the other hosts, reading and writing stages
 ///     barrier
-///     take out   each rank copies what it wants from the stages
+///     stage out  each rank copies what it wants from the stages
 ///
 /// and a last barrier after the last piece.
 ///
@@ -42,21 +43,21 @@ class ByHosts {
   void run(int index, int tracks) {
     for (std::int64_t i = index; i * piece_count_ < operation_.count; i += tracks) {
       elements_ = {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
-      bring_in();
-      track_.meet();
-      if (hosts_.carries()) carry();
-      track_.meet();
-      take_out();
+      stage_in();
+      track_.barrier();
+      if (hosts_.carries()) exchange();
+      track_.barrier();
+      stage_out();
       ++track_.turn;
     }
     // Whoever is done may leave, and its stage with it.
-    track_.meet();
+    track_.barrier();
   }
 
  protected:
-  virtual void bring_in() = 0;
-  virtual void carry() = 0;
-  virtual void take_out() = 0;
+  virtual void stage_in() = 0;
+  virtual void exchange() = 0;
+  virtual void stage_out() = 0;
 
   Buffer stage(int local, int row, Range elements) const {
     const Buffer half{track_.half_of(local),
@@ -65,9 +66,17 @@ class ByHosts {
   }
   Buffer stage(int local, int row) const { return stage(local, row, {0, elements_.size()}); }
 
-  // The piece's elements of unit `unit` of a rank's buffer.
-  Buffer piece_of(const Buffer& x, int unit) const {
-    return x.slice(unit * operation_.count + elements_.begin, elements_.size());
+  // The elements of this turn of what begins at element `first` of a rank's buffer and has
+  // `length` elements.
+  Buffer part_of(const Buffer& x, std::int64_t first, std::int64_t length) const {
+    return x.slice(first + elements_.begin, elements_of(length));
+  }
+  Buffer part_of(const Buffer& x, Range piece) const {
+    return part_of(x, piece.begin, piece.size());
+  }
+  // How many elements of `length` move in this turn.
+  std::int64_t elements_of(std::int64_t length) const {
+    return std::clamp<std::int64_t>(length - elements_.begin, 0, elements_.size());
   }
 
   // The part of the piece that the local-th rank carries.
@@ -129,12 +138,14 @@ class AllReduce final : public ByHosts {
         result_row_(most_units(operation, hosts.ranks())) {}
 
  private:
-  void bring_in() override {
+  void stage_in() override {
     const int rows = units_of(operation_, hosts_.ranks(), rank());
-    for (int row = 0; row < rows; ++row) copy(stage(local(), row), piece_of(operation_.in, row));
+    for (int row = 0; row < rows; ++row) {
+      copy(stage(local(), row), part_of(operation_.in, row * operation_.count, operation_.count));
+    }
   }
 
-  void carry() override {
+  void exchange() override {
     const Range mine = slice(local());
     if (mine.size() == 0) return;
     // A host without virtual workers still needs a row for the result.
@@ -151,9 +162,9 @@ class AllReduce final : public ByHosts {
     put(stage(local(), result_row_, mine), partials.all().slice(0, mine.size()));
   }
 
-  void take_out() override {
-    if (operation_.kind == OpKind::kReduce && rank() != operation_.root) return;
-    const Buffer out = piece_of(operation_.out, 0);
+  void stage_out() override {
+    if (!gets(operation_, rank())) return;
+    const Buffer out = part_of(operation_.out, 0, operation_.count);
     for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
       const Range part = slice(carrier);
       copy(out.slice(part.begin, part.size()), stage(carrier, result_row_, part));
@@ -176,11 +187,13 @@ class Broadcast final : public ByHosts {
     return hosts_.host() == root_host_ ? hosts_.local_of(operation_.root) : carrier;
   }
 
-  void bring_in() override {
-    if (rank() == operation_.root) copy(stage(local(), 0), piece_of(operation_.in, 0));
+  void stage_in() override {
+    if (rank() == operation_.root) {
+      copy(stage(local(), 0), part_of(operation_.in, 0, operation_.count));
+    }
   }
 
-  void carry() override {
+  void exchange() override {
     Operation over_hosts = operation_;
     over_hosts.root = root_host_;
     over_hosts.in = over_hosts.out = stage(holder(local()), 0, slice(local()));
@@ -188,9 +201,9 @@ class Broadcast final : public ByHosts {
     message::move_by_pieces(over_hosts, rail_);
   }
 
-  void take_out() override {
+  void stage_out() override {
     if (rank() == operation_.root) return;
-    const Buffer out = piece_of(operation_.out, 0);
+    const Buffer out = part_of(operation_.out, 0, operation_.count);
     for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
       const Range part = slice(carrier);
       copy(out.slice(part.begin, part.size()), stage(holder(carrier), 0, part));
@@ -231,44 +244,55 @@ class AllGather final : public ByHosts {
     return row + local / hosts_.rails();
   }
 
-  void bring_in() override { copy(stage(local(), 0), piece_of(operation_.in, 0)); }
+  // What there is of the piece of `rank` in this turn, in row `row` of the local-th stage.
+  Buffer piece_in_stage(int local, int row, int rank) const {
+    return stage(local, row, {0, elements_of(operation_.out_piece(rank).size())});
+  }
 
-  void carry() override {
+  void stage_in() override {
+    copy(piece_in_stage(local(), 0, rank()), part_of(operation_.in, 0, operation_.in.count));
+  }
+
+  void exchange() override {
     std::vector<message::Piece> sends;
     std::vector<message::Piece> receives;
     for (int host = 0; host < hosts_.count(); ++host) {
       if (host == hosts_.host()) continue;
       for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
-        const Buffer x = stage(served, 0);
+        const Buffer x = piece_in_stage(served, 0, hosts_.first_of(hosts_.host()) + served);
         sends.push_back({host, x.data, x.bytes()});
       });
       for_each_served(hosts_, host, local(), [&](int served) {
-        const Buffer x = stage(local(), row_of(host, served));
+        const Buffer x =
+            piece_in_stage(local(), row_of(host, served), hosts_.first_of(host) + served);
         receives.push_back({host, x.data, x.bytes()});
       });
     }
     rail_.move(std::move(sends), std::move(receives));
   }
 
-  void take_out() override {
+  void stage_out() override {
     for (int rank = 0; rank < hosts_.ranks(); ++rank) {
       const int host = hosts_.host_of(rank);
       const int of = hosts_.local_of(rank);
-      copy(piece_of(operation_.out, rank),
-           host == hosts_.host() ? stage(of, 0) : stage(of % hosts_.rails(), row_of(host, of)));
+      copy(part_of(operation_.out, operation_.out_piece(rank)),
+           host == hosts_.host() ? piece_in_stage(of, 0, rank)
+                                 : piece_in_stage(of % hosts_.rails(), row_of(host, of), rank));
     }
   }
 };
 
-/// Stage: the pieces for each rank, then, on carriers, the sums of the local ranks that they serve.
-/// Each carrier sums over its host what ranks that it serves, here and elsewhere, are to get, and
-/// hands each host its partial sums.
+/// Stage: of each row of the rank the pieces for each rank, then, on carriers, the sums of the
+/// local ranks that they serve. Each carrier sums over its host what ranks that it serves, here and
+/// elsewhere, are to get, and hands each host its partial sums.
 class ReduceScatter final : public ByHosts {
  public:
   ReduceScatter(const Operation& operation, const Hosts& hosts, Track& track,
                 const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail, hosts.ranks() + most_served(hosts, widest(hosts))),
-        fold_(*operation.tree, hosts) {}
+      : ByHosts(operation, hosts, track, rail,
+                most_units(operation, hosts.ranks()) + most_served(hosts, widest(hosts))),
+        fold_(*operation.tree, hosts),
+        result_row_(most_units(operation, hosts.ranks())) {}
 
  private:
   static int widest(const Hosts& hosts) {
@@ -279,16 +303,28 @@ class ReduceScatter final : public ByHosts {
     return widest;
   }
 
-  int result_row(int local) const { return hosts_.ranks() + local / hosts_.rails(); }
+  int result_row(int local) const { return result_row_ + local / hosts_.rails(); }
+  // How many elements of the piece of `rank` are summed in this turn.
+  std::int64_t elements_for(int rank) const {
+    return elements_of(operation_.in_piece(rank).size());
+  }
+  // Of row `row` of the local-th rank.
+  Buffer piece_in_stage(int local, int row, int to) const {
+    return stage(local, row * hosts_.ranks() + to, {0, elements_for(to)});
+  }
 
-  void bring_in() override {
-    for (int to = 0; to < hosts_.ranks(); ++to) {
-      copy(stage(local(), to), piece_of(operation_.in, to));
+  void stage_in() override {
+    const std::int64_t length = row_length(operation_, hosts_.ranks());
+    for (int row = 0; row < rows_of(operation_, rank()); ++row) {
+      for (int to = 0; to < hosts_.ranks(); ++to) {
+        const Range piece = operation_.in_piece(to);
+        copy(piece_in_stage(local(), row, to),
+             part_of(operation_.in, row * length + piece.begin, piece.size()));
+      }
     }
   }
 
-  void carry() override {
-    const std::int64_t n = elements_.size();
+  void exchange() override {
     std::vector<Partials> outgoing;  // for every rank served, in rank order
     std::vector<Partials> incoming;  // for every rank served here, by sending host
     std::vector<message::Piece> sends;
@@ -296,15 +332,17 @@ class ReduceScatter final : public ByHosts {
     for (int host = 0; host < hosts_.count(); ++host) {
       for_each_served(hosts_, host, local(), [&](int served) {
         const int to = hosts_.first_of(host) + served;
+        const std::int64_t n = elements_for(to);
         Partials& sums = outgoing.emplace_back(operation_.dtype, fold_.rows() * n);
-        fold_.sum([&](int local, int) { return stage(local, to).data; }, n, operation_.dtype,
-                  operation_.op, sums.all().data);
+        fold_.sum([&](int local, int row) { return piece_in_stage(local, row, to).data; }, n,
+                  operation_.dtype, operation_.op, sums.all().data);
         if (host != hosts_.host()) sends.push_back({host, sums.all().data, sums.all().bytes()});
       });
     }
     for (int host = 0; host < hosts_.count(); ++host) {
-      for_each_served(hosts_, hosts_.host(), local(), [&](int) {
+      for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
         const auto rows = static_cast<std::int64_t>(fold_.over_hosts().nodes_of(host).size());
+        const std::int64_t n = elements_for(hosts_.first_of(hosts_.host()) + served);
         Partials& sums = incoming.emplace_back(operation_.dtype, rows * n);
         if (host != hosts_.host()) receives.push_back({host, sums.all().data, sums.all().bytes()});
       });
@@ -314,7 +352,6 @@ class ReduceScatter final : public ByHosts {
   }
 
   void finish(std::vector<Partials>& outgoing, std::vector<Partials>& incoming) {
-    const std::int64_t n = elements_.size();
     int before = 0;  // ranks served on the hosts before this one
     for (int host = 0; host < hosts_.host(); ++host) {
       for_each_served(hosts_, host, local(), [&](int) { ++before; });
@@ -323,6 +360,7 @@ class ReduceScatter final : public ByHosts {
     for_each_served(hosts_, hosts_.host(), local(), [&](int) { ++here; });
     int index = 0;
     for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
+      const std::int64_t n = elements_for(hosts_.first_of(hosts_.host()) + served);
       std::vector<const void*> terms;
       for (int host = 0; host < hosts_.count(); ++host) {
         Partials& sums =
@@ -334,21 +372,23 @@ class ReduceScatter final : public ByHosts {
       void* const out = result.all().data;
       tree_reduce({&out, 1}, terms, fold_.over_hosts(), n, result.all().dtype, operation_.op,
                   operation_.divisor);
-      put(stage(local(), result_row(served)), result.all());
+      put(stage(local(), result_row(served), {0, n}), result.all());
       ++index;
     });
   }
 
-  void take_out() override {
-    copy(piece_of(operation_.out, 0), stage(local() % hosts_.rails(), result_row(local())));
+  void stage_out() override {
+    const Buffer out = part_of(operation_.out, 0, operation_.out.count);
+    copy(out, stage(local() % hosts_.rails(), result_row(local()), {0, out.count}));
   }
 
   HostFold fold_;
+  int result_row_;
 };
 
 }  // namespace
 
-void Track::meet() {
+void Track::barrier() {
   try {
     inside->barrier();
   } catch (const CommError& error) {
@@ -358,33 +398,20 @@ void Track::meet() {
 }
 
 bool goes_by_hosts(const Operation& operation) {
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-    case OpKind::kReduceScatter:
-    case OpKind::kAllGather:
-    case OpKind::kBroadcast:
-      return true;
-    default:
-      return false;
-  }
+  return semantics_of(operation.kind).sums || operation.kind == OpKind::kAllGather ||
+         operation.kind == OpKind::kBroadcast;
 }
 
 void move_by_hosts(const Operation& operation, const Hosts& hosts, Track& track,
                    const message::Exchange& rail, int index, int tracks) {
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      return AllReduce(operation, hosts, track, rail).run(index, tracks);
-    case OpKind::kReduceScatter:
-      return ReduceScatter(operation, hosts, track, rail).run(index, tracks);
-    case OpKind::kAllGather:
-      return AllGather(operation, hosts, track, rail).run(index, tracks);
-    case OpKind::kBroadcast:
-      return Broadcast(operation, hosts, track, rail).run(index, tracks);
-    default:
-      return;
+  if (sums_slices(operation)) return AllReduce(operation, hosts, track, rail).run(index, tracks);
+  if (semantics_of(operation.kind).sums) {
+    return ReduceScatter(operation, hosts, track, rail).run(index, tracks);
   }
+  if (operation.kind == OpKind::kBroadcast) {
+    return Broadcast(operation, hosts, track, rail).run(index, tracks);
+  }
+  AllGather(operation, hosts, track, rail).run(index, tracks);
 }
 
 }  // namespace trireme::hosts

@@ -21,7 +21,7 @@ struct Track {
   std::int64_t turn = 0;         ///< pieces so far; all ranks of the host count alike
 
   /// A barrier inside the host. Errors count in ranks of the transport.
-  void meet();
+  void barrier();
 
   /// What the local-th rank of this host brings in or hands out in this turn.
   char* half_of(int local) const {

@@ -21,13 +21,12 @@ std::vector<Frame> CallMatcher::match(std::uint64_t number) {
   const auto found = announcements_.find(number);
   std::vector<Frame> frames = std::move(found->second.frames);
   announcements_.erase(found);
-  const Frame::Header& first = frames[0].header;
-  for (int rank = 1; rank < ranks_; ++rank) {
-    const Frame::Header& other = frames[static_cast<std::size_t>(rank)].header;
-    if (first.call == other.call) continue;
-    throw_mismatch({0, first.call, first.site}, {rank, other.call, other.site},
-                   number - setup_operations_);
+  std::vector<CallOfRank> calls;
+  for (int rank = 0; rank < ranks_; ++rank) {
+    const Frame::Header& header = frames[static_cast<std::size_t>(rank)].header;
+    calls.push_back({rank, header.call, header.site});
   }
+  require_agreement(calls, number - setup_operations_);
   matched_ = number;
   return frames;
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "trireme/base/partition.h"
+#include "trireme/comm/semantics.h"
 #include "trireme/kernels/reduce.h"
 
 namespace trireme::message {
@@ -37,7 +38,7 @@ class PiecewiseReduction {
   PiecewiseReduction(const Operation& operation, const Exchange& exchange)
       : operation_(operation),
         exchange_(exchange),
-        scatters_(operation.kind == OpKind::kReduceScatter),
+        scatters_(semantics_of(operation.kind).in_pieces),
         grain_(static_cast<std::int64_t>(kLineBytes / size_of(operation.dtype))) {
     const std::int64_t slice = kPieceBytes / static_cast<std::int64_t>(size_of(operation.dtype));
     piece_count_ = scatters_ ? slice : slice * exchange.size();
@@ -66,22 +67,22 @@ class PiecewiseReduction {
   }
   // The elements of piece i that `peer` sums.
   Range slice(std::int64_t i, int peer) const {
-    const Range all = piece(i);
-    if (scatters_) return all;
+    Range all = piece(i);
+    if (scatters_) {
+      all.end = std::max(all.begin, std::min(all.end, operation_.in_piece(peer).size()));
+      return all;
+    }
     const Range part = partition_aligned(all.size(), exchange_.size(), peer, grain_);
     return {all.begin + part.begin, all.begin + part.end};
   }
-  int rows(int peer) const {
-    return scatters_ ? 1 : static_cast<int>(operation_.tree->nodes_of(peer).size());
-  }
-  // Row `row` of this rank's `in`, or its part for `peer`.
+  int rows(int peer) const { return rows_of(operation_, peer); }
+  // Of row `row` of this rank's `in`, or of that row's piece for `peer`.
   Buffer own(int row, int peer, Range elements) const {
-    const std::int64_t first = (scatters_ ? peer : row) * operation_.count + elements.begin;
+    std::int64_t first = row * row_length(operation_, exchange_.size()) + elements.begin;
+    if (scatters_) first += operation_.in_piece(peer).begin;
     return operation_.in.slice(first, elements.size());
   }
-  bool wants(int peer) const {
-    return operation_.kind != OpKind::kReduce || peer == operation_.root;
-  }
+  bool wants(int peer) const { return gets(operation_, peer); }
   // Where term `term` of piece i comes to; two pieces are under way at a time.
   Buffer scratch(std::int64_t i, int term, std::int64_t count) {
     auto& memory = scratch_[i & 1];
@@ -150,41 +151,31 @@ class PiecewiseReduction {
   std::vector<char> scratch_[2];
 };
 
-void all_gather(const Operation& operation, const Exchange& exchange) {
-  const auto piece = [&](int rank) {
-    return operation.out.slice(rank * operation.count, operation.count);
-  };
-  copy(piece(exchange.rank()), operation.in);
+// From every rank that gives to every rank that gets.
+void move_directly(const Operation& operation, const Exchange& exchange) {
+  const int rank = exchange.rank();
+  const bool gives_here = gives(operation, rank);
+  const bool gets_here = gets(operation, rank);
+  if (gives_here && gets_here) copy(part_from(operation, rank), part_for(operation, rank));
   std::vector<Piece> sends;
   std::vector<Piece> receives;
   for_each_peer(exchange, [&](int peer) {
-    sends.push_back(to_or_from(peer, operation.in));
-    receives.push_back(to_or_from(peer, piece(peer)));
+    if (gives_here && gets(operation, peer)) {
+      sends.push_back(to_or_from(peer, part_for(operation, peer)));
+    }
+    if (gets_here && gives(operation, peer)) {
+      receives.push_back(to_or_from(peer, part_from(operation, peer)));
+    }
   });
   exchange.move(std::move(sends), std::move(receives));
 }
 
-void all_to_all(const Operation& operation, const Exchange& exchange) {
-  const auto piece = [&](const Buffer& x, int rank) {
-    return x.slice(rank * operation.count, operation.count);
-  };
-  copy(piece(operation.out, exchange.rank()), piece(operation.in, exchange.rank()));
-  std::vector<Piece> sends;
-  std::vector<Piece> receives;
-  for_each_peer(exchange, [&](int peer) {
-    sends.push_back(to_or_from(peer, piece(operation.in, peer)));
-    receives.push_back(to_or_from(peer, piece(operation.out, peer)));
-  });
-  exchange.move(std::move(sends), std::move(receives));
-}
-
-// Scatter, then all-gather (van de Geijn 1994); or from the root to everybody.
-void broadcast(const Operation& operation, const Exchange& exchange) {
+// Scatter, then all-gather (van de Geijn 1994).
+void broadcast_by_slices(const Operation& operation, const Exchange& exchange) {
   const Buffer& x = operation.out;
   const bool is_root = exchange.rank() == operation.root;
-  const bool flat = x.bytes() <= kFlatBroadcastBytes || exchange.size() == 2;
   const auto slice = [&](int rank) {
-    const Range part = flat ? Range{0, x.count} : partition(x.count, exchange.size(), rank);
+    const Range part = partition(x.count, exchange.size(), rank);
     return x.slice(part.begin, part.size());
   };
   std::vector<Piece> sends;
@@ -195,7 +186,6 @@ void broadcast(const Operation& operation, const Exchange& exchange) {
     receives.push_back(to_or_from(operation.root, slice(exchange.rank())));
   }
   exchange.move(std::move(sends), std::move(receives));
-  if (flat) return;
   sends.clear();
   receives.clear();
   for_each_peer(exchange, [&](int peer) {
@@ -204,26 +194,6 @@ void broadcast(const Operation& operation, const Exchange& exchange) {
     if (!is_root) receives.push_back(to_or_from(peer, slice(peer)));
   });
   exchange.move(std::move(sends), std::move(receives));
-}
-
-// Every rank's piece to the root, or from it.
-void gather_or_scatter(const Operation& operation, const Exchange& exchange) {
-  const bool gathers = operation.kind == OpKind::kGather;
-  const Buffer& whole = gathers ? operation.out : operation.in;  // the root's
-  const Buffer& part = gathers ? operation.in : operation.out;
-  std::vector<Piece> from_root;
-  std::vector<Piece> to_root;
-  if (exchange.rank() == operation.root) {
-    const Buffer own = whole.slice(operation.root * operation.count, operation.count);
-    gathers ? copy(own, part) : copy(part, own);
-    for_each_peer(exchange, [&](int peer) {
-      from_root.push_back(to_or_from(peer, whole.slice(peer * operation.count, operation.count)));
-    });
-    gathers ? exchange.move({}, std::move(from_root)) : exchange.move(std::move(from_root), {});
-  } else {
-    to_root.push_back(to_or_from(operation.root, part));
-    gathers ? exchange.move(std::move(to_root), {}) : exchange.move({}, std::move(to_root));
-  }
 }
 
 }  // namespace
@@ -299,77 +269,39 @@ void Exchange::move(std::vector<Piece> sends, std::vector<Piece> receives) const
 }
 
 void move_by_pieces(const Operation& operation, const Exchange& exchange) {
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-    case OpKind::kReduceScatter:
-      return PiecewiseReduction(operation, exchange).run();
-    case OpKind::kAllGather:
-    case OpKind::kSplit:
-      return all_gather(operation, exchange);
-    case OpKind::kAllToAll:
-      return all_to_all(operation, exchange);
-    case OpKind::kBroadcast:
-      return broadcast(operation, exchange);
-    case OpKind::kGather:
-    case OpKind::kScatter:
-      return gather_or_scatter(operation, exchange);
-    case OpKind::kSend:
-    case OpKind::kRecv:
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-      return;
-  }
+  if (semantics_of(operation.kind).sums) return PiecewiseReduction(operation, exchange).run();
+  const bool by_slices = operation.kind == OpKind::kBroadcast && exchange.size() > 2 &&
+                         operation.out.bytes() > kFlatBroadcastBytes;
+  by_slices ? broadcast_by_slices(operation, exchange) : move_directly(operation, exchange);
 }
 
 void finish_from_inputs(const Operation& operation, int rank, std::span<const char* const> inputs) {
+  if (!gets(operation, rank)) return;
   const auto size = static_cast<int>(inputs.size());
-  const std::size_t bytes = static_cast<std::size_t>(operation.count) * size_of(operation.dtype);
-  if (bytes == 0) return;
-  const auto take = [&](int from, int unit, int to) {
-    std::memmove(operation.out.as<char>() + to * bytes, inputs[from] + unit * bytes, bytes);
-  };
-  const auto reduce = [&](int unit) {
-    std::vector<const void*> terms;
-    for (int peer = 0; peer < size; ++peer) {
-      const auto rows = operation.kind == OpKind::kReduceScatter
-                            ? std::size_t{1}
-                            : operation.tree->nodes_of(peer).size();
-      for (std::size_t row = 0; row < rows; ++row) {
-        terms.push_back(inputs[peer] + (unit + row) * bytes);
-      }
+  const bool has_pieces = semantics_of(operation.kind).in_pieces;
+  if (!semantics_of(operation.kind).sums) {
+    for (int from = 0; from < size; ++from) {
+      const Buffer part = part_from(operation, from);
+      if (!gives(operation, from) || part.count == 0) continue;
+      // What another rank has for this one lies where this rank has what it sends to itself.
+      const std::int64_t first = has_pieces ? operation.in_piece(rank).begin : 0;
+      std::memmove(part.data,
+                   inputs[from] + static_cast<std::size_t>(first) * size_of(operation.dtype),
+                   part.bytes());
     }
-    tree_reduce({&operation.out.data, 1}, terms, *operation.tree, operation.count, operation.dtype,
-                operation.op, operation.divisor);
-  };
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-      return reduce(0);
-    case OpKind::kReduce:
-      if (rank == operation.root) reduce(0);
-      return;
-    case OpKind::kReduceScatter:
-      return reduce(rank);
-    case OpKind::kAllGather:
-    case OpKind::kSplit:
-      for (int peer = 0; peer < size; ++peer) take(peer, 0, peer);
-      return;
-    case OpKind::kAllToAll:
-      for (int peer = 0; peer < size; ++peer) take(peer, rank, peer);
-      return;
-    case OpKind::kBroadcast:
-      return take(operation.root, 0, 0);
-    case OpKind::kGather:
-      for (int peer = 0; rank == operation.root && peer < size; ++peer) take(peer, 0, peer);
-      return;
-    case OpKind::kScatter:
-      return take(operation.root, rank, 0);
-    case OpKind::kSend:
-    case OpKind::kRecv:
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-      return;
+    return;
   }
+  const Range elements = has_pieces ? operation.in_piece(rank) : Range{0, operation.count};
+  if (elements.size() == 0) return;
+  std::vector<const void*> terms;
+  for (int peer = 0; peer < size; ++peer) {
+    for (int row = 0; row < rows_of(operation, peer); ++row) {
+      const std::int64_t first = row * row_length(operation, size) + elements.begin;
+      terms.push_back(inputs[peer] + static_cast<std::size_t>(first) * size_of(operation.dtype));
+    }
+  }
+  tree_reduce({&operation.out.data, 1}, terms, *operation.tree, elements.size(), operation.dtype,
+              operation.op, operation.divisor);
 }
 
 }  // namespace trireme::message

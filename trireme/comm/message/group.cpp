@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::message {
 
@@ -196,8 +197,7 @@ Work Group::start_message(const Operation& operation) {
 }
 
 bool Group::travels_inline(const Operation& operation) const {
-  const Buffer largest{nullptr, most_units(operation, size()) * operation.count, operation.dtype};
-  return largest.bytes() <= kInlineBytes;
+  return fits_inline(operation, size(), kInlineBytes);
 }
 
 Frame Group::announcement_of(const Operation& operation, std::uint64_t number) const {
@@ -206,10 +206,7 @@ Frame Group::announcement_of(const Operation& operation, std::uint64_t number) c
                   .number = number,
                   .call = operation,
                   .site = CallSite(operation.where)};
-  const bool only_root_gives =
-      operation.kind == OpKind::kBroadcast || operation.kind == OpKind::kScatter;
-  const bool gives = !only_root_gives || rank() == operation.root;
-  if (gives && operation.device == Device::kCpu && operation.in.count > 0 &&
+  if (gives(operation, rank()) && operation.device == Device::kCpu && operation.in.count > 0 &&
       travels_inline(operation)) {
     frame.set_payload({operation.in.as<char>(), operation.in.bytes()});
   }

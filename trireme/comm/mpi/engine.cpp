@@ -83,29 +83,29 @@ void Engine::require_level() const {
 }
 
 void Engine::require_usable() const {
-  if (!forsaken_.empty()) throw CommError(forsaken_);
+  if (!why_abandoned_.empty()) throw CommError(why_abandoned_);
 }
 
-void Engine::forsake(std::string why) {
-  if (forsaken_.empty()) forsaken_ = std::move(why);
+void Engine::abandon(std::string why) {
+  if (why_abandoned_.empty()) why_abandoned_ = std::move(why);
 }
 
 // MPI_Finalize waits for every rank, some for ever and without giving way. So the ranks meet first.
 void Engine::finish() {
   const auto locked = lock();
-  if (process_ != getpid() || !forsaken_.empty() || is_finalised()) return;
-  forsake("mpi: the program is at its end");
+  if (process_ != getpid() || !why_abandoned_.empty() || is_finalised()) return;
+  abandon("mpi: the program is at its end");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Request everybody = MPI_REQUEST_NULL;
   if (MPI_Ibarrier(MPI_COMM_WORLD, &everybody) != MPI_SUCCESS) return;
   const auto begin = std::chrono::steady_clock::now();
-  const Patience patience;
+  const Backoff backoff;
   for (;;) {
     int done = 0;
     if (MPI_Test(&everybody, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
     if (done) break;
     if (has_failed_ && std::chrono::steady_clock::now() - begin > kFarewell) return;
-    patience.pause();
+    backoff.pause();
   }
   for (const auto& call : at_end_) call();
   MPI_Finalize();

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/comm/patience.h"
+#include "trireme/comm/backoff.h"
 
 namespace trireme::mpi {
 
@@ -31,12 +31,12 @@ class Engine {
 
   /// From now on the other ranks may not come to the end of the program: they are not waited for
   /// without bound.
-  void note_failure() { has_failed_ = true; }
+  void mark_failed() { has_failed_ = true; }
 
   /// MPI may still use memory that is about to be somebody else's: it is never called again.
-  void forsake(std::string why);
+  void abandon(std::string why);
   /// Why MPI must not be called; empty as long as it may.
-  const std::string& forsaken() const { return forsaken_; }
+  const std::string& why_abandoned() const { return why_abandoned_; }
   void require_usable() const;
 
   /// Called when all ranks have come to the end of the program, before MPI is finalised.
@@ -60,7 +60,7 @@ class Engine {
   int level_ = 0;
   pid_t process_ = 0;  // that has initialised MPI here; forked children have not
   bool has_failed_ = false;
-  std::string forsaken_;
+  std::string why_abandoned_;
   std::vector<std::function<void()>> at_end_;
   std::vector<std::shared_ptr<void>> kept_;
 };
@@ -72,14 +72,14 @@ std::string text_of(int code, const char* call);
 
 template <class Done>
 void Engine::await(Done done) {
-  const Patience patience;
+  const Backoff backoff;
   for (;;) {
     {
       const auto locked = lock();
       require_usable();
       if (done()) return;
     }
-    patience.pause();
+    backoff.pause();
   }
 }
 

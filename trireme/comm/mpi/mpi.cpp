@@ -53,19 +53,19 @@ MpiTransport::MpiTransport(Engine& engine, int rank, int size)
 // one to which MPI gives the same number.
 MpiTransport::~MpiTransport() {
   const auto until = Clock::now() + kLastWords;
-  const Patience patience;
+  const Backoff backoff;
   for (;;) {
     {
       const auto locked = engine_.lock();
-      if (!engine_.forsaken().empty()) break;
+      if (!engine_.why_abandoned().empty()) break;
       advance();
       if (outgoing_.empty() && dustbins_.empty()) return;
     }
     if (Clock::now() > until) break;
-    patience.pause();
+    backoff.pause();
   }
   const auto locked = engine_.lock();
-  engine_.note_failure();
+  engine_.mark_failed();
   engine_.keep(std::make_shared<std::deque<Outgoing>>(std::move(outgoing_)));
   engine_.keep(std::make_shared<std::list<Dustbin>>(std::move(dustbins_)));
 }
@@ -119,7 +119,7 @@ void MpiTransport::compare_greetings() {
 
 void MpiTransport::send_frame(int to, const Frame& frame) {
   const auto locked = engine_.lock();
-  if (!engine_.forsaken().empty() || !lost_[to].empty()) return;
+  if (!engine_.why_abandoned().empty() || !lost_[to].empty()) return;
   post(to, kFrameTag, control_, &frame, frame.bytes());
   stir(frame);
 }
@@ -128,7 +128,7 @@ std::optional<Arrival> MpiTransport::next_frame(std::chrono::milliseconds patien
   const auto until = Clock::now() + patience;
   auto locked = engine_.lock();
   for (;;) {
-    if (!engine_.forsaken().empty()) lose_all(engine_.forsaken());
+    if (!engine_.why_abandoned().empty()) lose_all(engine_.why_abandoned());
     advance();
     if (!arrivals_.empty()) {
       Arrival arrival = std::move(arrivals_.front());
@@ -161,14 +161,14 @@ std::chrono::microseconds MpiTransport::nap_of_listener() const {
 void MpiTransport::stir(const Frame& frame) {
   // Some rank does not come or is lost: it may not come to the end of the program either.
   if (frame.header.kind == message::FrameKind::kAgreedError) {
-    engine_.note_failure();
+    engine_.mark_failed();
   }
   if (frame.header.kind != message::FrameKind::kHeartbeat) stirred_ = Clock::now();
   arrived_.notify_all();
 }
 
 void MpiTransport::advance() {
-  if (!engine_.forsaken().empty()) return;
+  if (!engine_.why_abandoned().empty()) return;
   // Bounded: whoever looks for a transfer must not be kept by peers that talk without end.
   for (int i = 0; i < 64; ++i) {
     if (!receive_control()) break;
@@ -245,7 +245,7 @@ void MpiTransport::reap() {
 void MpiTransport::lose(int peer, const std::string& why) {
   if (!lost_[peer].empty()) return;
   lost_[peer] = why;
-  engine_.note_failure();
+  engine_.mark_failed();
   arrivals_.push_back({.from = peer, .lost = why});
   arrived_.notify_all();
 }

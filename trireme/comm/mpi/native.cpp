@@ -147,6 +147,7 @@ Native::Native(Engine& engine, int rank, int size)
 Native::~Native() = default;
 
 bool Native::has(const Call& call) const {
+  if (call.uneven) return false;
   const std::int64_t bytes = call.count * static_cast<std::int64_t>(size_of(call.dtype));
   const bool has_type = type_of(call.dtype) != MPI_DATATYPE_NULL;
   switch (call.kind) {
@@ -172,7 +173,7 @@ void Native::carry_out(const Operation& operation, message::Deadline deadline) {
     engine_.require_usable();
     collective->start(operation, rank_, communicator_->comm);
   }
-  const Patience patience(operation.count * size_of(operation.dtype));
+  const Backoff backoff(operation.count * size_of(operation.dtype));
   for (;;) {
     {
       const auto locked = engine_.lock();
@@ -181,15 +182,15 @@ void Native::carry_out(const Operation& operation, message::Deadline deadline) {
       check(MPI_Test(&collective->request, &done, MPI_STATUS_IGNORE), "MPI_Test");
       if (done) break;
       if (std::chrono::steady_clock::now() > deadline) {
-        engine_.note_failure();
+        engine_.mark_failed();
         engine_.keep(collective);
-        engine_.forsake(fmt::format(
+        engine_.abandon(fmt::format(
             "mpi: {} by {} was not done in time: a rank does not take its part; start the program "
             "again (rank {} of {})",
             describe(operation), library(), rank_, size_));
       }
     }
-    patience.pause();
+    backoff.pause();
   }
   collective->finish(operation, rank_);
 }

@@ -18,7 +18,7 @@ class Native {
   /// Whether MPI has it is read off the call alone, which is the same on all ranks.
   bool has(const Call& call) const;
 
-  /// has(operation). Throws CommError at the deadline; MPI is then forsaken, for a collective
+  /// has(operation). Throws CommError at the deadline; MPI is then abandoned, for a collective
   /// cannot be called back.
   void carry_out(const Operation& operation, message::Deadline deadline);
 

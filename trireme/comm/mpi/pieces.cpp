@@ -8,7 +8,7 @@ namespace trireme::mpi {
 
 void MpiTransport::open_receive(Way& way) {
   const auto& [peer, data, bytes] = way.piece;
-  if (!engine_.forsaken().empty() || !lost_[peer].empty()) return;
+  if (!engine_.why_abandoned().empty() || !lost_[peer].empty()) return;
   way.is_open = true;
   if (bytes <= kEagerBytes) return receive_part(way, small_, way.tag, 0, bytes);
   const Grant grant{way.tag, next_token_, bytes};
@@ -33,7 +33,7 @@ void MpiTransport::receive_part(Way& way, MPI_Comm comm, int tag, std::size_t fi
 
 void MpiTransport::open_send(const std::shared_ptr<Way>& way) {
   const auto& [peer, data, bytes] = way->piece;
-  if (!engine_.forsaken().empty() || !lost_[peer].empty()) return;
+  if (!engine_.why_abandoned().empty() || !lost_[peer].empty()) return;
   if (bytes <= kEagerBytes) {
     way->is_open = true;
     post(peer, way->tag, small_, data, bytes);
@@ -91,7 +91,7 @@ void MpiTransport::give_up(Way& way) {
 }
 
 bool MpiTransport::is_done(Way& way) {
-  if (!engine_.forsaken().empty()) return false;
+  if (!engine_.why_abandoned().empty()) return false;
   const int peer = way.piece.peer;
   bool is_quiet = true;
   bool is_torn = false;

@@ -69,7 +69,7 @@ MpiTransfer::~MpiTransfer() {
   const auto locked = engine.lock();
   const Way* const way = first_under_way();
   if (way == nullptr) return;
-  engine.forsake(fmt::format(
+  engine.abandon(fmt::format(
       "mpi: a transfer with rank {} was given up half way and cannot be called back; start the "
       "program again ({})",
       way->piece.peer, transport_.name_self()));
@@ -78,7 +78,7 @@ MpiTransfer::~MpiTransfer() {
 void MpiTransfer::wait(Deadline deadline) {
   if (is_over_) return;
   const Waiting waiting(transport_);
-  const Patience patience(bytes_);
+  const Backoff backoff(bytes_);
   for (;;) {
     {
       const auto locked = transport_.engine().lock();
@@ -91,7 +91,7 @@ void MpiTransfer::wait(Deadline deadline) {
       }
       if (is_aborted_ || !way->error.empty() || Clock::now() > deadline) break;
     }
-    patience.pause();
+    backoff.pause();
   }
   const CommError error = why_not_done();
   is_over_ = drain(kDrainAtOnce);
@@ -104,7 +104,7 @@ CommError MpiTransfer::why_not_done() {
   if (way == nullptr || is_aborted_) {
     return CommError(fmt::format("mpi: a transfer was ended ({})", transport_.name_self()));
   }
-  transport_.engine().note_failure();
+  transport_.engine().mark_failed();
   const int peer = way->piece.peer;
   if (!way->error.empty()) {
     return CommError(fmt::format("mpi: {} ({})", way->error, transport_.name_self()), peer);
@@ -124,20 +124,20 @@ Way* MpiTransfer::first_under_way() {
 
 bool MpiTransfer::drain(Clock::duration bound) {
   const auto until = Clock::now() + bound;
-  const Patience patience;
+  const Backoff backoff;
   for (;;) {
     {
       const auto locked = transport_.engine().lock();
-      if (!transport_.engine().forsaken().empty()) return true;
+      if (!transport_.engine().why_abandoned().empty()) return true;
       for (const auto& way : ways_) {
         if (!transport_.is_done(*way)) transport_.give_up(*way);
       }
       transport_.advance();
       if (first_under_way() == nullptr) return true;
-      transport_.engine().note_failure();
+      transport_.engine().mark_failed();
     }
     if (Clock::now() > until) return false;
-    patience.pause();
+    backoff.pause();
   }
 }
 

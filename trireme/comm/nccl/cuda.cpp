@@ -42,11 +42,11 @@ void Event::record(cudaStream_t stream) {
   check(cudaEventRecord(event_, stream), "cudaEventRecord");
 }
 
-void Event::hold_back(cudaStream_t stream) const {
+void Event::make_wait(cudaStream_t stream) const {
   check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
 }
 
-bool Event::reached() const {
+bool Event::is_done() const {
   const cudaError_t code = cudaEventQuery(event_);
   if (code == cudaErrorNotReady) {
     (void)cudaGetLastError();

@@ -50,8 +50,8 @@ class Event {
 
   void record(cudaStream_t stream);
   /// What `stream` is given from now on waits for this point.
-  void hold_back(cudaStream_t stream) const;
-  bool reached() const;
+  void make_wait(cudaStream_t stream) const;
+  bool is_done() const;
 
  private:
   cudaEvent_t event_ = nullptr;

@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/backoff.h"
 #include "trireme/comm/hierarchical/hierarchical.h"
 #include "trireme/comm/nccl/moves.h"
-#include "trireme/comm/patience.h"
 
 namespace trireme::nccl {
 
@@ -16,8 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// What ranks show each other before they meet in NCCL.
-struct Card {
+/// What ranks tell each other before they connect through NCCL.
+struct Handshake {
   ncclUniqueId id{};  // rank 0's
   std::uint64_t host = 0;
   char device[32] = {};    // its address on the bus of the host
@@ -29,36 +30,36 @@ void write(char (&to)[kRoom], std::string_view text) {
   std::memcpy(to, text.data(), std::min(text.size(), kRoom - 1));
 }
 
-Card card_of(int rank, int device) {
-  Card card;
-  card.host = host_of_this_process();
+Handshake handshake_of(int rank, int device) {
+  Handshake handshake;
+  handshake.host = host_of_this_process();
   try {
-    cuda::check(cudaDeviceGetPCIBusId(card.device, sizeof(card.device), device),
+    cuda::check(cudaDeviceGetPCIBusId(handshake.device, sizeof(handshake.device), device),
                 "cudaDeviceGetPCIBusId");
-    if (rank == 0) Link::check(ncclGetUniqueId(&card.id), "ncclGetUniqueId");
+    if (rank == 0) Link::check(ncclGetUniqueId(&handshake.id), "ncclGetUniqueId");
   } catch (const Error& error) {
-    write(card.failure, error.what());
+    write(handshake.failure, error.what());
   }
-  return card;
+  return handshake;
 }
 
 // The same verdict on every rank.
-void require_to_fit(const std::vector<Card>& cards) {
-  for (std::size_t rank = 0; rank < cards.size(); ++rank) {
-    if (cards[rank].failure[0] == '\0') continue;
-    throw CommError(fmt::format("nccl: rank {} cannot begin: {}", rank, cards[rank].failure),
+void check_handshakes(const std::vector<Handshake>& handshakes) {
+  for (std::size_t rank = 0; rank < handshakes.size(); ++rank) {
+    if (handshakes[rank].failure[0] == '\0') continue;
+    throw CommError(fmt::format("nccl: rank {} cannot begin: {}", rank, handshakes[rank].failure),
                     static_cast<int>(rank));
   }
-  for (std::size_t rank = 0; rank < cards.size(); ++rank) {
+  for (std::size_t rank = 0; rank < handshakes.size(); ++rank) {
     for (std::size_t other = 0; other < rank; ++other) {
-      if (cards[rank].host != cards[other].host ||
-          std::strcmp(cards[rank].device, cards[other].device) != 0) {
+      if (handshakes[rank].host != handshakes[other].host ||
+          std::strcmp(handshakes[rank].device, handshakes[other].device) != 0) {
         continue;
       }
       throw UsageError(fmt::format(
           "nccl: each rank must have a CUDA device of its own, ranks {} and {} both have {}; start "
           "as many ranks on a host as it has devices, and let each use the one of its local rank",
-          other, rank, cards[rank].device));
+          other, rank, handshakes[rank].device));
     }
   }
 }
@@ -105,6 +106,9 @@ class Lane::CollectiveWork final : public Work::State {
     return lane_.finished_ >= number_;
   }
   void wait() override { lane_.wait_for(number_); }
+  void wait(StreamRef stream) override {
+    lane_.wait_for(number_, static_cast<cudaStream_t>(stream.handle));
+  }
 
  private:
   Lane& lane_;
@@ -150,7 +154,9 @@ Lane::Lane(Communicator& communicator, Options options)
 
 Lane::~Lane() {
   if (!link_) return;
-  link_->close(pending_.empty());
+  // What streams wait for may still be on its way, though nobody waits for it here.
+  const bool is_idle = pending_.empty() || (!error_ && pending_.back().is_queued && drain());
+  link_->close(is_idle);
 }
 
 std::unique_ptr<DeviceLane> Lane::lane_of(Communicator& part) const {
@@ -213,15 +219,16 @@ Work Lane::start(const Operation& operation, Work matched) {
 
 // Collective: the ranks meet in NCCL.
 void Lane::connect() {
-  Card mine = card_of(communicator_.rank(), device_);
-  std::vector<Card> cards(static_cast<std::size_t>(communicator_.size()));
-  const auto bytes_of = [](std::span<Card> cards) {
-    return Buffer{cards.data(), static_cast<std::int64_t>(cards.size_bytes()), DType::kU8};
+  Handshake mine = handshake_of(communicator_.rank(), device_);
+  std::vector<Handshake> handshakes(static_cast<std::size_t>(communicator_.size()));
+  const auto bytes_of = [](std::span<Handshake> handshakes) {
+    return Buffer{handshakes.data(), static_cast<std::int64_t>(handshakes.size_bytes()),
+                  DType::kU8};
   };
-  communicator_.all_gather(bytes_of(cards), bytes_of({&mine, 1})).wait();
-  require_to_fit(cards);
+  communicator_.all_gather(bytes_of(handshakes), bytes_of({&mine, 1})).wait();
+  check_handshakes(handshakes);
   stream_.emplace();
-  link_.emplace(cards[0].id, communicator_.rank(), communicator_.size(), watch_,
+  link_.emplace(handshakes[0].id, communicator_.rank(), communicator_.size(), watch_,
                 Clock::now() + options_.timeout);
 }
 
@@ -250,7 +257,7 @@ void Lane::advance() {
       if (!pending.matched.test()) break;
       queue(pending);
     }
-    while (!pending_.empty() && pending_.front().is_queued && pending_.front().done.reached()) {
+    while (!pending_.empty() && pending_.front().is_queued && pending_.front().done.is_done()) {
       pending_.pop_front();
       ++finished_;
     }
@@ -262,7 +269,7 @@ void Lane::advance() {
 
 void Lane::queue(Pending& pending) {
   pending.deadline = Clock::now() + options_.timeout;
-  pending.ready.hold_back(stream_->get());
+  pending.ready.make_wait(stream_->get());
   Moves(*link_, stream_->get(), communicator_.rank(), communicator_.size(), watch_,
         pending.deadline)
       .carry_out(pending.operation, options_.reproducible);
@@ -271,7 +278,7 @@ void Lane::queue(Pending& pending) {
 }
 
 void Lane::wait_for(std::uint64_t number) {
-  const Patience patience;
+  const Backoff backoff;
   while (finished_ < number) {
     advance();
     if (finished_ >= number) return;
@@ -292,7 +299,26 @@ void Lane::wait_for(std::uint64_t number) {
     } catch (const Error&) {
       end();
     }
-    patience.pause();
+    backoff.pause();
+  }
+}
+
+// Returns once operation `number` is queued.
+void Lane::wait_for(std::uint64_t number, cudaStream_t stream) {
+  advance();
+  while (finished_ < number) {
+    Pending& wanted = pending_[static_cast<std::size_t>(number - finished_ - 1)];
+    const cuda::OnDevice on_device(device_);
+    try {
+      if (wanted.is_queued) return wanted.done.make_wait(stream);
+      // Operations are queued in order.
+      const auto next = std::find_if(pending_.begin(), pending_.end(),
+                                     [](const Pending& pending) { return !pending.is_queued; });
+      next->matched.wait();
+    } catch (const Error&) {
+      end();
+    }
+    advance();
   }
 }
 
@@ -312,16 +338,22 @@ void Lane::end() {
 
 // What is queued still uses the buffers of its callers; NCCL's part of it ends by itself once the
 // link is closed. A stream that waits for work of the caller's that never ends is left to itself.
-void Lane::drain() {
-  if (!stream_) return;
+bool Lane::drain() {
+  if (!stream_) return true;
   try {
+    const cuda::OnDevice on_device(device_);
     cuda::Event end;
     end.record(stream_->get());
-    const Patience patience;
-    const auto late = Clock::now() + kParting;
-    while (!end.reached() && Clock::now() < late) patience.pause();
+    const Backoff backoff;
+    const auto late = Clock::now() + kShutdownTimeout;
+    while (!end.is_done()) {
+      if (Clock::now() >= late) return false;
+      backoff.pause();
+    }
+    return true;
   } catch (const Error&) {
     // The device does nothing any more.
+    return false;
   }
 }
 

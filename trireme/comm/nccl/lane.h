@@ -47,9 +47,10 @@ class Lane final : public DeviceLane {
   void advance();
   void queue(Pending& pending);
   void wait_for(std::uint64_t number);
+  void wait_for(std::uint64_t number, cudaStream_t stream);
   void throw_if_over() const;
   [[noreturn]] void end();
-  void drain();
+  bool drain();
   cudaStream_t stream_of_caller() const;
 
   Communicator& communicator_;

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "trireme/base/error.h"
-#include "trireme/comm/patience.h"
+#include "trireme/comm/backoff.h"
 
 namespace trireme::nccl {
 
@@ -15,11 +15,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Calls `end` on a thread that is left behind if it has not come back in time.
-void part_by(std::function<void()> end) {
+void shut_down_by(std::function<void()> end) {
   std::packaged_task<void()> task(std::move(end));
   const std::future<void> done = task.get_future();
   std::thread(std::move(task)).detach();
-  done.wait_for(kParting);
+  done.wait_for(kShutdownTimeout);
 }
 
 }  // namespace
@@ -49,14 +49,14 @@ Link::~Link() {
 void Link::settle(ncclResult_t code, const char* call, const Watch& watch,
                   Deadline deadline) const {
   check(code, call);
-  const Patience patience;
+  const Backoff backoff;
   while (code == ncclInProgress) {
     check(ncclCommGetAsyncError(comm_, &code), "ncclCommGetAsyncError");
     check(code, call);
     if (code == ncclSuccess) return;
     watch();
     if (Clock::now() >= deadline) throw CommError(fmt::format("{}: did not end in time", call));
-    patience.pause();
+    backoff.pause();
   }
 }
 
@@ -70,7 +70,7 @@ void Link::close(bool is_idle) {
   if (!comm_) return;
   const ncclComm_t comm = std::exchange(comm_, nullptr);
   // Either may wait for the other ranks of the host.
-  part_by([comm, is_idle, device = device_] {
+  shut_down_by([comm, is_idle, device = device_] {
     (void)cudaSetDevice(device);
     is_idle ? ncclCommDestroy(comm) : ncclCommAbort(comm);
   });

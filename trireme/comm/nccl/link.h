@@ -12,10 +12,10 @@ namespace trireme::nccl {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-/// So long is what should end by itself waited for when a communicator is given up.
-constexpr std::chrono::seconds kParting{5};
+/// How long to wait for pending work when a communicator is aborted.
+constexpr std::chrono::seconds kShutdownTimeout{5};
 
-/// What is asked again and again while NCCL is waited for: throws once there is no hope.
+/// Called repeatedly while NCCL is waited for. Throws once the wait cannot succeed.
 using Watch = std::function<void()>;
 
 /// NCCL's communicator of one rank, on the device that is current: every call returns at once or
@@ -37,7 +37,7 @@ class Link {
   /// Queues what `calls` asks NCCL for as one piece of work: sends and receives in it go on at
   /// once.
   template <class Calls>
-  void together(const Watch& watch, Deadline deadline, Calls calls) {
+  void group_call(const Watch& watch, Deadline deadline, Calls calls) {
     check(ncclGroupStart(), "ncclGroupStart");
     try {
       calls();

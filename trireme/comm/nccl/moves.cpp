@@ -4,6 +4,7 @@
 
 #include "trireme/base/partition.h"
 #include "trireme/comm/nccl/tree_sum.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::nccl {
 
@@ -52,39 +53,25 @@ std::size_t count_of(std::int64_t count) {
 }  // namespace
 
 void Moves::carry_out(const Operation& operation, bool reproducible) {
-  if (operation.count == 0) return;
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-    case OpKind::kReduceScatter:
-      return reproducible || operation.leaves != 0 ? reduce_by_tree(operation)
-                                                   : reduce_natively(operation);
-    case OpKind::kAllGather:
-      return all_gather(operation);
-    case OpKind::kAllToAll:
-      return all_to_all(operation);
-    case OpKind::kBroadcast:
-      return broadcast(operation);
-    case OpKind::kGather:
-    case OpKind::kScatter:
-      return gather_or_scatter(operation);
-    case OpKind::kSend:
-    case OpKind::kRecv:
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-    case OpKind::kSplit:
-      return;
+  const Semantics& semantics = semantics_of(operation.kind);
+  if (semantics.sums) {
+    const bool is_native = !reproducible && operation.leaves == 0 && !operation.uneven;
+    return is_native ? reduce_natively(operation) : reduce_by_tree(operation);
   }
+  if (operation.kind == OpKind::kAllGather && !operation.uneven) return all_gather(operation);
+  if (operation.kind == OpKind::kBroadcast) return broadcast(operation);
+  move_directly(operation);
 }
 
 void Moves::reduce_natively(const Operation& operation) {
+  if (operation.count == 0) return;
   const Buffer& in = operation.in;
   const Buffer& out = operation.out;
   const auto count = count_of(operation.count);
   const ncclDataType_t type = type_of(operation.dtype);
   const bool averages = operation.divisor == size_ && size_ > 1;
   const ncclRedOp_t op = averages ? ncclAvg : op_of(operation.op);
-  together([&] {
+  group_call([&] {
     switch (operation.kind) {
       case OpKind::kReduce:
         return Link::check(
@@ -115,16 +102,18 @@ void Moves::divide(const Operation& operation) {
 }
 
 void Moves::reduce_by_tree(const Operation& operation) {
+  if (operation.count == 0) return;
   const ReductionTree& tree = *operation.tree;
-  if (tree.leaves() == 1) {
-    copy(operation.out.slice(0, operation.count), operation.in.slice(0, operation.count));
+  if (size_ == 1 && tree.leaves() == 1) {
+    const std::int64_t count = row_length(operation, size_);
+    copy(operation.out.slice(0, count), operation.in.slice(0, count));
     return divide(operation);
   }
   // The slice of one rank takes the memory of all its terms.
   const auto terms = static_cast<std::int64_t>(tree.terms().size());
   const auto element = static_cast<std::int64_t>(size_of(operation.dtype));
   const std::int64_t slice = std::max<std::int64_t>(1, kScratchBytes / (terms * element));
-  const bool scatters = operation.kind == OpKind::kReduceScatter;
+  const bool scatters = semantics_of(operation.kind).in_pieces;
   const std::int64_t step = scatters ? slice : slice * size_;
   const std::int64_t largest =
       std::min(slice, scatters ? operation.count : (operation.count + size_ - 1) / size_);
@@ -143,30 +132,34 @@ void Moves::reduce_by_tree(const Operation& operation) {
 void Moves::reduce_slice(const Operation& operation, Range elements, void* term_rows,
                          const void* merges) {
   const ReductionTree& tree = *operation.tree;
-  const bool scatters = operation.kind == OpKind::kReduceScatter;
+  const bool scatters = semantics_of(operation.kind).in_pieces;
   const auto slice_of = [&](int owner) {
-    if (scatters) return elements;
+    if (scatters) {
+      const std::int64_t end = std::min(elements.end, operation.in_piece(owner).size());
+      return Range{elements.begin, std::max(elements.begin, end)};
+    }
     const Range part = partition(elements.size(), size_, owner);
     return Range{elements.begin + part.begin, elements.begin + part.end};
   };
-  const auto rows_of = [&](int peer) { return static_cast<int>(tree.nodes_of(peer).size()); };
   // Row `row` of what this rank gives to the sum that `owner` takes.
   const auto given = [&](int owner, int row) {
     const Range slice = slice_of(owner);
-    const std::int64_t unit = scatters ? owner : row;
-    return operation.in.slice(unit * operation.count + slice.begin, slice.size());
+    const std::int64_t before = scatters ? operation.in_piece(owner).begin : 0;
+    return operation.in.slice(row * row_length(operation, size_) + before + slice.begin,
+                              slice.size());
   };
   const Range mine = slice_of(rank_);
   const Buffer terms{term_rows, static_cast<std::int64_t>(tree.terms().size()) * mine.size(),
-                     operation.dtype, Device::kCuda};
+                     operation.dtype, operation.in.device};
   const auto term = [&](int peer, int row) {
     return terms.slice((tree.first_term(peer) + row) * mine.size(), mine.size());
   };
-  for (int row = 0; row < rows_of(rank_); ++row) copy(term(rank_, row), given(rank_, row));
-  together([&] {
+  for (int row = 0; row < rows_of(operation, rank_); ++row)
+    copy(term(rank_, row), given(rank_, row));
+  group_call([&] {
     for_each_peer([&](int peer) {
-      for (int row = 0; row < rows_of(rank_); ++row) send(given(peer, row), peer);
-      for (int row = 0; row < rows_of(peer); ++row) receive(term(peer, row), peer);
+      for (int row = 0; row < rows_of(operation, rank_); ++row) send(given(peer, row), peer);
+      for (int row = 0; row < rows_of(operation, peer); ++row) receive(term(peer, row), peer);
     });
   });
   const Buffer sum = operation.out.slice(mine.begin, mine.size());
@@ -181,10 +174,8 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
             .op = operation.op},
            stream_);
   if (scatters) return;
-  const auto wants = [&](int peer) {
-    return operation.kind == OpKind::kAllReduce || peer == operation.root;
-  };
-  together([&] {
+  const auto wants = [&](int peer) { return gets(operation, peer); };
+  group_call([&] {
     for_each_peer([&](int peer) {
       if (wants(peer)) send(sum, peer);
       const Range theirs = slice_of(peer);
@@ -194,7 +185,8 @@ void Moves::reduce_slice(const Operation& operation, Range elements, void* term_
 }
 
 void Moves::all_gather(const Operation& operation) {
-  together([&] {
+  if (operation.count == 0) return;
+  group_call([&] {
     Link::check(ncclAllGather(operation.in.data, operation.out.data, count_of(operation.count),
                               type_of(operation.dtype), link_.get(), stream_),
                 "ncclAllGather");
@@ -202,40 +194,24 @@ void Moves::all_gather(const Operation& operation) {
 }
 
 void Moves::broadcast(const Operation& operation) {
-  together([&] {
+  if (operation.count == 0) return;
+  group_call([&] {
     Link::check(ncclBroadcast(operation.in.data, operation.out.data, count_of(operation.count),
                               type_of(operation.dtype), operation.root, link_.get(), stream_),
                 "ncclBroadcast");
   });
 }
 
-void Moves::all_to_all(const Operation& operation) {
-  const auto piece = [&](const Buffer& x, int rank) {
-    return x.slice(rank * operation.count, operation.count);
-  };
-  copy(piece(operation.out, rank_), piece(operation.in, rank_));
-  together([&] {
+// From every rank that gives to every rank that gets.
+void Moves::move_directly(const Operation& operation) {
+  const bool gives_here = gives(operation, rank_);
+  const bool gets_here = gets(operation, rank_);
+  if (gives_here && gets_here) copy(part_from(operation, rank_), part_for(operation, rank_));
+  group_call([&] {
     for_each_peer([&](int peer) {
-      send(piece(operation.in, peer), peer);
-      receive(piece(operation.out, peer), peer);
+      if (gives_here && gets(operation, peer)) send(part_for(operation, peer), peer);
+      if (gets_here && gives(operation, peer)) receive(part_from(operation, peer), peer);
     });
-  });
-}
-
-void Moves::gather_or_scatter(const Operation& operation) {
-  const bool gathers = operation.kind == OpKind::kGather;
-  const Buffer& whole = gathers ? operation.out : operation.in;  // the root's
-  const Buffer& part = gathers ? operation.in : operation.out;
-  const auto piece = [&](int rank) { return whole.slice(rank * operation.count, operation.count); };
-  if (rank_ == operation.root) {
-    gathers ? copy(piece(rank_), part) : copy(part, piece(rank_));
-  }
-  together([&] {
-    if (rank_ != operation.root) {
-      return gathers ? send(part, operation.root) : receive(part, operation.root);
-    }
-    for_each_peer(
-        [&](int peer) { gathers ? receive(piece(peer), peer) : send(piece(peer), peer); });
   });
 }
 

@@ -28,16 +28,15 @@ class Moves {
   void reduce_natively(const Operation& operation);
   void divide(const Operation& operation);
   void all_gather(const Operation& operation);
-  void all_to_all(const Operation& operation);
   void broadcast(const Operation& operation);
-  void gather_or_scatter(const Operation& operation);
+  void move_directly(const Operation& operation);
 
   void copy(const Buffer& to, const Buffer& from);
   void send(const Buffer& x, int to);
   void receive(const Buffer& x, int from);
   template <class Calls>
-  void together(Calls calls) {
-    link_.together(watch_, deadline_, calls);
+  void group_call(Calls calls) {
+    link_.group_call(watch_, deadline_, calls);
   }
   template <class Body>
   void for_each_peer(Body body) const {

@@ -25,8 +25,8 @@ struct Options {
 /// The NCCL that trireme was built with: "NCCL 2.28.9"; empty if with none.
 std::string library();
 
-/// The CUDA devices that this process may use: none without NCCL or a driver. It wakes CUDA up,
-/// which no fork() survives.
+/// The CUDA devices that this process may use: none without NCCL or a driver. Initializes
+/// CUDA; the process must not fork() afterwards.
 int device_count();
 
 /// The device on which this thread allocates from now on. Throws UsageError if there is no such.
@@ -35,8 +35,9 @@ void use_device(int device);
 /// From now on `communicator`, and what is split from it, takes Buffers on devices. All ranks must
 /// do so, or none. CUDA is not touched before the first of them comes, which all ranks must bring
 /// to the same collective: they then meet, and errors of that are thrown there. Work::wait()
-/// returns when the result is in device memory, for any stream to use. send and recv go through the
-/// memory of the process. In a build without NCCL it does nothing.
+/// returns when the result is in device memory, for any stream to use; Work::wait(stream) makes a
+/// stream wait instead. send and recv go through the memory of the process. In a build without NCCL
+/// it does nothing.
 void carry_devices(Communicator& communicator, Options options = {});
 
 /// Copies between devices and the memory of this process, whichever the two are, and returns when

@@ -10,7 +10,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/heap_block.h"
-#include "trireme/comm/operation.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme {
 
@@ -89,47 +89,32 @@ class SelfCommunicator final : public Communicator {
 };
 
 void sum_rows(const Operation& operation) {
-  const std::size_t rows = operation.tree->nodes_of(0).size();
-  if (operation.count == 0 || (operation.tree->leaves() == 1 && operation.divisor == 1)) return;
+  const std::int64_t count = row_length(operation, 1);
+  if (count == 0) return;
   void* const sum = operation.out.data;
   std::vector<const void*> terms;
-  for (std::size_t row = 0; row < rows; ++row) {
-    terms.push_back(operation.in.slice(row * operation.count, operation.count).data);
+  for (int row = 0; row < rows_of(operation, 0); ++row) {
+    terms.push_back(operation.in.slice(row * count, count).data);
   }
-  tree_reduce({&sum, 1}, terms, *operation.tree, operation.count, operation.dtype, operation.op,
+  tree_reduce({&sum, 1}, terms, *operation.tree, count, operation.dtype, operation.op,
               operation.divisor);
 }
 
 void copy(const Operation& operation) {
-  if (operation.count == 0 || operation.in.data == operation.out.data) return;
+  if (operation.in.count == 0 || operation.in.data == operation.out.data) return;
   std::memcpy(operation.out.data, operation.in.data, operation.in.bytes());
 }
 
 Work SelfCommunicator::start(const Operation& operation) {
   throw_if_over();
   if (operation.device != Device::kCpu) return Work();
-  switch (operation.kind) {
-    case OpKind::kAllReduce:
-      sum_rows(operation);
-      break;
-    case OpKind::kReduceScatter:
-    case OpKind::kAllGather:
-    case OpKind::kAllToAll:
-    case OpKind::kGather:
-    case OpKind::kScatter:
-      copy(operation);
-      break;
-    case OpKind::kSend:
-      send(operation);
-      break;
-    case OpKind::kRecv:
-      return recv(operation);
-    case OpKind::kReduce:
-    case OpKind::kBroadcast:
-    case OpKind::kBarrier:
-    case OpKind::kAllocate:
-    case OpKind::kSplit:
-      break;
+  if (operation.kind == OpKind::kRecv) return recv(operation);
+  if (operation.kind == OpKind::kSend) {
+    send(operation);
+  } else if (semantics_of(operation.kind).sums) {
+    sum_rows(operation);
+  } else if (gets(operation, 0)) {
+    copy(operation);
   }
   return Work();
 }

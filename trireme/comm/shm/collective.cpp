@@ -24,8 +24,7 @@ Collective::Collective(const Operation& operation, std::uint64_t number, Peers& 
       scratch_(&scratch),
       element_(size_of(operation.dtype)),
       inline_(operation.device != Device::kCpu ||
-              most_units() * operation.count * static_cast<std::int64_t>(element_) <=
-                  static_cast<std::int64_t>(kInlineBytes)) {}
+              fits_inline(operation, peers.size(), kInlineBytes)) {}
 
 void Collective::post() {
   const int rank = peers_->rank();
@@ -40,6 +39,14 @@ void Collective::post() {
       descriptor.offset = peers_->member().segment().offset_of(in.data, in.bytes());
     } else if (in.count > 0) {
       std::memcpy(descriptor.payload, in.data, in.bytes());
+    }
+  }
+  if (has_own_counts(operation_)) {
+    // Peers must know where their pieces begin.
+    static_assert(kMaxRanks * sizeof(std::int64_t) <= kInlineBytes);
+    for (int to = 0; to < peers_->size(); ++to) {
+      std::memcpy(descriptor.payload + to * sizeof(std::int64_t), &operation_.pieces->in[to].begin,
+                  sizeof(std::int64_t));
     }
   }
   peers_->post(number_);
@@ -58,32 +65,32 @@ bool Collective::step(std::uint64_t base) {
       compare_calls();
       plan();
       if (inline_) {
-        if (operation_.device == Device::kCpu) use(piece(0));
+        if (operation_.device == Device::kCpu) use(chunk(0));
         peers_->publish_progress(base + 1);
         done_ = true;
         return true;
       }
-      fill(piece(0));
+      fill(chunk(0));
       if (is_staged(peers_->rank())) peers_->publish_progress(base + 1);
       next_ = Next::kFill;
       return true;
     case Next::kFill:
-      if (is_staged(peers_->rank()) && at_ + 1 < pieces_) {
-        fill(piece(at_ + 1));
+      if (is_staged(peers_->rank()) && at_ + 1 < chunks_) {
+        fill(chunk(at_ + 1));
         peers_->publish_progress(base + 2 * (at_ + 1));
       }
       next_ = Next::kUse;
       return true;
     case Next::kUse:
       if (!filled(base)) return false;
-      use(piece(at_));
+      use(chunk(at_));
       peers_->publish_progress(base + 2 * at_ + 3);
       next_ = Next::kDrain;
       return true;
     case Next::kDrain:
       if (!used(base)) return false;
-      drain(piece(at_));
-      done_ = ++at_ == pieces_;
+      drain(chunk(at_));
+      done_ = ++at_ == chunks_;
       next_ = Next::kFill;
       return true;
   }
@@ -96,25 +103,52 @@ bool Collective::all_posted() {
 }
 
 void Collective::compare_calls() const {
-  const auto call_of = [&](int peer) -> CallOfRank {
-    const Descriptor& descriptor = peers_->descriptor(peer, number_);
-    return {peer, descriptor.call, descriptor.site};
-  };
-  for (int peer = 1; peer < peers_->size(); ++peer) {
-    if (call_of(peer).call != call_of(0).call) throw_mismatch(call_of(0), call_of(peer), number_);
+  const Call& first = peers_->descriptor(0, number_).call;
+  bool differs = has_own_counts(first);
+  for (int peer = 1; peer < peers_->size() && !differs; ++peer) {
+    differs = peers_->descriptor(peer, number_).call != first;
   }
+  if (!differs) return;
+  std::vector<CallOfRank> calls;
+  for (int peer = 0; peer < peers_->size(); ++peer) {
+    const Descriptor& descriptor = peers_->descriptor(peer, number_);
+    calls.push_back({peer, descriptor.call, descriptor.site});
+  }
+  require_agreement(calls, number_);
 }
 
 void Collective::plan() {
-  piece_count_ = operation_.count;
+  longest_ = chunk_count_ = operation_.count;
   if (inline_) return;
   for (int peer = 0; peer < peers_->size(); ++peer) any_staged_ |= is_staged(peer);
-  pieces_ = 1;
+  if (has_own_counts(operation_)) longest_ = chunk_count_ = longest_piece();
+  chunks_ = 1;
   if (!any_staged_) return;
-  // Whole cache lines in every unit of a stage.
-  const std::size_t unit_bytes = kStageBytes / most_units() / kLineBytes * kLineBytes;
-  piece_count_ = static_cast<std::int64_t>(unit_bytes / element_);
-  pieces_ = (operation_.count + piece_count_ - 1) / piece_count_;
+  // Whole cache lines in every row or piece of a staging buffer.
+  const std::size_t units = static_cast<std::size_t>(most_units(operation_, peers_->size()));
+  const std::size_t unit_bytes = kStageBytes / units / kLineBytes * kLineBytes;
+  if (unit_bytes == 0) {
+    throw UsageError(
+        fmt::format("{}: at most {} rows for ranks can move through shared memory, got {}; "
+                    "take buffers of allocate()",
+                    describe(operation_), kStageBytes / kLineBytes, units));
+  }
+  chunk_count_ = static_cast<std::int64_t>(unit_bytes / element_);
+  chunks_ = std::max<std::int64_t>(1, (longest_ + chunk_count_ - 1) / chunk_count_);
+}
+
+// Of what any rank sends to any other.
+std::int64_t Collective::longest_piece() const {
+  std::int64_t longest = 0;
+  for (int peer = 0; peer < peers_->size(); ++peer) {
+    std::int64_t end = peers_->descriptor(peer, number_).call.count;
+    for (int to = peers_->size(); to-- > 0;) {
+      const std::int64_t begin = offset_of(peer, 0, to);
+      longest = std::max(longest, end - begin);
+      end = begin;
+    }
+  }
+  return longest;
 }
 
 bool Collective::filled(std::uint64_t base) {
@@ -139,79 +173,67 @@ bool Collective::used(std::uint64_t base) {
   return true;
 }
 
-void Collective::fill(const Piece& piece) {
+void Collective::fill(const Chunk& chunk) {
   const int rank = peers_->rank();
   if (!is_staged(rank)) return;
-  char* stage = peers_->area().stage(rank, piece.index);
-  const auto copy_in = [&](int unit, std::int64_t begin, std::int64_t end) {
-    const std::int64_t from = unit * operation_.count + begin;
-    const std::int64_t to = unit * piece_count_ + begin - piece.elements.begin;
-    std::memcpy(stage + to * element_, operation_.in.as<char>() + from * element_,
-                (end - begin) * element_);
+  char* stage = peers_->area().stage(rank, chunk.index);
+  const auto copy_in = [&](int row, int piece, Range elements) {
+    if (elements.end <= elements.begin) return;
+    std::memcpy(
+        address(chunk, stage, row, piece, elements.begin),
+        operation_.in.as<char>() + (offset_of(rank, row, piece) + elements.begin) * element_,
+        elements.size() * element_);
   };
   // What only this rank reads it reads where it is.
-  const Range own = slice_of(piece, rank);
-  for (int unit = 0; unit < units_of(rank); ++unit) {
+  const Range own = slice_of(chunk, rank);
+  const bool has_pieces = semantics_of(operation_.kind).in_pieces;
+  for (int row = 0; row < rows_of(operation_, rank); ++row) {
     if (sums_slices()) {
-      copy_in(unit, piece.elements.begin, own.begin);
-      copy_in(unit, own.end, piece.elements.end);
-    } else if (unit != rank || units_of(rank) == 1) {
-      copy_in(unit, piece.elements.begin, piece.elements.end);
+      copy_in(row, 0, {chunk.elements.begin, own.begin});
+      copy_in(row, 0, {own.end, chunk.elements.end});
+      continue;
+    }
+    for (int piece = 0; piece < pieces_of_row(); ++piece) {
+      const std::int64_t length =
+          has_pieces ? operation_.in_piece(piece).size() : operation_.in.count;
+      if (has_pieces && piece == rank) continue;
+      copy_in(row, piece, {chunk.elements.begin, std::min(chunk.elements.end, length)});
     }
   }
 }
 
-void Collective::use(const Piece& piece) {
+void Collective::use(const Chunk& chunk) {
   const int rank = peers_->rank();
   const int size = peers_->size();
-  const int root = operation_.root;
-  switch (operation_.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      if (!inline_ || wants(rank)) {
-        reduce(piece, inline_ ? piece.elements : slice_of(piece, rank), 0);
-      }
-      return;
-    case OpKind::kReduceScatter:
-      reduce(piece, piece.elements, rank);
-      return;
-    case OpKind::kAllGather:
-    case OpKind::kAllocate:
-    case OpKind::kSplit:
-      // Every rank begins with itself, so that not all read from the same one.
-      for (int i = 0; i < size; ++i) copy(piece, (rank + i) % size, 0, (rank + i) % size);
-      return;
-    case OpKind::kAllToAll:
-      for (int i = 0; i < size; ++i) copy(piece, (rank + i) % size, rank, (rank + i) % size);
-      return;
-    case OpKind::kBroadcast:
-      if (rank != root) copy(piece, root, 0, 0);
-      return;
-    case OpKind::kGather:
-      for (int peer = 0; rank == root && peer < size; ++peer) copy(piece, peer, 0, peer);
-      return;
-    case OpKind::kScatter:
-      copy(piece, root, rank, 0);
-      return;
-    case OpKind::kBarrier:
-    case OpKind::kSend:
-    case OpKind::kRecv:
-      return;
+  if (sums_slices()) {
+    if (!inline_) return reduce(chunk, slice_of(chunk, rank));
+    if (wants(rank)) reduce(chunk, chunk.elements);
+    return;
+  }
+  if (semantics_of(operation_.kind).sums) {
+    const std::int64_t length = operation_.in_piece(rank).size();
+    return reduce(chunk, {chunk.elements.begin, std::min(chunk.elements.end, length)});
+  }
+  if (!gets(operation_, rank)) return;
+  // Every rank begins with itself, so that not all read from the same one.
+  for (int i = 0; i < size; ++i) {
+    if (gives(operation_, (rank + i) % size)) copy(chunk, (rank + i) % size);
   }
 }
 
-// Elements `elements` of every rank's rows, or of its unit `unit` in a reduce_scatter.
-void Collective::reduce(const Piece& piece, Range elements, int unit) {
-  if (elements.size() == 0) return;
+// Elements `elements` of every rank's rows, or of its pieces for this rank in a reduce_scatter.
+void Collective::reduce(const Chunk& chunk, Range elements) {
+  if (elements.end <= elements.begin) return;
+  const int rank = peers_->rank();
   scratch_->outs.clear();
   scratch_->terms.clear();
   for (int peer = 0; peer < peers_->size(); ++peer) {
-    const int units = sums_slices() ? units_of(peer) : 1;
-    for (int row = 0; row < units; ++row) {
-      scratch_->terms.push_back(address(piece, peer, unit + row, elements.begin));
+    for (int row = 0; row < rows_of(operation_, peer); ++row) {
+      scratch_->terms.push_back(
+          address(chunk, peer, row, sums_slices() ? 0 : rank, elements.begin));
     }
-    if (sums_slices() && wants(peer) && (!inline_ || peer == peers_->rank())) {
-      scratch_->outs.push_back(address(piece, peer, 0, elements.begin));
+    if (sums_slices() && wants(peer) && (!inline_ || peer == rank)) {
+      scratch_->outs.push_back(address(chunk, peer, 0, 0, elements.begin));
     }
   }
   if (!sums_slices()) {
@@ -221,93 +243,79 @@ void Collective::reduce(const Piece& piece, Range elements, int unit) {
               operation_.op, operation_.divisor);
 }
 
-// Unit `unit` of rank `from` into unit `to` of this rank's `out`.
-void Collective::copy(const Piece& piece, int from, int unit, int to) {
-  const char* source = address(piece, from, unit, piece.elements.begin);
-  char* target = operation_.out.slice(to * operation_.count + piece.elements.begin, 0).as<char>();
-  if (source != target && piece.elements.size() > 0) {
-    std::memcpy(target, source, piece.elements.size() * element_);
-  }
+// What rank `from` has for this rank.
+void Collective::copy(const Chunk& chunk, int from) {
+  const Buffer part = part_from(operation_, from);
+  const std::int64_t begin = chunk.elements.begin;
+  const std::int64_t end = std::min(chunk.elements.end, part.count);
+  if (end <= begin) return;
+  const int piece = semantics_of(operation_.kind).in_pieces ? peers_->rank() : 0;
+  const char* source = address(chunk, from, 0, piece, begin);
+  char* target = part.slice(begin, 0).as<char>();
+  if (source != target) std::memcpy(target, source, (end - begin) * element_);
 }
 
-void Collective::drain(const Piece& piece) {
+void Collective::drain(const Chunk& chunk) {
   const int rank = peers_->rank();
   if (!sums_slices() || !is_staged(rank) || !wants(rank)) return;
-  const char* stage = peers_->area().stage(rank, piece.index);
-  char* x = operation_.out.as<char>() + piece.elements.begin * element_;
-  const Range own = slice_of(piece, rank);
-  const std::size_t before = (own.begin - piece.elements.begin) * element_;
-  const std::size_t after = (own.end - piece.elements.begin) * element_;
+  const char* stage = peers_->area().stage(rank, chunk.index);
+  char* x = operation_.out.as<char>() + chunk.elements.begin * element_;
+  const Range own = slice_of(chunk, rank);
+  const std::size_t before = (own.begin - chunk.elements.begin) * element_;
+  const std::size_t after = (own.end - chunk.elements.begin) * element_;
   std::memcpy(x, stage, before);
-  std::memcpy(x + after, stage + after, piece.elements.size() * element_ - after);
+  std::memcpy(x + after, stage + after, chunk.elements.size() * element_ - after);
 }
 
-bool Collective::sums_slices() const {
-  return operation_.kind == OpKind::kAllReduce || operation_.kind == OpKind::kReduce;
-}
-
-// Do other ranks read from `peer`?
-bool Collective::is_read(int peer) const {
-  switch (operation_.kind) {
-    case OpKind::kBroadcast:
-    case OpKind::kScatter:
-      return peer == operation_.root;
-    case OpKind::kGather:
-      return peer != operation_.root;
-    case OpKind::kBarrier:
-      return false;
-    default:
-      return true;
-  }
-}
-
-// Does the result of this operation arrive at `peer`?
-bool Collective::wants(int peer) const {
-  switch (operation_.kind) {
-    case OpKind::kBroadcast:
-      return peer != operation_.root;
-    case OpKind::kGather:
-    case OpKind::kReduce:
-      return peer == operation_.root;
-    default:
-      return true;
-  }
-}
-
-int Collective::units_of(int peer) const {
-  return trireme::units_of(operation_, peers_->size(), peer);
-}
-
-int Collective::most_units() const {
-  return trireme::most_units(operation_, peers_->size());
+int Collective::pieces_of_row() const {
+  return semantics_of(operation_.kind).in_pieces ? peers_->size() : 1;
 }
 
 bool Collective::is_staged(int peer) const {
   return !inline_ && peers_->descriptor(peer, number_).offset == kStaged;
 }
 
-Collective::Piece Collective::piece(std::int64_t index) const {
-  const std::int64_t begin = index * piece_count_;
-  return {index, {begin, std::min(operation_.count, begin + piece_count_)}};
+Collective::Chunk Collective::chunk(std::int64_t index) const {
+  const std::int64_t begin = index * chunk_count_;
+  return {index, {begin, std::min(longest_, begin + chunk_count_)}};
 }
 
-// The part of a piece that `peer` reduces, cut between cache lines.
-Range Collective::slice_of(const Piece& piece, int peer) const {
+// The part of a chunk that `peer` reduces, cut between cache lines.
+Range Collective::slice_of(const Chunk& chunk, int peer) const {
   const auto grain = static_cast<std::int64_t>(kLineBytes / element_);
-  const Range slice = partition_aligned(piece.elements.size(), peers_->size(), peer, grain);
-  return {piece.elements.begin + slice.begin, piece.elements.begin + slice.end};
+  const Range slice = partition_aligned(chunk.elements.size(), peers_->size(), peer, grain);
+  return {chunk.elements.begin + slice.begin, chunk.elements.begin + slice.end};
 }
 
-char* Collective::address(const Piece& piece, int peer, int unit, std::int64_t element) const {
-  const std::size_t whole = (unit * operation_.count + element) * element_;
-  if (peer == peers_->rank()) return operation_.in.as<char>() + whole;
-  const Descriptor& descriptor = peers_->descriptor(peer, number_);
-  if (inline_) return const_cast<char*>(descriptor.payload) + whole;
-  if (descriptor.offset != kStaged) {
-    return peers_->member().segment().base() + descriptor.offset + whole;
+// Where row `row`, or its piece for rank `piece`, begins in the `in` of `peer`.
+std::int64_t Collective::offset_of(int peer, int row, int piece) const {
+  if (has_own_counts(operation_)) {
+    std::int64_t begin = 0;
+    std::memcpy(&begin, peers_->descriptor(peer, number_).payload + piece * sizeof(std::int64_t),
+                sizeof(begin));
+    return begin;
   }
-  return peers_->area().stage(peer, piece.index) +
-         (unit * piece_count_ + element - piece.elements.begin) * element_;
+  if (!semantics_of(operation_.kind).in_pieces) return row * operation_.count;
+  const std::int64_t before = row == 0 ? 0 : row * row_length(operation_, peers_->size());
+  return before + operation_.in_piece(piece).begin;
+}
+
+char* Collective::address(const Chunk& chunk, char* stage, int row, int piece,
+                          std::int64_t element) const {
+  const std::int64_t unit = row * pieces_of_row() + piece;
+  return stage + (unit * chunk_count_ + element - chunk.elements.begin) * element_;
+}
+
+char* Collective::address(const Chunk& chunk, int peer, int row, int piece,
+                          std::int64_t element) const {
+  const Descriptor& descriptor = peers_->descriptor(peer, number_);
+  if (peer != peers_->rank() && is_staged(peer)) {
+    return address(chunk, peers_->area().stage(peer, chunk.index), row, piece, element);
+  }
+  const std::size_t whole = (offset_of(peer, row, piece) + element) * element_;
+  if (peer == peers_->rank()) return operation_.in.as<char>() + whole;
+  if (inline_) return const_cast<char*>(descriptor.payload) + whole;
+  return peers_->member().segment().base() + descriptor.offset + whole;
 }
 
 }  // namespace trireme::shm

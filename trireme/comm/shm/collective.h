@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "trireme/comm/operation.h"
+#include "trireme/comm/semantics.h"
 #include "trireme/comm/shm/peers.h"
 
 namespace trireme::shm {
@@ -22,10 +22,10 @@ struct Scratch {
 /// - inline: the data is in the descriptors; every rank takes what it needs, nobody waits again.
 ///   So too, with no data, where that lies on devices;
 /// - direct: each rank reads its peers' buffers where they lie, and waits until all are done;
-/// - staged: ranks whose buffer is out of the others' sight copy it through their two stages, piece
-///   by piece; the address of a piece is all that differs from `direct`.
+/// - staged: ranks whose buffer is out of the others' sight copy it through their two staging
+///   buffers, chunk by chunk; the address of a chunk is all that differs from `direct`.
 ///
-/// In the reductions that leave the whole sum somewhere, rank r reduces slice r of every piece and
+/// In the reductions that leave the whole sum somewhere, rank r reduces slice r of every chunk and
 /// writes it into every buffer that wants it. In all others each rank writes its own buffer only.
 /// docs/algorithms.md has steps and bytes.
 class Collective {
@@ -44,13 +44,14 @@ class Collective {
   /// The rank that it waits for; valid after advance() returned with done() false.
   int awaited() const { return awaited_; }
   /// The phases that it has added to all ranks' progress; valid once done.
-  std::uint64_t phases() const { return 2 * pieces_ + 1; }
+  std::uint64_t phases() const { return 2 * chunks_ + 1; }
 
   std::uint64_t number() const { return number_; }
   const Operation& operation() const { return operation_; }
 
  private:
-  struct Piece {
+  /// Elements of every row or piece that move at a time.
+  struct Chunk {
     std::int64_t index = 0;
     Range elements;
   };
@@ -63,23 +64,25 @@ class Collective {
   bool filled(std::uint64_t base);
   bool used(std::uint64_t base);
 
-  void fill(const Piece& piece);
-  void use(const Piece& piece);
-  void drain(const Piece& piece);
-  void reduce(const Piece& piece, Range elements, int unit);
-  void copy(const Piece& piece, int from, int unit, int to);
+  void fill(const Chunk& chunk);
+  void use(const Chunk& chunk);
+  void drain(const Chunk& chunk);
+  void reduce(const Chunk& chunk, Range elements);
+  void copy(const Chunk& chunk, int from);
 
-  // What the kind of the operation means. A rank's buffer holds `units` rows or pieces.
-  bool sums_slices() const;
-  bool is_read(int peer) const;
-  bool wants(int peer) const;
-  int units_of(int peer) const;
-  int most_units() const;
+  bool sums_slices() const { return trireme::sums_slices(operation_); }
+  bool is_read(int peer) const { return gives_others(operation_, peers_->size(), peer); }
+  bool wants(int peer) const { return gets_from_others(operation_, peers_->size(), peer); }
+  int pieces_of_row() const;
 
   bool is_staged(int peer) const;
-  Piece piece(std::int64_t index) const;
-  Range slice_of(const Piece& piece, int peer) const;
-  char* address(const Piece& piece, int peer, int unit, std::int64_t element) const;
+  std::int64_t longest_piece() const;
+  Chunk chunk(std::int64_t index) const;
+  Range slice_of(const Chunk& chunk, int peer) const;
+  std::int64_t offset_of(int peer, int row, int piece) const;
+  // In the staging buffer `stage` of a rank; in what this rank sees of `peer`.
+  char* address(const Chunk& chunk, char* stage, int row, int piece, std::int64_t element) const;
+  char* address(const Chunk& chunk, int peer, int row, int piece, std::int64_t element) const;
 
   Operation operation_;
   std::uint64_t number_;
@@ -88,9 +91,10 @@ class Collective {
   std::size_t element_;
   bool inline_;
   bool any_staged_ = false;
-  std::int64_t pieces_ = 0;       // none if inline
-  std::int64_t piece_count_ = 0;  // elements of a full piece
-  std::int64_t at_ = 0;           // index of the piece under way
+  std::int64_t longest_ = 0;      // elements of the longest piece
+  std::int64_t chunks_ = 0;       // none if inline
+  std::int64_t chunk_count_ = 0;  // elements of a full chunk
+  std::int64_t at_ = 0;           // index of the chunk under way
   Next next_ = Next::kMatch;
   int awaited_ = 0;
   bool done_ = false;

@@ -16,10 +16,10 @@ using Clock = std::chrono::steady_clock;
 
 // A wake-up costs 15 to 30 us: so long is spinning the cheaper way to wait, unless the awaited rank
 // needs this very core; then it is handing the core over.
-constexpr Patience kWithACoreEach{1000, 0};
-constexpr Patience kOnSharedCores{20, 50};
+constexpr SpinPolicy kWithACoreEach{1000, 0};
+constexpr SpinPolicy kOnSharedCores{20, 50};
 
-Patience patience_for(int ranks) {
+SpinPolicy spin_policy_for(int ranks) {
   return ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? kWithACoreEach : kOnSharedCores;
 }
 
@@ -111,7 +111,7 @@ Group::Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank
       member_(std::move(member)),
       area_offset_(area_offset),
       own_area_(own_area),
-      patience_(patience_for(member_->segment().header().ranks)),
+      spin_policy_(spin_policy_for(member_->segment().header().ranks)),
       mailbox_(peers_),
       blamed_(rank) {}
 
@@ -220,7 +220,7 @@ void Group::poll(Done done) {
 
 template <class Done>
 void Group::wait_until(Done done) {
-  const int awake = patience_.spins + patience_.yields;
+  const int awake = spin_policy_.spins + spin_policy_.yields;
   Clock::time_point since;
   int rounds = 0;
   while (!done()) {
@@ -230,7 +230,7 @@ void Group::wait_until(Done done) {
       continue;
     }
     if (++rounds <= awake) {
-      rounds <= patience_.spins ? relax() : hand_over();
+      rounds <= spin_policy_.spins ? relax() : hand_over();
       continue;
     }
     if (rounds == awake + 1) since = Clock::now();

@@ -17,7 +17,7 @@
 namespace trireme::shm {
 
 /// How often a rank looks again before it goes to sleep.
-struct Patience {
+struct SpinPolicy {
   int spins;   ///< keeping its core
   int yields;  ///< offering it to others
 };
@@ -67,7 +67,7 @@ class Group final : public Communicator {
   std::shared_ptr<Member> member_;
   std::uint64_t area_offset_;
   bool own_area_;
-  Patience patience_;
+  SpinPolicy spin_policy_;
 
   std::deque<Collective> pending_;           // started and not done, in order
   std::uint64_t started_ = 0;                // number of the last operation started

@@ -17,7 +17,7 @@
 namespace trireme::shm {
 
 constexpr std::uint64_t kMagic = 0x656d657269727431;  // "1trireme"
-constexpr std::uint32_t kVersion = 3;
+constexpr std::uint32_t kVersion = 4;
 constexpr int kMaxRanks = 256;
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
@@ -70,8 +70,8 @@ constexpr std::size_t kApart = 128;
 struct alignas(kApart) Descriptor {
   std::atomic<std::uint64_t> number;  ///< of the operation, counted from 1, once published
   Call call;
-  std::uint64_t offset;  ///< of the buffer in the segment, or kStaged
   char payload[kInlineBytes];
+  std::uint64_t offset;  ///< of the buffer in the segment, or kStaged
   CallSite site;
 };
 

@@ -80,7 +80,7 @@ GlooWork begin_broadcast(GlooGroup& group, const Operation& operation) {
 }  // namespace
 
 GlooWork begin_native(GlooGroup& group, const Operation& operation) {
-  if (operation.count == 0) return {};
+  if (operation.count == 0 || operation.uneven) return {};
   switch (operation.kind) {
     case OpKind::kAllReduce:
     case OpKind::kReduce:

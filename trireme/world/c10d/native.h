@@ -6,8 +6,8 @@
 namespace trireme::c10d {
 
 /// Starts Gloo's own collective for the operation; null if Gloo has none: reduce_scatter, gather
-/// and scatter, reductions of f16 (which Gloo rounds after each addition) and bf16, and of virtual
-/// workers. The operation's buffers must outlive it.
+/// and scatter, pieces of different sizes, reductions of f16 (which Gloo rounds after each
+/// addition) and bf16, and of virtual workers. The operation's buffers must outlive it.
 GlooWork begin_native(GlooGroup& group, const Operation& operation);
 
 /// What is left to do once it has ended well.

@@ -7,12 +7,12 @@
 
 namespace trireme {
 
-/// How somebody who waits for `bytes` looks again: giving way to others while they can be on their
-/// way, then after naps that grow with the time that has passed. With more ranks than cores the
-/// one who is waited for gets the core.
-class Patience {
+/// Back-off for a poll loop: yields for about the transfer time of `bytes`, then sleeps for growing
+/// intervals (20 to 200 us), so that the rank that is waited for gets the core where there are more
+/// ranks than cores.
+class Backoff {
  public:
-  explicit Patience(std::size_t bytes = 0)
+  explicit Backoff(std::size_t bytes = 0)
       : begin_(Clock::now()),
         spin_(std::min<Clock::duration>(
             std::chrono::microseconds(50) + std::chrono::nanoseconds(bytes),  // at 1 GB/s

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/comm/communicator.h"
+
+namespace trireme {
+
+/// Small objects, as strings of bytes whose lengths may differ from rank to rank. Collective; they
+/// return when they are done. An object may be empty.
+
+/// Every rank's object, in rank order.
+std::vector<std::string> all_gather_objects(Communicator& communicator, std::string_view object,
+                                            Where where = Where::here());
+
+/// Every rank's object, in rank order, on `root`; nothing on the other ranks.
+std::vector<std::string> gather_objects(Communicator& communicator, std::string_view object,
+                                        int root, Where where = Where::here());
+
+/// The object of `root`; those of the other ranks are ignored.
+std::string broadcast_object(Communicator& communicator, std::string object, int root,
+                             Where where = Where::here());
+
+}  // namespace trireme
