@@ -2,8 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <memory>
 
+#include "trireme/base/files.h"
 #include "trireme/train/report.h"
 
 namespace trireme {
@@ -17,7 +18,8 @@ class MetricsLog {
  public:
   /// Goes on with the file at `path`, of which lines of steps after `last_step` are dropped: they
   /// will come again. Throws DataError.
-  MetricsLog(const std::filesystem::path& path, std::int64_t last_step);
+  MetricsLog(const std::filesystem::path& path, std::int64_t last_step,
+             Files& files = real_files());
 
   void write(const StepReport& report);
   void write(const EvaluationReport& report);
@@ -25,8 +27,7 @@ class MetricsLog {
  private:
   void line(const std::string& text);
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  std::unique_ptr<File> file_;
 };
 
 }  // namespace trireme
