@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
 
   const Array w(count, 1.0f), g(count, 0.01f);
   std::vector<trireme::Shard> shards = {
-      {"w", {count}, 0, {w.data(), count, trireme::DType::kF32}, {g.data()}}};
+      {"w", trireme::Region({count}), {w.data(), count, trireme::DType::kF32}, {g.data()}}};
   trireme::Adam ours(shards);
 
   const Array bound_w(count, 1.0f), bound_m(count, 0.0f), bound_v(count, 0.0f);

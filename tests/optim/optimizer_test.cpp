@@ -106,7 +106,7 @@ TEST(Optimizer, LeavesAShardWithoutGradientAlone) {
 TEST(Optimizer, ScalesBeforeItClipsByValue) {
   std::vector<float> values(3, 0.0f);
   std::vector<float> gradient = {8.0f, -8.0f, 1.0f};
-  std::vector<Shard> shards = {{"w", {3}, 0, buffer_of(std::span(values)), {gradient.data()}}};
+  std::vector<Shard> shards = {{"w", Region({3}), buffer_of(std::span(values)), {gradient.data()}}};
   Sgd sgd(shards, {.lr = 1});
   sgd.set_gradient_scale(0.5);
   sgd.set_gradient_clip_value(3);
@@ -117,7 +117,8 @@ TEST(Optimizer, ScalesBeforeItClipsByValue) {
 TEST(Optimizer, DoesNotClipANaNAway) {
   std::vector<float> values(20, 0.0f);
   std::vector<float> gradient(20, std::numeric_limits<float>::quiet_NaN());
-  std::vector<Shard> shards = {{"w", {20}, 0, buffer_of(std::span(values)), {gradient.data()}}};
+  std::vector<Shard> shards = {
+      {"w", Region({20}), buffer_of(std::span(values)), {gradient.data()}}};
   Sgd sgd(shards, {.lr = 1});
   sgd.set_gradient_clip_value(3);
   sgd.step();
@@ -173,7 +174,7 @@ TEST(Optimizer, NamesItsStateAsTorchDoes) {
 TEST(Optimizer, FollowsTheRateThatIsSet) {
   std::vector<double> values = {1.0};
   std::vector<double> gradient = {1.0};
-  std::vector<Shard> shards = {{"w", {1}, 0, buffer_of(std::span(values)), {gradient.data()}}};
+  std::vector<Shard> shards = {{"w", Region({1}), buffer_of(std::span(values)), {gradient.data()}}};
   Sgd sgd(shards, {.lr = 0.5});
   EXPECT_EQ(sgd.lr(), 0.5);
   sgd.set_lr(0.25);
@@ -183,7 +184,8 @@ TEST(Optimizer, FollowsTheRateThatIsSet) {
 
 TEST(Optimizer, RefusesParametersOfIntegers) {
   std::vector<std::int64_t> values(4);
-  std::vector<Shard> shards = {{"index", {4}, 0, buffer_of(std::span(values)), {values.data()}}};
+  std::vector<Shard> shards = {
+      {"index", Region({4}), buffer_of(std::span(values)), {values.data()}}};
   EXPECT_THAT([&] { Sgd sgd(shards); },
               ThrowsMessage<UsageError>("sgd: parameter index must be f32 or f64, got i64"));
 }

@@ -132,7 +132,7 @@ TEST_P(Clients, InSynchronousTrainingHaveTheBitsOfAnAllReduce) {
     for (std::size_t i = 0; i < means.size(); ++i) {
       const auto count = static_cast<std::int64_t>(means[i].size());
       shards.push_back(
-          {expected.names[i], {count}, 0, buffer_of(expected.values[i]), {means[i].data()}});
+          {expected.names[i], Region({count}), buffer_of(expected.values[i]), {means[i].data()}});
     }
     const auto optimizer = make_optimizer({.name = "adam"}, shards);
     for (int step = 0; step < 5; ++step) {

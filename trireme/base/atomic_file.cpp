@@ -1,50 +1,38 @@
 #include "trireme/base/atomic_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <stdio.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <utility>
 
 #include "trireme/base/error.h"
 
 namespace trireme {
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)), temporary_(path_) {
+AtomicFile::AtomicFile(std::filesystem::path path, Files& files)
+    : files_(files), path_(std::move(path)), temporary_(path_) {
   temporary_ += fmt::format(".partial-{}", ::getpid());
-  file_ =
-      FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-  if (!file_.is_open()) fail("create");
+  file_ = files_.create(temporary_, path_);
 }
 
 AtomicFile::~AtomicFile() {
-  if (file_.is_open()) ::unlink(temporary_.c_str());
-}
-
-void AtomicFile::write(std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n =
-        ::write(file_.fd(), bytes.data(), std::min<std::size_t>(bytes.size(), 1u << 30));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("write");
-    bytes.remove_prefix(static_cast<std::size_t>(n));
+  if (!file_) return;
+  try {
+    files_.remove(temporary_);
+  } catch (const DataError&) {
+    // A reader ignores it, and its name says what it is.
   }
 }
 
-void AtomicFile::commit() {
-  if (::fsync(file_.fd()) != 0) fail("sync");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename to");
-  file_ = FileDescriptor();
-  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
-  const FileDescriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.is_open()) ::fsync(directory.fd());
+void AtomicFile::write(std::string_view bytes) {
+  file_->append(bytes);
 }
 
-void AtomicFile::fail(const char* verb) const {
-  throw DataError(fmt::format("{}: cannot {}: {}", path_.string(), verb, std::strerror(errno)));
+void AtomicFile::commit() {
+  file_->sync();
+  files_.rename(temporary_, path_);
+  file_.reset();
+  files_.sync_directory(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
 }  // namespace trireme

@@ -1,40 +1,40 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string_view>
 
-#include "trireme/base/file_descriptor.h"
+#include "trireme/base/files.h"
 
 namespace trireme {
 
-/// A file that appears under its name as a whole or not at all: written piece by piece under a
-/// temporary name beside it, then synced and renamed.
+/// A file that appears under its name as a whole or not at all: it is written chunk by chunk under
+/// a temporary name in the same directory, then synced and renamed.
 ///
 ///     AtomicFile file("model.safetensors");
 ///     file.write(header);
 ///     file.write(weights);
 ///     file.commit();
 ///
-/// Without commit() the temporary file is removed and what `path` held before stays. Every step
-/// throws DataError naming the path and the system's reason.
+/// Without commit(), the temporary file is removed and `path` keeps what it held before. Every
+/// function throws DataError, which names the path and the system's reason.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(std::filesystem::path path, Files& files = real_files());
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);
 
-  /// fsync, rename, fsync of the folder.
+  /// Syncs the file, renames it and syncs its directory.
   void commit();
 
  private:
-  [[noreturn]] void fail(const char* verb) const;
-
+  Files& files_;
   std::filesystem::path path_;
   std::filesystem::path temporary_;
-  FileDescriptor file_;
+  std::unique_ptr<File> file_;
 };
 
 }  // namespace trireme

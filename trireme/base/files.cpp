@@ -1,37 +1,44 @@
 #include "trireme/base/files.h"
 
-#include <fmt/format.h>
-
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
-
 #include "trireme/base/atomic_file.h"
-#include "trireme/base/error.h"
 
 namespace trireme {
 
 namespace {
 
-[[noreturn]] void fail(const std::filesystem::path& path, const char* verb, int error) {
-  throw DataError(fmt::format("{}: cannot {}: {}", path.string(), verb, std::strerror(error)));
+namespace fs = std::filesystem;
+
+fs::path parent_of(const fs::path& path) {
+  const fs::path parent =
+      path.has_filename() ? path.parent_path() : path.parent_path().parent_path();
+  return parent.empty() ? "." : parent;
 }
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) fail(path, "read", EISDIR);
-  std::ifstream in(path, std::ios::binary);
-  if (!in) fail(path, "open", errno);
-  std::ostringstream bytes;
-  bytes << in.rdbuf();
-  if (in.bad()) fail(path, "read", EIO);
-  return std::move(bytes).str();
+void make_directories(const fs::path& path, Files& files) {
+  if (path.empty() || files.kind_of(path) == FileKind::kDirectory) return;
+  const fs::path parent = parent_of(path);
+  if (parent != path) make_directories(parent, files);
+  files.make_directory(path);
+  files.sync_directory(parent);
 }
 
-void write_file_atomically(const std::filesystem::path& path, std::string_view bytes) {
-  AtomicFile file(path);
+std::string read_file(const fs::path& path, Files& files) {
+  const std::unique_ptr<File> file = files.open(path);
+  std::string bytes;
+  // What has no size, such as files of /proc, is read to its end too.
+  for (std::size_t chunk = static_cast<std::size_t>(file->size()) + 1;; chunk = 1 << 16) {
+    const std::size_t end = bytes.size();
+    bytes.resize(end + chunk);
+    const std::size_t n = file->read(static_cast<std::int64_t>(end), {bytes.data() + end, chunk});
+    bytes.resize(end + n);
+    if (n < chunk) return bytes;
+  }
+}
+
+void write_file_atomically(const fs::path& path, std::string_view bytes, Files& files) {
+  AtomicFile file(path, files);
   file.write(bytes);
   file.commit();
 }

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "trireme/base/files.h"
 #include "trireme/base/state_tensor.h"
 #include "trireme/checkpoint/run_state.h"
 #include "trireme/comm/communicator.h"
@@ -29,7 +30,8 @@ namespace trireme {
 /// and the directory is as it was before: DataError if a file cannot be written, UsageError if the
 /// regions do not fit together.
 void save_checkpoint(const std::filesystem::path& directory, Communicator& world,
-                     const RunState& state, std::span<const StateTensor> mine, int keep);
+                     const RunState& state, std::span<const StateTensor> mine, int keep,
+                     Files& files = real_files());
 
 /// Fills the regions of `wanted`, from whatever regions the checkpoint stores; not collective.
 /// Other tensors of the checkpoint are ignored. Reads each needed byte of a tensor once, through a
@@ -37,13 +39,15 @@ void save_checkpoint(const std::filesystem::path& directory, Communicator& world
 /// file is missing or damaged (every file that is needed is hashed), or if a tensor is missing or
 /// has another type or shape. No values have been changed then.
 RunState load_checkpoint(const std::filesystem::path& step_directory,
-                         std::span<const StateTensor> wanted);
+                         std::span<const StateTensor> wanted, Files& files = real_files());
 
 /// Returns the names of the tensors that a checkpoint holds. Throws DataError if its manifest is
 /// missing or damaged.
-std::set<std::string> tensors_of_checkpoint(const std::filesystem::path& step_directory);
+std::set<std::string> tensors_of_checkpoint(const std::filesystem::path& step_directory,
+                                            Files& files = real_files());
 
 /// Returns the complete checkpoint of the highest step, if there is any.
-std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& directory);
+std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& directory,
+                                                       Files& files = real_files());
 
 }  // namespace trireme

@@ -10,7 +10,6 @@
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/checkpoint/sha256.h"
 #include "trireme/checkpoint/step_folder.h"
-#include "trireme/formats/byte_source.h"
 #include "trireme/formats/safetensors.h"
 
 namespace trireme {
@@ -60,14 +59,14 @@ void plan(const StateTensor& wanted, const Manifest::Tensor& tensor, ReadsOfFile
   }
 }
 
-void verify(const fs::path& path, const Manifest::File& file) {
-  const std::int64_t bytes = open_file(path)->at_most();
+void verify(const fs::path& path, const Manifest::File& file, Files& files) {
+  const std::int64_t bytes = files.open(path)->size();
   if (bytes != file.bytes) {
     throw DataError(fmt::format(
         "{}: the file is damaged: it must have {} bytes, got {}; resume from another checkpoint",
         path.string(), file.bytes, bytes));
   }
-  const std::string hash = sha256_of_file(path);
+  const std::string hash = sha256_of_file(path, files);
   if (hash != file.sha256) {
     throw DataError(fmt::format(
         "{}: the file is damaged: its SHA-256 must be {}, got {}; resume from another checkpoint",
@@ -90,43 +89,44 @@ void read_common(const SafetensorsFile& file, const Read& read) {
   reader.finish();
 }
 
-Manifest manifest_of(const fs::path& step_directory) {
+Manifest manifest_of(const fs::path& step_directory, Files& files) {
   const fs::path path = step_directory / "manifest.json";
-  return parse_manifest(read_file(path), path.string());
+  return parse_manifest(read_file(path, files), path.string());
 }
 
 }  // namespace
 
-std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory) {
+std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory, Files& files) {
   std::set<std::string> names;
-  for (const auto& [name, tensor] : manifest_of(step_directory).tensors) names.insert(name);
+  for (const auto& [name, tensor] : manifest_of(step_directory, files).tensors) names.insert(name);
   return names;
 }
 
-RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTensor> wanted) {
-  const Manifest manifest = manifest_of(step_directory);
+RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTensor> wanted,
+                         Files& files) {
+  const Manifest manifest = manifest_of(step_directory, files);
   ReadsOfFile reads;
   for (const StateTensor& tensor : wanted) {
     plan(tensor, find(manifest, tensor, step_directory), reads);
   }
 
-  std::map<std::size_t, SafetensorsFile> files;
+  std::map<std::size_t, SafetensorsFile> open;
   for (const auto& [index, of_file] : reads) {
     const fs::path file_path = step_directory / manifest.files[index].name;
-    verify(file_path, manifest.files[index]);
-    const auto& file = files.try_emplace(index, file_path).first->second;
+    verify(file_path, manifest.files[index], files);
+    const auto& file = open.try_emplace(index, file_path, files).first->second;
     for (const Read& read : of_file) check(file, read, file_path);
   }
   for (const auto& [index, of_file] : reads) {
-    for (const Read& read : of_file) read_common(files.at(index), read);
+    for (const Read& read : of_file) read_common(open.at(index), read);
   }
   return manifest.state;
 }
 
-std::optional<fs::path> latest_checkpoint(const fs::path& directory) {
-  const std::vector<std::int64_t> steps = steps_in(directory);
+std::optional<fs::path> latest_checkpoint(const fs::path& directory, Files& files) {
+  const std::vector<std::int64_t> steps = steps_in(directory, files);
   if (steps.empty()) return std::nullopt;
-  return StepFolder(directory, steps.back()).path();
+  return StepFolder(directory, steps.back(), files).path();
 }
 
 }  // namespace trireme

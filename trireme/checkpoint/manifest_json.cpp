@@ -26,7 +26,7 @@ DType dtype_named(std::string_view name) {
 }
 
 // Its own functions recurse: a text that is nested without end must not end the program.
-json parse(std::string_view text) {
+json parse_json(std::string_view text) {
   constexpr int kMaxDepth = 16;
   return json::parse(text, [](int depth, json::parse_event_t, json&) {
     if (depth > kMaxDepth) throw UsageError("it is nested more deeply than a manifest is");
@@ -215,7 +215,7 @@ std::string to_json(const Manifest& manifest) {
 }
 
 Manifest parse_part(std::string_view text) {
-  return of_value(parse(text));
+  return of_value(parse_json(text));
 }
 
 std::string to_file(const Manifest& manifest) {
@@ -225,7 +225,7 @@ std::string to_file(const Manifest& manifest) {
 
 Manifest parse_manifest(std::string_view text, std::string_view file) {
   try {
-    const json whole = parse(text);
+    const json whole = parse_json(text);
     const json& content = whole.at("manifest");
     if (whole.at("sha256") != sha256(content.dump())) {
       throw UsageError("its SHA-256 is not the one that it names");

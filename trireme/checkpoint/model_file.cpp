@@ -10,7 +10,7 @@
 namespace trireme {
 
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
-                std::map<std::string, std::string> metadata) {
+                std::map<std::string, std::string> metadata, Files& files) {
   std::vector<at::Tensor> keep_alive;
   std::vector<NamedBuffer> tensors;
   for (const auto* group : {&model.parameters, &model.buffers}) {
@@ -20,7 +20,7 @@ void save_model(const std::filesystem::path& path, const NamedTensors& model,
     }
   }
   metadata.emplace("format", "pt");
-  write_safetensors(path, tensors, metadata);
+  write_safetensors(path, tensors, metadata, files);
 }
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "trireme/base/files.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -15,6 +16,6 @@ namespace trireme {
 ///
 /// works in Python. The file appears as a whole or not at all. Throws DataError.
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
-                std::map<std::string, std::string> metadata = {});
+                std::map<std::string, std::string> metadata = {}, Files& files = real_files());
 
 }  // namespace trireme

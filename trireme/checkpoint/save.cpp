@@ -55,21 +55,21 @@ Contents contents_of(const RunState& state, std::span<const StateTensor> tensors
 
 // What this rank's part of the manifest says; nothing is written where there is nothing to write.
 std::string write_part(const fs::path& folder, int rank, const RunState& state,
-                       std::span<const StateTensor> tensors) {
+                       std::span<const StateTensor> tensors, Files& files) {
   Contents contents = contents_of(state, tensors, fmt::format("rank-{}.safetensors", rank));
   for (Manifest::File& file : contents.manifest.files) {
     const fs::path path = folder / file.name;
-    write_safetensors(path, contents.tensors);
-    file.bytes = static_cast<std::int64_t>(fs::file_size(path));
-    file.sha256 = sha256_of_file(path);
+    write_safetensors(path, contents.tensors, {}, files);
+    file.bytes = files.open(path)->size();
+    file.sha256 = sha256_of_file(path, files);
   }
   return to_json(contents.manifest);
 }
 
-void write_manifest(const fs::path& folder, std::span<const std::string> texts) {
+void write_manifest(const fs::path& folder, std::span<const std::string> texts, Files& files) {
   std::vector<Manifest> parts;
   for (const std::string& text : texts) parts.push_back(parse_part(text));
-  write_file_atomically(folder / "manifest.json", to_file(merge(parts)));
+  write_file_atomically(folder / "manifest.json", to_file(merge(parts)), files);
 }
 
 void require_same_step(std::span<const std::string> steps) {
@@ -83,12 +83,12 @@ void require_same_step(std::span<const std::string> steps) {
 }  // namespace
 
 void save_checkpoint(const fs::path& directory, Communicator& world, const RunState& state,
-                     std::span<const StateTensor> mine, int keep) {
+                     std::span<const StateTensor> mine, int keep, Files& files) {
   require_same_step(agree(world, [&] {
     check(state, mine, keep);
     return fmt::format("{}", state.step);
   }));
-  const StepFolder folder(directory, state.step);
+  const StepFolder folder(directory, state.step, files);
   const auto on_first_rank = [&](const auto& action) {
     agree(world, [&] {
       if (world.rank() == 0) action();
@@ -97,10 +97,10 @@ void save_checkpoint(const fs::path& directory, Communicator& world, const RunSt
   };
   try {
     on_first_rank([&] { folder.begin(); });
-    const auto parts =
-        agree(world, [&] { return write_part(folder.partial(), world.rank(), state, mine); });
+    const auto parts = agree(
+        world, [&] { return write_part(folder.partial(), world.rank(), state, mine, files); });
     on_first_rank([&] {
-      write_manifest(folder.partial(), parts);
+      write_manifest(folder.partial(), parts, files);
       folder.publish();
       if (keep > 0) folder.prune(keep);
     });

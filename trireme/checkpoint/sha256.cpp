@@ -4,10 +4,9 @@
 #include <sodium/crypto_hash_sha256.h>
 
 #include <array>
-#include <span>
+#include <cstdint>
+#include <memory>
 #include <vector>
-
-#include "trireme/formats/byte_source.h"
 
 namespace trireme {
 
@@ -40,12 +39,16 @@ std::string sha256(std::string_view bytes) {
   return hash.finish();
 }
 
-std::string sha256_of_file(const std::filesystem::path& path) {
-  const auto source = open_file(path);
+std::string sha256_of_file(const std::filesystem::path& path, Files& files) {
+  const std::unique_ptr<File> file = files.open(path);
   Sha256 hash;
-  std::vector<char> piece(1 << 20);
-  while (const std::size_t n = source->read(piece)) hash.add({piece.data(), n});
-  return hash.finish();
+  std::vector<char> chunk(1 << 20);
+  for (std::int64_t offset = 0;;) {
+    const std::size_t n = file->read(offset, chunk);
+    if (n == 0) return hash.finish();
+    hash.add({chunk.data(), n});
+    offset += static_cast<std::int64_t>(n);
+  }
 }
 
 }  // namespace trireme

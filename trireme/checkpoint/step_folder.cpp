@@ -1,20 +1,13 @@
 #include "trireme/checkpoint/step_folder.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <stdio.h>
-#include <sys/stat.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
+#include <exception>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include "trireme/base/error.h"
-#include "trireme/base/file_descriptor.h"
 
 namespace trireme {
 
@@ -26,32 +19,7 @@ constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kPartial = ".partial";
 constexpr std::string_view kManifest = "manifest.json";
 
-[[noreturn]] void fail(const fs::path& path, std::string_view verb, const std::string& reason) {
-  throw DataError(fmt::format("{}: cannot {}: {}", path.string(), verb, reason));
-}
-
-void require(const std::error_code& error, const fs::path& path, std::string_view verb) {
-  if (error) fail(path, verb, error.message());
-}
-
-void remove_tree(const fs::path& path) {
-  std::error_code error;
-  fs::remove_all(path, error);
-  require(error, path, "remove");
-}
-
-void rename_folder(const fs::path& from, const fs::path& to, unsigned flags) {
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) != 0) {
-    fail(to, fmt::format("rename {} to", from.string()), std::strerror(errno));
-  }
-}
-
-void sync_folder(const fs::path& path) {
-  const FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder.is_open() || ::fsync(folder.fd()) != 0) fail(path, "sync", std::strerror(errno));
-}
-
-// "step-120" is 120; what is not written that way belongs to somebody else.
+// Returns 120 for "step-120". A name of another form is not a checkpoint's.
 std::optional<std::int64_t> step_of(std::string_view name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
   name.remove_prefix(kPrefix.size());
@@ -67,21 +35,10 @@ bool is_partial(std::string_view name) {
   return step_of(name).has_value();
 }
 
-std::vector<std::string> names_in(const fs::path& directory) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
-       entry.increment(error)) {
-    names.push_back(entry->path().filename().string());
-  }
-  require(error, directory, "list");
-  return names;
-}
-
 }  // namespace
 
-StepFolder::StepFolder(const fs::path& directory, std::int64_t step)
-    : directory_(directory), step_(step) {}
+StepFolder::StepFolder(const fs::path& directory, std::int64_t step, Files& files)
+    : directory_(directory), step_(step), files_(files) {}
 
 fs::path StepFolder::path() const {
   return directory_ / fmt::format("{}{}", kPrefix, step_);
@@ -92,48 +49,55 @@ fs::path StepFolder::partial() const {
 }
 
 void StepFolder::begin() const {
-  std::error_code error;
-  fs::create_directories(directory_, error);
-  require(error, directory_, "create");
-  for (const std::string& name : names_in(directory_)) {
-    if (is_partial(name)) remove_tree(directory_ / name);
+  make_directories(directory_, files_);
+  for (const std::string& name : files_.names_in(directory_)) {
+    if (is_partial(name)) files_.remove(directory_ / name);
   }
-  fs::create_directory(partial(), error);
-  require(error, partial(), "create");
+  files_.make_directory(partial());
 }
 
 void StepFolder::publish() const {
-  sync_folder(partial());
-  const bool replaces = fs::exists(path());
-  rename_folder(partial(), path(), replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE);
-  sync_folder(directory_);
-  if (replaces) remove_tree(partial());
+  files_.sync_directory(partial());
+  const bool replaces = files_.kind_of(path()) != FileKind::kNone;
+  if (replaces) {
+    files_.exchange(partial(), path());
+  } else {
+    files_.rename(partial(), path());
+  }
+  files_.sync_directory(directory_);
+  if (replaces) files_.remove(partial());
 }
 
 void StepFolder::abandon() const noexcept {
-  std::error_code ignored;
-  fs::remove_all(partial(), ignored);
+  try {
+    files_.remove(partial());
+  } catch (const std::exception&) {
+    // The next begin() removes it.
+  }
 }
 
 void StepFolder::prune(int keep) const {
-  std::vector<std::int64_t> steps = steps_in(directory_);
+  const std::vector<std::int64_t> steps = steps_in(directory_, files_);
   auto excess = static_cast<std::int64_t>(steps.size()) - keep;
   for (const std::int64_t step : steps) {
     if (excess <= 0) break;
     if (step == step_) continue;
-    const StepFolder old(directory_, step);
-    rename_folder(old.path(), old.partial(), 0);
-    remove_tree(old.partial());
+    const StepFolder old(directory_, step, files_);
+    files_.rename(old.path(), old.partial());
+    files_.sync_directory(directory_);  // before any of its files vanishes
+    files_.remove(old.partial());
     --excess;
   }
 }
 
-std::vector<std::int64_t> steps_in(const fs::path& directory) {
+std::vector<std::int64_t> steps_in(const fs::path& directory, Files& files) {
   std::vector<std::int64_t> steps;
-  if (!fs::exists(directory)) return steps;
-  for (const std::string& name : names_in(directory)) {
+  if (files.kind_of(directory) != FileKind::kDirectory) return steps;
+  for (const std::string& name : files.names_in(directory)) {
     const auto step = step_of(name);
-    if (step && fs::exists(directory / name / kManifest)) steps.push_back(*step);
+    if (step && files.kind_of(directory / name / kManifest) == FileKind::kFile) {
+      steps.push_back(*step);
+    }
   }
   std::sort(steps.begin(), steps.end());
   return steps;

@@ -4,21 +4,24 @@
 #include <filesystem>
 #include <vector>
 
+#include "trireme/base/files.h"
+
 namespace trireme {
 
-/// The folder of one checkpoint inside the folder of all: written under a name that no reader
-/// looks at, and made visible in one rename. One process at a time may call what changes files, all
-/// of which throws DataError naming the path and the reason.
+/// The folder of one checkpoint inside the directory of all. It is written under a name that
+/// readers ignore and made visible by one rename. One process at a time may call the functions that
+/// change files; all of them throw DataError, which names the path and the reason.
 class StepFolder {
  public:
-  StepFolder(const std::filesystem::path& directory, std::int64_t step);
+  StepFolder(const std::filesystem::path& directory, std::int64_t step, Files& files);
 
   std::filesystem::path path() const;     ///< step-N
   std::filesystem::path partial() const;  ///< step-N.partial
 
-  /// Removes what earlier writers left unfinished and makes an empty partial().
+  /// Removes what earlier writers left unfinished and creates an empty partial().
   void begin() const;
-  /// partial(), whose files are synced, becomes path(); one of that name vanishes.
+  /// Renames partial(), whose files must be synced, to path(). An older folder of that name
+  /// vanishes.
   void publish() const;
   /// Removes partial(), as far as possible.
   void abandon() const noexcept;
@@ -28,10 +31,11 @@ class StepFolder {
  private:
   std::filesystem::path directory_;
   std::int64_t step_;
+  Files& files_;
 };
 
-/// The steps of the complete checkpoints in `directory`, ascending; none if there is no such
-/// folder.
-std::vector<std::int64_t> steps_in(const std::filesystem::path& directory);
+/// Returns the steps of the complete checkpoints in `directory`, ascending; none if it does not
+/// exist.
+std::vector<std::int64_t> steps_in(const std::filesystem::path& directory, Files& files);
 
 }  // namespace trireme

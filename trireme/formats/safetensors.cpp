@@ -1,15 +1,11 @@
 #include "trireme/formats/safetensors.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -120,25 +116,19 @@ std::string safetensors_bytes(std::span<const NamedBuffer> tensors,
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedBuffer> tensors,
-                       const SafetensorsMetadata& metadata) {
-  AtomicFile file(path);
+                       const SafetensorsMetadata& metadata, Files& files) {
+  AtomicFile file(path, files);
   write_pieces(tensors, metadata, [&](std::string_view piece) { file.write(piece); });
   file.commit();
 }
 
-SafetensorsFile::SafetensorsFile(std::filesystem::path path)
-    : path_(std::move(path)), file_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
-  struct stat status;
-  if (!file_.is_open() || ::fstat(file_.fd(), &status) != 0) {
-    throw DataError(fmt::format("{}: cannot open: {}", path_.string(), std::strerror(errno)));
-  }
-  if (!S_ISREG(status.st_mode)) {
-    throw DataError(fmt::format("{}: must be a file", path_.string()));
-  }
-  const std::int64_t behind_length = status.st_size - static_cast<std::int64_t>(kLengthBytes);
+SafetensorsFile::SafetensorsFile(std::filesystem::path path, Files& files)
+    : path_(std::move(path)), file_(files.open(path_)) {
+  const std::int64_t size = file_->size();
+  const std::int64_t behind_length = size - static_cast<std::int64_t>(kLengthBytes);
   if (behind_length < 2) {
     throw DataError(fmt::format("{}: a safetensors file must have at least 10 bytes, got {}",
-                                path_.string(), status.st_size));
+                                path_.string(), size));
   }
   std::uint64_t length = 0;
   read_at(0, {reinterpret_cast<char*>(&length), kLengthBytes});
@@ -152,7 +142,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path)
   std::string json(length, '\0');
   read_at(kLengthBytes, json);
   data_begin_ = static_cast<std::int64_t>(kLengthBytes + length);
-  header_ = parse_safetensors_header(json, status.st_size - data_begin_, path_.string());
+  header_ = parse_safetensors_header(json, size - data_begin_, path_.string());
   for (std::size_t i = 0; i < header_.tensors.size(); ++i) by_name_[header_.tensors[i].name] = i;
 }
 
@@ -203,20 +193,10 @@ std::string SafetensorsFile::bytes(std::string_view name) const {
 }
 
 void SafetensorsFile::read_at(std::int64_t offset, std::span<char> out) const {
-  while (!out.empty()) {
-    const ssize_t n =
-        ::pread(file_.fd(), out.data(), std::min<std::size_t>(out.size(), 1u << 30), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      throw DataError(fmt::format("{}: cannot read: {}", path_.string(), std::strerror(errno)));
-    }
-    if (n == 0) {
-      throw DataError(fmt::format("{}: was truncated while it was read: must have byte {}",
-                                  path_.string(), offset));
-    }
-    offset += n;
-    out = out.subspan(static_cast<std::size_t>(n));
-  }
+  const std::size_t read = file_->read(offset, out);
+  if (read == out.size()) return;
+  throw DataError(fmt::format("{}: was truncated while it was read: must have byte {}",
+                              path_.string(), offset + static_cast<std::int64_t>(read)));
 }
 
 }  // namespace trireme

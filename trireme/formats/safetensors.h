@@ -3,13 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "trireme/base/buffer.h"
-#include "trireme/base/file_descriptor.h"
+#include "trireme/base/files.h"
 
 namespace trireme {
 
@@ -35,7 +36,7 @@ std::string safetensors_bytes(std::span<const NamedBuffer> tensors,
 /// Writes the file as a whole or not at all (AtomicFile), from the tensors' own memory: no second
 /// copy is held. Throws as safetensors_bytes, and DataError.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedBuffer> tensors,
-                       const SafetensorsMetadata& metadata = {});
+                       const SafetensorsMetadata& metadata = {}, Files& files = real_files());
 
 /// One tensor of a file.
 struct TensorInfo {
@@ -61,7 +62,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::int64_t d
 /// Threads may share it.
 class SafetensorsFile {
  public:
-  explicit SafetensorsFile(std::filesystem::path path);
+  explicit SafetensorsFile(std::filesystem::path path, Files& files = real_files());
 
   std::vector<std::string> names() const;
   bool contains(std::string_view name) const { return by_name_.contains(name); }
@@ -82,7 +83,7 @@ class SafetensorsFile {
   void read_at(std::int64_t offset, std::span<char> out) const;
 
   std::filesystem::path path_;
-  FileDescriptor file_;
+  std::unique_ptr<File> file_;
   std::int64_t data_begin_ = 0;
   SafetensorsHeader header_;
   std::map<std::string, std::size_t, std::less<>> by_name_;

@@ -1,13 +1,8 @@
 #include "trireme/train/metrics_log.h"
 
-#include <fmt/format.h>
-
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "trireme/base/error.h"
 #include "trireme/base/files.h"
 
 namespace trireme {
@@ -16,8 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_step) {
-  std::istringstream in(read_file(path));
+std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_step, Files& files) {
+  std::istringstream in(read_file(path, files));
   std::string kept;
   for (std::string line; std::getline(in, line);) {
     const auto object = nlohmann::json::parse(line, nullptr, false);
@@ -29,13 +24,10 @@ std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_ste
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t last_step) : path_(path) {
-  const bool exists = std::filesystem::exists(path);
-  write_file_atomically(path, exists ? lines_up_to(path, last_step) : std::string());
-  out_.open(path, std::ios::app);
-  if (!out_) {
-    throw DataError(fmt::format("{}: cannot write: {}", path.string(), std::strerror(errno)));
-  }
+MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t last_step, Files& files) {
+  const bool exists = files.kind_of(path) != FileKind::kNone;
+  write_file_atomically(path, exists ? lines_up_to(path, last_step, files) : std::string(), files);
+  file_ = files.open_to_append(path);
 }
 
 void MetricsLog::write(const StepReport& report) {
@@ -61,10 +53,7 @@ void MetricsLog::write(const EvaluationReport& report) {
 }
 
 void MetricsLog::line(const std::string& text) {
-  out_ << text << '\n' << std::flush;
-  if (!out_) {
-    throw DataError(fmt::format("{}: cannot write: {}", path_.string(), std::strerror(errno)));
-  }
+  file_->append(text + "\n");
 }
 
 }  // namespace trireme

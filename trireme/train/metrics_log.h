@@ -2,8 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <memory>
 
+#include "trireme/base/files.h"
 #include "trireme/train/report.h"
 
 namespace trireme {
@@ -16,7 +17,8 @@ class MetricsLog {
  public:
   /// Appends to the file at `path`, after removing the lines of steps after `last_step`, which the
   /// run will make again. Throws DataError.
-  MetricsLog(const std::filesystem::path& path, std::int64_t last_step);
+  MetricsLog(const std::filesystem::path& path, std::int64_t last_step,
+             Files& files = real_files());
 
   void write(const StepReport& report);
   void write(const EvaluationReport& report);
@@ -24,8 +26,7 @@ class MetricsLog {
  private:
   void line(const std::string& text);
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  std::unique_ptr<File> file_;
 };
 
 }  // namespace trireme
