@@ -113,11 +113,10 @@ class Communicator {
   /// Returns once every rank has called it.
   void barrier(Where where = Where::here());
 
-  /// What this rank has moved through this communicator so far, but not through others that were
-  /// split from it. Between hosts: all that was handed to the engine, announcements included, and
-  /// what ranks share by memory not; of the engine's own collectives their data, as data_of() has
-  /// it. In shared memory: data_of() of each call, which is what others read of this rank's and
-  /// this rank of theirs. From any thread that may use the communicator.
+  /// Bytes that this rank has moved through this communicator so far; communicators split from it
+  /// count for themselves. Across hosts: bytes passed to the transport, including control messages,
+  /// excluding shared memory; for native collectives data_of(). In shared memory: data_of() of each
+  /// call. Any thread that may use the communicator may call it.
   Traffic traffic() const;
 
   /// Moves the operations under way on as far as possible without blocking.

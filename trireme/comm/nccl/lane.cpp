@@ -257,11 +257,12 @@ void Lane::advance() {
       if (!pending.matched.test()) break;
       queue(pending);
     }
+    // First: after a failure the stream goes on as if all were well.
+    if (link_) link_->check_progress();
     while (!pending_.empty() && pending_.front().is_queued && pending_.front().done.is_done()) {
       pending_.pop_front();
       ++finished_;
     }
-    if (!pending_.empty()) link_->check_progress();
   } catch (const Error&) {
     end();
   }
