@@ -96,7 +96,7 @@ class Training {
     const at::Tensor target = data_.target.narrow(0, at_, batch_);
     at_ = (at_ + batch_) % (data_.input.size(0) - batch_ + 1);
     strategy_->begin();
-    loss_(model_->forward(input), target).sum.backward();
+    loss_(model_->forward(input), target).sum.div(batch_).backward();
     strategy_->reduce_gradients();
     optimizer_.step();
     strategy_->publish_parameters();
