@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
     std::cerr << "usage: own_module DIGITS.csv.gz MODEL.safetensors\n";
     return 2;
   }
-  constexpr int kWorkers = 6;  // slices of each batch, dealt out to the ranks there are
+  constexpr int kWorkers = 6;  // slices of each batch, assigned to the ranks
   constexpr int kEpochs = 15;
   const auto world = connect();
   torch::set_num_threads(1);
@@ -68,29 +68,25 @@ int main(int argc, char** argv) {
   const std::int64_t steps = kEpochs * sampler->steps_per_epoch();
 
   DigitNet model;
-  const auto strategy = shared(*world, {.virtual_workers = kWorkers});
+  const auto strategy = host_shared(*world, {.virtual_workers = kWorkers});
   AdamW optimizer(strategy->attach(model), {.weight_decay = 0.01});
   const auto schedule = make_schedule({.name = "one_cycle", .lr = 0.01, .total_steps = steps});
 
   Loader loader(train, *sampler, strategy->virtual_workers(), {0, steps});
   while (const auto step = loader.next()) {
-    strategy->begin(static_cast<int>(step->batches.size()));
+    // Sums of losses, divided once by the samples of the step.
+    strategy->begin({.passes = static_cast<int>(step->batches.size()),
+                     .weight = static_cast<double>(step->samples)});
     for (const Batch& batch : step->batches) {
-      // The mean of these over the virtual workers is the mean over the step's samples.
-      const auto loss = torch::cross_entropy_loss(model.forward(batch.input), batch.target, {},
-                                                  torch::Reduction::Sum) *
-                        kWorkers / step->samples;
-      strategy->add_loss(loss.item<double>());
-      loss.backward();
+      strategy->backward(torch::cross_entropy_loss(model.forward(batch.input), batch.target, {},
+                                                   torch::Reduction::Sum));
     }
-    strategy->reduce_gradients();
+    const double loss = strategy->reduce_gradients().loss;
     optimizer.set_gradient_scale(clip_scale(strategy->gradient_norm(), /*max_norm=*/1));
     optimizer.set_lr(schedule->lr_at(step->step));
-    optimizer.step();
-    strategy->publish_parameters();
+    strategy->update(optimizer);
     if (world->rank() == 0 && (step->step + 1) % sampler->steps_per_epoch() == 0) {
-      std::cout << "epoch " << sampler->epoch_of(step->step) + 1 << ": loss " << strategy->loss()
-                << '\n';
+      std::cout << "epoch " << sampler->epoch_of(step->step) + 1 << ": loss " << loss << '\n';
     }
   }
 

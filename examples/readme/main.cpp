@@ -19,10 +19,10 @@ int main() {
     sampler->indices(step, world->rank(), mine);
     const auto rows = torch::tensor(mine);
     strategy->begin();
-    torch::mse_loss(model->forward(inputs.index_select(0, rows)), targets.index_select(0, rows))
-        .backward();
+    const auto outputs = model->forward(inputs.index_select(0, rows));
+    strategy->backward(torch::mse_loss(outputs, targets.index_select(0, rows)));
     strategy->reduce_gradients();
-    optimizer.step();
+    strategy->update(optimizer);
   }
   const double loss = torch::mse_loss(model->forward(inputs), targets).item<double>();
   if (world->rank() == 0) std::cout << "loss " << loss << " on " << world->size() << " ranks\n";

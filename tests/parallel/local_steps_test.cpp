@@ -220,7 +220,7 @@ TEST_P(LocalSteps, ACodecThatLeavesNothingOutChangesNothing) {
   options.world.compression = {.codec = "top_k", .ratio = 1};
   Simulation simulation(GetParam(), options);
   simulation.run(14);
-  // What travels is f32.
+  // Values are sent as f32.
   expect_near(train_on(GetParam(), options, 14)[0].parameters, simulation.parameters(0), 1e-6);
 }
 

@@ -265,7 +265,7 @@ TEST_P(GroupsOfRanks, OneOfAllRanksHasTheBitsOfReplicated) {
   constexpr int kSteps = 8;
   const server::Consistency modes[] = {kAsynchronous, {.mode = Mode::kBounded}};
   for (const server::Consistency& mode : modes) {
-    // The third: everything travels, as f32.
+    // The third sends every value, as f32.
     for (const auto& [group_size, codec] :
          {std::pair(0, "none"), std::pair(GetParam(), "none"), std::pair(7, "top_k")}) {
       test::run_ranks(GetParam(), [&, group_size = group_size, codec = codec](Communicator& world) {

@@ -31,7 +31,7 @@ at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
   return tensor;
 }
 
-// What backward passes leave to be computed: weight gradients, as in a zero-bubble pipeline.
+// Weight gradients that a backward pass leaves for later, as in a zero-bubble pipeline.
 struct WeightGradients {
   std::vector<std::function<void()>> deferred;
   GradientSink* sink = nullptr;  // of the step
@@ -133,8 +133,8 @@ std::vector<at::Tensor> copies_of(const Model& model) {
   return copies;
 }
 
-// One process that computes `blocks` of the model and nothing later than it must. Returns what all
-// blocks end with.
+// Trains the whole model in one process, each weight gradient right after its backward pass.
+// Returns the final tensors of `blocks`.
 std::vector<at::Tensor> one_process(Range blocks) {
   WeightGradients gradients;
   const auto model = model_of({0, kBlocks}, gradients);
