@@ -1,6 +1,6 @@
 // Samples a second of a plain training loop through the library: the workload of pytorch_ddp.py.
 //
-//     trireme run -n RANKS --pin bench_train linear|mlp replicated|shared|independent [seconds]
+//     trireme run -n RANKS --pin bench_train linear|mlp replicated|host_shared|independent [seconds]
 //
 // linear  100 features, batch 32 a rank, SGD
 // mlp     784-512-512-10, batch 64 a rank, SGD with momentum 0.9
@@ -29,7 +29,7 @@
 #include "trireme/model/loss.h"
 #include "trireme/model/make_model.h"
 #include "trireme/optim/sgd.h"
-#include "trireme/parallel/strategy.h"
+#include "trireme/parallel/make_strategy.h"
 #include "trireme/tensor/named_tensors.h"
 #include "trireme/world/connect.h"
 
@@ -89,17 +89,16 @@ class Training {
         loss_(trireme::make_loss(work.target)),
         model_(trireme::make_model(work.model, std::vector{work.inputs}, work.target)),
         strategy_(trireme::make_strategy(strategy, world)),
-        optimizer_(strategy_->attach(model_->tensors()), {.lr = 0.01, .momentum = work.momentum}) {}
+        optimizer_(strategy_->attach(*model_), {.lr = 0.01, .momentum = work.momentum}) {}
 
   void step() {
     const at::Tensor input = data_.input.narrow(0, at_, batch_);
     const at::Tensor target = data_.target.narrow(0, at_, batch_);
     at_ = (at_ + batch_) % (data_.input.size(0) - batch_ + 1);
     strategy_->begin();
-    loss_(model_->forward(input), target).sum.div(batch_).backward();
+    strategy_->backward(loss_(model_->forward(input), target).sum.div(batch_));
     strategy_->reduce_gradients();
-    optimizer_.step();
-    strategy_->publish_parameters();
+    strategy_->update(optimizer_);
   }
 
  private:
@@ -163,7 +162,7 @@ int main(int argc, char** argv) {
   if (argc < 3) {
     fmt::print(
         stderr,
-        "bench_train linear|mlp replicated|shared|independent [seconds]: a model and how the "
+        "bench_train linear|mlp replicated|host_shared|independent [seconds]: a model and how the "
         "ranks train it\n");
     return 2;
   }

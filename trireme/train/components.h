@@ -5,6 +5,7 @@
 #include <string>
 
 #include "trireme/base/buffer.h"
+#include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
 #include "trireme/model/model.h"
