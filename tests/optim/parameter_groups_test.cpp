@@ -131,7 +131,7 @@ TEST(ParameterGroups, KeepTheNamesOfTheState) {
   const auto adam = make_optimizer({.name = "adam", .groups = {{.match = "p1", .lr_factor = 2}}},
                                    parameters.shards());
   std::vector<std::string> names;
-  for (const auto& slot : adam->state()) names.push_back(slot.shard->name + "." + slot.name);
+  for (const StateTensor& tensor : adam->state()) names.push_back(tensor.name);
   EXPECT_THAT(names, ElementsAre("p0.step", "p0.exp_avg", "p0.exp_avg_sq", "p1.step", "p1.exp_avg",
                                  "p1.exp_avg_sq"));
 }

@@ -19,8 +19,10 @@
 #include "trireme/base/random.h"
 #include "trireme/optim/clip.h"
 #include "trireme/optim/make_optimizer.h"
+#include "trireme/parallel/host_shared.h"
+#include "trireme/parallel/parameter_server.h"
+#include "trireme/parallel/replicated.h"
 #include "trireme/parallel/strategy.h"
-#include "trireme/parallel/through_server.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/tensor/prepare_groups.h"
 
@@ -183,7 +185,7 @@ const std::pair<const char*, MakeStrategy> kStrategies[] = {
                        const OptimizerOptions&) { return shared(world, options); }},
     {"parameter_server",
      [](Communicator& world, const StrategyOptions& options, const OptimizerOptions& optimizer) {
-       return through_server(
+       return parameter_server(
            world, [](Communicator& workers) { return server::embedded(workers, {.shards = 2}); },
            {.world = options,
             .optimizer = optimizer,
@@ -206,13 +208,11 @@ Values train(const Case& one, const MakeStrategy& make, int ranks) {
     for (int step = 0; step < kSteps; ++step) {
       strategy->begin();
       for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-        net.loss(step, worker).backward();
+        strategy->backward(net.loss(step, worker));
       }
       strategy->reduce_gradients();
       optimizer->set_gradient_scale(clip_scale(strategy->gradient_norm(), kMaxNorm));
-      strategy->update(*optimizer);
-      if (step + 1 == kSteps) strategy->ask_to_be_in_step();
-      strategy->publish_parameters();
+      strategy->update(*optimizer, step + 1 == kSteps ? Sync::kNow : Sync::kWhenDue);
     }
     if (world.rank() == 0) result = values_of(net);
     world.barrier();

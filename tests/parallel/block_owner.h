@@ -41,7 +41,7 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
         if (owner != world_.rank()) continue;
         own_bytes_ += static_cast<std::int64_t>(tensor.nbytes());
         shards_.push_back({.name = name,
-                           .full_shape = tensor.sizes().vec(),
+                           .region = Region(tensor.sizes().vec()),
                            .values = buffer_of(tensor),
                            .gradient = {nullptr}});
       }

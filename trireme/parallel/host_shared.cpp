@@ -18,7 +18,7 @@ namespace trireme {
 
 namespace {
 
-constexpr std::size_t kAlignment = 64;  // bytes
+constexpr std::size_t kParameterAlignment = 64;  // bytes
 
 class HostShared final : public Strategy {
  public:
@@ -85,7 +85,7 @@ class HostShared final : public Strategy {
     std::vector<std::size_t> offsets;
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       offsets.push_back(bytes);
-      bytes += (gradients_->parameter(p).nbytes() + kAlignment - 1) / kAlignment * kAlignment;
+      bytes += (gradients_->parameter(p).nbytes() + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
     }
     parameters_ = world_.allocate(world_.rank() == 0 ? bytes : 0);
     char* base = static_cast<char*>(parameters_.peer(0));
