@@ -22,10 +22,6 @@ namespace {
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 std::uint64_t front_bytes(int ranks) {
   return round_up(sizeof(WorldHeader) + ranks * sizeof(RankControl), kPageBytes);
 }
