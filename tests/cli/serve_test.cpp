@@ -19,7 +19,7 @@ namespace trireme::test {
 namespace {
 
 using server::Gradient;
-using server::Wanted;
+using server::TableValues;
 using testing::HasSubstr;
 
 /// What the only program of a folder writes to, once it has begun.
@@ -118,7 +118,7 @@ std::unique_ptr<server::Client> trained(const server::ServersOptions& options) {
   client->join(kModel);
   std::vector<float> values(100);
   std::iota(values.begin(), values.end(), 0.0F);
-  client->store(std::vector<Wanted>{{"w", buffer_of(std::span(values)), {}}});
+  client->store(std::vector<TableValues>{{"w", buffer_of(std::span(values)), {}}});
   std::vector<float> row = {-17.0F, -34.0F};
   const std::uint64_t key = 17;
   client->push(std::vector<Gradient>{{"users", buffer_of(std::span(row)), {&key, 1}}}, {.lr = 1});
@@ -206,7 +206,7 @@ TEST_F(Served, WritesItsCheckpointWhenStoppedAndGoesOnWithAnotherNumberOfServers
   client->join(kModel);
   EXPECT_TRUE(client->servers_have_values());
   std::vector<float> values(100);
-  client->pull(std::vector<Wanted>{{"w", buffer_of(std::span(values)), {}}});
+  client->pull(std::vector<TableValues>{{"w", buffer_of(std::span(values)), {}}});
   EXPECT_EQ(values[99], 99);
 }
 

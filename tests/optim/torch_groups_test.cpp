@@ -182,7 +182,7 @@ const std::pair<const char*, MakeStrategy> kStrategies[] = {
     {"replicated", [](Communicator& world, const StrategyOptions& options,
                       const OptimizerOptions&) { return replicated(world, options); }},
     {"host_shared", [](Communicator& world, const StrategyOptions& options,
-                       const OptimizerOptions&) { return shared(world, options); }},
+                       const OptimizerOptions&) { return host_shared(world, options); }},
     {"parameter_server",
      [](Communicator& world, const StrategyOptions& options, const OptimizerOptions& optimizer) {
        return parameter_server(

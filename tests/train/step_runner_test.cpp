@@ -11,6 +11,7 @@
 #include "trireme/comm/self/self.h"
 #include "trireme/model/module_block.h"
 #include "trireme/optim/sgd.h"
+#include "trireme/parallel/replicated.h"
 
 namespace trireme {
 namespace {
@@ -27,13 +28,13 @@ class OneRank {
         model_(make_network()),
         world_(self_communicator()),
         strategy_(replicated(*world_, {.virtual_workers = 4})),
-        optimizer_(strategy_->attach(model_->tensors()), {.lr = 0.1}),
-        runner_(*model_, loss_, *strategy_, 1, 4) {}
+        optimizer_(strategy_->attach(*model_), {.lr = 0.1}),
+        runner_(*model_, loss_, *strategy_, 1) {}
 
   double step(const StepBatches& batches, const plan::Schedule& schedule) {
     runner_.run(batches, schedule, false);
-    const double loss = runner_.reduce_gradients();
-    EXPECT_EQ(runner_.update(optimizer_, Sync::kWhenDue).loss, loss);
+    const double loss = strategy_->reduce_gradients().loss;
+    EXPECT_EQ(strategy_->update(optimizer_).loss, loss);
     return loss;
   }
 

@@ -15,10 +15,6 @@ std::uint64_t unit_of(std::size_t bytes) {
   return bytes >= kBigBytes ? kHugePageBytes : kPageBytes;
 }
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 }  // namespace
 
 Arena::Arena(Segment& segment, std::uint64_t begin, std::uint64_t bytes) : segment_(segment) {

@@ -32,6 +32,11 @@ constexpr std::size_t kChannelBytes = std::size_t{64} << 10;
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
+/// The smallest multiple of `unit` that is at least `value`.
+constexpr std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
 struct alignas(64) WorldHeader {
   std::uint64_t magic;
   std::uint32_t version;

@@ -22,16 +22,12 @@ namespace {
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-std::uint64_t rounded_up(std::uint64_t value, std::uint64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 std::uint64_t front_bytes(int ranks) {
-  return rounded_up(sizeof(WorldHeader) + ranks * sizeof(RankControl), kPageBytes);
+  return round_up(sizeof(WorldHeader) + ranks * sizeof(RankControl), kPageBytes);
 }
 
 std::uint64_t arenas_begin(int ranks) {
-  return rounded_up(front_bytes(ranks) + GroupArea::bytes(ranks), kHugePageBytes);
+  return round_up(front_bytes(ranks) + GroupArea::bytes(ranks), kHugePageBytes);
 }
 
 std::size_t twice_the_memory() {
@@ -57,7 +53,7 @@ std::shared_ptr<Segment> Segment::create(int ranks, const Options& options) {
   }
   const std::size_t wanted = options.bytes > 0 ? options.bytes : twice_the_memory();
   const std::uint64_t arena =
-      std::max<std::uint64_t>(rounded_up(wanted / ranks, kHugePageBytes), 8 * kHugePageBytes);
+      std::max<std::uint64_t>(round_up(wanted / ranks, kHugePageBytes), 8 * kHugePageBytes);
   const std::uint64_t bytes = arenas_begin(ranks) + arena * ranks;
   const int fd = memfd_create("trireme", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) refuse("memfd_create");
