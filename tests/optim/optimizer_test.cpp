@@ -156,8 +156,9 @@ TEST(Optimizer, NamesItsStateAsTorchDoes) {
   const auto names = [](const OptimizerOptions& options) {
     Parameters<float> parameters({10});
     std::vector<std::string> found;
-    for (const auto& slot : make_optimizer(options, parameters.shards())->state()) {
-      found.push_back(slot.name);
+    for (const auto& tensor : make_optimizer(options, parameters.shards())->state()) {
+      EXPECT_TRUE(tensor.name.starts_with("p0.")) << tensor.name;
+      found.push_back(tensor.name.substr(3));
     }
     return found;
   };
