@@ -1,6 +1,7 @@
 // Samples a second of a plain training loop through the library: the workload of pytorch_ddp.py.
 //
-//     trireme run -n RANKS --pin bench_train linear|mlp replicated|host_shared|independent [seconds]
+//     trireme run -n RANKS --pin bench_train linear|mlp replicated|host_shared|independent
+//     [seconds]
 //
 // linear  100 features, batch 32 a rank, SGD
 // mlp     784-512-512-10, batch 64 a rank, SGD with momentum 0.9

@@ -16,7 +16,7 @@
 #include "trireme/optim/schedule.h"
 #include "trireme/parallel/host_shared.h"
 #include "trireme/parallel/local_steps.h"
-#include "trireme/parallel/replicated.h"
 #include "trireme/parallel/relaxed_consistency.h"
+#include "trireme/parallel/replicated.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/world/connect.h"

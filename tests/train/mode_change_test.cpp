@@ -38,7 +38,8 @@ TEST_P(LocalStepsAfterOthers, FollowASynchronousRunAndAreFollowedByOne) {
   EXPECT_THAT(runs_.tensors_of_checkpoint("run", 20), Not(Contains(StartsWith("strategy."))));
 
   const Outcome local = runs_.resume("run", 3, GetParam() + until(40));
-  EXPECT_THAT(local.ranks.front().start.not_restored, Contains(StartsWith("strategy.local_steps.")));
+  EXPECT_THAT(local.ranks.front().start.not_restored,
+              Contains(StartsWith("strategy.local_steps.")));
   EXPECT_THAT(runs_.tensors_of_checkpoint("run", 40), Contains("strategy.local_steps.step"));
 
   const Outcome synchronous = runs_.resume("run", 2, until(60));

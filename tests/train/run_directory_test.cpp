@@ -69,9 +69,12 @@ TEST_F(RunFiles, AreNotWrittenWhereKeysContradictEachOther) {
   refused(strategy(kParameterServer) + Words{"communication.group_size=2"}, "group_size");
   refused(diloco() + Words{"communication.delay=8"}, "communication.delay must be less than the 8");
   refused(diloco() + Words{"communication.fragments=9"}, "must be at most the 8");
-  refused(backup_workers + Words{"communication.backup_workers=3"}, "to be waited for, got 3");
-  refused(backup_workers + Words{"communication.group_size=3"}, "to be waited for, got 1");
-  refused(backup_workers + Words{"communication.group_size=0"}, "to be waited for, got 1");
+  refused(backup_workers + Words{"communication.backup_workers=3"},
+          ", got 3: the servers wait for at least one");
+  refused(backup_workers + Words{"communication.group_size=3"},
+          ", got 1: the servers wait for at least one");
+  refused(backup_workers + Words{"communication.group_size=0"},
+          ", got 1: the servers wait for at least one");
 }
 
 TEST_F(RunFiles, ReplaceThoseOfAnEarlierRun) {

@@ -53,7 +53,8 @@ Runs::Runs(Words words) : words_(words.empty() ? default_words() : std::move(wor
 Config Runs::config(const std::string& run, const Words& words) const {
   const Words own = {"training.threads=1", "metrics.every_steps=1",
                      "run.directory=" + (*this / run).string()};
-  return parse_config("", "test", own + words_ + words);
+  // As a file and a command line: what the words make unused of the file's keys is dropped.
+  return parse_config(to_toml(parse_config("", "test", own + words_)), "test", words);
 }
 
 Outcome Runs::run(const Config& config, int ranks, bool resume, StopRequest stop) {

@@ -29,15 +29,18 @@ class HybridHosts : public testing::Test {
                        "training.global_batch=24",
                        "training.virtual_workers=12",
                        "training.threads=1",
-                       "communication.mode=hybrid",
-                       "communication.hybrid=diloco",
-                       "communication.local_steps=6",
-                       "communication.fragments=2",
-                       "communication.delay=1",
                        fmt::format("training.steps={}", steps),
                        fmt::format("run.directory={}", (folder_ / run).string())};
     command.insert(command.end(), more.begin(), more.end());
     return command;
+  }
+
+  Command streaming(const std::string& run, int steps, const Command& more) const {
+    Command mode = {"communication.mode=hybrid", "communication.hybrid=diloco",
+                    "communication.local_steps=6", "communication.fragments=2",
+                    "communication.delay=1"};
+    mode.insert(mode.end(), more.begin(), more.end());
+    return training(run, steps, mode);
   }
 
   // Two ranks each.
@@ -60,10 +63,11 @@ class HybridHosts : public testing::Test {
 };
 
 TEST_F(HybridHosts, HaveTheBitsOfGroupsOnOneHost) {
-  const Outcome outcome = run_child(training("one", 40, {"-n", "4", "communication.group_size=2"}));
+  const Outcome outcome =
+      run_child(streaming("one", 40, {"-n", "4", "communication.group_size=2"}));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.out;
   const TestHosts hosts(2);
-  for (Child& rank : on_two_hosts(hosts, training("two", 40, {"communication.group_size=0"}))) {
+  for (Child& rank : on_two_hosts(hosts, streaming("two", 40, {"communication.group_size=0"}))) {
     const Outcome ended = rank.wait();
     EXPECT_EQ(ended.exit_code, 0) << ended.out;
   }
@@ -76,7 +80,7 @@ TEST_F(HybridHosts, LearnOfARankThatWasKilled) {
   for (const int victim : {2, 3}) {
     const std::string run = fmt::format("run-{}", victim);
     std::vector<Child> ranks =
-        on_two_hosts(hosts, training(run, 10'000'000, {"communication.group_size=0"}));
+        on_two_hosts(hosts, streaming(run, 10'000'000, {"communication.group_size=0"}));
     ASSERT_TRUE(ranks[0].wait_for("communication: "));
     ranks[static_cast<std::size_t>(victim)].signal(SIGKILL);
     for (int rank = 0; rank < 4; ++rank) {
@@ -120,7 +124,8 @@ class HostsAsWorkers : public HybridHosts {
 };
 
 const Command kAsynchronous = {"communication.mode=asynchronous"};
-const Command kBounded = {"communication.hybrid=bounded_staleness", "communication.staleness=2"};
+const Command kBounded = {"communication.mode=hybrid", "communication.hybrid=bounded_staleness",
+                          "communication.staleness=2"};
 
 TEST_F(HostsAsWorkers, PushOnceAStepEach) {
   for (const Command& mode : {kAsynchronous, kBounded}) {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "trireme/launch/environment.h"
 #include "trireme/config/config.h"
+#include "trireme/launch/environment.h"
 
 namespace trireme::cli {
 

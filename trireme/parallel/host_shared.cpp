@@ -85,7 +85,8 @@ class HostShared final : public Strategy {
     std::vector<std::size_t> offsets;
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       offsets.push_back(bytes);
-      bytes += (gradients_->parameter(p).nbytes() + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment;
+      bytes += (gradients_->parameter(p).nbytes() + kParameterAlignment - 1) / kParameterAlignment *
+               kParameterAlignment;
     }
     parameters_ = world_.allocate(world_.rank() == 0 ? bytes : 0);
     char* base = static_cast<char*>(parameters_.peer(0));

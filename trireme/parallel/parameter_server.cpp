@@ -238,8 +238,8 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       const at::Tensor& parameter = gradients_->parameter(p);
       schema_.dense.push_back({.name = gradients_->name(p),
-                                    .count = parameter.numel(),
-                                    .dtype = dtype_of(parameter.scalar_type())});
+                               .count = parameter.numel(),
+                               .dtype = dtype_of(parameter.scalar_type())});
     }
     check(schema_);
   }

@@ -98,10 +98,10 @@ class Strategy {
 
   using State = StateTensor;
 
-  /// Returns the state that the strategy itself keeps between steps, for checkpoints. Must be called
-  /// after attach(). What is written to the values before the next step is what that step uses; what
-  /// a checkpoint does not hold may stay as it is. Together the regions that are written cover each
-  /// tensor exactly once.
+  /// Returns the state that the strategy itself keeps between steps, for checkpoints. Must be
+  /// called after attach(). What is written to the values before the next step is what that step
+  /// uses; what a checkpoint does not hold may stay as it is. Together the regions that are written
+  /// cover each tensor exactly once.
   virtual std::vector<State> state() { return {}; }
 
   /// What only strategies have whose ranks' parameters may differ or whose state lies on servers;

@@ -21,8 +21,8 @@ class GradientHook {
   std::unique_ptr<Registration> registration_;
 };
 
-/// Calls `done` once, at the end of the backward pass that runs, after every gradient. Must be called
-/// during a backward pass.
+/// Calls `done` once, at the end of the backward pass that runs, after every gradient. Must be
+/// called during a backward pass.
 void after_this_backward(std::function<void()> done);
 
 }  // namespace trireme

@@ -7,8 +7,8 @@
 
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
-#include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/host_shared.h"
+#include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/parameter_server.h"
 #include "trireme/parallel/replicated.h"
 #include "trireme/plan/resolve.h"
@@ -83,14 +83,14 @@ struct MakeStrategy {
   std::unique_ptr<Strategy> operator()(const plan::ParameterServer& servers) const {
     const auto timeout = plan.transport.timeout;
     return parameter_server(world,
-                          [servers, timeout](Communicator& workers) {
-                            return make_client(servers, timeout, workers);
-                          },
-                          {.world = strategy_options_of(plan),
-                           .optimizer = plan.optimizer,
-                           .clip_value = plan.clip_value,
-                           .consistency = consistency_of(servers.consistency),
-                           .group_size = servers.group_size});
+                            [servers, timeout](Communicator& workers) {
+                              return make_client(servers, timeout, workers);
+                            },
+                            {.world = strategy_options_of(plan),
+                             .optimizer = plan.optimizer,
+                             .clip_value = plan.clip_value,
+                             .consistency = consistency_of(servers.consistency),
+                             .group_size = servers.group_size});
   }
 };
 

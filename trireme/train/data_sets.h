@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "trireme/comm/communicator.h"
+#include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
 #include "trireme/data/sampler.h"
 #include "trireme/data/standardize.h"
-#include "trireme/config/config.h"
 
 namespace trireme {
 

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/config/config.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/parallel/strategy.h"
-#include "trireme/config/config.h"
 
 namespace trireme {
 

@@ -80,8 +80,9 @@ std::vector<Strategy::State> GradientReducer::state() {
     for (Strategy::State& tensor : sum.state()) state.push_back(std::move(tensor));
   }
   // The same on every rank; it does no harm that several write it.
-  state.push_back(
-      {.name = "compression.step", .region = Region({1}), .values = buffer_of(std::span(&step_, 1))});
+  state.push_back({.name = "compression.step",
+                   .region = Region({1}),
+                   .values = buffer_of(std::span(&step_, 1))});
   return state;
 }
 
