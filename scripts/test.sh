@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, one stage after another; the first that fails ends it:
 #
-#   scripts/test.sh [STAGE ...]     stages: format tidy release mpich tsan asan fuzz
+#   scripts/test.sh [STAGE ...]     stages: format release mpich tsan asan fuzz, and tidy if asked for
 #
 # A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it. What
 # ctest calls a test is a suite of them, run by one process (tests/suites.cmake).
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 jobs=$(scripts/jobs.sh)
 stages=("$@")
-if [[ ${#stages[@]} -eq 0 ]]; then stages=(format tidy release mpich tsan asan fuzz); fi
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release mpich tsan asan fuzz); fi
 
 describe() {
   case $1 in
