@@ -73,7 +73,7 @@ TEST_F(RunFiles, AreNotWrittenWhereKeysContradictEachOther) {
           ", got 3: the servers wait for at least one");
   refused(backup_workers + Words{"communication.group_size=3"},
           ", got 1: the servers wait for at least one");
-  refused(backup_workers + Words{"communication.group_size=0"}, "to be waited for, got 1");
+  refused(backup_workers + Words{"communication.group_size=0"}, "got 1");
 }
 
 TEST_F(RunFiles, ReplaceThoseOfAnEarlierRun) {
