@@ -18,10 +18,10 @@ bool Completion::is_complete() const {
   return is_complete_;
 }
 
-void Completion::wait() const {
+void Completion::wait() {
   std::unique_lock lock(mutex_);
   completed_.wait(lock, [&] { return is_complete_; });
-  if (error_) std::rethrow_exception(error_);
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 }  // namespace trireme::message

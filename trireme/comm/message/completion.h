@@ -14,8 +14,9 @@ class Completion {
 
   bool is_complete() const;
 
-  /// Blocks until the operation is complete. Throws its error.
-  void wait() const;
+  /// Blocks until the operation is complete. Throws its error, once: the error then belongs to the
+  /// caller's thread alone.
+  void wait();
 
  private:
   mutable std::mutex mutex_;
