@@ -115,7 +115,7 @@ class OnDevice final : public Communicator {
   }
 
   Work call(const Operation& operation, const Copies& x) {
-    const Where where = operation.where;
+    const SourceLocation where = operation.where;
     switch (operation.kind) {
       case OpKind::kAllReduce:
         return operation.op == ReduceOp::kSum
@@ -160,10 +160,10 @@ class OnDevice final : public Communicator {
     return Work();
   }
 
-  Memory do_allocate(std::size_t bytes, Where where) override {
+  Memory do_allocate(std::size_t bytes, SourceLocation where) override {
     return inner_->allocate(bytes, where);
   }
-  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override {
+  std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) override {
     auto part = inner_->split(color, key, where);
     return part ? on_device(std::move(part)) : nullptr;
   }

@@ -13,7 +13,8 @@ namespace trireme {
 
 namespace {
 
-Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count, Where where) {
+Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
+               SourceLocation where) {
   Operation operation;
   operation.where = where;
   operation.kind = kind;
@@ -40,7 +41,7 @@ bool has_one_leaf_a_rank(const ReductionTree& tree) {
 }
 
 Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
-                    ReduceOp op, const ReductionTree& tree, Where where) {
+                    ReduceOp op, const ReductionTree& tree, SourceLocation where) {
   Operation operation = make(kind, out, in, count, where);
   // To backends a mean is a sum with a divisor.
   operation.op = op == ReduceOp::kMean ? ReduceOp::kSum : op;
@@ -205,24 +206,25 @@ Traffic Communicator::traffic() const {
   return device_lane_ ? own_traffic() + device_lane_->traffic() : own_traffic();
 }
 
-Memory Communicator::allocate(std::size_t bytes, Where where) {
+Memory Communicator::allocate(std::size_t bytes, SourceLocation where) {
   return do_allocate(bytes, where);
 }
 
-Memory Communicator::allocate(std::size_t bytes, Device device, Where where) {
+Memory Communicator::allocate(std::size_t bytes, Device device, SourceLocation where) {
   if (device == Device::kCpu) return do_allocate(bytes, where);
   DeviceLane& lane = device_lane("allocate");
   do_allocate(0, where);
   return lane.allocate(bytes);
 }
 
-Work Communicator::all_reduce(Buffer x, ReduceOp op, Where where) {
+Work Communicator::all_reduce(Buffer x, ReduceOp op, SourceLocation where) {
   check_buffer("all_reduce", "x", x);
   check_op("all_reduce", x, op);
   return begin(reduction(OpKind::kAllReduce, x, x, x.count, op, tree_, where));
 }
 
-Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double divisor, Where where) {
+Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double divisor,
+                              SourceLocation where) {
   check_buffer("all_reduce", "x", x);
   require_divisor("all_reduce", divisor, x.dtype);
   check_tree("all_reduce", tree);
@@ -238,14 +240,14 @@ Work Communicator::all_reduce(Buffer x, const ReductionTree& tree, double diviso
   return begin(operation);
 }
 
-Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, Where where) {
+Work Communicator::reduce_scatter(Buffer out, Buffer in, ReduceOp op, SourceLocation where) {
   check_op("reduce_scatter", in, op);
   const double divisor = op == ReduceOp::kMean ? size_ : 1;
   return scatter_sum(out, in, op, tree_, divisor, {}, where);
 }
 
 Work Communicator::reduce_scatter(Buffer out, Buffer in, std::span<const std::int64_t> counts,
-                                  ReduceOp op, Where where) {
+                                  ReduceOp op, SourceLocation where) {
   check_op("reduce_scatter", in, op);
   check_counts("reduce_scatter", "counts", counts);
   const double divisor = op == ReduceOp::kMean ? size_ : 1;
@@ -253,7 +255,7 @@ Work Communicator::reduce_scatter(Buffer out, Buffer in, std::span<const std::in
 }
 
 Work Communicator::reduce_scatter(Buffer out, Buffer in, const ReductionTree& tree, double divisor,
-                                  std::span<const std::int64_t> counts, Where where) {
+                                  std::span<const std::int64_t> counts, SourceLocation where) {
   require_divisor("reduce_scatter", divisor, in.dtype);
   check_tree("reduce_scatter", tree);
   if (!counts.empty()) check_counts("reduce_scatter", "counts", counts);
@@ -262,7 +264,8 @@ Work Communicator::reduce_scatter(Buffer out, Buffer in, const ReductionTree& tr
 
 // Without `counts`: in equal pieces.
 Work Communicator::scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree,
-                               double divisor, std::span<const std::int64_t> counts, Where where) {
+                               double divisor, std::span<const std::int64_t> counts,
+                               SourceLocation where) {
   constexpr const char* kCall = "reduce_scatter";
   check_buffer(kCall, "out", out);
   check_alike(kCall, out, in);
@@ -278,7 +281,7 @@ Work Communicator::scatter_sum(Buffer out, Buffer in, ReduceOp op, const Reducti
   return begin(operation);
 }
 
-Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
+Work Communicator::all_gather(Buffer out, Buffer in, SourceLocation where) {
   check_buffer("all_gather", "in", in);
   check_alike("all_gather", out, in);
   check_count("all_gather", "out", out, size_ * in.count);
@@ -287,7 +290,7 @@ Work Communicator::all_gather(Buffer out, Buffer in, Where where) {
 }
 
 Work Communicator::all_gather(Buffer out, Buffer in, std::span<const std::int64_t> counts,
-                              Where where) {
+                              SourceLocation where) {
   check_counts("all_gather", "counts", counts);
   check_alike("all_gather", out, in);
   check_count("all_gather", "in", in, counts[rank_]);
@@ -300,7 +303,7 @@ Work Communicator::all_gather(Buffer out, Buffer in, std::span<const std::int64_
 }
 
 Work Communicator::all_to_all(Buffer out, std::span<const std::int64_t> out_counts, Buffer in,
-                              std::span<const std::int64_t> in_counts, Where where) {
+                              std::span<const std::int64_t> in_counts, SourceLocation where) {
   check_counts("all_to_all", "out_counts", out_counts);
   check_counts("all_to_all", "in_counts", in_counts);
   check_alike("all_to_all", out, in);
@@ -318,7 +321,7 @@ Work Communicator::all_to_all(Buffer out, std::span<const std::int64_t> out_coun
   return begin(operation);
 }
 
-Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
+Work Communicator::all_to_all(Buffer out, Buffer in, SourceLocation where) {
   check_buffer("all_to_all", "in", in);
   check_alike("all_to_all", out, in);
   check_count("all_to_all", "out", out, in.count);
@@ -331,20 +334,20 @@ Work Communicator::all_to_all(Buffer out, Buffer in, Where where) {
   return begin(make(OpKind::kAllToAll, out, in, in.count / size_, where));
 }
 
-Work Communicator::broadcast(Buffer x, int root, Where where) {
+Work Communicator::broadcast(Buffer x, int root, SourceLocation where) {
   check_rank("broadcast", "root", root);
   check_buffer("broadcast", "x", x);
   return begin(rooted(make(OpKind::kBroadcast, x, x, x.count, where), root));
 }
 
-Work Communicator::reduce(Buffer x, int root, ReduceOp op, Where where) {
+Work Communicator::reduce(Buffer x, int root, ReduceOp op, SourceLocation where) {
   check_rank("reduce", "root", root);
   check_buffer("reduce", "x", x);
   check_op("reduce", x, op);
   return begin(rooted(reduction(OpKind::kReduce, x, x, x.count, op, tree_, where), root));
 }
 
-Work Communicator::gather(Buffer out, Buffer in, int root, Where where) {
+Work Communicator::gather(Buffer out, Buffer in, int root, SourceLocation where) {
   check_rank("gather", "root", root);
   check_buffer("gather", "in", in);
   if (rank_ == root) {
@@ -355,7 +358,7 @@ Work Communicator::gather(Buffer out, Buffer in, int root, Where where) {
   return begin(rooted(make(OpKind::kGather, out, in, in.count, where), root));
 }
 
-Work Communicator::scatter(Buffer out, Buffer in, int root, Where where) {
+Work Communicator::scatter(Buffer out, Buffer in, int root, SourceLocation where) {
   check_rank("scatter", "root", root);
   check_buffer("scatter", "out", out);
   if (rank_ == root) {
@@ -368,7 +371,7 @@ Work Communicator::scatter(Buffer out, Buffer in, int root, Where where) {
   return begin(rooted(make(OpKind::kScatter, out, in, out.count, where), root));
 }
 
-Work Communicator::send(Buffer x, int to, int tag, Where where) {
+Work Communicator::send(Buffer x, int to, int tag, SourceLocation where) {
   check_rank("send", "the receiver", to);
   check_buffer("send", "x", x);
   Operation operation = rooted(make(OpKind::kSend, x, x, x.count, where), to);
@@ -376,7 +379,7 @@ Work Communicator::send(Buffer x, int to, int tag, Where where) {
   return begin(operation);
 }
 
-Work Communicator::recv(Buffer x, int from, int tag, Where where) {
+Work Communicator::recv(Buffer x, int from, int tag, SourceLocation where) {
   check_rank("recv", "the sender", from);
   check_buffer("recv", "x", x);
   Operation operation = rooted(make(OpKind::kRecv, x, x, x.count, where), from);
@@ -384,11 +387,12 @@ Work Communicator::recv(Buffer x, int from, int tag, Where where) {
   return begin(operation);
 }
 
-void Communicator::barrier(Where where) {
+void Communicator::barrier(SourceLocation where) {
   begin(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
 }
 
-std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks, Where where) {
+std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks,
+                                                  SourceLocation where) {
   int key = -1;
   for (std::size_t i = 0; i < ranks.size(); ++i) {
     check_rank("group", "each of ranks", ranks[i]);
@@ -409,7 +413,7 @@ std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks, Wh
   return group;
 }
 
-std::unique_ptr<Communicator> Communicator::split(int color, int key, Where where) {
+std::unique_ptr<Communicator> Communicator::split(int color, int key, SourceLocation where) {
   auto part = do_split(color, key, where);
   if (part && device_lane_) part->carry_devices(device_lane_->lane_of(*part));
   return part;

@@ -9,7 +9,7 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/partition.h"
-#include "trireme/base/where.h"
+#include "trireme/base/source_location.h"
 #include "trireme/comm/memory.h"
 #include "trireme/comm/traffic.h"
 #include "trireme/comm/work.h"
@@ -48,11 +48,13 @@ class Communicator {
 
   /// Collective; the ranks may ask for different amounts, zero included. On a device only this rank
   /// sees it.
-  Memory allocate(std::size_t bytes, Where where = Where::here());
-  Memory allocate(std::size_t bytes, Device device, Where where = Where::here());
+  Memory allocate(std::size_t bytes, SourceLocation where = SourceLocation::current());
+  Memory allocate(std::size_t bytes, Device device,
+                  SourceLocation where = SourceLocation::current());
 
   /// x becomes `op` over all ranks' x, in the order of ReductionTree(size(), size()).
-  Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
+  Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum,
+                  SourceLocation where = SourceLocation::current());
 
   /// The sum over `tree.leaves()` virtual workers, divided by `divisor`. x: [k, n], one row of n
   /// elements for each of the k = tree.nodes_of(rank()) nodes that this rank has summed. The result
@@ -61,12 +63,12 @@ class Communicator {
   /// have size() ranks and outlive the operation. Throws UsageError unless `divisor` is finite and
   /// greater than 0, and 1 for integers.
   Work all_reduce(Buffer x, const ReductionTree& tree, double divisor = 1,
-                  Where where = Where::here());
+                  SourceLocation where = SourceLocation::current());
 
   /// Sums each rank's `in` and leaves the r-th piece of the sum on rank r.
   /// `in`: [size() * n], `out`: [n]; they must not overlap, unless out is the r-th piece of in.
   Work reduce_scatter(Buffer out, Buffer in, ReduceOp op = ReduceOp::kSum,
-                      Where where = Where::here());
+                      SourceLocation where = SourceLocation::current());
 
   /// The same over a tree of virtual workers, as all_reduce does it. `in`: [k, N], one row for each
   /// node of this rank. Rank r gets elements of the sum, divided by `divisor`: piece r of
@@ -74,44 +76,48 @@ class Communicator {
   /// Without `counts` every piece has out.count elements. The rows are not changed, but where `out`
   /// is piece r of row 0.
   Work reduce_scatter(Buffer out, Buffer in, const ReductionTree& tree, double divisor = 1,
-                      std::span<const std::int64_t> counts = {}, Where where = Where::here());
+                      std::span<const std::int64_t> counts = {},
+                      SourceLocation where = SourceLocation::current());
 
   /// `in`: [n], `out`: [size() * n], rank r's `in` at its r-th piece; `in` may be that piece.
-  Work all_gather(Buffer out, Buffer in, Where where = Where::here());
+  Work all_gather(Buffer out, Buffer in, SourceLocation where = SourceLocation::current());
 
   /// Piece r of `in` goes to rank r; piece r of `out` comes from rank r. Both [size() * n], apart.
-  Work all_to_all(Buffer out, Buffer in, Where where = Where::here());
+  Work all_to_all(Buffer out, Buffer in, SourceLocation where = SourceLocation::current());
 
   /// The same with pieces of different sizes, one after the other: `counts[r]` elements are rank
   /// r's. A count may be 0. All ranks must give the same counts.
   Work reduce_scatter(Buffer out, Buffer in, std::span<const std::int64_t> counts,
-                      ReduceOp op = ReduceOp::kSum, Where where = Where::here());
+                      ReduceOp op = ReduceOp::kSum,
+                      SourceLocation where = SourceLocation::current());
   Work all_gather(Buffer out, Buffer in, std::span<const std::int64_t> counts,
-                  Where where = Where::here());
+                  SourceLocation where = SourceLocation::current());
   /// Here each rank has counts of its own: it sends in_counts[r] elements to rank r and gets
   /// out_counts[r] from it, which must be what that rank sends.
   Work all_to_all(Buffer out, std::span<const std::int64_t> out_counts, Buffer in,
-                  std::span<const std::int64_t> in_counts, Where where = Where::here());
+                  std::span<const std::int64_t> in_counts,
+                  SourceLocation where = SourceLocation::current());
 
-  Work broadcast(Buffer x, int root, Where where = Where::here());
+  Work broadcast(Buffer x, int root, SourceLocation where = SourceLocation::current());
 
   /// As all_reduce, with the result on `root` alone; on the other ranks x is left undefined.
-  Work reduce(Buffer x, int root, ReduceOp op = ReduceOp::kSum, Where where = Where::here());
+  Work reduce(Buffer x, int root, ReduceOp op = ReduceOp::kSum,
+              SourceLocation where = SourceLocation::current());
 
   /// `out`: [size() * n] on root, ignored elsewhere. `in`: [n].
-  Work gather(Buffer out, Buffer in, int root, Where where = Where::here());
+  Work gather(Buffer out, Buffer in, int root, SourceLocation where = SourceLocation::current());
 
   /// `in`: [size() * n] on root, ignored elsewhere. `out`: [n].
-  Work scatter(Buffer out, Buffer in, int root, Where where = Where::here());
+  Work scatter(Buffer out, Buffer in, int root, SourceLocation where = SourceLocation::current());
 
   /// Messages between two ranks are matched by tag and, within a tag, in order. Where count or type
   /// differ, recv throws UsageError naming both and the communicator goes on. A rank may send to
   /// itself. Start both before waiting for either: a send may wait for its recv.
-  Work send(Buffer x, int to, int tag = 0, Where where = Where::here());
-  Work recv(Buffer x, int from, int tag = 0, Where where = Where::here());
+  Work send(Buffer x, int to, int tag = 0, SourceLocation where = SourceLocation::current());
+  Work recv(Buffer x, int from, int tag = 0, SourceLocation where = SourceLocation::current());
 
   /// Returns once every rank has called it.
-  void barrier(Where where = Where::here());
+  void barrier(SourceLocation where = SourceLocation::current());
 
   /// Bytes that this rank has moved through this communicator so far; communicators split from it
   /// count for themselves. Across hosts: bytes passed to the transport, including control messages,
@@ -132,12 +138,14 @@ class Communicator {
 
   /// Collective. The ranks that gave the same `color` form a communicator, ordered by (key, rank);
   /// a negative color gives null.
-  std::unique_ptr<Communicator> split(int color, int key = 0, Where where = Where::here());
+  std::unique_ptr<Communicator> split(int color, int key = 0,
+                                      SourceLocation where = SourceLocation::current());
 
   /// Collective. The ranks that give the same list `ranks` form a communicator in the order of the
   /// list; a rank that is not in its list gets null. Throws UsageError for ranks that are not of
   /// this communicator or twice in the list, and if the listed ranks do not all give the same list.
-  std::unique_ptr<Communicator> group(std::span<const int> ranks, Where where = Where::here());
+  std::unique_ptr<Communicator> group(std::span<const int> ranks,
+                                      SourceLocation where = SourceLocation::current());
 
   /// From now on `lane` carries what lies on devices, here and in what is split from this. All
   /// ranks or none.
@@ -160,13 +168,13 @@ class Communicator {
   void check_counts(const char* call, const char* what, std::span<const std::int64_t> counts) const;
   void check_tree(const char* call, const ReductionTree& tree) const;
   Work scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree, double divisor,
-                   std::span<const std::int64_t> counts, Where where);
+                   std::span<const std::int64_t> counts, SourceLocation where);
 
   // The arguments are checked: what a backend does. `operation` is copied. Of a collective on
   // device memory it compares the calls and leaves the data alone.
   virtual Work start(const Operation& operation) = 0;
-  virtual Memory do_allocate(std::size_t bytes, Where where) = 0;
-  virtual std::unique_ptr<Communicator> do_split(int color, int key, Where where) = 0;
+  virtual Memory do_allocate(std::size_t bytes, SourceLocation where) = 0;
+  virtual std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) = 0;
   virtual void do_progress() {}
   virtual Traffic own_traffic() const { return {}; }
 

@@ -15,7 +15,7 @@ Buffer bytes_of(std::string_view object) {
 }
 
 std::vector<std::int64_t> lengths_of_all(Communicator& communicator, std::string_view object,
-                                         Where where) {
+                                         SourceLocation where) {
   std::int64_t length = std::ssize(object);
   std::vector<std::int64_t> lengths(static_cast<std::size_t>(communicator.size()));
   communicator.all_gather(buffer_of<std::int64_t>(lengths), {&length, 1, DType::kI64}, where)
@@ -40,7 +40,7 @@ std::size_t sum_of(std::span<const std::int64_t> lengths) {
 }  // namespace
 
 std::vector<std::string> all_gather_objects(Communicator& communicator, std::string_view object,
-                                            Where where) {
+                                            SourceLocation where) {
   const auto lengths = lengths_of_all(communicator, object, where);
   std::string all(sum_of(lengths), '\0');
   communicator.all_gather(bytes_of(all), bytes_of(object), lengths, where).wait();
@@ -48,7 +48,7 @@ std::vector<std::string> all_gather_objects(Communicator& communicator, std::str
 }
 
 std::vector<std::string> gather_objects(Communicator& communicator, std::string_view object,
-                                        int root, Where where) {
+                                        int root, SourceLocation where) {
   if (root < 0 || root >= communicator.size()) {
     throw UsageError(
         fmt::format("gather_objects: root must be a rank in [0, {}), got {} (rank {} of "
@@ -68,7 +68,7 @@ std::vector<std::string> gather_objects(Communicator& communicator, std::string_
 }
 
 std::string broadcast_object(Communicator& communicator, std::string object, int root,
-                             Where where) {
+                             SourceLocation where) {
   std::int64_t length = std::ssize(object);
   communicator.broadcast({&length, 1, DType::kI64}, root, where).wait();
   object.resize(static_cast<std::size_t>(length));

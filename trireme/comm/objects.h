@@ -13,14 +13,14 @@ namespace trireme {
 
 /// Every rank's object, in rank order.
 std::vector<std::string> all_gather_objects(Communicator& communicator, std::string_view object,
-                                            Where where = Where::here());
+                                            SourceLocation where = SourceLocation::current());
 
 /// Every rank's object, in rank order, on `root`; nothing on the other ranks.
 std::vector<std::string> gather_objects(Communicator& communicator, std::string_view object,
-                                        int root, Where where = Where::here());
+                                        int root, SourceLocation where = SourceLocation::current());
 
 /// The object of `root`; those of the other ranks are ignored.
 std::string broadcast_object(Communicator& communicator, std::string object, int root,
-                             Where where = Where::here());
+                             SourceLocation where = SourceLocation::current());
 
 }  // namespace trireme

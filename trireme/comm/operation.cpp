@@ -48,7 +48,7 @@ std::string describe(const Call& call) {
   return fmt::format("{}({})", semantics.name, arguments);
 }
 
-CallSite::CallSite(Where where) : line(where.line) {
+CallSite::CallSite(SourceLocation where) : line(where.line) {
   std::string_view name = where.file;
   if (const auto slash = name.rfind('/'); slash != name.npos) name.remove_prefix(slash + 1);
   if (name.size() >= sizeof(file)) name.remove_prefix(name.size() - sizeof(file) + 1);

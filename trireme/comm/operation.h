@@ -9,7 +9,7 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/partition.h"
-#include "trireme/base/where.h"
+#include "trireme/base/source_location.h"
 #include "trireme/kernels/reduce.h"
 
 namespace trireme {
@@ -68,7 +68,7 @@ struct CallSite {
   char file[44] = {};     ///< the end of the path, zero-terminated
 
   CallSite() = default;
-  explicit CallSite(Where where);
+  explicit CallSite(SourceLocation where);
 };
 
 /// "all_reduce(f32[1024], sum) at train.cpp:31".
@@ -100,7 +100,7 @@ struct Operation : Call {
   Buffer in;                            ///< what is read; equal to `out` where the call is in place
   Buffer out;                           ///< what is written
   const ReductionTree* tree = nullptr;  ///< of the reductions
-  Where where;                          ///< the call was made
+  SourceLocation where;                 ///< of the call
   std::shared_ptr<const Pieces> pieces;  ///< of uneven calls; null: `count` elements each
 
   /// The elements of a row of `in`, and of `out`, that are for or from `rank`.

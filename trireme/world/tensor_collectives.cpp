@@ -70,16 +70,17 @@ std::vector<std::int64_t> elements_of(std::span<const std::int64_t> rows, std::i
 
 }  // namespace
 
-Work all_reduce(Communicator& communicator, const at::Tensor& x, ReduceOp op, Where where) {
+Work all_reduce(Communicator& communicator, const at::Tensor& x, ReduceOp op,
+                SourceLocation where) {
   return keep(x, {}, communicator.all_reduce(memory_of("all_reduce", "x", x), op, where));
 }
 
-Work broadcast(Communicator& communicator, const at::Tensor& x, int root, Where where) {
+Work broadcast(Communicator& communicator, const at::Tensor& x, int root, SourceLocation where) {
   return keep(x, {}, communicator.broadcast(memory_of("broadcast", "x", x), root, where));
 }
 
 Work all_gather(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
-                std::span<const std::int64_t> rows, Where where) {
+                std::span<const std::int64_t> rows, SourceLocation where) {
   const Buffer to = memory_of("all_gather", "out", out);
   const Buffer from = memory_of("all_gather", "in", in);
   check_rows("all_gather", out, in);
@@ -88,7 +89,7 @@ Work all_gather(Communicator& communicator, const at::Tensor& out, const at::Ten
 }
 
 Work reduce_scatter(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
-                    std::span<const std::int64_t> rows, ReduceOp op, Where where) {
+                    std::span<const std::int64_t> rows, ReduceOp op, SourceLocation where) {
   const Buffer to = memory_of("reduce_scatter", "out", out);
   const Buffer from = memory_of("reduce_scatter", "in", in);
   check_rows("reduce_scatter", out, in);
@@ -99,7 +100,7 @@ Work reduce_scatter(Communicator& communicator, const at::Tensor& out, const at:
 
 Work all_to_all(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
                 std::span<const std::int64_t> out_rows, std::span<const std::int64_t> in_rows,
-                Where where) {
+                SourceLocation where) {
   const Buffer to = memory_of("all_to_all", "out", out);
   const Buffer from = memory_of("all_to_all", "in", in);
   check_rows("all_to_all", out, in);
@@ -112,11 +113,12 @@ Work all_to_all(Communicator& communicator, const at::Tensor& out, const at::Ten
                                       elements_of(in_rows, row), where));
 }
 
-Work send(Communicator& communicator, const at::Tensor& x, int to, int tag, Where where) {
+Work send(Communicator& communicator, const at::Tensor& x, int to, int tag, SourceLocation where) {
   return keep(x, {}, communicator.send(memory_of("send", "x", x), to, tag, where));
 }
 
-Work recv(Communicator& communicator, const at::Tensor& x, int from, int tag, Where where) {
+Work recv(Communicator& communicator, const at::Tensor& x, int from, int tag,
+          SourceLocation where) {
   return keep(x, {}, communicator.recv(memory_of("recv", "x", x), from, tag, where));
 }
 

@@ -19,30 +19,32 @@ namespace trireme {
 /// done. Shapes are compared on this rank, counts and types between the ranks, as by Communicator.
 
 Work all_reduce(Communicator& communicator, const at::Tensor& x, ReduceOp op = ReduceOp::kSum,
-                Where where = Where::here());
+                SourceLocation where = SourceLocation::current());
 
 Work broadcast(Communicator& communicator, const at::Tensor& x, int root,
-               Where where = Where::here());
+               SourceLocation where = SourceLocation::current());
 
 /// `out`: [sum of rows, ...], `in`: [rows[rank], ...]: the tensors of all ranks one after the other
 /// along the first dimension. Without `rows` all ranks have as many.
 Work all_gather(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
-                std::span<const std::int64_t> rows = {}, Where where = Where::here());
+                std::span<const std::int64_t> rows = {},
+                SourceLocation where = SourceLocation::current());
 
 /// `in`: [sum of rows, ...], `out`: [rows[rank], ...]: rank r gets its rows of the sum.
 Work reduce_scatter(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
                     std::span<const std::int64_t> rows = {}, ReduceOp op = ReduceOp::kSum,
-                    Where where = Where::here());
+                    SourceLocation where = SourceLocation::current());
 
 /// Rows of `in` go to the ranks, in_rows[r] to rank r; `out` gets out_rows[r] from rank r. Without
 /// counts all pieces are equal.
 Work all_to_all(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
                 std::span<const std::int64_t> out_rows = {},
-                std::span<const std::int64_t> in_rows = {}, Where where = Where::here());
+                std::span<const std::int64_t> in_rows = {},
+                SourceLocation where = SourceLocation::current());
 
 Work send(Communicator& communicator, const at::Tensor& x, int to, int tag = 0,
-          Where where = Where::here());
+          SourceLocation where = SourceLocation::current());
 Work recv(Communicator& communicator, const at::Tensor& x, int from, int tag = 0,
-          Where where = Where::here());
+          SourceLocation where = SourceLocation::current());
 
 }  // namespace trireme

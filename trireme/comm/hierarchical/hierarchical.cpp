@@ -77,7 +77,7 @@ class OverHosts final : public Communicator {
   Work start(const Operation& operation) override { return group_->start(operation); }
   Traffic own_traffic() const override { return group_->own_traffic(); }
 
-  Memory do_allocate(std::size_t bytes, Where where) override {
+  Memory do_allocate(std::size_t bytes, SourceLocation where) override {
     Operation operation;
     operation.kind = OpKind::kAllocate;
     operation.where = where;
@@ -100,7 +100,7 @@ class OverHosts final : public Communicator {
                                               hosts.ranks_of(hosts.host())));
   }
 
-  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override {
+  std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) override {
     const Group::Part part = group_->agree_on_part(color, key, where);
     auto inside = mover_->inside().split(color, key, where);
     if (part.ranks.empty()) return nullptr;
@@ -121,7 +121,9 @@ class OverHosts final : public Communicator {
 
 // The memory of this host: its first rank makes it, the others open it. Collective.
 std::unique_ptr<Communicator> join_host(Group& group, const Hosts& hosts) {
-  const auto gather = [&](std::uint64_t word) { return group.gather_words(word, Where::here()); };
+  const auto gather = [&](std::uint64_t word) {
+    return group.gather_words(word, SourceLocation::current());
+  };
   // A rank of this host may be late because it waits for another host. That host is then to be
   // named, so the deadline between hosts must be the earlier one.
   const std::chrono::milliseconds timeout = group.options().timeout;
@@ -176,7 +178,7 @@ std::uint64_t host_of_this_process() {
 std::unique_ptr<Communicator> hierarchical(std::unique_ptr<message::Transport> transport,
                                            message::Options options, std::uint64_t host) {
   auto group = Group::world(std::move(transport), options);
-  std::vector<std::uint64_t> ids = group->gather_words(host, Where::here());
+  std::vector<std::uint64_t> ids = group->gather_words(host, SourceLocation::current());
   auto hosts = Hosts::of(ids, group->rank());
   if (!share_memory(hosts)) {
     group->end_of_setup();

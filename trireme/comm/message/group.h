@@ -56,7 +56,7 @@ class Group final : public Communicator, private FrameListener {
   Work start(const Operation& operation) override;
 
   /// One word from each rank, in rank order. Collective.
-  std::vector<std::uint64_t> gather_words(std::uint64_t word, Where where);
+  std::vector<std::uint64_t> gather_words(std::uint64_t word, SourceLocation where);
 
   /// From now on `mover` moves the data. It must outlive the group. All ranks or none.
   void move_with(DataMover& mover);
@@ -72,7 +72,7 @@ class Group final : public Communicator, private FrameListener {
     std::vector<int> ranks;
   };
   /// Collective.
-  Part agree_on_part(int color, int key, Where where);
+  Part agree_on_part(int color, int key, SourceLocation where);
   /// The group of a part that has ranks.
   std::unique_ptr<Group> make_group(const Part& part);
 
@@ -92,9 +92,9 @@ class Group final : public Communicator, private FrameListener {
   Group(std::shared_ptr<FrameDispatcher> dispatcher, std::uint32_t channel, int rank,
         std::vector<int> world_ranks, Options options);
 
-  Memory do_allocate(std::size_t bytes, Where where) override;
-  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
-  std::uint32_t agree_on_channel(Where where);
+  Memory do_allocate(std::size_t bytes, SourceLocation where) override;
+  std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) override;
+  std::uint32_t agree_on_channel(SourceLocation where);
 
   Work start_message(const Operation& operation);
   Frame announcement_of(const Operation& operation, std::uint64_t number) const;

@@ -10,7 +10,7 @@
 // The memory and the groups that a Group makes.
 namespace trireme::message {
 
-Memory Group::do_allocate(std::size_t bytes, Where where) {
+Memory Group::do_allocate(std::size_t bytes, SourceLocation where) {
   Operation operation;
   operation.kind = OpKind::kAllocate;
   operation.where = where;
@@ -18,7 +18,7 @@ Memory Group::do_allocate(std::size_t bytes, Where where) {
   return Memory(std::make_unique<HeapBlock>(bytes, rank()));
 }
 
-std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) {
+std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, SourceLocation where) {
   std::vector<std::uint64_t> words(size());
   Operation operation;
   operation.kind = OpKind::kSplit;
@@ -32,7 +32,7 @@ std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, Where where) 
 }
 
 // A channel that is free on every rank. Other communicators may be split at the same time.
-std::uint32_t Group::agree_on_channel(Where where) {
+std::uint32_t Group::agree_on_channel(SourceLocation where) {
   FrameDispatcher& dispatcher = *channel_.dispatcher();
   for (;;) {
     const auto proposals = gather_words(dispatcher.propose(), where);
@@ -45,7 +45,7 @@ std::uint32_t Group::agree_on_channel(Where where) {
   }
 }
 
-Group::Part Group::agree_on_part(int color, int key, Where where) {
+Group::Part Group::agree_on_part(int color, int key, SourceLocation where) {
   const auto choices =
       gather_words(static_cast<std::uint64_t>(static_cast<std::uint32_t>(color)) << 32 |
                        static_cast<std::uint32_t>(key),
@@ -77,7 +77,7 @@ std::unique_ptr<Group> Group::make_group(const Part& part) {
       new Group(channel_.dispatcher(), part.channel, part.rank, std::move(world_ranks), options_));
 }
 
-std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
+std::unique_ptr<Communicator> Group::do_split(int color, int key, SourceLocation where) {
   const Part part = agree_on_part(color, key, where);
   return part.ranks.empty() ? nullptr : make_group(part);
 }

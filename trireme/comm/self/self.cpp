@@ -67,10 +67,10 @@ class SelfCommunicator final : public Communicator {
 
  private:
   Work start(const Operation& operation) override;
-  Memory do_allocate(std::size_t bytes, Where) override {
+  Memory do_allocate(std::size_t bytes, SourceLocation) override {
     return Memory(std::make_unique<HeapBlock>(bytes, 0));
   }
-  std::unique_ptr<Communicator> do_split(int color, int, Where) override {
+  std::unique_ptr<Communicator> do_split(int color, int, SourceLocation) override {
     return color < 0 ? nullptr : self_communicator();
   }
 

@@ -310,7 +310,7 @@ void Group::end_because(Throw raise) {
 }
 
 template <class T>
-std::vector<T> Group::exchange(OpKind kind, T piece, Where where) {
+std::vector<T> Group::exchange(OpKind kind, T piece, SourceLocation where) {
   std::vector<T> all(size());
   Operation operation;
   operation.kind = kind;
@@ -323,7 +323,7 @@ std::vector<T> Group::exchange(OpKind kind, T piece, Where where) {
   return all;
 }
 
-Memory Group::do_allocate(std::size_t bytes, Where where) {
+Memory Group::do_allocate(std::size_t bytes, SourceLocation where) {
   member_->reap();
   Offer offer{0, bytes, 0};
   if (bytes > 0) {
@@ -350,7 +350,7 @@ Memory Group::do_allocate(std::size_t bytes, Where where) {
   return Memory(std::make_unique<SharedBlock>(member_, rank(), std::move(offers)));
 }
 
-std::unique_ptr<Communicator> Group::do_split(int color, int key, Where where) {
+std::unique_ptr<Communicator> Group::do_split(int color, int key, SourceLocation where) {
   struct Choice {
     int color;
     int key;

@@ -40,14 +40,14 @@ class Group final : public Communicator {
   class TransferWork;
 
   Work start(const Operation& operation) override;
-  Memory do_allocate(std::size_t bytes, Where where) override;
-  std::unique_ptr<Communicator> do_split(int color, int key, Where where) override;
+  Memory do_allocate(std::size_t bytes, SourceLocation where) override;
+  std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) override;
   void do_progress() override;
   Traffic own_traffic() const override { return traffic_; }
 
   // One piece from each rank, in rank order.
   template <class T>
-  std::vector<T> exchange(OpKind kind, T piece, Where where);
+  std::vector<T> exchange(OpKind kind, T piece, SourceLocation where);
 
   bool advance();
   bool advance_collectives();
