@@ -29,7 +29,7 @@ endif()
 # with MPI's headers: the objects of all others serve every MPI.
 function(trireme_choose_mpi_sources sources)
   set(with_mpi ${${sources}})
-  list(FILTER with_mpi INCLUDE REGEX "comm/mpi/(engine|mpi|native|pieces|transfer)\\.cpp$")
+  list(FILTER with_mpi INCLUDE REGEX "comm/mpi/(chunks|engine|mpi|native|transfer)\\.cpp$")
   if(trireme_has_mpi)
     list(FILTER ${sources} EXCLUDE REGEX "comm/mpi/no_mpi\\.cpp$")
     set_source_files_properties(${with_mpi} PROPERTIES

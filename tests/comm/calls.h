@@ -73,11 +73,11 @@ inline std::vector<NamedCall> different_calls(int ranks) {
       }
     }
   }
-  for (const int leaves : {2 * ranks, 2 * ranks + 1}) {
+  for (const int workers : {2 * ranks, 2 * ranks + 1}) {
     for (const double divisor : {1.0, 2.5}) {
-      add("all_reduce over " + std::to_string(leaves) + " / " + std::to_string(divisor),
+      add("all_reduce over " + std::to_string(workers) + " / " + std::to_string(divisor),
           [=](Communicator& c, auto& x) {
-            const ReductionTree tree(leaves, ranks);
+            const ReductionTree tree(workers, ranks);
             const auto rows = static_cast<std::int64_t>(tree.nodes_of(c.rank()).size());
             // The tree must outlive the operation.
             c.all_reduce(at(x, 0, 12 * rows), tree, divisor).wait();

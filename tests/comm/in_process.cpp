@@ -10,14 +10,14 @@
 namespace trireme::test {
 
 using message::Arrival;
+using message::Chunk;
 using message::Deadline;
 using message::Frame;
-using message::Piece;
 
 class InProcessTransfer final : public message::Transfer {
  public:
   struct Expected {
-    Piece piece;
+    Chunk chunk;
     std::uint64_t number;
   };
 
@@ -26,23 +26,23 @@ class InProcessTransfer final : public message::Transfer {
 
   void wait(Deadline deadline) override {
     std::unique_lock lock(network_.mutex_);
-    for (const auto& [piece, number] : expected_) {
-      auto& pieces = network_.streams_[{piece.peer, rank_, tag_}].pieces;
-      const bool came = network_.changed_.wait_until(lock, deadline, [&, n = number, p = piece] {
-        return aborted_ || pieces.contains(n) || !network_.lost_[p.peer].empty();
+    for (const auto& [chunk, number] : expected_) {
+      auto& chunks = network_.streams_[{chunk.peer, rank_, tag_}].chunks;
+      const bool came = network_.changed_.wait_until(lock, deadline, [&, n = number, p = chunk] {
+        return aborted_ || chunks.contains(n) || !network_.lost_[p.peer].empty();
       });
       if (aborted_) throw CommError("aborted");
-      const auto data = pieces.find(number);
-      if (data == pieces.end()) {
-        throw CommError(came ? network_.lost_[piece.peer] : "late", piece.peer);
+      const auto data = chunks.find(number);
+      if (data == chunks.end()) {
+        throw CommError(came ? network_.lost_[chunk.peer] : "late", chunk.peer);
       }
-      if (data->second.size() != piece.bytes) {
+      if (data->second.size() != chunk.bytes) {
         throw CommError(
-            fmt::format("{} bytes came, {} were wanted", data->second.size(), piece.bytes),
-            piece.peer);
+            fmt::format("{} bytes came, {} were wanted", data->second.size(), chunk.bytes),
+            chunk.peer);
       }
-      std::memcpy(piece.data, data->second.data(), piece.bytes);
-      pieces.erase(data);
+      std::memcpy(chunk.data, data->second.data(), chunk.bytes);
+      chunks.erase(data);
     }
   }
 
@@ -86,19 +86,19 @@ class InProcessTransport final : public message::Transport {
     return arrival;
   }
 
-  std::unique_ptr<message::Transfer> begin(int tag, std::span<const Piece> sends,
-                                           std::span<const Piece> receives) override {
+  std::unique_ptr<message::Transfer> begin(int tag, std::span<const Chunk> sends,
+                                           std::span<const Chunk> receives) override {
     const std::lock_guard lock(network_.mutex_);
-    for (const Piece& piece : sends) {
-      auto& stream = network_.streams_[{rank(), piece.peer, tag}];
-      const char* data = static_cast<const char*>(piece.data);
-      stream.pieces[stream.sent++].assign(data, data + piece.bytes);
-      network_.bytes_sent_[rank()] += static_cast<std::int64_t>(piece.bytes);
+    for (const Chunk& chunk : sends) {
+      auto& stream = network_.streams_[{rank(), chunk.peer, tag}];
+      const char* data = static_cast<const char*>(chunk.data);
+      stream.chunks[stream.sent++].assign(data, data + chunk.bytes);
+      network_.bytes_sent_[rank()] += static_cast<std::int64_t>(chunk.bytes);
     }
     std::vector<InProcessTransfer::Expected> expected;
-    for (const Piece& piece : receives) {
-      auto& stream = network_.streams_[{piece.peer, rank(), tag}];
-      expected.push_back({piece, stream.expected++});
+    for (const Chunk& chunk : receives) {
+      auto& stream = network_.streams_[{chunk.peer, rank(), tag}];
+      expected.push_back({chunk, stream.expected++});
     }
     network_.changed_.notify_all();
     return std::make_unique<InProcessTransfer>(network_, rank(), tag, std::move(expected));

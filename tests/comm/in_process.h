@@ -27,7 +27,7 @@ class Network {
   /// Drops the frames that `rank` sends from now on, as if its host were out of reach.
   void silence(int rank);
 
-  /// Bytes of pieces that `rank` has sent so far.
+  /// Bytes of chunks that `rank` has sent so far.
   std::int64_t bytes_sent(int rank) const;
   std::int64_t frames_sent(int rank) const;
 
@@ -35,11 +35,11 @@ class Network {
   friend class InProcessTransport;
   friend class InProcessTransfer;
 
-  /// Pieces from one rank to another with one tag.
+  /// Chunks from one rank to another with one tag.
   struct Stream {
     std::uint64_t sent = 0;      // numbers given to sends
     std::uint64_t expected = 0;  // .. to receives
-    std::map<std::uint64_t, std::vector<char>> pieces;
+    std::map<std::uint64_t, std::vector<char>> chunks;
   };
   using StreamKey = std::tuple<int, int, int>;  // from, to, tag
 

@@ -16,31 +16,31 @@ class Reduction : public OnEveryBackend {};
 
 /// Of any magnitude, so that every order of summation gives other bits.
 template <class T>
-T leaf_value(std::int64_t leaf, std::int64_t i) {
-  const CounterRandom random(7, leaf);
+T contribution(std::int64_t worker, std::int64_t i) {
+  const CounterRandom random(7, worker);
   return static_cast<T>(random.normal(i) * std::exp2(static_cast<double>(i % 9) - 4));
 }
 
-/// The oracle: the sum over leaves [first, first + count), a power of two of them.
+/// The oracle: the sum over virtual workers [first, first + count), a power of two of them.
 template <class T>
 T complete_sum(std::int64_t first, std::int64_t count, std::int64_t i) {
-  if (count == 1) return leaf_value<T>(first, i);
+  if (count == 1) return contribution<T>(first, i);
   return complete_sum<T>(first, count / 2, i) + complete_sum<T>(first + count / 2, count / 2, i);
 }
 
-/// .. and over [first, leaves): the largest complete tree, then the rest.
+/// The sum over virtual workers [first, workers): the largest complete tree, then the rest.
 template <class T>
-T canonical_sum(std::int64_t first, std::int64_t leaves, std::int64_t i) {
+T canonical_sum(std::int64_t first, std::int64_t workers, std::int64_t i) {
   std::int64_t size = 1;
-  while (size * 2 <= leaves - first) size *= 2;
+  while (size * 2 <= workers - first) size *= 2;
   const T sum = complete_sum<T>(first, size, i);
-  return first + size == leaves ? sum : sum + canonical_sum<T>(first + size, leaves, i);
+  return first + size == workers ? sum : sum + canonical_sum<T>(first + size, workers, i);
 }
 
 template <class T>
-void expect_canonical(const T* x, std::int64_t count, int leaves, double divisor) {
+void expect_canonical(const T* x, std::int64_t count, int workers, double divisor) {
   for (std::int64_t i = 0; i < count; ++i) {
-    T expected = canonical_sum<T>(0, leaves, i);
+    T expected = canonical_sum<T>(0, workers, i);
     if (divisor != 1) expected /= static_cast<T>(divisor);
     ASSERT_EQ(x[i], expected) << "element " << i << " of " << count;
   }
@@ -50,7 +50,7 @@ template <class T>
 void sums_in_tree_order(Communicator& world, std::int64_t count, Place place, ReduceOp op) {
   Space space(world, place, dtype_of<T>(), count);
   const Buffer x = space.buffer();
-  for (std::int64_t i = 0; i < count; ++i) x.as<T>()[i] = leaf_value<T>(world.rank(), i);
+  for (std::int64_t i = 0; i < count; ++i) x.as<T>()[i] = contribution<T>(world.rank(), i);
   world.all_reduce(x, op).wait();
   expect_canonical(x.as<T>(), count, world.size(), op == ReduceOp::kMean ? world.size() : 1);
 }
@@ -82,10 +82,10 @@ TEST_P(Reduction, SumsMillionsInPieces) {
   });
 }
 
-ReductionTree with_most_on_the_first(int leaves, int ranks) {
+ReductionTree with_most_on_the_first(int workers, int ranks) {
   std::vector<double> weights(static_cast<std::size_t>(ranks), 1);
   weights[0] = 1000;
-  return ReductionTree(partition_in_proportion(leaves, weights));
+  return ReductionTree(partition_in_proportion(workers, weights));
 }
 
 // [nodes of this rank, count]: what it has summed of its virtual workers' contributions.
@@ -107,7 +107,7 @@ void sums_over_virtual_workers(Communicator& world, const ReductionTree& tree, d
   Space space(world, place, dtype_of<T>(), count * rows);
   fill_rows<T>(tree, world.rank(), count, space.buffer());
   world.all_reduce(space.buffer(), tree, divisor).wait();
-  expect_canonical(space.buffer().as<T>(), count, tree.leaves(), divisor);
+  expect_canonical(space.buffer().as<T>(), count, tree.virtual_workers(), divisor);
 }
 
 TEST_P(Reduction, OverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
@@ -116,13 +116,13 @@ TEST_P(Reduction, OverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
       for (const Place place : kAllPlaces) {
         for (const std::int64_t count :
              {std::int64_t{1}, std::int64_t{61}, std::int64_t{1000}, most}) {
-          sums_over_virtual_workers<double>(world, tree, tree.leaves(), count, place);
+          sums_over_virtual_workers<double>(world, tree, tree.virtual_workers(), count, place);
         }
       }
     };
-    for (const int leaves : {4, 7, 12, 13}) {
-      expect_bits(ReductionTree(leaves, world.size()), 60'001);
-      expect_bits(with_most_on_the_first(leaves, world.size()), 4'001);
+    for (const int workers : {4, 7, 12, 13}) {
+      expect_bits(ReductionTree(workers, world.size()), 60'001);
+      expect_bits(with_most_on_the_first(workers, world.size()), 4'001);
     }
   });
 }
@@ -131,8 +131,8 @@ TEST_P(Reduction, OverVirtualWorkersIsDividedByAnyDivisor) {
   run([](Communicator& world) {
     // 3 and 10/3 have no exact reciprocal: a product with it has other bits.
     for (const double divisor : {1.0, 3.0, 10.0 / 3, 4096.0, 1e-3}) {
-      for (const int leaves : {world.size(), 7}) {
-        const ReductionTree tree(leaves, world.size());
+      for (const int workers : {world.size(), 7}) {
+        const ReductionTree tree(workers, world.size());
         for (const Place place : kAllPlaces) {
           for (const std::int64_t count : {0, 5, 1000, 5'003}) {
             sums_over_virtual_workers<float>(world, tree, divisor, count, place);
@@ -302,7 +302,7 @@ void scatters_over_virtual_workers(Communicator& world, const ReductionTree& tre
     world.reduce_scatter(out, in, tree, divisor).wait();
   }
   for (std::int64_t i = 0; i < own; ++i) {
-    T expected = canonical_sum<T>(0, tree.leaves(), first + i);
+    T expected = canonical_sum<T>(0, tree.virtual_workers(), first + i);
     if (divisor != 1) expected /= static_cast<T>(divisor);
     ASSERT_EQ(out.as<T>()[i], expected) << "element " << i << " of " << own;
   }
@@ -312,9 +312,9 @@ void scatters_over_virtual_workers(Communicator& world, const ReductionTree& tre
 
 TEST_P(Reduction, ReduceScatterOverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
   run([](Communicator& world) {
-    for (const int leaves : {world.size(), 7, 12}) {
-      const ReductionTree even(leaves, world.size());
-      const ReductionTree skewed = with_most_on_the_first(leaves, world.size());
+    for (const int workers : {world.size(), 7, 12}) {
+      const ReductionTree even(workers, world.size());
+      const ReductionTree skewed = with_most_on_the_first(workers, world.size());
       for (const ReductionTree* tree : {&even, &skewed}) {
         for (const Place place : kAllPlaces) {
           for (const std::int64_t scale : {0, 1, 50, 3'001}) {

@@ -19,9 +19,9 @@
 namespace trireme::cost {
 namespace {
 
+using message::Chunk;
 using message::Frame;
 using message::FrameKind;
-using message::Piece;
 using test::Network;
 
 constexpr Collective kAll[] = {
@@ -69,13 +69,13 @@ class CountingTransport final : public message::Transport {
     return inner_->next_frame(patience);
   }
 
-  std::unique_ptr<message::Transfer> begin(int tag, std::span<const Piece> sends,
-                                           std::span<const Piece> receives) override {
+  std::unique_ptr<message::Transfer> begin(int tag, std::span<const Chunk> sends,
+                                           std::span<const Chunk> receives) override {
     {
       const std::lock_guard lock(counts_.mutex);
       ++counts_.transfers;
-      for (const Piece& piece : receives) {
-        counts_.traffic.bytes_received += static_cast<std::int64_t>(piece.bytes);
+      for (const Chunk& chunk : receives) {
+        counts_.traffic.bytes_received += static_cast<std::int64_t>(chunk.bytes);
       }
     }
     return inner_->begin(tag, sends, receives);
@@ -87,14 +87,15 @@ class CountingTransport final : public message::Transport {
 };
 
 std::string describe(const CollectiveCall& call) {
-  return fmt::format("collective {}, {}[{}], root {}, to {}, {} leaves",
+  return fmt::format("collective {}, {}[{}], root {}, to {}, {} virtual workers",
                      static_cast<int>(call.kind), name_of(call.dtype), call.count, call.root,
-                     call.to, call.leaves);
+                     call.to, call.virtual_workers);
 }
 
 /// Makes `call` on this rank and waits for it.
 void make(Communicator& comm, const CollectiveCall& call) {
-  const ReductionTree tree(call.leaves > 0 ? call.leaves : comm.size(), comm.size());
+  const ReductionTree tree(call.virtual_workers > 0 ? call.virtual_workers : comm.size(),
+                           comm.size());
   const std::int64_t rows = comm.size() * std::ssize(tree.nodes_of(comm.rank()));
   const std::size_t words = (rows * call.count * size_of(call.dtype) + 7) / 8;
   std::vector<double> in_memory(words);
@@ -135,7 +136,7 @@ void make(Communicator& comm, const CollectiveCall& call) {
   }
 }
 
-/// Calls of every kind: nothing, inline up to the last byte, one piece, several, not divisible.
+/// Calls of every kind: nothing, inline up to the last byte, one chunk, several, not divisible.
 std::vector<CollectiveCall> calls_of(int ranks) {
   std::vector<CollectiveCall> calls;
   for (const Collective kind : kAll) {
@@ -151,8 +152,8 @@ std::vector<CollectiveCall> calls_of(int ranks) {
     }
   }
   for (const std::int64_t count : {20L, 70L, 300L, 200'003L, 1'500'007L}) {
-    for (const int leaves : {ranks + 1, 2 * ranks + 1, 7 * ranks}) {
-      calls.push_back({Collective::kAllReduce, count, DType::kF32, 0, 0, leaves});
+    for (const int workers : {ranks + 1, 2 * ranks + 1, 7 * ranks}) {
+      calls.push_back({Collective::kAllReduce, count, DType::kF32, 0, 0, workers});
     }
   }
   calls.push_back({Collective::kAllReduce, 1'500'007, DType::kF16, 0, 0, 3 * ranks});
@@ -236,8 +237,8 @@ TEST(Cost, BytesOverMessagesAreThoseOfTheFormula) {
   }
 }
 
-// Nothing else moves, so every transfer of a call is one phase; an all-reduce has two a piece, and
-// hands one piece out while the next one comes.
+// Nothing else moves, so every transfer of a call is one phase. An all-reduce has two transfers a
+// chunk: it sends the sums of one chunk while the terms of the next one arrive.
 TEST(Cost, PhasesOverMessagesAreTheTransfersOneAfterTheOther) {
   for (int ranks = 2; ranks <= 4; ++ranks) {
     const auto calls = calls_of(ranks);
@@ -284,8 +285,8 @@ TEST(Cost, BytesBetweenHostsAreThoseOfTheFormula) {
   }
 }
 
-// A carrier makes `each` transfers a piece, one after the other, and two pieces go at a time.
-TEST(Cost, PhasesOverHostsAreTheTransfersOfTwoPiecesAtATime) {
+// A leader makes `each` transfers a chunk, one after the other, and moves two chunks at a time.
+TEST(Cost, PhasesOverHostsAreTheTransfersOfTwoChunksAtATime) {
   const std::vector<int> ranks_of_host = {2, 1, 2};
   const auto calls = calls_of(5);
   const auto counted = count_over_hosts(ranks_of_host, calls);
@@ -297,9 +298,9 @@ TEST(Cost, PhasesOverHostsAreTheTransfersOfTwoPiecesAtATime) {
     if (call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter) each = 1;
     if (call.kind == Collective::kBroadcast && call.count > 16'384) each = 2;
     if (call.kind == Collective::kAllReduce || call.kind == Collective::kReduce) each = 2;
-    if (each == 0 || call.dtype == DType::kF16) continue;  // f16: two transfers more a piece
-    const std::int64_t pieces = counted[0][i].transfers / each;
-    EXPECT_EQ(traffic.phases, (pieces + 1) / 2 * each);
+    if (each == 0 || call.dtype == DType::kF16) continue;  // f16: two transfers more a chunk
+    const std::int64_t chunks = counted[0][i].transfers / each;
+    EXPECT_EQ(traffic.phases, (chunks + 1) / 2 * each);
   }
 }
 
@@ -313,7 +314,7 @@ TEST(Cost, EachHostOfTwoSendsAnAllReducedBufferOnceWhateverItsRanks) {
       sent[rank >= ranks_of_host[0]] += over_hosts(call, ranks_of_host, rank).bytes_sent;
     }
     EXPECT_EQ(sent[0], buffer);
-    // {4, 8}: 12 leaves; host 1 holds leaves 4..11, which are two complete nodes.
+    // {4, 8}: 12 virtual workers; host 1 holds 4 to 11, which are two complete nodes.
     EXPECT_EQ(sent[1], ranks_of_host[1] == 8 ? buffer * 3 / 2 : buffer);
   }
 }
@@ -323,12 +324,12 @@ TEST(Cost, TheTableOverMessagesHolds) {
   for (const int p : {3, 4, 8}) {
     const std::int64_t count = std::int64_t{131'072} * p;
     const std::int64_t bytes = 4 * count;
-    const auto sent = [&](Collective kind, int rank, int leaves = 0) {
-      const CollectiveCall call{kind, count, DType::kF32, 0, p - 1, leaves};
+    const auto sent = [&](Collective kind, int rank, int workers = 0) {
+      const CollectiveCall call{kind, count, DType::kF32, 0, p - 1, workers};
       return over_messages(call, p, rank).bytes_sent;
     };
     EXPECT_EQ(sent(Collective::kAllReduce, 1), 2 * (p - 1) * bytes / p);
-    // Rank 1 holds leaves 3, 4 and 5: two nodes.
+    // Rank 1 holds virtual workers 3, 4 and 5: two nodes.
     EXPECT_EQ(sent(Collective::kAllReduce, 1, 3 * p), 3 * (p - 1) * bytes / p);
     EXPECT_EQ(sent(Collective::kReduce, 0), (p - 1) * bytes / p);
     EXPECT_EQ(sent(Collective::kReduce, 1), bytes);
@@ -373,11 +374,11 @@ TEST(Cost, AllReduceSendsTheLeastBytesThatAnAlgorithmCan) {
     for (const std::int64_t count : {1'000L, 131'072L * ranks, 1'000'003L, 50'000'000L}) {
       const CollectiveCall call{Collective::kAllReduce, count};
       const double bytes = 4.0 * static_cast<double>(count);
-      const double pieces = static_cast<double>(over_messages(call, ranks, 0).phases - 1);
+      const double chunks = static_cast<double>(over_messages(call, ranks, 0).phases - 1);
       double sum = 0;
       for (int rank = 0; rank < ranks; ++rank) {
         const auto sent = static_cast<double>(over_messages(call, ranks, rank).bytes_sent);
-        EXPECT_NEAR(sent, least_all_reduce_bytes(bytes, ranks), pieces * kRounding * ranks)
+        EXPECT_NEAR(sent, least_all_reduce_bytes(bytes, ranks), chunks * kRounding * ranks)
             << ranks;
         sum += sent;
       }
@@ -398,7 +399,7 @@ TEST(Cost, EstimatesAreLatenciesAndTheBytesOfTheBusiestRank) {
   // Four ranks, three frames each.
   EXPECT_DOUBLE_EQ(seconds({Collective::kBarrier}, 4), 1e-3 + 3 * kFrame / 1e6);
   EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 256}, 4), 1e-3 + 3 * (kFrame + 1024) / 1e6);
-  // Two pieces of 2 MiB: a latency for the announcement, three for the data.
+  // Two chunks of 2 MiB: a latency for the announcement, three for the data.
   EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 1 << 20}, 4),
                    4e-3 + (3 * kFrame + 1.5 * (4 << 20)) / 1e6);
   EXPECT_DOUBLE_EQ(seconds({Collective::kGather, 1000}, 4), 2e-3 + 3 * (kFrame + 4000) / 1e6);
@@ -417,7 +418,7 @@ TEST(Cost, EstimatesOverHostsShareALinkAmongTheRanksOfAHost) {
   const auto seconds = [&](const CollectiveCall& call) {
     return seconds_over_hosts(call, two_by_two, link);
   };
-  // Four pieces of 1 MiB, two at a time, two phases each; each host sends the buffer once.
+  // Four chunks of 1 MiB, two at a time, two phases each; each host sends the buffer once.
   EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 1 << 20}),
                    5e-3 + (4 * kFrame + (4 << 20)) / 1e6);
   EXPECT_DOUBLE_EQ(seconds({Collective::kAllGather, 1000}), 2e-3 + (4 * kFrame + 8000) / 1e6);

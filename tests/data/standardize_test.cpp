@@ -23,14 +23,14 @@ at::Tensor inputs() {
   return x;
 }
 
-// On `ranks` ranks, each of which holds no more than its own leaves' samples.
+// On `ranks` ranks, each of which holds no more than the samples of its virtual workers.
 Standardization on_ranks(int ranks, const at::Tensor& x, const at::Tensor& y) {
   Standardization result;
   const ReductionTree tree(kWorkers, ranks);
   run_ranks(ranks, [&](Communicator& world) {
-    const Range leaves = tree.leaves_of(world.rank());
-    const Range held{partition(kSamples, kWorkers, leaves.begin).begin,
-                     partition(kSamples, kWorkers, leaves.end - 1).end};
+    const Range workers = tree.virtual_workers_of(world.rank());
+    const Range held{partition(kSamples, kWorkers, workers.begin).begin,
+                     partition(kSamples, kWorkers, workers.end - 1).end};
     const TensorDataset own(x.slice(0, held.begin, held.end), y.slice(0, held.begin, held.end), 0,
                             held, kSamples);
     const Standardization found = standardization_of(own, world, tree, true);

@@ -351,12 +351,12 @@ TEST_P(EveryCodec, CompressesF64AsItsF32) {
   EXPECT_EQ(payload, encoded(narrow_one, x));
 }
 
-TEST_P(EveryCodec, TakesBackWhatNobodyApplied) {
+TEST_P(EveryCodec, RestoresTheResidualOfAPayloadThatIsDiscarded) {
   Compressor compressor = whole(GetParam());
   encoded(compressor, random_values(kCount, 14), 0);
   const Buffer residual = compressor.residual();
   const Floats before(residual.as<float>(), residual.as<float>() + residual.count);
-  compressor.take_back(encoded(compressor, Floats(kCount), 1));
+  compressor.restore_residual(encoded(compressor, Floats(kCount), 1));
   for (std::size_t i = 0; i < before.size(); ++i) {
     ASSERT_NEAR(residual.as<float>()[i], before[i], 1e-5) << i;
   }

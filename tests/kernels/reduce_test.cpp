@@ -19,7 +19,7 @@ namespace {
 constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16,
                              DType::kI32, DType::kI64, DType::kU8};
 
-// One slow element of the result, by recursion over the tree of the leaves.
+// One slow element of the result, by recursion over the tree.
 template <class T>
 T combine(T a, T b, ReduceOp op) {
   if constexpr (std::is_floating_point_v<T>) {
@@ -36,18 +36,18 @@ T combine(T a, T b, ReduceOp op) {
   return a + b;
 }
 
-// `terms` in order; cuts the terms of [first, last) where the canonical tree of their leaves does.
+// `terms` in order; cuts the terms of [first, last) where the tree of their virtual workers does.
 template <class T>
 T evaluate(const ReductionTree& tree, const std::vector<T>& terms, int first, int last,
            ReduceOp op) {
   if (last - first == 1) return terms[first];
   const auto begin_of = [&](int t) {
-    return t == static_cast<int>(terms.size()) ? tree.leaves()
+    return t == static_cast<int>(terms.size()) ? tree.virtual_workers()
                                                : tree.terms()[t].index << tree.terms()[t].level;
   };
-  const std::int64_t leaves = begin_of(last) - begin_of(first);
+  const std::int64_t workers = begin_of(last) - begin_of(first);
   const std::int64_t left =
-      static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(leaves - 1)));
+      static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(workers - 1)));
   int cut = first;
   while (begin_of(cut) < begin_of(first) + left) ++cut;
   return combine(evaluate(tree, terms, first, cut, op), evaluate(tree, terms, cut, last, op), op);
@@ -57,7 +57,7 @@ template <class T>
 T reference(const ReductionTree& tree, const std::vector<T>& terms, ReduceOp op) {
   T result = evaluate(tree, terms, 0, static_cast<int>(terms.size()), op);
   if constexpr (std::is_floating_point_v<T>) {
-    if (op == ReduceOp::kMean) result /= static_cast<T>(tree.leaves());
+    if (op == ReduceOp::kMean) result /= static_cast<T>(tree.virtual_workers());
   }
   return result;
 }
@@ -173,11 +173,11 @@ struct Case {
   }
 };
 
-void check(int leaves, int ranks, std::int64_t count, DType dtype, ReduceOp op,
+void check(int workers, int ranks, std::int64_t count, DType dtype, ReduceOp op,
            std::size_t skew = 0) {
-  SCOPED_TRACE(testing::Message() << leaves << " leaves on " << ranks << " ranks, " << count << " "
-                                  << name_of(dtype) << ", " << name_of(op));
-  const ReductionTree tree(leaves, ranks);
+  SCOPED_TRACE(testing::Message() << workers << " virtual workers on " << ranks << " ranks, "
+                                  << count << " " << name_of(dtype) << ", " << name_of(op));
+  const ReductionTree tree(workers, ranks);
   Case c(tree, count, dtype, 2, skew);
   tree_reduce(c.out_pointers, c.term_pointers, tree, count, dtype, op);
   for (int o = 0; o < 2; ++o) {
@@ -198,10 +198,10 @@ TEST(TreeReduce, EqualsRecursionOverTheTreeForEveryTypeAndOperation) {
 }
 
 TEST(TreeReduce, EqualsRecursionForEveryShapeOfTree) {
-  for (int leaves = 1; leaves <= 13; ++leaves) {
-    for (int ranks = 1; ranks <= leaves; ++ranks) {
-      check(leaves, ranks, 131, DType::kF32, ReduceOp::kSum);
-      check(leaves, ranks, 131, DType::kBF16, ReduceOp::kMean);
+  for (int workers = 1; workers <= 13; ++workers) {
+    for (int ranks = 1; ranks <= workers; ++ranks) {
+      check(workers, ranks, 131, DType::kF32, ReduceOp::kSum);
+      check(workers, ranks, 131, DType::kBF16, ReduceOp::kMean);
     }
   }
 }

@@ -11,19 +11,19 @@ namespace trireme {
 namespace {
 
 // Numbers whose sum depends on the order of summation.
-double leaf_value(int leaf) {
-  return std::ldexp(1.0 + 0.1 * leaf, (leaf * 7) % 23 * 2 - 20);
+double contribution(int worker) {
+  return std::ldexp(1.0 + 0.1 * worker, (worker * 7) % 23 * 2 - 20);
 }
 
-double sum_over_ranks(int leaves, int ranks) {
-  const ReductionTree tree(leaves, ranks);
+double sum_over_ranks(int workers, int ranks) {
+  const ReductionTree tree(workers, ranks);
   std::vector<TreeFold> folds;
   std::vector<const void*> terms;
   for (int rank = 0; rank < ranks; ++rank) {
     TreeFold& fold = folds.emplace_back(tree, rank, 1);
-    const Range mine = tree.leaves_of(rank);
-    for (std::int64_t leaf = mine.begin; leaf < mine.end; ++leaf) {
-      const double value = leaf_value(static_cast<int>(leaf));
+    const Range mine = tree.virtual_workers_of(rank);
+    for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
+      const double value = contribution(static_cast<int>(worker));
       fold.add({&value, 1});
     }
   }
@@ -38,22 +38,24 @@ double sum_over_ranks(int leaves, int ranks) {
 }
 
 TEST(TreeFold, GivesTheSameBitsForEveryNumberOfRanks) {
-  for (const int leaves : {1, 2, 3, 5, 8, 12, 13}) {
-    const double alone = sum_over_ranks(leaves, 1);
-    for (int ranks = 2; ranks <= leaves; ++ranks) {
-      EXPECT_EQ(sum_over_ranks(leaves, ranks), alone) << leaves << " leaves, " << ranks << " ranks";
+  for (const int workers : {1, 2, 3, 5, 8, 12, 13}) {
+    const double alone = sum_over_ranks(workers, 1);
+    for (int ranks = 2; ranks <= workers; ++ranks) {
+      EXPECT_EQ(sum_over_ranks(workers, ranks), alone)
+          << workers << " virtual workers, " << ranks << " ranks";
     }
   }
 }
 
-TEST(RowProgram, LeavesTheNodesThatTheTreeWants) {
-  for (int leaves = 1; leaves <= 24; ++leaves) {
-    for (int ranks = 1; ranks <= leaves; ++ranks) {
-      const ReductionTree tree(leaves, ranks);
+TEST(RowProgram, EndsInTheNodesOfTheTree) {
+  for (int workers = 1; workers <= 24; ++workers) {
+    for (int ranks = 1; ranks <= workers; ++ranks) {
+      const ReductionTree tree(workers, ranks);
       for (int rank = 0; rank < ranks; ++rank) {
         const RowProgram program(tree, rank);
         EXPECT_EQ(program.nodes, static_cast<int>(tree.nodes_of(rank).size()));
-        EXPECT_EQ(program.leaves.size(), static_cast<std::size_t>(tree.leaves_of(rank).size()));
+        EXPECT_EQ(program.steps.size(),
+                  static_cast<std::size_t>(tree.virtual_workers_of(rank).size()));
         EXPECT_LE(program.nodes, program.rows);
       }
     }

@@ -154,7 +154,7 @@ TEST_F(MpiNative, IsRefusedWhereMpiHasNothingToOffer) {
   EXPECT_FALSE(carry_out(OpKind::kAllReduce, {memory.data(), std::int64_t{1} << 31, DType::kU8}));
   Operation workers;
   workers.kind = OpKind::kAllReduce;
-  workers.leaves = 12;
+  workers.virtual_workers = 12;
   EXPECT_FALSE(world_->run_native(workers, soon()));
 }
 

@@ -15,10 +15,10 @@ namespace trireme::test {
 namespace {
 
 using message::Arrival;
+using message::Chunk;
 using message::Deadline;
 using message::Frame;
 using message::FrameKind;
-using message::Piece;
 using message::Transfer;
 using message::Transport;
 
@@ -34,7 +34,7 @@ std::vector<int> letter(int from, int to, int tag, std::size_t bytes) {
   std::iota(words.begin(), words.end(), from * 1'000'000 + to * 100'000 + tag * 1000);
   return words;
 }
-Piece piece(int peer, std::vector<int>& words) {
+Chunk chunk(int peer, std::vector<int>& words) {
   return {peer, words.data(), words.size() * sizeof(int)};
 }
 
@@ -52,16 +52,16 @@ class MpiTransport : public testing::Test {
     return ranks;
   }
 
-  std::unique_ptr<Transfer> send(int tag, Piece piece) {
-    return world_->begin(tag, {&piece, 1}, {});
+  std::unique_ptr<Transfer> send(int tag, Chunk chunk) {
+    return world_->begin(tag, {&chunk, 1}, {});
   }
-  std::unique_ptr<Transfer> receive(int tag, Piece piece) {
-    return world_->begin(tag, {}, {&piece, 1});
+  std::unique_ptr<Transfer> receive(int tag, Chunk chunk) {
+    return world_->begin(tag, {}, {&chunk, 1});
   }
 
   // Every rank has come when this returns.
   void meet() {
-    std::vector<Piece> sends, receives;
+    std::vector<Chunk> sends, receives;
     std::vector<char> bytes(size());
     for (const int other : others()) {
       sends.push_back({other, &bytes[rank()], 1});
@@ -73,12 +73,12 @@ class MpiTransport : public testing::Test {
   // Every rank sends every other a letter and reads theirs.
   void exchange_letters(Transport& transport, int tag, std::size_t bytes) {
     std::vector<std::vector<int>> out(size()), in(size());
-    std::vector<Piece> sends, receives;
+    std::vector<Chunk> sends, receives;
     for (const int other : others()) {
       out[other] = letter(rank(), other, tag, bytes);
       in[other].resize(out[other].size());
-      sends.push_back(piece(other, out[other]));
-      receives.push_back(piece(other, in[other]));
+      sends.push_back(chunk(other, out[other]));
+      receives.push_back(chunk(other, in[other]));
     }
     transport.begin(tag, sends, receives)->wait(soon());
     for (const int other : others()) {
@@ -110,13 +110,13 @@ TEST_F(MpiTransport, FramesComeInTheOrderTheyWereSent) {
   EXPECT_FALSE(world_->next_frame(std::chrono::milliseconds(10)));
 }
 
-TEST_F(MpiTransport, PiecesGoBothWaysAtOnce) {
+TEST_F(MpiTransport, ChunksGoBothWaysAtOnce) {
   for (const std::size_t bytes : {4, 4096, 4100, 100'000, 3'000'000}) {
     exchange_letters(*world_, 3, bytes);
   }
 }
 
-TEST_F(MpiTransport, PiecesOfOneTagKeepTheirOrderWhoeverIsWaitedForFirst) {
+TEST_F(MpiTransport, ChunksOfOneTagKeepTheirOrderWhoeverIsWaitedForFirst) {
   constexpr int kLetters = 40;
   const auto bytes_of = [](int i) { return i % 3 == 0 ? 400 : 5000 * i; };
   std::vector<std::vector<int>> out(kLetters), in(kLetters);
@@ -125,11 +125,11 @@ TEST_F(MpiTransport, PiecesOfOneTagKeepTheirOrderWhoeverIsWaitedForFirst) {
     out[i] = letter(rank(), next(), i, bytes_of(i));
     in[i].resize(out[i].size());
     // Half of the ranks ask before the letters are sent.
-    if (rank() % 2 == 0) transfers.push_back(receive(5, piece(previous(), in[i])));
+    if (rank() % 2 == 0) transfers.push_back(receive(5, chunk(previous(), in[i])));
   }
-  for (int i = 0; i < kLetters; ++i) transfers.push_back(send(5, piece(next(), out[i])));
+  for (int i = 0; i < kLetters; ++i) transfers.push_back(send(5, chunk(next(), out[i])));
   if (rank() % 2 != 0) {
-    for (int i = 0; i < kLetters; ++i) transfers.push_back(receive(5, piece(previous(), in[i])));
+    for (int i = 0; i < kLetters; ++i) transfers.push_back(receive(5, chunk(previous(), in[i])));
   }
   while (!transfers.empty()) {
     transfers.back()->wait(soon());
@@ -145,23 +145,23 @@ TEST_F(MpiTransport, TagsAreKeptApart) {
   std::vector<std::vector<int>> out, in(3);
   std::vector<std::unique_ptr<Transfer>> transfers;
   for (const int tag : tags) out.push_back(letter(rank(), next(), tag % 100, 8000));
-  for (int i = 0; i < 3; ++i) transfers.push_back(send(tags[i], piece(next(), out[i])));
+  for (int i = 0; i < 3; ++i) transfers.push_back(send(tags[i], chunk(next(), out[i])));
   for (int i = 2; i >= 0; --i) {
     in[i].resize(out[i].size());
-    receive(tags[i], piece(previous(), in[i]))->wait(soon());
+    receive(tags[i], chunk(previous(), in[i]))->wait(soon());
     ASSERT_EQ(in[i], letter(previous(), rank(), tags[i] % 100, 8000));
   }
   for (const auto& transfer : transfers) transfer->wait(soon());
 }
 
-TEST_F(MpiTransport, APieceOfSeveralPartsComesWhole) {
+TEST_F(MpiTransport, AChunkOfSeveralPartsComesWhole) {
   constexpr std::size_t kBytes = 150'000'004;  // parts are 64 MiB
   if (size() > 1 && rank() == 0) {
     auto out = letter(0, 1, 0, kBytes);
-    send(0, piece(1, out))->wait(soon());
+    send(0, chunk(1, out))->wait(soon());
   } else if (rank() == 1) {
     std::vector<int> in(kBytes / sizeof(int));
-    receive(0, piece(0, in))->wait(soon());
+    receive(0, chunk(0, in))->wait(soon());
     EXPECT_TRUE(in == letter(0, 1, 0, kBytes));
   }
   meet();
@@ -170,29 +170,29 @@ TEST_F(MpiTransport, APieceOfSeveralPartsComesWhole) {
 TEST_F(MpiTransport, FramesComeWhileATransferIsWaitedFor) {
   if (size() == 1) return;
   std::vector<int> word(1);
-  const auto transfer = receive(1, piece(previous(), word));
+  const auto transfer = receive(1, chunk(previous(), word));
   auto waited = std::async(std::launch::async, [&] { transfer->wait(soon()); });
-  // The piece is sent in answer to the frame.
+  // The chunk is sent in answer to the frame.
   world_->send_frame(next(), Frame{});
   const auto arrival = world_->next_frame(std::chrono::seconds(60));
   ASSERT_TRUE(arrival);
   EXPECT_EQ(arrival->from, previous());
   std::vector<int> answer{rank()};
-  send(1, piece(next(), answer))->wait(soon());
+  send(1, chunk(next(), answer))->wait(soon());
   waited.get();
   EXPECT_EQ(word[0], previous());
 }
 
-TEST_F(MpiTransport, TwoOfOneProgramDoNotMixTheirPieces) {
+TEST_F(MpiTransport, TwoOfOneProgramDoNotMixTheirChunks) {
   const auto second = mpi::world();
   exchange_letters(*world_, 2, 5000);
   exchange_letters(*second, 2, 100);
   auto first_words = letter(rank(), next(), 1, 100);
   auto second_words = letter(rank(), next(), 2, 100);
   std::vector<int> in(first_words.size());
-  send(2, piece(next(), first_words))->wait(soon());
-  const Piece sent = piece(next(), second_words);
-  const Piece received = piece(previous(), in);
+  send(2, chunk(next(), first_words))->wait(soon());
+  const Chunk sent = chunk(next(), second_words);
+  const Chunk received = chunk(previous(), in);
   second->begin(2, {&sent, 1}, {&received, 1})->wait(soon());
   EXPECT_EQ(in, letter(previous(), rank(), 2, 100));
   receive(2, received)->wait(soon());
@@ -217,7 +217,7 @@ TEST_F(MpiTransport, DeadlineNamesThePeerThatDoesNotSend) {
   if (size() == 1) return;
   for (const std::size_t bytes : {40, 40'000}) {
     std::vector<int> words(bytes / sizeof(int));
-    expect_silent_peer(*receive(9, piece(next(), words)), next(),
+    expect_silent_peer(*receive(9, chunk(next(), words)), next(),
                        "mpi: rank " + std::to_string(next()) + " did not send " +
                            std::to_string(bytes) + " bytes with tag 9 in time " +
                            name_of(rank(), size()));
@@ -228,7 +228,7 @@ TEST_F(MpiTransport, DeadlineNamesThePeerThatDoesNotSend) {
 TEST_F(MpiTransport, DeadlineNamesThePeerThatDoesNotTake) {
   if (size() == 1) return;
   auto words = letter(rank(), next(), 0, 40'000);
-  expect_silent_peer(*send(9, piece(next(), words)), next(),
+  expect_silent_peer(*send(9, chunk(next(), words)), next(),
                      "mpi: rank " + std::to_string(next()) +
                          " did not take 40000 bytes with tag 9 in time " + name_of(rank(), size()));
   meet();
@@ -242,13 +242,13 @@ TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
   auto out = letter(rank(), next(), 0, kBytes);
   std::vector<int> small_in(4, -1);
   std::vector<int> small_out(4, 1);
-  receive(4, piece(previous(), in)).reset();
-  receive(4, piece(previous(), small_in)).reset();
+  receive(4, chunk(previous(), in)).reset();
+  receive(4, chunk(previous(), small_in)).reset();
   meet();
   // Nobody waits for these any more.
   {
-    const auto late = send(4, piece(next(), out));
-    send(4, piece(next(), small_out))->wait(soon());
+    const auto late = send(4, chunk(next(), out));
+    send(4, chunk(next(), small_out))->wait(soon());
     meet();
   }
   meet();
@@ -260,10 +260,10 @@ TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
 TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
   if (size() == 1) return;
   std::vector<int> words(10'000);
-  receive(4, piece(previous(), words)).reset();
+  receive(4, chunk(previous(), words)).reset();
   world_->send_frame(previous(), Frame{});
   ASSERT_TRUE(world_->next_frame(std::chrono::seconds(60)));
-  const auto late = send(4, piece(next(), words));
+  const auto late = send(4, chunk(next(), words));
   try {
     late->wait(soon());
     FAIL() << "nothing was thrown";
@@ -276,22 +276,22 @@ TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
   meet();
 }
 
-TEST_F(MpiTransport, APieceThatNobodyWaitsForAnyMoreGoesNowhere) {
+TEST_F(MpiTransport, AChunkThatNobodyWaitsForAnyMoreGoesNowhere) {
   constexpr std::size_t kBytes = 4'000'000;
   std::vector<int> in(kBytes / sizeof(int));
   auto first = letter(0, 1, 1, kBytes);
   auto second = letter(0, 1, 2, kBytes);
   if (size() > 1 && rank() == 0) {
-    const auto unwanted = send(4, piece(1, first));
-    const auto wanted = send(4, piece(1, second));
+    const auto unwanted = send(4, chunk(1, first));
+    const auto wanted = send(4, chunk(1, second));
     // The first is asked for and given up by now: this rank finds both at once.
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     unwanted->wait(soon());
     wanted->wait(soon());
   } else if (rank() == 1) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    receive(4, piece(0, in)).reset();
-    receive(4, piece(0, in))->wait(soon());
+    receive(4, chunk(0, in)).reset();
+    receive(4, chunk(0, in))->wait(soon());
     EXPECT_TRUE(in == second);
   }
   meet();
@@ -300,11 +300,11 @@ TEST_F(MpiTransport, APieceThatNobodyWaitsForAnyMoreGoesNowhere) {
 TEST_F(MpiTransport, WhatWasGivenUpIsNotTakenForTheNext) {
   if (size() == 1) return;
   auto lost = letter(rank(), next(), 1, 60'000);
-  send(4, piece(next(), lost)).reset();
+  send(4, chunk(next(), lost)).reset();
   meet();
   std::vector<int> in(60'000 / sizeof(int));
   // Takes the place of the letter that was given up, in vain.
-  expect_silent_peer(*receive(4, piece(previous(), in)), previous(),
+  expect_silent_peer(*receive(4, chunk(previous(), in)), previous(),
                      "mpi: rank " + std::to_string(previous()) +
                          " did not send 60000 bytes with tag 4 in time " + name_of(rank(), size()));
   meet();
@@ -316,13 +316,13 @@ TEST_F(MpiTransport, AbortEndsTheWaitOfAnotherThread) {
   for (const std::size_t bytes : {40, 40'000}) {
     std::vector<int> words(bytes / sizeof(int));
     for (const auto& transfer :
-         {receive(9, piece(next(), words)).release(), send(8, piece(next(), words)).release()}) {
+         {receive(9, chunk(next(), words)).release(), send(8, chunk(next(), words)).release()}) {
       const std::unique_ptr<Transfer> owned(transfer);
       if (transfer == nullptr) continue;
       auto waited = std::async(std::launch::async, [&] { owned->wait(soon()); });
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       owned->abort();
-      // A small piece leaves at once.
+      // A small chunk leaves at once.
       try {
         waited.get();
         EXPECT_LE(bytes, 4096u);
@@ -338,7 +338,7 @@ TEST_F(MpiTransport, AbortEndsTheWaitOfAnotherThread) {
 TEST_F(MpiTransport, AbortBeforeTheWaitEndsItToo) {
   if (size() == 1) return;
   std::vector<int> words(10'000);
-  const auto transfer = receive(9, piece(next(), words));
+  const auto transfer = receive(9, chunk(next(), words));
   transfer->abort();
   EXPECT_THROW(transfer->wait(soon()), CommError);
   meet();

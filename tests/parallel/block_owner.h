@@ -22,7 +22,7 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
         world_(world),
         tree_(passes * world.size(), world.size()) {}
 
-  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
   /// The most bytes of parameters that this rank has held at once, and those of its own blocks.
   std::int64_t peak_bytes() const { return peak_bytes_; }
@@ -52,7 +52,7 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
   }
 
   GradientSink& begin_step(const StepShape& shape) override {
-    weight_ = shape.weight > 0 ? shape.weight : tree_.leaves();
+    weight_ = shape.weight > 0 ? shape.weight : tree_.virtual_workers();
     stop_ = shape.request_stop ? 1 : 0;
     loss_ = 0;
     for (at::Tensor& sum : sums_) sum.reset();

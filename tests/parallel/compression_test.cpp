@@ -47,9 +47,9 @@ CompressionOptions options_of(std::string_view codec) {
 // Everything that the strategy remembers, and back.
 std::map<std::string, std::vector<char>> saved(Strategy& strategy) {
   std::map<std::string, std::vector<char>> saved;
-  for (const Strategy::State& piece : strategy.state()) {
-    const char* data = piece.values.as<char>();
-    saved[piece.name].assign(data, data + piece.values.bytes());
+  for (const Strategy::State& tensor : strategy.state()) {
+    const char* data = tensor.values.as<char>();
+    saved[tensor.name].assign(data, data + tensor.values.bytes());
   }
   return saved;
 }
@@ -57,10 +57,10 @@ std::map<std::string, std::vector<char>> saved(Strategy& strategy) {
 void restore(Strategy& strategy, const std::map<std::string, std::vector<char>>& saved) {
   const auto state = strategy.state();
   ASSERT_EQ(state.size(), saved.size());
-  for (const Strategy::State& piece : state) {
-    const auto& bytes = saved.at(piece.name);
-    ASSERT_EQ(bytes.size(), piece.values.bytes());
-    std::copy(bytes.begin(), bytes.end(), piece.values.as<char>());
+  for (const Strategy::State& tensor : state) {
+    const auto& bytes = saved.at(tensor.name);
+    ASSERT_EQ(bytes.size(), tensor.values.bytes());
+    std::copy(bytes.begin(), bytes.end(), tensor.values.as<char>());
   }
 }
 
@@ -286,8 +286,9 @@ TEST(LowRankSum, LosesNothing) {
       sum.finish({&buffer, 1});
       if (world.rank() == 0) left -= value;
     }
-    for (const Strategy::State& piece : sum.state()) {
-      if (piece.name == "compression.residual.of_3.a") left -= tensor_over(piece.values, {17, 31});
+    for (const Strategy::State& tensor : sum.state()) {
+      if (tensor.name == "compression.residual.of_3.a")
+        left -= tensor_over(tensor.values, {17, 31});
     }
     world.all_reduce(buffer_of(left)).wait();
     EXPECT_LT(left.abs().max().item<float>(), 1e-3);
@@ -303,10 +304,10 @@ void expect_residual_kept(const std::string& codec) {
         replicated(world, {.compression = {.codec = codec, .ratio = 0.3, .rank = 1}});
     const auto shards = strategy->attach(model);
     const auto residual = [&] {
-      for (const Strategy::State& piece : strategy->state()) {
-        if (piece.name == "compression.residual.of_3.idle.weight") {
-          EXPECT_EQ(piece.region, row_of(world.rank(), 3, 16));
-          return tensor_over(piece.values, {16}).clone();
+      for (const Strategy::State& tensor : strategy->state()) {
+        if (tensor.name == "compression.residual.of_3.idle.weight") {
+          EXPECT_EQ(tensor.region, row_of(world.rank(), 3, 16));
+          return tensor_over(tensor.values, {16}).clone();
         }
       }
       return at::Tensor();

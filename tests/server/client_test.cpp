@@ -114,15 +114,15 @@ TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
 TEST_P(Clients, InSynchronousTrainingHaveTheBitsOfAnAllReduce) {
   run([](server::Client& client, Communicator& world) {
     const int n = world.size();
-    const int leaves = 7;
+    const int workers = 7;
     ModelSchema model = schema(Mode::kSynchronous, {.name = "adam"});
     for (int worker = 0; worker < n; ++worker) {
       model.consistency.virtual_workers.push_back(
-          static_cast<int>(partition(leaves, n, worker).size()));
+          static_cast<int>(partition(workers, n, worker).size()));
     }
     client.join(model);
-    const ReductionTree tree(leaves, n);
-    const ReductionTree alone(leaves, 1);
+    const ReductionTree tree(workers, n);
+    const ReductionTree alone(workers, 1);
     Model mine(model, 30);
     if (client.worker() == 0) client.store(mine.wanted());
     Model expected(model, 30);
@@ -141,15 +141,15 @@ TEST_P(Clients, InSynchronousTrainingHaveTheBitsOfAnAllReduce) {
       std::vector<std::vector<float>> rows;  // of this worker's nodes
       std::vector<Gradient> gradients;
       for (std::size_t i = 0; i < means.size(); ++i) {
-        std::vector<std::vector<float>> leaf;
-        for (int l = 0; l < leaves; ++l) {
-          leaf.push_back(drawn(std::ssize(means[i]),
-                               static_cast<std::uint64_t>(1000 + step * 100 + l * 10) + i));
+        std::vector<std::vector<float>> contributions;
+        for (int w = 0; w < workers; ++w) {
+          contributions.push_back(drawn(
+              std::ssize(means[i]), static_cast<std::uint64_t>(1000 + step * 100 + w * 10) + i));
         }
-        // Nodes by their definition: the sum of their leaves, left child plus right child.
+        // Nodes by their definition: the sum of virtual workers, left child plus right child.
         const std::function<std::vector<float>(int, std::int64_t)> node = [&](int level,
                                                                               std::int64_t index) {
-          if (level == 0) return leaf[static_cast<std::size_t>(index)];
+          if (level == 0) return contributions[static_cast<std::size_t>(index)];
           std::vector<float> left = node(level - 1, 2 * index);
           const std::vector<float> right = node(level - 1, 2 * index + 1);
           for (std::size_t j = 0; j < left.size(); ++j) left[j] += right[j];
@@ -160,7 +160,7 @@ TEST_P(Clients, InSynchronousTrainingHaveTheBitsOfAnAllReduce) {
           const auto sum = node(level, index);
           all.insert(all.end(), sum.begin(), sum.end());
         }
-        // The reference: everybody's leaves on one rank.
+        // The reference: all virtual workers on one rank.
         std::vector<std::vector<float>> terms;
         for (const auto& [level, index] : alone.terms()) terms.push_back(node(level, index));
         std::vector<const void*> pointers;

@@ -18,8 +18,8 @@ namespace trireme {
 namespace {
 
 using message::Arrival;
+using message::Chunk;
 using message::Frame;
-using message::Piece;
 using message::Transport;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
@@ -57,7 +57,7 @@ Arrival next(Transport& transport) {
   return *arrival;
 }
 
-Piece piece_of(int peer, std::vector<std::uint8_t>& bytes) {
+Chunk chunk_of(int peer, std::vector<std::uint8_t>& bytes) {
   return {peer, bytes.data(), bytes.size()};
 }
 
@@ -97,7 +97,7 @@ TEST_P(Gloo, FramesOfEachPeerArriveInOrderAndWhole) {
   ranks.expect_all_well();
 }
 
-TEST_P(Gloo, PiecesAreMatchedByTagInBothDirections) {
+TEST_P(Gloo, ChunksAreMatchedByTagInBothDirections) {
   test::RankProcesses ranks = start(GetParam(), [](Transport& transport) {
     const int size = transport.size();
     constexpr std::size_t kBytes = 100000;
@@ -117,12 +117,12 @@ TEST_P(Gloo, PiecesAreMatchedByTagInBothDirections) {
     for (int i = 0; i < 3; ++i) {
       // Each rank begins the tags in another order.
       const int tag = (i + transport.rank()) % 3;
-      std::vector<Piece> sends;
-      std::vector<Piece> recvs;
+      std::vector<Chunk> sends;
+      std::vector<Chunk> recvs;
       for (int peer = 0; peer < size; ++peer) {
         if (peer == transport.rank()) continue;
-        sends.push_back(piece_of(peer, out[tag * size + peer]));
-        recvs.push_back(piece_of(peer, in[tag * size + peer]));
+        sends.push_back(chunk_of(peer, out[tag * size + peer]));
+        recvs.push_back(chunk_of(peer, in[tag * size + peer]));
       }
       transfers.push_back(transport.begin(tag, sends, recvs));
     }
@@ -253,13 +253,13 @@ TEST_P(Gloo, WhatWasSentBeforeLeavingArrives) {
 INSTANTIATE_TEST_SUITE_P(Ranks, Gloo, testing::Values(2, 3, 4),
                          [](const auto& info) { return fmt::format("{}", info.param); });
 
-TEST(GlooTransport, PiecesOf64MiBCrossEachOther) {
+TEST(GlooTransport, ChunksOf64MiBCrossEachOther) {
   test::RankProcesses ranks = start(2, [](Transport& transport) {
     const int peer = 1 - transport.rank();
     std::vector<std::uint8_t> out(std::size_t{64} << 20, 3 + transport.rank());
     std::vector<std::uint8_t> in(out.size());
-    const Piece send = piece_of(peer, out);
-    const Piece recv = piece_of(peer, in);
+    const Chunk send = chunk_of(peer, out);
+    const Chunk recv = chunk_of(peer, in);
     transport.begin(7, {&send, 1}, {&recv, 1})->wait(after(kLong));
     EXPECT_TRUE(std::all_of(in.begin(), in.end(), [&](int byte) { return byte == 3 + peer; }));
   });
@@ -278,9 +278,9 @@ TEST(GlooTransport, AKilledPeerIsReportedOnceAndEndsTransfers) {
       raise(SIGKILL);
     }
     std::vector<std::uint8_t> bytes(std::size_t{1} << 20);
-    const Piece piece = piece_of(1, bytes);
-    const auto recv = transport.begin(0, {}, {&piece, 1});
-    const auto send = transport.begin(1, {&piece, 1}, {});
+    const Chunk chunk = chunk_of(1, bytes);
+    const auto recv = transport.begin(0, {}, {&chunk, 1});
+    const auto send = transport.begin(1, {&chunk, 1}, {});
     EXPECT_EQ(next(transport).frame.header.number, 1u);
     transport.send_frame(1, numbered(2, ""));
     for (message::Transfer* transfer : {recv.get(), send.get()}) {
@@ -293,7 +293,7 @@ TEST(GlooTransport, AKilledPeerIsReportedOnceAndEndsTransfers) {
       is_known = arrival.from == 1 && !arrival.lost.empty();
     }
     transport.send_frame(1, numbered(3, "to nobody"));
-    const auto later = transport.begin(2, {&piece, 1}, {});
+    const auto later = transport.begin(2, {&chunk, 1}, {});
     EXPECT_THAT(error_of(*later, kLong).what(), HasSubstr("rank 1 is lost"));
     // The two that are left go on, and hear of it no more.
     const int other = 2 - transport.rank();
@@ -332,8 +332,8 @@ TEST(GlooTransport, SendingToPeersThatDieMeanwhileRaisesNoSignal) {
     for (int lost = 0, sent = 0; lost < 3; ++sent) {
       for (int peer = 1; peer < 4; ++peer) {
         transport.send_frame(peer, numbered(sent, ""));
-        const Piece piece = piece_of(peer, bytes);
-        transport.begin(0, {&piece, 1}, {});
+        const Chunk chunk = chunk_of(peer, bytes);
+        transport.begin(0, {&chunk, 1}, {});
       }
       const std::optional<Arrival> arrival = transport.next_frame(milliseconds(0));
       if (arrival && !arrival->lost.empty()) ++lost;
@@ -346,9 +346,9 @@ TEST(GlooTransport, AStoppedPeerIsNamedAtTheDeadlineAndHoldsNobodyBack) {
   test::RankProcesses ranks = start(3, [](Transport& transport) {
     if (transport.rank() == 1) raise(SIGSTOP);
     std::vector<std::uint8_t> bytes(std::size_t{64} << 20);
-    const Piece piece = piece_of(1, bytes);
-    const auto recv = transport.begin(0, {}, {&piece, 1});
-    const auto send = transport.begin(1, {&piece, 1}, {});
+    const Chunk chunk = chunk_of(1, bytes);
+    const auto recv = transport.begin(0, {}, {&chunk, 1});
+    const auto send = transport.begin(1, {&chunk, 1}, {});
     for (int i = 0; i < 100; ++i) transport.send_frame(1, numbered(i, ""));
     const CommError not_sent = error_of(*recv, milliseconds(300));
     EXPECT_STREQ(not_sent.what(), "gloo: rank 1 has not sent all of 67108864 bytes in time");
@@ -359,8 +359,8 @@ TEST(GlooTransport, AStoppedPeerIsNamedAtTheDeadlineAndHoldsNobodyBack) {
     const int other = 2 - transport.rank();
     std::vector<std::uint8_t> in(1000);
     std::vector<std::uint8_t> out(1000, 9);
-    const Piece to_other = piece_of(other, out);
-    const Piece from_other = piece_of(other, in);
+    const Chunk to_other = chunk_of(other, out);
+    const Chunk from_other = chunk_of(other, in);
     transport.begin(2, {&to_other, 1}, {&from_other, 1})->wait(after(kLong));
     EXPECT_THAT(in, testing::Each(9));
   });
@@ -371,15 +371,15 @@ TEST(GlooTransport, AStoppedPeerIsNamedAtTheDeadlineAndHoldsNobodyBack) {
 TEST(GlooTransport, ATransferIsAbortedFromAnotherThread) {
   test::RankProcesses ranks = start(2, [](Transport& transport) {
     std::vector<std::uint8_t> bytes(1000);
-    const Piece piece = piece_of(1 - transport.rank(), bytes);
-    const auto blocked = transport.begin(0, {}, {&piece, 1});
+    const Chunk chunk = chunk_of(1 - transport.rank(), bytes);
+    const auto blocked = transport.begin(0, {}, {&chunk, 1});
     std::thread other([&] {
       std::this_thread::sleep_for(milliseconds(100));
       blocked->abort();
     });
     EXPECT_THAT(error_of(*blocked, kLong).what(), HasSubstr("given up"));
     other.join();
-    const auto not_waited_for = transport.begin(1, {}, {&piece, 1});
+    const auto not_waited_for = transport.begin(1, {}, {&chunk, 1});
     not_waited_for->abort();
     EXPECT_THAT(error_of(*not_waited_for, kLong).what(), HasSubstr("given up"));
     // Both are done with it before one leaves.

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "tests/world/program/leaves.h"
+#include "tests/world/program/contributions.h"
 
 namespace trireme::test {
 
@@ -59,7 +59,8 @@ Variables torchrun_variables(int rank, int world_size, const std::string& addres
 
 std::string expected_sums(int ranks) {
   return fmt::format("sum of ranks {:016x}, of virtual workers {:016x}",
-                     checksum(sum_of_leaves(0, ranks)), checksum(sum_of_leaves(0, kLeaves)));
+                     checksum(sum_of_contributions(0, ranks)),
+                     checksum(sum_of_contributions(0, kVirtualWorkers)));
 }
 
 }  // namespace trireme::test

@@ -35,7 +35,7 @@ void add_to_layout(Operation& operation, std::int64_t number) {
 
 bool has_one_leaf_a_rank(const ReductionTree& tree) {
   for (int rank = 0; rank < tree.ranks(); ++rank) {
-    if (tree.leaves_of(rank).size() != 1) return false;
+    if (tree.virtual_workers_of(rank).size() != 1) return false;
   }
   return true;
 }
@@ -45,12 +45,12 @@ Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64
   Operation operation = make(kind, out, in, count, where);
   // To backends a mean is a sum with a divisor.
   operation.op = op == ReduceOp::kMean ? ReduceOp::kSum : op;
-  operation.divisor = op == ReduceOp::kMean ? tree.leaves() : 1;
+  operation.divisor = op == ReduceOp::kMean ? tree.virtual_workers() : 1;
   operation.tree = &tree;
   if (has_one_leaf_a_rank(tree)) return operation;
-  operation.leaves = tree.leaves();
+  operation.virtual_workers = tree.virtual_workers();
   for (int rank = 0; rank < tree.ranks(); ++rank) {
-    add_to_layout(operation, tree.leaves_of(rank).end);
+    add_to_layout(operation, tree.virtual_workers_of(rank).end);
   }
   return operation;
 }

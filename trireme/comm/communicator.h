@@ -56,12 +56,12 @@ class Communicator {
   Work all_reduce(Buffer x, ReduceOp op = ReduceOp::kSum,
                   SourceLocation where = SourceLocation::current());
 
-  /// The sum over `tree.leaves()` virtual workers, divided by `divisor`. x: [k, n], one row of n
-  /// elements for each of the k = tree.nodes_of(rank()) nodes that this rank has summed. The result
-  /// is left in row 0; the other rows are lost. The sum is divided in the type it is taken in (f32
-  /// for f16 and bf16) before it is rounded; with a divisor of 1 it is not divided. `tree` must
-  /// have size() ranks and outlive the operation. Throws UsageError unless `divisor` is finite and
-  /// greater than 0, and 1 for integers.
+  /// The sum over `tree.virtual_workers()` virtual workers, divided by `divisor`. x: [k, n], one
+  /// row of n elements for each of the k = tree.nodes_of(rank()) nodes that this rank has summed.
+  /// The result is left in row 0; the other rows are lost. The sum is divided in the type it is
+  /// taken in (f32 for f16 and bf16) before it is rounded; with a divisor of 1 it is not divided.
+  /// `tree` must have size() ranks and outlive the operation. Throws UsageError unless `divisor` is
+  /// finite and greater than 0, and 1 for integers.
   Work all_reduce(Buffer x, const ReductionTree& tree, double divisor = 1,
                   SourceLocation where = SourceLocation::current());
 

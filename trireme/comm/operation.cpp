@@ -44,7 +44,8 @@ std::string describe(const Call& call) {
     arguments += fmt::format(", {} {}, tag {}", call.kind == OpKind::kSend ? "to" : "from",
                              call.root, call.tag);
   }
-  if (call.leaves > 0) arguments += fmt::format(", {} virtual workers", call.leaves);
+  if (call.virtual_workers > 0)
+    arguments += fmt::format(", {} virtual workers", call.virtual_workers);
   return fmt::format("{}({})", semantics.name, arguments);
 }
 

@@ -40,7 +40,7 @@ struct Call {
   ReduceOp op = ReduceOp::kSum;          ///< never kMean: that is kSum with a divisor
   std::int32_t root = 0;                 ///< root, or the peer of send and recv
   std::int32_t tag = 0;
-  std::int32_t leaves = 0;  ///< virtual workers of a reduction; 0: one per rank
+  std::int32_t virtual_workers = 0;  ///< virtual workers of a reduction; 0: one per rank
   /// A hash of the virtual workers of each rank and of the sizes of uneven pieces. Of an uneven
   /// all_to_all: a number for each piece that the rank sends, less one for each that it expects.
   /// Over all ranks they add up to 0, modulo 2^32, if both agree.

@@ -89,7 +89,7 @@ int units_of(const Operation& operation, int ranks, int rank) {
 
 int most_units(const Operation& operation, int ranks) {
   int most = units_of(operation, ranks, 0);
-  if (operation.leaves == 0) return most;
+  if (operation.virtual_workers == 0) return most;
   for (int rank = 1; rank < ranks; ++rank) {
     most = std::max(most, units_of(operation, ranks, rank));
   }

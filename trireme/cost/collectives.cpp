@@ -11,20 +11,21 @@ namespace trireme::cost {
 
 namespace {
 
-// Those of comm/message and comm/hierarchical, which lie above this layer; the tests count.
+// The constants of comm/message and comm/hierarchical, which lie above this layer. tests/cost
+// counts what they move, so that a difference fails.
 constexpr std::int64_t kInlineBytes = 1024;
 constexpr std::int64_t kHeaderBytes = 104;
-constexpr std::int64_t kPieceBytes = std::int64_t{512} << 10;
+constexpr std::int64_t kChunkBytes = std::int64_t{512} << 10;
 constexpr std::int64_t kFlatBroadcastBytes = std::int64_t{64} << 10;
 constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kStageBytes = std::int64_t{2} << 20;
-constexpr std::int64_t kTracks = 2;
+constexpr std::int64_t kStagingAreas = 2;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-/// A collective among those who exchange with each other: all ranks, or one rank of each host.
+/// A collective among ranks that exchange with each other: all ranks, or one rank of each host.
 struct Party {
   Collective kind;
   int size;
@@ -35,15 +36,16 @@ struct Party {
   std::vector<int> rows;  // of each member, in reductions
 
   std::int64_t bytes() const { return count * element_bytes; }
-  std::int64_t reduced_piece() const { return kPieceBytes / element_bytes * size; }
+  std::int64_t reduced_chunk() const { return kChunkBytes / element_bytes * size; }
   bool broadcasts_flat() const { return size == 2 || bytes() <= kFlatBroadcastBytes; }
 };
 
-// Complete nodes of the reduction tree that the leaves hold: aligned powers of two, greedily.
-int rows_of(Range leaves) {
+// The number of complete nodes of the reduction tree over these virtual workers: aligned powers of
+// two, greedily.
+int rows_of(Range workers) {
   int rows = 0;
-  for (auto at = static_cast<std::uint64_t>(leaves.begin),
-            end = static_cast<std::uint64_t>(leaves.end);
+  for (auto at = static_cast<std::uint64_t>(workers.begin),
+            end = static_cast<std::uint64_t>(workers.end);
        at < end; ++rows) {
     const std::uint64_t fits = std::bit_floor(end - at);
     at += at == 0 ? fits : std::min(fits, at & (~at + 1));
@@ -51,7 +53,7 @@ int rows_of(Range leaves) {
   return rows;
 }
 
-// Does every rank sum a slice of one row and hand it out?
+// Returns true if every rank sums a slice and sends the sum to others.
 bool sums_slices(Collective kind) {
   return kind == Collective::kAllReduce || kind == Collective::kReduce;
 }
@@ -64,9 +66,9 @@ Party all_ranks(const CollectiveCall& call, int ranks) {
   Party party{call.kind, ranks,      call.root,
               call.to,   call.count, static_cast<std::int64_t>(size_of(call.dtype)),
               {}};
-  const int leaves = call.leaves > 0 ? call.leaves : ranks;
+  const int workers = call.virtual_workers > 0 ? call.virtual_workers : ranks;
   for (int rank = 0; has_rows(call.kind) && rank < ranks; ++rank) {
-    party.rows.push_back(rows_of(partition(leaves, ranks, rank)));
+    party.rows.push_back(rows_of(partition(workers, ranks, rank)));
   }
   return party;
 }
@@ -103,16 +105,16 @@ bool travels_inline(const Party& party) {
   return most * party.bytes() <= kInlineBytes;
 }
 
-// Bytes of a row that `rank` sums: its slices of all pieces.
+// Bytes of a row that `rank` sums: its slices of all chunks.
 std::int64_t summed_bytes(const Party& party, int rank) {
-  const auto slice = [&](std::int64_t piece) {
-    return partition_aligned(piece, party.size, rank, kLineBytes / party.element_bytes).size();
+  const auto slice = [&](std::int64_t chunk) {
+    return partition_aligned(chunk, party.size, rank, kLineBytes / party.element_bytes).size();
   };
-  const std::int64_t piece = party.reduced_piece();
-  return (party.count / piece * slice(piece) + slice(party.count % piece)) * party.element_bytes;
+  const std::int64_t chunk = party.reduced_chunk();
+  return (party.count / chunk * slice(chunk) + slice(party.count % chunk)) * party.element_bytes;
 }
 
-// Data, not announcements.
+// Bytes of data, without announcements.
 std::int64_t bytes_between(const Party& party, int from, int to) {
   if (from == to) return 0;
   const auto broadcast_slice = [&](int rank) {
@@ -150,10 +152,10 @@ std::int64_t phases_of(const Party& party) {
   switch (party.kind) {
     case Collective::kAllReduce:
     case Collective::kReduce:
-      // The sums of one piece are handed out while the terms of the next one come.
-      return divide_up(party.count, party.reduced_piece()) + 1;
+      // The sums of one chunk are sent while the terms of the next one arrive.
+      return divide_up(party.count, party.reduced_chunk()) + 1;
     case Collective::kReduceScatter:
-      return divide_up(party.count, kPieceBytes / party.element_bytes);
+      return divide_up(party.count, kChunkBytes / party.element_bytes);
     case Collective::kBroadcast:
       return party.broadcasts_flat() ? 1 : 2;
     case Collective::kSend:
@@ -179,8 +181,8 @@ void add_data(const Party& party, int rank, std::int64_t times, Traffic& traffic
 Traffic announcements_of(const Party& party, int rank) {
   Traffic traffic;
   const bool sends = party.kind == Collective::kSend;
-  const bool speaks = !sends || (rank == party.root && rank != party.to);
-  if (!speaks) return traffic;
+  const bool announces = !sends || (rank == party.root && rank != party.to);
+  if (!announces) return traffic;
   traffic.announcements = sends ? 1 : party.size - 1;
   const std::int64_t payload =
       travels_inline(party) ? announced_pieces(party, rank) * party.bytes() : 0;
@@ -202,15 +204,15 @@ struct HostLayout {
     while (rank >= first_of(host + 1)) ++host;
     return host;
   }
-  /// Ranks of each host that carry data to the others.
+  /// The number of leaders of each host, which exchange with the other hosts.
   int rails() const { return *std::min_element(ranks_of_host.begin(), ranks_of_host.end()); }
-  /// Ranks of `host` that its local-th rank carries data for.
+  /// Ranks of `host` that its local-th leader serves.
   std::int64_t served(int host, int local) const {
     return divide_up(ranks_of_host[host] - local, rails());
   }
 };
 
-bool goes_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
+bool moves_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   if (layout.hosts() == layout.ranks()) return false;
   const bool can = has_rows(call.kind) || call.kind == Collective::kAllGather ||
                    call.kind == Collective::kBroadcast;
@@ -218,7 +220,7 @@ bool goes_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
 }
 
 // Elements that go through shared memory at a time.
-std::int64_t staged_piece(const CollectiveCall& call, const HostLayout& layout) {
+std::int64_t staged_chunk(const CollectiveCall& call, const HostLayout& layout) {
   std::int64_t rows = 1;
   const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
   if (sums_slices(call.kind)) {
@@ -243,29 +245,30 @@ std::int64_t partial_bytes(DType dtype) {
 }
 
 std::vector<int> rows_of_hosts(const CollectiveCall& call, const HostLayout& layout) {
-  const int leaves = has_rows(call.kind) && call.leaves > 0 ? call.leaves : layout.ranks();
+  const int workers =
+      has_rows(call.kind) && call.virtual_workers > 0 ? call.virtual_workers : layout.ranks();
   std::vector<int> rows;
   for (int host = 0; host < layout.hosts(); ++host) {
     const int first = layout.first_of(host);
     const int last = layout.first_of(host + 1) - 1;
-    rows.push_back(rows_of({partition(leaves, layout.ranks(), first).begin,
-                            partition(leaves, layout.ranks(), last).end}));
+    rows.push_back(rows_of({partition(workers, layout.ranks(), first).begin,
+                            partition(workers, layout.ranks(), last).end}));
   }
   return rows;
 }
 
-/// The local-th ranks of all hosts, which carry their slice of a piece.
-Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t piece, int local) {
+/// The local-th ranks of all hosts, which exchange their slice of a chunk.
+Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t chunk, int local) {
   const auto element = static_cast<std::int64_t>(size_of(call.dtype));
   Party rail{call.kind,
              layout.hosts(),
              layout.host_of(call.root),
              0,
-             partition_aligned(piece, layout.rails(), local, kLineBytes / element).size(),
+             partition_aligned(chunk, layout.rails(), local, kLineBytes / element).size(),
              element,
              {}};
   if (sums_slices(call.kind)) {
-    // Whichever rank is the root, all hosts get the sum.
+    // All hosts get the sum, also where one rank is the root.
     rail.kind = Collective::kAllReduce;
     rail.element_bytes = partial_bytes(call.dtype);
     rail.rows = rows_of_hosts(call, layout);
@@ -274,12 +277,12 @@ Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t
 }
 
 std::int64_t phases_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
-  const std::int64_t piece = staged_piece(call, layout);
-  const std::int64_t turns = divide_up(divide_up(call.count, piece), kTracks);
+  const std::int64_t chunk = staged_chunk(call, layout);
+  const std::int64_t turns = divide_up(divide_up(call.count, chunk), kStagingAreas);
   const bool moves_once =
       call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter;
   if (moves_once) return turns;
-  return turns * phases_of(rail_of(call, layout, std::min(piece, call.count), 0));
+  return turns * phases_of(rail_of(call, layout, std::min(chunk, call.count), 0));
 }
 
 void add_data_by_hosts(const CollectiveCall& call, const HostLayout& layout, int rank,
@@ -302,12 +305,12 @@ void add_data_by_hosts(const CollectiveCall& call, const HostLayout& layout, int
     }
     return;
   }
-  const std::int64_t piece = staged_piece(call, layout);
-  add_data(rail_of(call, layout, piece, local), host, call.count / piece, traffic);
-  add_data(rail_of(call, layout, call.count % piece, local), host, 1, traffic);
+  const std::int64_t chunk = staged_chunk(call, layout);
+  add_data(rail_of(call, layout, chunk, local), host, call.count / chunk, traffic);
+  add_data(rail_of(call, layout, call.count % chunk, local), host, 1, traffic);
 }
 
-// The part of a rank's announcements that leaves its host.
+// The part of a rank's announcements that goes to other hosts.
 std::int64_t announced_elsewhere(const CollectiveCall& call, const HostLayout& layout, int rank,
                                  std::int64_t announced_bytes) {
   const int host = layout.host_of(rank);
@@ -335,7 +338,7 @@ Traffic over_messages(const CollectiveCall& call, int ranks, int rank) {
 Traffic over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host, int rank) {
   const HostLayout layout{ranks_of_host};
   if (layout.hosts() == 1) return {};
-  if (!goes_by_hosts(call, layout)) return over_messages(call, layout.ranks(), rank);
+  if (!moves_by_hosts(call, layout)) return over_messages(call, layout.ranks(), rank);
   Traffic traffic = announcements_of(all_ranks(call, layout.ranks()), rank);
   traffic.phases = phases_by_hosts(call, layout);
   add_data_by_hosts(call, layout, rank, traffic);
@@ -365,7 +368,7 @@ double seconds_over_hosts(const CollectiveCall& call, std::span<const int> ranks
   if (layout.hosts() == 1) return 0;
   const int ranks = layout.ranks();
   const Party party = all_ranks(call, ranks);
-  const bool by_hosts = goes_by_hosts(call, layout);
+  const bool by_hosts = moves_by_hosts(call, layout);
   std::vector<Traffic> hosts(layout.hosts());
   for (int rank = 0; rank < ranks; ++rank) {
     const int host = layout.host_of(rank);

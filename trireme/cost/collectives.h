@@ -25,9 +25,9 @@ struct CollectiveCall {
   Collective kind = Collective::kBarrier;
   std::int64_t count = 0;  ///< elements of one rank's piece
   DType dtype = DType::kF32;
-  int root = 0;    ///< of the rooted ones; the sender of a send
-  int to = 0;      ///< the receiver of a send
-  int leaves = 0;  ///< virtual workers of the reductions; 0: one per rank
+  int root = 0;             ///< of the rooted ones; the sender of a send
+  int to = 0;               ///< the receiver of a send
+  int virtual_workers = 0;  ///< of the reductions; 0: one per rank
 };
 
 /// What one rank moves through the transport in one call.
@@ -47,8 +47,8 @@ struct Traffic {
 Traffic over_messages(const CollectiveCall& call, int ranks, int rank);
 
 /// The traffic of `rank` in comm/hierarchical, ranks being consecutive on hosts of
-/// `ranks_of_host[h]` ranks: between hosts for what goes by hosts; all that it sends to other ranks
-/// for the rest. Nothing on one host.
+/// `ranks_of_host[h]` ranks. Of calls that move by hosts, the traffic between hosts; of all others,
+/// the traffic between ranks. On one host it is 0.
 Traffic over_hosts(const CollectiveCall& call, std::span<const int> ranks_of_host, int rank);
 
 /// Bytes that some rank must send to all-reduce `bytes`, whichever the algorithm: 2(p-1)/p of them

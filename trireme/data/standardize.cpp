@@ -62,7 +62,7 @@ class TreeSum {
                  const std::function<void(Sums&, std::span<const double>)>& add) const {
     if (node.level == 0) {
       Sums sums(width_, 0.0);
-      const Range samples = partition(dataset_.size(), tree_.leaves(), node.index);
+      const Range samples = partition(dataset_.size(), tree_.virtual_workers(), node.index);
       for_each_sample(dataset_, samples, targets_,
                       [&](std::span<const double> values) { add(sums, values); });
       return sums;

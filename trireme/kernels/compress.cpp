@@ -270,7 +270,7 @@ Buffer Compressor::summable(std::span<std::byte> payload) const {
   }
 }
 
-void Compressor::take_back(std::span<const std::byte> payload) {
+void Compressor::restore_residual(std::span<const std::byte> payload) {
   if (state_->leaves_out()) decode_add(payload, count(), state_->residual.data());
 }
 

@@ -69,8 +69,9 @@ class Compressor {
   /// empty for the other codecs. `payload`: bytes(), of this compressor.
   Buffer summable(std::span<std::byte> payload) const;
 
-  /// Undoes the last encode() of zeros whose payload nobody applied.
-  void take_back(std::span<const std::byte> payload);
+  /// Adds what `payload` holds to residual() again: call it after encode() of zeros if no rank
+  /// applies the payload.
+  void restore_residual(std::span<const std::byte> payload);
 
   /// What it remembers from step to step, all f32; for checkpoints, which may write to it.
   /// residual(): count() values, none if nothing is ever left out. factor(): power_sgd's Q, [rank,

@@ -34,7 +34,7 @@ struct Job {
   bool past_the_caches = false;
 };
 
-// ReductionTree pairs leaves as a binary counter does, whose digits are those of an int.
+// ReductionTree pairs virtual workers as a binary counter does, whose digits are those of an int.
 constexpr int kMaxDepth = 32;
 constexpr std::size_t kTileBytes = 1024;
 
@@ -392,7 +392,7 @@ void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms
                       divisor));
     }
     op = ReduceOp::kSum;
-    divisor = tree.leaves();
+    divisor = tree.virtual_workers();
   }
   require_divisor("reduce", divisor, dtype);
   if (terms.size() != tree.terms().size()) {

@@ -19,10 +19,10 @@ std::string_view name_of(ReduceOp op);
 /// is read once and each out is written once.
 ///
 /// `terms`: one pointer per tree.terms(), aligned as its elements. kMean is kSum with the divisor
-/// tree.leaves(). f16 and bf16 are summed and divided in f32 and rounded once at the end; the bits
-/// do not depend on the vector width. The division is a true one, not a product with 1 / divisor;
-/// with a divisor of 1 there is none. Throws UsageError for another divisor of integers, or of
-/// kMean beside a divisor.
+/// tree.virtual_workers(). f16 and bf16 are summed and divided in f32 and rounded once at the end;
+/// the bits do not depend on the vector width. The division is a true one, not a product with 1 /
+/// divisor; with a divisor of 1 there is none. Throws UsageError for another divisor of integers,
+/// or of kMean beside a divisor.
 void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
                  const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op,
                  double divisor = 1);

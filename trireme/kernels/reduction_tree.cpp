@@ -10,12 +10,12 @@ namespace trireme {
 
 namespace {
 
-void append_nodes(Range leaves, std::vector<ReductionTree::Node>& nodes) {
-  std::int64_t at = leaves.begin;
-  while (at < leaves.end) {
+void append_nodes(Range workers, std::vector<ReductionTree::Node>& nodes) {
+  std::int64_t at = workers.begin;
+  while (at < workers.end) {
     int level = 0;
     while ((at & ((std::int64_t{2} << level) - 1)) == 0 &&
-           at + (std::int64_t{2} << level) <= leaves.end) {
+           at + (std::int64_t{2} << level) <= workers.end) {
       ++level;
     }
     nodes.push_back({level, at >> level});
@@ -23,23 +23,24 @@ void append_nodes(Range leaves, std::vector<ReductionTree::Node>& nodes) {
   }
 }
 
-std::vector<Range> equal_parts(int leaves, int ranks) {
-  if (ranks < 1 || leaves < ranks) {
+std::vector<Range> equal_parts(int virtual_workers, int ranks) {
+  if (ranks < 1 || virtual_workers < ranks) {
     throw UsageError(fmt::format(
-        "reduction tree: every rank needs at least one virtual worker, got {} for {} ranks", leaves,
-        ranks));
+        "reduction tree: every rank needs at least one virtual worker, got {} for {} ranks",
+        virtual_workers, ranks));
   }
   std::vector<Range> parts;
-  for (int rank = 0; rank < ranks; ++rank) parts.push_back(partition(leaves, ranks, rank));
+  for (int rank = 0; rank < ranks; ++rank) parts.push_back(partition(virtual_workers, ranks, rank));
   return parts;
 }
 
 }  // namespace
 
-ReductionTree::ReductionTree(int leaves, int ranks) : ReductionTree(equal_parts(leaves, ranks)) {}
+ReductionTree::ReductionTree(int virtual_workers, int ranks)
+    : ReductionTree(equal_parts(virtual_workers, ranks)) {}
 
 ReductionTree::ReductionTree(std::span<const Range> parts)
-    : leaves_(static_cast<int>(parts.back().end)), parts_(parts.begin(), parts.end()) {
+    : virtual_workers_(static_cast<int>(parts.back().end)), parts_(parts.begin(), parts.end()) {
   first_term_.push_back(0);
   for (const Range& part : parts_) {
     append_nodes(part, terms_);

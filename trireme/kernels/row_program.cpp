@@ -5,10 +5,10 @@
 namespace trireme {
 
 RowProgram::RowProgram(const ReductionTree& tree, int rank) {
-  const Range mine = tree.leaves_of(rank);
+  const Range mine = tree.virtual_workers_of(rank);
   std::vector<ReductionTree::Node> stack;
   for (std::int64_t i = mine.begin; i < mine.end; ++i) {
-    Leaf leaf{.row = static_cast<int>(stack.size())};
+    Step step{.row = static_cast<int>(stack.size())};
     stack.push_back({0, i});
     rows = std::max(rows, static_cast<int>(stack.size()));
     while (stack.size() > 1) {
@@ -18,9 +18,9 @@ RowProgram::RowProgram(const ReductionTree& tree, int rank) {
       const ReductionTree::Node parent{left.level + 1, left.index / 2};
       stack.pop_back();
       stack.back() = parent;
-      ++leaf.merges;
+      ++step.merges;
     }
-    leaves.push_back(leaf);
+    steps.push_back(step);
   }
   nodes = static_cast<int>(stack.size());
 }

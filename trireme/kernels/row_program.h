@@ -6,21 +6,21 @@
 
 namespace trireme {
 
-/// How one rank folds the contributions of its virtual workers, which come one after another, into
-/// the rows that ReductionTree asks of it: a stack of rows. Leaf i is written to row `row`; then
-/// `merges` times the top row is added to the one below it. In the end rows 0, 1, ... are the
-/// rank's nodes, left to right.
+/// How one rank sums the contributions of its virtual workers, one after another, to its nodes of a
+/// ReductionTree. The rows are a stack: the i-th contribution is written to row `row` of steps[i],
+/// then the top row is added to the row below it `merges` times. After the last step rows 0, 1, ...
+/// are the rank's nodes, left to right.
 struct RowProgram {
-  struct Leaf {
+  struct Step {
     int row = 0;
     int merges = 0;
   };
 
   RowProgram(const ReductionTree& tree, int rank);
 
-  std::vector<Leaf> leaves;  ///< one for each virtual worker of the rank
-  int rows = 0;              ///< the most that are in use at once
-  int nodes = 0;             ///< those left in the end
+  std::vector<Step> steps;  ///< one for each virtual worker of the rank
+  int rows = 0;             ///< the most rows in use at once
+  int nodes = 0;            ///< rows in use after the last step
 };
 
 }  // namespace trireme

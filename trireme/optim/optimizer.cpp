@@ -44,7 +44,7 @@ class GradientBlocks {
                    [&](const void* term) { return static_cast<const std::byte*>(term) + offset; });
     if (shard_.tree == nullptr) return terms_.front();
     void* const outs[] = {scratch_};
-    const double divisor = shard_.divisor > 0 ? shard_.divisor : shard_.tree->leaves();
+    const double divisor = shard_.divisor > 0 ? shard_.divisor : shard_.tree->virtual_workers();
     tree_reduce(outs, terms_, *shard_.tree, count, dtype, ReduceOp::kSum, divisor);
     return scratch_;
   }

@@ -19,7 +19,7 @@ struct Shard {
   /// `divisor` is the gradient; or, with tree == nullptr, one pointer to the gradient itself.
   std::vector<const void*> gradient;
   const ReductionTree* tree = nullptr;
-  double divisor = 0;  ///< 0: the number of virtual workers, tree->leaves()
+  double divisor = 0;  ///< 0: the number of virtual workers, tree->virtual_workers()
   /// False in a step in which no virtual worker had a gradient for it: it is then left alone.
   bool has_gradient = true;
 

@@ -100,7 +100,7 @@ void CompressedSum::finish(std::span<const Buffer> sums) {
 
 void CompressedSum::restore_residual(std::size_t tensor) {
   if (low_rank_) return low_rank_->restore_residual(tensor);
-  compressors_[tensor].take_back(payload(world_.rank(), tensor));
+  compressors_[tensor].restore_residual(payload(world_.rank(), tensor));
 }
 
 std::vector<StateTensor> CompressedSum::state() {

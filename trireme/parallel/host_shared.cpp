@@ -34,7 +34,7 @@ class HostShared final : public Strategy {
         options_.compression.codec));
   }
 
-  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
  private:
   std::span<Shard> attach_model(Model& model) override {
@@ -48,7 +48,7 @@ class HostShared final : public Strategy {
   }
 
   GradientSink& begin_step(const StepShape& shape) override {
-    gradients_->begin(shape, shape.weight > 0 ? shape.weight : tree_.leaves());
+    gradients_->begin(shape, shape.weight > 0 ? shape.weight : tree_.virtual_workers());
     return *gradients_;
   }
 

@@ -46,7 +46,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     check(options_);
   }
 
-  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
   std::vector<State> state() override {
     std::vector<State> state;
@@ -127,7 +127,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   // A group averages over its own virtual workers: their part of the weight.
   double weight_of_group(const StepShape& shape) const {
     const auto own = static_cast<double>(groups_->virtual_workers().size());
-    return shape.weight > 0 ? shape.weight * own / tree_.leaves() : own;
+    return shape.weight > 0 ? shape.weight * own / tree_.virtual_workers() : own;
   }
 
   GradientReport finish_gradients() override {

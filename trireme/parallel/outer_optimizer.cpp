@@ -120,11 +120,11 @@ std::vector<Strategy::State> OuterOptimizer::state() {
                      .is_written = groups_.rank() == 0});
   }
   for (std::size_t f = 0; f < compressed_.size(); ++f) {
-    for (Strategy::State& piece : compressed_[f].state()) {
+    for (Strategy::State& tensor : compressed_[f].state()) {
       if (fragments_.size() > 1) {
-        piece.name.insert(0, fmt::format("fragment_{}_of_{}.", f, fragments_.size()));
+        tensor.name.insert(0, fmt::format("fragment_{}_of_{}.", f, fragments_.size()));
       }
-      state.push_back(std::move(piece));
+      state.push_back(std::move(tensor));
     }
   }
   return state;

@@ -36,7 +36,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     options_.optimizer.lr.reset();
   }
 
-  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
   RelaxedConsistency* relaxed() override { return this; }
 
   bool asynchronous() const override {
@@ -123,7 +123,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
       share();
     }
     has_pulled_ = true;
-    weight_ = shape.weight > 0 ? shape.weight : tree_.leaves();
+    weight_ = shape.weight > 0 ? shape.weight : tree_.virtual_workers();
     gradients_->begin(shape, asynchronous() ? weight_ / groups_->count() : weight_);
     return *gradients_;
   }
@@ -232,7 +232,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     if (!asynchronous()) {
       for (int rank = 0; rank < world_.size(); ++rank) {
         schema_.consistency.virtual_workers.push_back(
-            static_cast<int>(tree_.leaves_of(rank).size()));
+            static_cast<int>(tree_.virtual_workers_of(rank).size()));
       }
     }
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {

@@ -33,12 +33,14 @@ RankGroups::RankGroups(Communicator& world, const ReductionTree& tree, int group
     }
     if (theirs == first) last = rank;
   }
-  const auto workers_of = [&](std::int64_t rank) { return tree.leaves_of(static_cast<int>(rank)); };
+  const auto workers_of = [&](std::int64_t rank) {
+    return tree.virtual_workers_of(static_cast<int>(rank));
+  };
   virtual_workers_ = {workers_of(first).begin, workers_of(last).end};
   for (std::int64_t rank = first; rank <= last; ++rank) {
     shares_.push_back(static_cast<double>(workers_of(rank).size()));
   }
-  weight_ = static_cast<double>(virtual_workers_.size() * count_) / tree.leaves();
+  weight_ = static_cast<double>(virtual_workers_.size() * count_) / tree.virtual_workers();
   // A group of one rank survives the failure of all others.
   const bool is_alone = first == last;
   inside_ = world.split(is_alone ? -1 : static_cast<int>(first), world.rank());

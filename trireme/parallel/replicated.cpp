@@ -20,7 +20,7 @@ class Replicated final : public Strategy {
     check(options_.compression);
   }
 
-  Range virtual_workers() const override { return tree_.leaves_of(world_.rank()); }
+  Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
   std::vector<State> state() override { return gradients_->state(); }
 
  private:
@@ -33,7 +33,7 @@ class Replicated final : public Strategy {
   }
 
   GradientSink& begin_step(const StepShape& shape) override {
-    return gradients_->begin(shape, shape.weight > 0 ? shape.weight : tree_.leaves());
+    return gradients_->begin(shape, shape.weight > 0 ? shape.weight : tree_.virtual_workers());
   }
 
   GradientReport finish_gradients() override { return report_ = gradients_->reduce(); }

@@ -11,8 +11,8 @@
 namespace trireme {
 
 ReductionTree tree_of(const StrategyOptions& options, int ranks) {
-  const int leaves = options.virtual_workers == 0 ? ranks : options.virtual_workers;
-  if (options.shares.empty() || leaves < ranks) return ReductionTree(leaves, ranks);
+  const int workers = options.virtual_workers == 0 ? ranks : options.virtual_workers;
+  if (options.shares.empty() || workers < ranks) return ReductionTree(workers, ranks);
   const bool valid = std::ranges::all_of(
       options.shares, [](double share) { return share > 0 && std::isfinite(share); });
   if (!valid || options.shares.size() != static_cast<std::size_t>(ranks)) {
@@ -20,7 +20,7 @@ ReductionTree tree_of(const StrategyOptions& options, int ranks) {
         fmt::format("strategy: shares must be one number above 0 for each of the {} ranks, got {}",
                     ranks, options.shares));
   }
-  return ReductionTree(partition_in_proportion(leaves, options.shares));
+  return ReductionTree(partition_in_proportion(workers, options.shares));
 }
 
 }  // namespace trireme

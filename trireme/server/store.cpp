@@ -80,7 +80,7 @@ void Store::prepare(std::span<const Message* const> pushes, const ReductionTree*
   optimizer_->set_lr(first.lr);
   optimizer_->set_gradient_scale(first.scale);
   double divisor = first.divisor;
-  if (divisor == 0) divisor = tree != nullptr ? tree->leaves() : 1;
+  if (divisor == 0) divisor = tree != nullptr ? tree->virtual_workers() : 1;
   row_update_ = {.lr = first.lr, .scale = first.scale / divisor, .clip_value = schema_.clip_value};
   prepare_dense(pushes, tree, divisor);
   prepare_rows(pushes);

@@ -40,8 +40,8 @@ class Store {
   std::size_t decoded_bytes(const Part& part) const;
 
   /// Prepares one update: by the sum of `pushes`, one for each rank of `tree` in order, divided by
-  /// their divisor (0: tree->leaves()); or, with one push and no tree, by its gradient. The
-  /// learning rate, scale and divisor are those of the first push. The pushes and the tree must
+  /// their divisor (0: tree->virtual_workers()); or, with one push and no tree, by its gradient.
+  /// The learning rate, scale and divisor are those of the first push. The pushes and the tree must
   /// outlive update(). Throws std::bad_alloc, and no value has changed.
   void prepare(std::span<const Message* const> pushes, const ReductionTree* tree);
   /// Makes the prepared update.

@@ -10,7 +10,7 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/parallel/relaxed_consistency.h"
-#include "trireme/train/pieces.h"
+#include "trireme/train/checkpoint_tensors.h"
 
 namespace trireme {
 
@@ -19,7 +19,7 @@ namespace {
 // What decides which samples a step sees, and what its gradient becomes.
 std::map<std::string, std::string> order_of(const Trainer& trainer) {
   const Config& config = trainer.config();
-  return {{"training.virtual_workers", std::to_string(trainer.tree().leaves())},
+  return {{"training.virtual_workers", std::to_string(trainer.tree().virtual_workers())},
           {"training.global_batch", std::to_string(config.training.global_batch)},
           {"training.seed", std::to_string(config.training.seed)},
           {"data.sampler", config.data.sampler},
@@ -37,9 +37,10 @@ std::vector<std::string> Checkpointer::restore() {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
-  WantedPieces wanted = wanted_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                                      trainer_.model(), tensors_of_checkpoint(*newest));
-  const RunState state = load_checkpoint(*newest, wanted.pieces);
+  TensorsToLoad wanted =
+      tensors_to_load(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
+                      trainer_.model(), tensors_of_checkpoint(*newest));
+  const RunState state = load_checkpoint(*newest, wanted.tensors);
   require_same_order(state, *newest);
   trainer_.continue_after(state.step);
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
@@ -57,9 +58,9 @@ std::vector<std::string> Checkpointer::restore_local() {
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
   if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
-  WantedPieces wanted;
+  TensorsToLoad wanted;
   append_known(states, own ? tensors_of_checkpoint(*own) : std::set<std::string>(), wanted);
-  if (!wanted.pieces.empty()) load_checkpoint(*own, wanted.pieces);
+  if (!wanted.tensors.empty()) load_checkpoint(*own, wanted.tensors);
   return std::move(wanted.absent);
 }
 
@@ -84,9 +85,9 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   const SavingGroup& group = trainer_.saving_group();
   if (!group.has_this_rank()) return std::nullopt;
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
-  const auto pieces = own_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                                 trainer_.model(), trainer_.world().rank() == 0);
-  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), pieces, keep());
+  const auto tensors = tensors_to_save(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
+                                       trainer_.model(), trainer_.world().rank() == 0);
+  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep());
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
 }
 
@@ -96,10 +97,10 @@ std::vector<StateTensor> Checkpointer::local_state() {
 }
 
 void Checkpointer::save_local() {
-  const std::vector<StateTensor> pieces = pieces_of(local_state());
-  if (pieces.empty()) return;
+  const std::vector<StateTensor> tensors = strategy_tensors(local_state());
+  if (tensors.empty()) return;
   const auto alone = self_communicator();
-  save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), pieces,
+  save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), tensors,
                   keep());
 }
 

@@ -51,7 +51,7 @@ class DataSetBuilder {
   SamplerOptions sampler_options(std::int64_t samples) const {
     return {.samples = samples,
             .global_batch = config_.training.global_batch,
-            .virtual_workers = tree_.leaves(),
+            .virtual_workers = tree_.virtual_workers(),
             .seed = static_cast<std::uint64_t>(config_.training.seed),
             .drop_last = config_.data.drop_last};
   }
@@ -68,7 +68,7 @@ class DataSetBuilder {
                               .header = data.header};
     if (data.sampler == "block" && data.holdout == 0) {
       const auto sampler = block_sampler(sampler_options(count_samples(options)));
-      options.rows = sampler->rows_of(tree_.leaves_of(world_.rank()));
+      options.rows = sampler->rows_of(tree_.virtual_workers_of(world_.rank()));
     }
     const auto* train = own(CsvDataset(options));
     sets_.train = train;

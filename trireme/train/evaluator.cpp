@@ -34,9 +34,9 @@ EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, 
   const at::NoGradGuard no_grad;
   model.train(false);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
-  const Range mine = tree.leaves_of(world.rank());
+  const Range mine = tree.virtual_workers_of(world.rank());
   for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
-    const Range samples = partition(dataset.size(), tree.leaves(), worker);
+    const Range samples = partition(dataset.size(), tree.virtual_workers(), worker);
     fold.add(sums_of(model, loss, dataset, samples, batch).flat());
   }
   model.train(true);

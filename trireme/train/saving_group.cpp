@@ -19,6 +19,6 @@ SavingGroup::SavingGroup(Communicator& world, Strategy& strategy, const Reductio
       is_alone_(is_asynchronous(strategy)),
       has_this_rank_(!is_alone_ || world.rank() == 0),
       alone_(is_alone_ ? self_communicator() : nullptr),
-      tree_(is_alone_ ? ReductionTree(tree.leaves(), 1) : tree) {}
+      tree_(is_alone_ ? ReductionTree(tree.virtual_workers(), 1) : tree) {}
 
 }  // namespace trireme

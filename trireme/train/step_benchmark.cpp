@@ -35,9 +35,10 @@ void StepBenchmark::step() {
 
 Config single_rank_share(Config config, int rank, int ranks) {
   const ReductionTree tree = tree_of(config, ranks);
-  const std::int64_t workers = tree.leaves_of(rank).size();
-  config.training.global_batch = std::max(
-      workers, (config.training.global_batch * workers + tree.leaves() / 2) / tree.leaves());
+  const std::int64_t workers = tree.virtual_workers_of(rank).size();
+  config.training.global_batch =
+      std::max(workers, (config.training.global_batch * workers + tree.virtual_workers() / 2) /
+                            tree.virtual_workers());
   config.training.virtual_workers = workers;
   config.training.shares.clear();
   config.training.seed += 1 + rank;

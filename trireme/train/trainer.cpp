@@ -139,7 +139,7 @@ void Trainer::communicate() {
 RunDescription Trainer::describe() const {
   std::vector<std::int64_t> assignment;
   for (int rank = 0; rank < tree_.ranks(); ++rank) {
-    assignment.push_back(tree_.leaves_of(rank).size());
+    assignment.push_back(tree_.virtual_workers_of(rank).size());
   }
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
@@ -150,7 +150,7 @@ RunDescription Trainer::describe() const {
           .ranks = world_.size(),
           .communication = world_.description(),
           .threads = at::get_num_threads(),
-          .virtual_workers = tree_.leaves(),
+          .virtual_workers = tree_.virtual_workers(),
           .assignment = std::move(assignment),
           .first_step = steps_done_,
           .steps = last_step_,

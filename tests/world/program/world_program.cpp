@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/world/program/leaves.h"
+#include "tests/world/program/contributions.h"
 #include "trireme/base/error.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/world/connect.h"
@@ -42,24 +42,24 @@ Buffer buffer(std::vector<float>& values) {
   return {values.data(), static_cast<std::int64_t>(values.size()), DType::kF32};
 }
 
-// Rank r gives leaf r.
+// Rank r contributes as virtual worker r.
 std::uint64_t sum_of_ranks(Communicator& world) {
-  std::vector<float> values = test::sum_of_leaves(world.rank(), 1);
+  std::vector<float> values = test::sum_of_contributions(world.rank(), 1);
   world.all_reduce(buffer(values)).wait();
   return test::checksum(values);
 }
 
-// Every rank gives its share of the leaves, summed as far as it can be.
+// Every rank contributes the nodes of its virtual workers.
 std::uint64_t sum_of_virtual_workers(Communicator& world) {
-  const ReductionTree tree(test::kLeaves, world.size());
+  const ReductionTree tree(test::kVirtualWorkers, world.size());
   std::vector<float> rows;
   for (const ReductionTree::Node& node : tree.nodes_of(world.rank())) {
     const auto first = static_cast<int>(node.index << node.level);
-    const std::vector<float> row = test::sum_of_leaves(first, 1 << node.level);
+    const std::vector<float> row = test::sum_of_contributions(first, 1 << node.level);
     rows.insert(rows.end(), row.begin(), row.end());
   }
   world.all_reduce(buffer(rows), tree).wait();
-  rows.resize(test::kLeafElements);
+  rows.resize(test::kElements);
   return test::checksum(rows);
 }
 

@@ -11,7 +11,7 @@ std::vector<Range> parts_of_hosts(const ReductionTree& tree, const Hosts& hosts)
   for (int host = 0; host < hosts.count(); ++host) {
     const int first = hosts.first_of(host);
     const int last = first + hosts.ranks_of(host) - 1;
-    parts.push_back({tree.leaves_of(first).begin, tree.leaves_of(last).end});
+    parts.push_back({tree.virtual_workers_of(first).begin, tree.virtual_workers_of(last).end});
   }
   return parts;
 }
@@ -22,18 +22,18 @@ HostFold::HostFold(const ReductionTree& tree, const Hosts& hosts)
     : over_hosts_(parts_of_hosts(tree, hosts)) {
   const int first = hosts.first_of(hosts.host());
   for (const ReductionTree::Node& node : over_hosts_.nodes_of(hosts.host())) {
-    const Range leaves{node.index << node.level, (node.index + 1) << node.level};
+    const Range workers{node.index << node.level, (node.index + 1) << node.level};
     std::vector<Range> parts;
     std::vector<Node::Term> terms;
     for (int local = 0; local < hosts.ranks_of(hosts.host()); ++local) {
-      const Range all = tree.leaves_of(first + local);
-      const Range part{std::clamp(all.begin, leaves.begin, leaves.end),
-                       std::clamp(all.end, leaves.begin, leaves.end)};
-      // From the node's own first leaf on: it is a complete tree, whichever one.
-      parts.push_back({part.begin - leaves.begin, part.end - leaves.begin});
+      const Range all = tree.virtual_workers_of(first + local);
+      const Range part{std::clamp(all.begin, workers.begin, workers.end),
+                       std::clamp(all.end, workers.begin, workers.end)};
+      // The node is a complete tree, so its virtual workers can be counted from 0.
+      parts.push_back({part.begin - workers.begin, part.end - workers.begin});
       const auto nodes = tree.nodes_of(first + local);
       for (std::size_t row = 0; row < nodes.size(); ++row) {
-        if (leaves.contains(nodes[row].index << nodes[row].level)) {
+        if (workers.contains(nodes[row].index << nodes[row].level)) {
           terms.push_back({local, static_cast<int>(row)});
         }
       }

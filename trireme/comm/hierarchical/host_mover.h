@@ -7,14 +7,14 @@
 
 #include "trireme/comm/communicator.h"
 #include "trireme/comm/hierarchical/hosts.h"
-#include "trireme/comm/hierarchical/track.h"
+#include "trireme/comm/hierarchical/staging_area.h"
 #include "trireme/comm/message/channel.h"
 #include "trireme/comm/message/data_mover.h"
 
 namespace trireme::hosts {
 
 /// Moves collectives through shared memory inside each host and along rails between the hosts. A
-/// large operation takes two tracks at a time: one piece crosses between hosts while another moves
+/// large operation uses two staging areas: one chunk crosses between hosts while another moves
 /// inside.
 class HostMover final : public message::DataMover {
  public:
@@ -29,15 +29,15 @@ class HostMover final : public message::DataMover {
   void abort(const std::exception_ptr& error) override;
 
  private:
-  static constexpr int kTracksPerWorker = 2;
-  static constexpr int kTracks = kTracksPerWorker * message::Channel::kWorkers;
+  static constexpr int kAreasPerWorker = 2;
+  static constexpr int kAreas = kAreasPerWorker * message::Channel::kWorkers;
 
-  void abort_tracks(int first, int count);
+  void abort_areas(int first, int count);
 
   message::Channel& channel_;
   Hosts hosts_;
   std::unique_ptr<Communicator> inside_;
-  std::vector<Track> tracks_;
+  std::vector<StagingArea> areas_;
   std::vector<int> rail_;  // transport ranks that this rank exchanges with, one for each host
 };
 

@@ -11,7 +11,8 @@ namespace trireme::hosts {
 /// Which ranks share a host. Those of a host are consecutive.
 class Hosts {
  public:
-  /// `ids[r]`: of rank r's host. Nothing if the ranks of some host are not consecutive.
+  /// `ids[r]` is the id of rank r's host. Returns nothing if the ranks of a host are not
+  /// consecutive.
   static std::optional<Hosts> of(std::span<const std::uint64_t> ids, int rank) {
     std::vector<int> first;
     std::vector<std::uint64_t> seen;
@@ -39,10 +40,10 @@ class Hosts {
   int host() const { return host_; }
   int local() const { return local_; }
 
-  /// Ranks 0 .. rails() - 1 of every host carry its data to the others: rank l talks with the l-th
-  /// ranks of the other hosts, and carries what concerns local ranks l, l + rails(), ...
+  /// Ranks 0 .. rails() - 1 of every host are its leaders. Leader l exchanges data with the l-th
+  /// ranks of the other hosts, for local ranks l, l + rails(), ...
   int rails() const { return rails_; }
-  bool carries() const { return local_ < rails_; }
+  bool is_leader() const { return local_ < rails_; }
 
  private:
   Hosts(std::vector<int> first, int rank) : first_(std::move(first)) {

@@ -39,7 +39,7 @@ class Channel {
   void send(int to, Frame frame);
   void send_to_all(Frame frame);
 
-  /// Moves pieces with `tag`, until deadline(), between the ranks of this communicator or between
+  /// Moves chunks with `tag`, until deadline(), between the ranks of this communicator or between
   /// `world_ranks`, of which this one is the `rank`-th. `world_ranks` must outlive it.
   Exchange exchange(int tag) { return exchange(tag, world_ranks_, rank_); }
   Exchange exchange(int tag, std::span<const int> world_ranks, int rank);

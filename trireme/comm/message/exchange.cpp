@@ -13,12 +13,12 @@ namespace {
 
 // What one rank sends to another at a time: long enough for full speed, short enough that sums
 // overlap with transfers.
-constexpr std::int64_t kPieceBytes = std::int64_t{512} << 10;
+constexpr std::int64_t kChunkBytes = std::int64_t{512} << 10;
 // A longer broadcast is scattered and gathered, so that the root sends it once and not n times.
 constexpr std::size_t kFlatBroadcastBytes = std::size_t{64} << 10;
 constexpr std::size_t kLineBytes = 64;
 
-Piece to_or_from(int peer, const Buffer& x) {
+Chunk to_or_from(int peer, const Buffer& x) {
   return {peer, x.data, x.bytes()};
 }
 
@@ -32,26 +32,26 @@ void copy(const Buffer& to, const Buffer& from) {
   if (to.data != from.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
 }
 
-/// The reductions, piece by piece: while one piece is summed and handed out the next one comes.
-class PiecewiseReduction {
+/// The reductions, chunk by chunk: while one chunk is summed and handed out the next one comes.
+class ChunkedReduction {
  public:
-  PiecewiseReduction(const Operation& operation, const Exchange& exchange)
+  ChunkedReduction(const Operation& operation, const Exchange& exchange)
       : operation_(operation),
         exchange_(exchange),
         scatters_(semantics_of(operation.kind).in_pieces),
         grain_(static_cast<std::int64_t>(kLineBytes / size_of(operation.dtype))) {
-    const std::int64_t slice = kPieceBytes / static_cast<std::int64_t>(size_of(operation.dtype));
-    piece_count_ = scatters_ ? slice : slice * exchange.size();
+    const std::int64_t slice = kChunkBytes / static_cast<std::int64_t>(size_of(operation.dtype));
+    chunk_count_ = scatters_ ? slice : slice * exchange.size();
   }
 
   void run() {
-    const std::int64_t pieces = (operation_.count + piece_count_ - 1) / piece_count_;
-    if (pieces == 0) return;
+    const std::int64_t chunks = (operation_.count + chunk_count_ - 1) / chunk_count_;
+    if (chunks == 0) return;
     Exchange::Moving coming = begin_terms(0);
     Exchange::Moving handed_out;
-    for (std::int64_t i = 0; i < pieces; ++i) {
+    for (std::int64_t i = 0; i < chunks; ++i) {
       Exchange::Moving next;
-      if (i + 1 < pieces) next = begin_terms(i + 1);
+      if (i + 1 < chunks) next = begin_terms(i + 1);
       coming.wait();
       sum(i);
       handed_out.wait();
@@ -62,12 +62,12 @@ class PiecewiseReduction {
   }
 
  private:
-  Range piece(std::int64_t i) const {
-    return {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
+  Range chunk(std::int64_t i) const {
+    return {i * chunk_count_, std::min(operation_.count, (i + 1) * chunk_count_)};
   }
-  // The elements of piece i that `peer` sums.
+  // The elements of chunk i that `peer` sums.
   Range slice(std::int64_t i, int peer) const {
-    Range all = piece(i);
+    Range all = chunk(i);
     if (scatters_) {
       all.end = std::max(all.begin, std::min(all.end, operation_.in_piece(peer).size()));
       return all;
@@ -83,11 +83,11 @@ class PiecewiseReduction {
     return operation_.in.slice(first, elements.size());
   }
   bool wants(int peer) const { return gets(operation_, peer); }
-  // Where term `term` of piece i comes to; two pieces are under way at a time.
+  // Where term `term` of chunk i comes to; two chunks are under way at a time.
   Buffer scratch(std::int64_t i, int term, std::int64_t count) {
     auto& memory = scratch_[i & 1];
     const std::int64_t longest =
-        scatters_ ? piece_count_ : piece_count_ / exchange_.size() + grain_;
+        scatters_ ? chunk_count_ : chunk_count_ / exchange_.size() + grain_;
     memory.resize(operation_.tree->terms().size() * longest * size_of(operation_.dtype));
     const Buffer all{memory.data(),
                      static_cast<std::int64_t>(memory.size()) /
@@ -97,8 +97,8 @@ class PiecewiseReduction {
   }
 
   Exchange::Moving begin_terms(std::int64_t i) {
-    std::vector<Piece> sends;
-    std::vector<Piece> receives;
+    std::vector<Chunk> sends;
+    std::vector<Chunk> receives;
     const Range mine = slice(i, exchange_.rank());
     for_each_peer(exchange_, [&](int peer) {
       for (int row = 0; row < rows(exchange_.rank()); ++row) {
@@ -130,8 +130,8 @@ class PiecewiseReduction {
 
   Exchange::Moving begin_results(std::int64_t i) {
     if (scatters_) return {};
-    std::vector<Piece> sends;
-    std::vector<Piece> receives;
+    std::vector<Chunk> sends;
+    std::vector<Chunk> receives;
     for_each_peer(exchange_, [&](int peer) {
       const auto result = [&](int of) {
         const Range elements = slice(i, of);
@@ -147,7 +147,7 @@ class PiecewiseReduction {
   const Exchange& exchange_;
   bool scatters_;
   std::int64_t grain_;
-  std::int64_t piece_count_ = 0;  // elements of a full piece
+  std::int64_t chunk_count_ = 0;  // elements of a full chunk
   std::vector<char> scratch_[2];
 };
 
@@ -157,8 +157,8 @@ void move_directly(const Operation& operation, const Exchange& exchange) {
   const bool gives_here = gives(operation, rank);
   const bool gets_here = gets(operation, rank);
   if (gives_here && gets_here) copy(part_from(operation, rank), part_for(operation, rank));
-  std::vector<Piece> sends;
-  std::vector<Piece> receives;
+  std::vector<Chunk> sends;
+  std::vector<Chunk> receives;
   for_each_peer(exchange, [&](int peer) {
     if (gives_here && gets(operation, peer)) {
       sends.push_back(to_or_from(peer, part_for(operation, peer)));
@@ -178,8 +178,8 @@ void broadcast_by_slices(const Operation& operation, const Exchange& exchange) {
     const Range part = partition(x.count, exchange.size(), rank);
     return x.slice(part.begin, part.size());
   };
-  std::vector<Piece> sends;
-  std::vector<Piece> receives;
+  std::vector<Chunk> sends;
+  std::vector<Chunk> receives;
   if (is_root) {
     for_each_peer(exchange, [&](int peer) { sends.push_back(to_or_from(peer, slice(peer))); });
   } else {
@@ -251,25 +251,25 @@ void Exchange::Moving::wait() {
   transfer_.reset();
 }
 
-Exchange::Moving Exchange::begin(std::vector<Piece> sends, std::vector<Piece> receives) const {
-  for (auto* pieces : {&sends, &receives}) {
-    std::erase_if(*pieces, [](const Piece& piece) { return piece.bytes == 0; });
-    for (Piece& piece : *pieces) piece.peer = world_ranks_[piece.peer];
+Exchange::Moving Exchange::begin(std::vector<Chunk> sends, std::vector<Chunk> receives) const {
+  for (auto* chunks : {&sends, &receives}) {
+    std::erase_if(*chunks, [](const Chunk& chunk) { return chunk.bytes == 0; });
+    for (Chunk& chunk : *chunks) chunk.peer = world_ranks_[chunk.peer];
   }
   if (sends.empty() && receives.empty()) return {};
   Traffic traffic;
-  for (const Piece& piece : sends) traffic.sent += static_cast<std::int64_t>(piece.bytes);
-  for (const Piece& piece : receives) traffic.received += static_cast<std::int64_t>(piece.bytes);
+  for (const Chunk& chunk : sends) traffic.sent += static_cast<std::int64_t>(chunk.bytes);
+  for (const Chunk& chunk : receives) traffic.received += static_cast<std::int64_t>(chunk.bytes);
   transfers_.count(traffic);
   return Moving(transport_.begin(tag_, sends, receives), transfers_, deadline_);
 }
 
-void Exchange::move(std::vector<Piece> sends, std::vector<Piece> receives) const {
+void Exchange::move(std::vector<Chunk> sends, std::vector<Chunk> receives) const {
   begin(std::move(sends), std::move(receives)).wait();
 }
 
-void move_by_pieces(const Operation& operation, const Exchange& exchange) {
-  if (semantics_of(operation.kind).sums) return PiecewiseReduction(operation, exchange).run();
+void move_by_chunks(const Operation& operation, const Exchange& exchange) {
+  if (semantics_of(operation.kind).sums) return ChunkedReduction(operation, exchange).run();
   const bool by_slices = operation.kind == OpKind::kBroadcast && exchange.size() > 2 &&
                          operation.out.bytes() > kFlatBroadcastBytes;
   by_slices ? broadcast_by_slices(operation, exchange) : move_directly(operation, exchange);

@@ -31,10 +31,10 @@ class Transfers {
   bool aborted_ = false;
 };
 
-/// Moves pieces between some ranks with one tag. Ranks count in the order of `world_ranks`.
+/// Moves chunks between some ranks with one tag. Ranks count in the order of `world_ranks`.
 class Exchange {
  public:
-  /// Pieces in flight. Abandoned if it is destroyed before wait().
+  /// Chunks in flight. Abandoned if it is destroyed before wait().
   class Moving {
    public:
     Moving() = default;
@@ -62,9 +62,9 @@ class Exchange {
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(world_ranks_.size()); }
 
-  /// Empty pieces are left out. No piece is this rank's own.
-  Moving begin(std::vector<Piece> sends, std::vector<Piece> receives) const;
-  void move(std::vector<Piece> sends, std::vector<Piece> receives) const;
+  /// Empty chunks are left out. No chunk is this rank's own.
+  Moving begin(std::vector<Chunk> sends, std::vector<Chunk> receives) const;
+  void move(std::vector<Chunk> sends, std::vector<Chunk> receives) const;
 
  private:
   Transport& transport_;
@@ -75,8 +75,8 @@ class Exchange {
   Deadline deadline_;
 };
 
-/// Carries a collective out by moving pieces: docs/algorithms.md.
-void move_by_pieces(const Operation& operation, const Exchange& exchange);
+/// Carries a collective out by moving chunks: docs/algorithms.md.
+void move_by_chunks(const Operation& operation, const Exchange& exchange);
 
 /// Carries a collective out from what every rank has posted: `inputs[r]` is rank r's `in`.
 void finish_from_inputs(const Operation& operation, int rank, std::span<const char* const> inputs);

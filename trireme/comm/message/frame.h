@@ -13,7 +13,7 @@ namespace trireme::message {
 
 enum class FrameKind : std::uint8_t {
   kAnnouncement,  ///< the sender has called collective `number`; a small call's data is the payload
-  kMessage,       ///< a send: small data is the payload, larger data follows as a piece
+  kMessage,       ///< a send: small data is the payload, larger data follows as a chunk
   kAgreedError,   ///< the communicator is over: agreed_error.h
   kLeave,         ///< the sender has destroyed this communicator
   kHeartbeat,     ///< the sender's process is running

@@ -279,7 +279,7 @@ void Group::move(const Operation& operation, int worker) {
       channel_.transport().run_native(operation, channel_.deadline())) {
     return channel_.transfers().count(data_of(operation, size(), rank()));
   }
-  move_by_pieces(operation, channel_.exchange(2 * worker));
+  move_by_chunks(operation, channel_.exchange(2 * worker));
 }
 
 // `number`: of a collective; 0 for a message.

@@ -190,8 +190,8 @@ void Messages::receive(int from, MessageIterator message, std::unique_lock<std::
 }
 
 // Without the mutex. False if the transfer failed, which has then been reported.
-bool Messages::move(const Operation& operation, std::vector<Piece> sends,
-                    std::vector<Piece> receives) {
+bool Messages::move(const Operation& operation, std::vector<Chunk> sends,
+                    std::vector<Chunk> receives) {
   const Deadline deadline = channel_.deadline();
   try {
     channel_.exchange(Channel::kMessageTag).move(std::move(sends), std::move(receives));

@@ -73,7 +73,7 @@ class Messages {
   void run_sender(int to);
   void run_receiver(int from);
   void receive(int from, MessageIterator message, std::unique_lock<std::mutex>& lock);
-  bool move(const Operation& operation, std::vector<Piece> sends, std::vector<Piece> receives);
+  bool move(const Operation& operation, std::vector<Chunk> sends, std::vector<Chunk> receives);
   void hand_over(int from, MessageIterator message);
 
   Channel& channel_;

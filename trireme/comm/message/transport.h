@@ -14,19 +14,19 @@ namespace trireme::message {
 using Deadline = std::chrono::steady_clock::time_point;
 
 /// Bytes that go to `peer` or come from it.
-struct Piece {
+struct Chunk {
   int peer = 0;
   void* data = nullptr;  ///< only read where it is sent
   std::size_t bytes = 0;
 };
 
-/// Pieces in flight. Their memory belongs to the transfer until wait() has returned. Destroying a
+/// Chunks in flight. Their memory belongs to the transfer until wait() has returned. Destroying a
 /// transfer that has not been waited for abandons it.
 class Transfer {
  public:
   virtual ~Transfer() = default;
 
-  /// Blocks until every piece has been received or sent. Throws CommError naming the peer if the
+  /// Blocks until every chunk has been received or sent. Throws CommError naming the peer if the
   /// peer is lost or the deadline passes, and some CommError after abort().
   virtual void wait(Deadline deadline) = 0;
 
@@ -43,9 +43,9 @@ struct Arrival {
 };
 
 /// What a library such as MPI or Gloo must do to connect the ranks of a Communicator: move frames
-/// and pieces between size() ranks, reliably. Group composes everything else of it.
+/// and chunks between size() ranks, reliably. Group composes everything else of it.
 ///
-/// A piece that is sent is matched with a piece that its receiver expects, by tag and, within a
+/// A chunk that is sent is matched with a chunk that its receiver expects, by tag and, within a
 /// tag, in order; both must have the same size. Thread-safe, except that only one thread may call
 /// next_frame().
 class Transport {
@@ -65,9 +65,9 @@ class Transport {
   /// reported once, after the frames that it had sent.
   virtual std::optional<Arrival> next_frame(std::chrono::milliseconds timeout) = 0;
 
-  /// Begins to move pieces to and from other ranks, in both directions at once. 0 <= tag < tags().
-  virtual std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
-                                          std::span<const Piece> recvs) = 0;
+  /// Begins to move chunks to and from other ranks, in both directions at once. 0 <= tag < tags().
+  virtual std::unique_ptr<Transfer> begin(int tag, std::span<const Chunk> sends,
+                                          std::span<const Chunk> recvs) = 0;
   virtual int tags() const = 0;
 
   /// Executes a collective by one of the library's own, which sums in an order of its own, and

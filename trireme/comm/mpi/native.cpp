@@ -153,9 +153,9 @@ bool Native::has(const Call& call) const {
   switch (call.kind) {
     case OpKind::kAllReduce:
     case OpKind::kReduce:
-      return call.leaves == 0 && has_type && fits(call.count);
+      return call.virtual_workers == 0 && has_type && fits(call.count);
     case OpKind::kReduceScatter:
-      return call.leaves == 0 && has_type && fits(call.count * size_) && fits(bytes);
+      return call.virtual_workers == 0 && has_type && fits(call.count * size_) && fits(bytes);
     case OpKind::kAllGather:
     case OpKind::kAllToAll:
       return fits(bytes * size_);

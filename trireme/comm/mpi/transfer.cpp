@@ -25,8 +25,8 @@ class Waiting {
 
 class MpiTransfer final : public Transfer {
  public:
-  MpiTransfer(MpiTransport& transport, int tag, std::span<const Piece> sends,
-              std::span<const Piece> recvs);
+  MpiTransfer(MpiTransport& transport, int tag, std::span<const Chunk> sends,
+              std::span<const Chunk> recvs);
   ~MpiTransfer() override;
   void wait(Deadline deadline) override;
   void abort() override { is_aborted_ = true; }
@@ -44,21 +44,21 @@ class MpiTransfer final : public Transfer {
   std::atomic<bool> is_aborted_ = false;
 };
 
-MpiTransfer::MpiTransfer(MpiTransport& transport, int tag, std::span<const Piece> sends,
-                         std::span<const Piece> recvs)
+MpiTransfer::MpiTransfer(MpiTransport& transport, int tag, std::span<const Chunk> sends,
+                         std::span<const Chunk> recvs)
     : transport_(transport) {
   const auto locked = transport_.engine().lock();
   transport_.advance();  // what is withdrawn must not be sent
-  const auto add = [&](const Piece& piece, bool is_send) {
-    bytes_ += piece.bytes;
-    ways_.push_back(std::make_shared<Way>(Way{.piece = piece, .tag = tag, .is_send = is_send}));
+  const auto add = [&](const Chunk& chunk, bool is_send) {
+    bytes_ += chunk.bytes;
+    ways_.push_back(std::make_shared<Way>(Way{.chunk = chunk, .tag = tag, .is_send = is_send}));
   };
-  for (const Piece& piece : recvs) {
-    add(piece, false);
+  for (const Chunk& chunk : recvs) {
+    add(chunk, false);
     transport_.open_receive(*ways_.back());
   }
-  for (const Piece& piece : sends) {
-    add(piece, true);
+  for (const Chunk& chunk : sends) {
+    add(chunk, true);
     transport_.open_send(ways_.back());
   }
 }
@@ -72,7 +72,7 @@ MpiTransfer::~MpiTransfer() {
   engine.abandon(fmt::format(
       "mpi: a transfer with rank {} was given up half way and cannot be called back; start the "
       "program again ({})",
-      way->piece.peer, transport_.name_self()));
+      way->chunk.peer, transport_.name_self()));
 }
 
 void MpiTransfer::wait(Deadline deadline) {
@@ -105,12 +105,12 @@ CommError MpiTransfer::why_not_done() {
     return CommError(fmt::format("mpi: a transfer was ended ({})", transport_.name_self()));
   }
   transport_.engine().mark_failed();
-  const int peer = way->piece.peer;
+  const int peer = way->chunk.peer;
   if (!way->error.empty()) {
     return CommError(fmt::format("mpi: {} ({})", way->error, transport_.name_self()), peer);
   }
   return CommError(fmt::format("mpi: rank {} did not {} {} bytes with tag {} in time ({})", peer,
-                               way->is_send ? "take" : "send", way->piece.bytes, way->tag,
+                               way->is_send ? "take" : "send", way->chunk.bytes, way->tag,
                                transport_.name_self()),
                    peer);
 }
@@ -143,8 +143,8 @@ bool MpiTransfer::drain(Clock::duration bound) {
 
 }  // namespace
 
-std::unique_ptr<Transfer> MpiTransport::begin(int tag, std::span<const Piece> sends,
-                                              std::span<const Piece> recvs) {
+std::unique_ptr<Transfer> MpiTransport::begin(int tag, std::span<const Chunk> sends,
+                                              std::span<const Chunk> recvs) {
   return std::make_unique<MpiTransfer>(*this, tag, sends, recvs);
 }
 

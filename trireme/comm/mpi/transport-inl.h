@@ -27,13 +27,13 @@ namespace trireme::mpi {
 
 using Clock = std::chrono::steady_clock;
 using message::Arrival;
+using message::Chunk;
 using message::Deadline;
 using message::Frame;
-using message::Piece;
 using message::Transfer;
 
-// Pieces of at most this many bytes leave at once, as a copy. A larger one waits until its receiver
-// has granted it, so that whoever gives up a piece that nobody takes has its memory back: MPI has
+// Chunks of at most this many bytes leave at once, as a copy. A larger one waits until its receiver
+// has granted it, so that whoever gives up a chunk that nobody takes has its memory back: MPI has
 // no way to call a send back.
 constexpr std::size_t kEagerBytes = 4096;
 // MPI counts in int.
@@ -41,11 +41,11 @@ constexpr std::size_t kPartBytes = std::size_t{64} << 20;
 
 // MPI tags of the control communicator. All but the frames carry a Grant.
 constexpr int kFrameTag = 0;
-constexpr int kGrantTag = 1;     // the receiver waits for the next large piece with this tag
+constexpr int kGrantTag = 1;     // the receiver waits for the next large chunk with this tag
 constexpr int kWithdrawTag = 2;  // the receiver does not any more
 constexpr int kReleaseTag = 3;   // the sender has not sent it, and will not
 
-// A receiver's leave to send one large piece. The piece travels under the MPI tag `token`, which is
+// A receiver's leave to send one large chunk. The chunk travels under the MPI tag `token`, which is
 // its own: what comes late for one that was given up cannot be taken for another.
 struct Grant {
   std::int32_t tag = 0;
@@ -60,9 +60,9 @@ struct Outgoing {
   MPI_Request request = MPI_REQUEST_NULL;
 };
 
-// A piece on its way. It is open once MPI has it; MPI uses its memory until all requests are done.
+// A chunk on its way. It is open once MPI has it; MPI uses its memory until all requests are done.
 struct Way {
-  Piece piece;
+  Chunk chunk;
   int tag = 0;
   bool is_send = false;
   bool is_open = false;
@@ -73,7 +73,7 @@ struct Way {
   std::string error;
 };
 
-// The large pieces to one peer with one tag, and the grants for those that are yet to be sent.
+// The large chunks to one peer with one tag, and the grants for those that are yet to be sent.
 struct Line {
   struct Slot {
     Grant grant;
@@ -83,7 +83,7 @@ struct Line {
   std::deque<Slot> slots;
 };
 
-// A large piece that this rank has granted and then given up. Its sender may have sent it by then:
+// A large chunk that this rank has granted and then given up. Its sender may have sent it by then:
 // it is taken out of MPI's hands and thrown away, so that the sender gets its memory back.
 struct Stray {
   int peer = 0;
@@ -104,8 +104,8 @@ class MpiTransport final : public message::Transport {
   std::string name() const override { return "mpi"; }
   void send_frame(int to, const Frame& frame) override;
   std::optional<Arrival> next_frame(std::chrono::milliseconds patience) override;
-  std::unique_ptr<Transfer> begin(int tag, std::span<const Piece> sends,
-                                  std::span<const Piece> recvs) override;
+  std::unique_ptr<Transfer> begin(int tag, std::span<const Chunk> sends,
+                                  std::span<const Chunk> recvs) override;
   int tags() const override { return tags_; }
   bool run_native(const Operation& operation, Deadline deadline) override {
     if (!native_.has(operation)) return false;
@@ -152,8 +152,8 @@ class MpiTransport final : public message::Transport {
 
   Engine& engine_;
   MPI_Comm control_;  // frames and grants
-  MPI_Comm small_;    // pieces that leave at once, by their tag
-  MPI_Comm large_;    // granted pieces, by their token
+  MPI_Comm small_;    // chunks that leave at once, by their tag
+  MPI_Comm large_;    // granted chunks, by their token
   Native native_;
   int tags_;
   int next_token_ = 0;

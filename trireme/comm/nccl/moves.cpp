@@ -55,7 +55,7 @@ std::size_t count_of(std::int64_t count) {
 void Moves::carry_out(const Operation& operation, bool reproducible) {
   const Semantics& semantics = semantics_of(operation.kind);
   if (semantics.sums) {
-    const bool is_native = !reproducible && operation.leaves == 0 && !operation.uneven;
+    const bool is_native = !reproducible && operation.virtual_workers == 0 && !operation.uneven;
     return is_native ? reduce_natively(operation) : reduce_by_tree(operation);
   }
   if (operation.kind == OpKind::kAllGather && !operation.uneven) return all_gather(operation);
@@ -104,7 +104,7 @@ void Moves::divide(const Operation& operation) {
 void Moves::reduce_by_tree(const Operation& operation) {
   if (operation.count == 0) return;
   const ReductionTree& tree = *operation.tree;
-  if (size_ == 1 && tree.leaves() == 1) {
+  if (size_ == 1 && tree.virtual_workers() == 1) {
     const std::int64_t count = row_length(operation, size_);
     copy(operation.out.slice(0, count), operation.in.slice(0, count));
     return divide(operation);

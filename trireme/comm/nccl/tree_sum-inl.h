@@ -59,7 +59,7 @@ template <class Type>
 TRIREME_EVERYWHERE void sum_element(const TreeSum& sum, std::int64_t i) {
   using Stored = typename Type::Stored;
   using Wide = typename Type::Wide;
-  // ReductionTree pairs leaves as a binary counter does, whose digits are those of an int.
+  // ReductionTree pairs virtual workers as a binary counter does, whose digits are those of an int.
   Wide stack[32];
   int depth = 0;
   for (int term = 0; term < sum.term_count; ++term) {

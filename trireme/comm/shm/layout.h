@@ -26,7 +26,7 @@ constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 constexpr std::uint64_t kRing = 16;
 /// An operation that moves no more than this a rank travels inside its descriptor.
 constexpr std::size_t kInlineBytes = 2048;
-/// Memory that peers cannot see is carried in pieces of this size, two of them at a time.
+/// Memory that peers cannot see is copied through stages of this size, two for each rank.
 constexpr std::size_t kStageBytes = std::size_t{256} << 10;
 constexpr std::size_t kChannelBytes = std::size_t{64} << 10;
 
@@ -116,8 +116,8 @@ class GroupArea {
   }
 
   Slot& slot(int rank) const { return reinterpret_cast<Slot*>(base_)[rank]; }
-  char* stage(int rank, std::int64_t piece) const {
-    return base_ + size_ * sizeof(Slot) + (2 * rank + (piece & 1)) * kStageBytes;
+  char* stage(int rank, std::int64_t chunk) const {
+    return base_ + size_ * sizeof(Slot) + (2 * rank + (chunk & 1)) * kStageBytes;
   }
   Channel& channel(int from, int to) const {
     char* channels = base_ + size_ * (sizeof(Slot) + 2 * kStageBytes);

@@ -21,7 +21,7 @@ void GradientAccumulator::begin() {
   for (std::size_t b = 0; b < missing_.size(); ++b) {
     missing_[b] = layout_.buckets()[b].parameters.size();
   }
-  if (layout_.program(rank_).leaves.empty()) std::ranges::fill(missing_, 0);
+  if (layout_.program(rank_).steps.empty()) std::ranges::fill(missing_, 0);
 }
 
 bool GradientAccumulator::add(std::size_t parameter, int micro_batch, const void* gradient) {
@@ -39,7 +39,7 @@ bool GradientAccumulator::finish(int micro_batch) {
 }
 
 void GradientAccumulator::finish_all() {
-  finish(static_cast<int>(layout_.program(rank_).leaves.size()) - 1);
+  finish(static_cast<int>(layout_.program(rank_).steps.size()) - 1);
 }
 
 bool GradientAccumulator::skip_to(std::size_t parameter, int micro_batch) {
@@ -51,8 +51,8 @@ bool GradientAccumulator::skip_to(std::size_t parameter, int micro_batch) {
 }
 
 bool GradientAccumulator::fold(std::size_t parameter, const void* gradient) {
-  const auto& leaves = layout_.program(rank_).leaves;
-  auto [top, merges] = leaves[next_[parameter]++];
+  const auto& steps = layout_.program(rank_).steps;
+  auto [top, merges] = steps[next_[parameter]++];
   const auto row = [&](int index) { return layout_.row(block_, rank_, parameter, index); };
   if (gradient != nullptr && merges > 0) {
     accumulate(row(top - 1), gradient);
@@ -63,7 +63,7 @@ bool GradientAccumulator::fold(std::size_t parameter, const void* gradient) {
     gradient ? std::memcpy(to.data, gradient, to.bytes()) : std::memset(to.data, 0, to.bytes());
   }
   for (; merges > 0; --merges, --top) accumulate(row(top - 1), row(top).data);
-  return next_[parameter] == leaves.size() && --missing_[layout_.slots()[parameter].bucket] == 0;
+  return next_[parameter] == steps.size() && --missing_[layout_.slots()[parameter].bucket] == 0;
 }
 
 }  // namespace trireme

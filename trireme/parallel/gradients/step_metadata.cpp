@@ -36,7 +36,7 @@ void StepMetadata::begin(const StepShape& shape, double weight) {
   shape_ = shape;
   weight_ = weight;
   current_ = next_ = 0;
-  contributions_.resize(program_.leaves.size());
+  contributions_.resize(program_.steps.size());
   for (Contribution& contribution : contributions_) {
     contribution.is_finished = false;
     contribution.loss = 0;
@@ -84,7 +84,7 @@ void StepMetadata::fold_finished() {
 }
 
 void StepMetadata::fold(const Contribution& contribution) {
-  auto [top, merges] = program_.leaves[next_];
+  auto [top, merges] = program_.steps[next_];
   double* const values = row(top);
   values[kLoss] = contribution.loss;
   if (contribution.changes.empty()) {

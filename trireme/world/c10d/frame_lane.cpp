@@ -6,7 +6,7 @@ namespace trireme::c10d {
 
 namespace {
 
-// Frames lie in a group of their own: no piece can hold one up.
+// Frames lie in a group of their own: no chunk can hold one up.
 constexpr int kFrameTag = 0;
 
 // Gloo sends only what the other side has asked for; with these asked for in advance a frame goes

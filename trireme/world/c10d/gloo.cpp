@@ -27,7 +27,7 @@ class Engine {
  public:
   explicit Engine(Joined joined) : joined_(std::move(joined)) {}
 
-  GlooGroup& pieces() { return *joined_.pieces; }
+  GlooGroup& chunks() { return *joined_.chunks; }
   const c10::intrusive_ptr<GlooGroup>& frames() { return joined_.frames; }
 
   void put(message::Arrival arrival) {
@@ -38,7 +38,7 @@ class Engine {
         lost_reason_ = arrival.lost;
       }
       // Gloo tells only the neighbours of a lost rank: the others would wait for them.
-      if (is_native_) joined_.pieces->close();
+      if (is_native_) joined_.chunks->close();
     }
     arrivals_.push_back(std::move(arrival));
     changed_.notify_all();
@@ -55,7 +55,7 @@ class Engine {
   GlooWork begin(const Operation& operation) {
     const std::lock_guard lock(mutex_);
     if (lost_rank_ >= 0) throw lost_peer(lost_rank_, lost_reason_);
-    GlooWork work = begin_native(*joined_.pieces, operation);
+    GlooWork work = begin_native(*joined_.chunks, operation);
     is_native_ = work.defined();
     return work;
   }
@@ -150,9 +150,9 @@ class GlooTransport final : public message::Transport {
     return engine_->next(patience);
   }
 
-  std::unique_ptr<message::Transfer> begin(int tag, std::span<const message::Piece> sends,
-                                           std::span<const message::Piece> recvs) override {
-    return Transfers::begin(transfers_, engine_->pieces(), tag, sends, recvs);
+  std::unique_ptr<message::Transfer> begin(int tag, std::span<const message::Chunk> sends,
+                                           std::span<const message::Chunk> recvs) override {
+    return Transfers::begin(transfers_, engine_->chunks(), tag, sends, recvs);
   }
 
   bool run_native(const Operation& operation, message::Deadline deadline) override {
@@ -183,7 +183,7 @@ class GlooTransport final : public message::Transport {
  private:
   // Gloo must not touch the operation's buffers any more.
   void end(::c10d::Work& work) {
-    engine_->pieces().close();
+    engine_->chunks().close();
     try {
       work.wait(kLinger);
     } catch (const std::exception&) {

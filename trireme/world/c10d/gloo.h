@@ -20,7 +20,7 @@ namespace trireme::c10d {
 /// seconds after the timeout, and with the same sentence on all ranks that are there.
 ///
 /// Threads: two a peer for frames, one for deadlines, and Gloo's own; none of them takes signals.
-/// A transfer that is given up in the midst of a message leaves the pieces of these two ranks
+/// A transfer that is given up in the midst of a message leaves the chunks of these two ranks
 /// blocked, what they move later ends at its deadline, and a thread of Gloo's busy until the
 /// transport is destroyed; frames go their own way. The destructor waits two seconds at most for
 /// frames under way to leave. If Gloo does not let go of a thread, it and its connections are left

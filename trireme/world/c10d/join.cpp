@@ -41,8 +41,8 @@ Joined meet_and_connect(const Rendezvous& rendezvous, std::atomic<Stage>& stage)
     Joined joined;
     joined.frames =
         GlooGroup::connect(with_prefix("frames", meeting.store()), rendezvous, meeting.address());
-    joined.pieces =
-        GlooGroup::connect(with_prefix("pieces", meeting.store()), rendezvous, meeting.address());
+    joined.chunks =
+        GlooGroup::connect(with_prefix("chunks", meeting.store()), rendezvous, meeting.address());
     meeting.conclude();
     return joined;
   } catch (const Error&) {

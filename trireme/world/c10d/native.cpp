@@ -37,7 +37,7 @@ at::Tensor bytes_of(const Buffer& x) {
 }
 
 GlooWork begin_reduction(GlooGroup& group, const Operation& operation) {
-  if (!is_reducible(operation.dtype) || operation.leaves != 0) return {};
+  if (!is_reducible(operation.dtype) || operation.virtual_workers != 0) return {};
   std::vector<at::Tensor> tensors{tensor_of(operation.out)};
   if (operation.kind == OpKind::kAllReduce) {
     ::c10d::AllreduceOptions options;

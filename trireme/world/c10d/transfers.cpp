@@ -8,7 +8,7 @@ namespace trireme::c10d {
 
 namespace {
 
-// Larger pieces travel as several messages: lengths are ints here and there.
+// Larger chunks travel as several messages: lengths are ints here and there.
 constexpr std::size_t kMaxMessageBytes = std::size_t{1} << 30;
 
 constexpr message::Deadline kNever = message::Deadline::max();
@@ -24,14 +24,14 @@ struct Part {
 
 }  // namespace
 
-class PieceTransfer final : public message::Transfer {
+class ChunkTransfer final : public message::Transfer {
  public:
-  PieceTransfer(std::shared_ptr<Transfers> transfers, GlooGroup& group, int tag,
-                std::span<const message::Piece> sends, std::span<const message::Piece> recvs)
+  ChunkTransfer(std::shared_ptr<Transfers> transfers, GlooGroup& group, int tag,
+                std::span<const message::Chunk> sends, std::span<const message::Chunk> recvs)
       : transfers_(std::move(transfers)) {
     const WithoutSigpipe without_sigpipe;
-    for (const message::Piece& piece : recvs) begin(group, tag, Way::kRecv, piece);
-    for (const message::Piece& piece : sends) begin(group, tag, Way::kSend, piece);
+    for (const message::Chunk& chunk : recvs) begin(group, tag, Way::kRecv, chunk);
+    for (const message::Chunk& chunk : sends) begin(group, tag, Way::kSend, chunk);
   }
 
   void wait(message::Deadline deadline) override {
@@ -41,7 +41,7 @@ class PieceTransfer final : public message::Transfer {
       for (const Part& part : parts_) wait_for(part);
     } catch (...) {
       leave();
-      // Gloo must not touch the memory of the pieces any more.
+      // Gloo must not touch the memory of the chunks any more.
       parts_.clear();
       throw;
     }
@@ -70,16 +70,16 @@ class PieceTransfer final : public message::Transfer {
   message::Deadline deadline_locked() const { return end_ ? kNever : deadline_; }
 
  private:
-  void begin(GlooGroup& group, int tag, Way way, const message::Piece& piece) {
-    for (std::size_t first = 0; first < piece.bytes && !failed_; first += kMaxMessageBytes) {
-      const std::size_t bytes = std::min(kMaxMessageBytes, piece.bytes - first);
-      char* data = static_cast<char*>(piece.data) + first;
+  void begin(GlooGroup& group, int tag, Way way, const message::Chunk& chunk) {
+    for (std::size_t first = 0; first < chunk.bytes && !failed_; first += kMaxMessageBytes) {
+      const std::size_t bytes = std::min(kMaxMessageBytes, chunk.bytes - first);
+      char* data = static_cast<char*>(chunk.data) + first;
       try {
-        parts_.push_back({way, piece.peer, bytes,
-                          way == Way::kRecv ? group.begin_recv(data, bytes, piece.peer, tag)
-                                            : group.begin_send(data, bytes, piece.peer, tag)});
+        parts_.push_back({way, chunk.peer, bytes,
+                          way == Way::kRecv ? group.begin_recv(data, bytes, chunk.peer, tag)
+                                            : group.begin_send(data, bytes, chunk.peer, tag)});
       } catch (const std::exception& error) {
-        failed_ = lost_peer(piece.peer, short_reason(error));
+        failed_ = lost_peer(chunk.peer, short_reason(error));
       }
     }
   }
@@ -143,9 +143,9 @@ Transfers::~Transfers() {
 
 std::unique_ptr<message::Transfer> Transfers::begin(const std::shared_ptr<Transfers>& transfers,
                                                     GlooGroup& group, int tag,
-                                                    std::span<const message::Piece> sends,
-                                                    std::span<const message::Piece> recvs) {
-  return std::make_unique<PieceTransfer>(transfers, group, tag, sends, recvs);
+                                                    std::span<const message::Chunk> sends,
+                                                    std::span<const message::Chunk> recvs) {
+  return std::make_unique<ChunkTransfer>(transfers, group, tag, sends, recvs);
 }
 
 void Transfers::watch() {
@@ -164,7 +164,7 @@ void Transfers::watch() {
 message::Deadline Transfers::end_overdue() {
   const auto now = std::chrono::steady_clock::now();
   message::Deadline next = kNever;
-  for (PieceTransfer* transfer : waiting_) {
+  for (ChunkTransfer* transfer : waiting_) {
     const message::Deadline deadline = transfer->deadline_locked();
     if (deadline <= now) {
       transfer->end_overdue_locked();

@@ -14,7 +14,7 @@
 
 namespace trireme::c10d {
 
-class PieceTransfer;
+class ChunkTransfer;
 
 /// The transfers that somebody waits for; ends each at its deadline. It has a thread for that: a
 /// wait of Gloo's own that times out closes the connections to all ranks.
@@ -26,18 +26,18 @@ class Transfers {
   /// Like Transport::begin(). Never throws CommError: wait() of the transfer does.
   static std::unique_ptr<message::Transfer> begin(const std::shared_ptr<Transfers>& transfers,
                                                   GlooGroup& group, int tag,
-                                                  std::span<const message::Piece> sends,
-                                                  std::span<const message::Piece> recvs);
+                                                  std::span<const message::Chunk> sends,
+                                                  std::span<const message::Chunk> recvs);
 
  private:
-  friend class PieceTransfer;
+  friend class ChunkTransfer;
 
   void watch();
   message::Deadline end_overdue();
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<PieceTransfer*> waiting_;
+  std::vector<ChunkTransfer*> waiting_;
   message::Deadline wakes_at_;
   bool is_over_ = false;
   std::thread watcher_;

@@ -1,10 +1,9 @@
-#include "trireme/comm/hierarchical/track.h"
+#include "trireme/comm/hierarchical/move_by_hosts.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "trireme/base/error.h"
 #include "trireme/comm/hierarchical/host_fold.h"
 #include "trireme/comm/semantics.h"
 #include "trireme/kernels/cast.h"
@@ -15,43 +14,43 @@ namespace {
 
 constexpr std::size_t kLineBytes = 64;
 
-/// One collective on one track, piece after piece:
+/// One collective through one staging area, chunk after chunk:
 ///
-///     stage in   each rank copies its part of the piece into its stage
+///     stage in   each rank copies its part of the chunk into its stage
 ///     barrier    inside the host
-///     exchange   ranks that carry exchange with the other hosts, reading and writing stages
+///     exchange   leaders exchange with the other hosts, reading and writing stages
 ///     barrier
-///     stage out  each rank copies what it wants from the stages
+///     stage out  each rank copies its result from the stages
 ///
-/// and a last barrier after the last piece.
+/// and a last barrier after the last chunk.
 ///
-/// A stage is `rows` rows of piece_count_ elements; what they hold is said by each operation.
+/// A stage is `rows` rows of chunk_count_ elements. Each operation says what its rows hold.
 class ByHosts {
  public:
-  ByHosts(const Operation& operation, const Hosts& hosts, Track& track,
+  ByHosts(const Operation& operation, const Hosts& hosts, StagingArea& staging,
           const message::Exchange& rail, int rows)
       : operation_(operation),
         hosts_(hosts),
-        track_(track),
+        staging_(staging),
         rail_(rail),
         element_(size_of(operation.dtype)) {
-    const std::size_t row_bytes = Track::kHalfBytes / rows / kLineBytes * kLineBytes;
-    piece_count_ = static_cast<std::int64_t>(row_bytes / element_);
+    const std::size_t row_bytes = StagingArea::kHalfBytes / rows / kLineBytes * kLineBytes;
+    chunk_count_ = static_cast<std::int64_t>(row_bytes / element_);
   }
   virtual ~ByHosts() = default;
 
-  void run(int index, int tracks) {
-    for (std::int64_t i = index; i * piece_count_ < operation_.count; i += tracks) {
-      elements_ = {i * piece_count_, std::min(operation_.count, (i + 1) * piece_count_)};
+  void run(int first, int stride) {
+    for (std::int64_t i = first; i * chunk_count_ < operation_.count; i += stride) {
+      elements_ = {i * chunk_count_, std::min(operation_.count, (i + 1) * chunk_count_)};
       stage_in();
-      track_.barrier();
-      if (hosts_.carries()) exchange();
-      track_.barrier();
+      staging_.barrier();
+      if (hosts_.is_leader()) exchange();
+      staging_.barrier();
       stage_out();
-      ++track_.turn;
+      ++staging_.turn;
     }
-    // Whoever is done may leave, and its stage with it.
-    track_.barrier();
+    // A rank that is done may destroy its communicator, and its stage with it.
+    staging_.barrier();
   }
 
  protected:
@@ -60,14 +59,14 @@ class ByHosts {
   virtual void stage_out() = 0;
 
   Buffer stage(int local, int row, Range elements) const {
-    const Buffer half{track_.half_of(local),
-                      static_cast<std::int64_t>(Track::kHalfBytes / element_), operation_.dtype};
-    return half.slice(row * piece_count_ + elements.begin, elements.size());
+    const Buffer half{staging_.half_of(local),
+                      static_cast<std::int64_t>(StagingArea::kHalfBytes / element_),
+                      operation_.dtype};
+    return half.slice(row * chunk_count_ + elements.begin, elements.size());
   }
   Buffer stage(int local, int row) const { return stage(local, row, {0, elements_.size()}); }
 
-  // The elements of this turn of what begins at element `first` of a rank's buffer and has
-  // `length` elements.
+  // This turn's elements of the `length` elements that begin at element `first` of a rank's buffer.
   Buffer part_of(const Buffer& x, std::int64_t first, std::int64_t length) const {
     return x.slice(first + elements_.begin, elements_of(length));
   }
@@ -79,7 +78,7 @@ class ByHosts {
     return std::clamp<std::int64_t>(length - elements_.begin, 0, elements_.size());
   }
 
-  // The part of the piece that the local-th rank carries.
+  // The part of the chunk that the local-th rank exchanges.
   Range slice(int local) const {
     return partition_aligned(elements_.size(), hosts_.rails(), local,
                              static_cast<std::int64_t>(kLineBytes / element_));
@@ -94,11 +93,11 @@ class ByHosts {
 
   const Operation& operation_;
   const Hosts& hosts_;
-  Track& track_;
+  StagingArea& staging_;
   const message::Exchange& rail_;
   std::size_t element_;
-  std::int64_t piece_count_ = 0;
-  Range elements_;  // of the piece
+  std::int64_t chunk_count_ = 0;
+  Range elements_;  // of the chunk
 };
 
 /// Partial sums, in the type in which they cross between hosts.
@@ -117,7 +116,7 @@ class Partials {
   std::vector<double> memory_;  // aligned for every type
 };
 
-// A finished sum into the memory of its own type.
+// Writes a finished sum to memory of its final type.
 void put(const Buffer& to, const Buffer& sum) {
   if (sum.count == 0) return;
   if (to.dtype == sum.dtype) {
@@ -127,13 +126,13 @@ void put(const Buffer& to, const Buffer& sum) {
   }
 }
 
-/// Stage: the rows of the rank, then its slice of the sum. Each carrier sums its slice over the
-/// host, all-reduces it over the hosts, and everybody gathers the slices.
+/// Stage: the rows of the rank, then its slice of the sum. Each leader sums its slice over the host
+/// and all-reduces it over the hosts; then each rank gathers the slices.
 class AllReduce final : public ByHosts {
  public:
-  AllReduce(const Operation& operation, const Hosts& hosts, Track& track,
+  AllReduce(const Operation& operation, const Hosts& hosts, StagingArea& staging,
             const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail, most_units(operation, hosts.ranks()) + 1),
+      : ByHosts(operation, hosts, staging, rail, most_units(operation, hosts.ranks()) + 1),
         fold_(*operation.tree, hosts),
         result_row_(most_units(operation, hosts.ranks())) {}
 
@@ -158,16 +157,16 @@ class AllReduce final : public ByHosts {
     over_hosts.tree = &fold_.over_hosts();
     over_hosts.dtype = partials.all().dtype;
     over_hosts.in = over_hosts.out = partials.all();
-    message::move_by_pieces(over_hosts, rail_);
+    message::move_by_chunks(over_hosts, rail_);
     put(stage(local(), result_row_, mine), partials.all().slice(0, mine.size()));
   }
 
   void stage_out() override {
     if (!gets(operation_, rank())) return;
     const Buffer out = part_of(operation_.out, 0, operation_.count);
-    for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
-      const Range part = slice(carrier);
-      copy(out.slice(part.begin, part.size()), stage(carrier, result_row_, part));
+    for (int leader = 0; leader < hosts_.rails(); ++leader) {
+      const Range part = slice(leader);
+      copy(out.slice(part.begin, part.size()), stage(leader, result_row_, part));
     }
   }
 
@@ -175,16 +174,16 @@ class AllReduce final : public ByHosts {
   int result_row_;
 };
 
-/// Stage: one row, the piece; on other hosts than the root's each carrier has its slice of it.
+/// Stage: one row, the chunk. On other hosts than the root's each leader has its slice of it.
 class Broadcast final : public ByHosts {
  public:
-  Broadcast(const Operation& operation, const Hosts& hosts, Track& track,
+  Broadcast(const Operation& operation, const Hosts& hosts, StagingArea& staging,
             const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail, 1), root_host_(hosts.host_of(operation.root)) {}
+      : ByHosts(operation, hosts, staging, rail, 1), root_host_(hosts.host_of(operation.root)) {}
 
  private:
-  int holder(int carrier) const {
-    return hosts_.host() == root_host_ ? hosts_.local_of(operation_.root) : carrier;
+  int holder(int leader) const {
+    return hosts_.host() == root_host_ ? hosts_.local_of(operation_.root) : leader;
   }
 
   void stage_in() override {
@@ -198,38 +197,38 @@ class Broadcast final : public ByHosts {
     over_hosts.root = root_host_;
     over_hosts.in = over_hosts.out = stage(holder(local()), 0, slice(local()));
     over_hosts.count = over_hosts.in.count;
-    message::move_by_pieces(over_hosts, rail_);
+    message::move_by_chunks(over_hosts, rail_);
   }
 
   void stage_out() override {
     if (rank() == operation_.root) return;
     const Buffer out = part_of(operation_.out, 0, operation_.count);
-    for (int carrier = 0; carrier < hosts_.rails(); ++carrier) {
-      const Range part = slice(carrier);
-      copy(out.slice(part.begin, part.size()), stage(holder(carrier), 0, part));
+    for (int leader = 0; leader < hosts_.rails(); ++leader) {
+      const Range part = slice(leader);
+      copy(out.slice(part.begin, part.size()), stage(holder(leader), 0, part));
     }
   }
 
   int root_host_;
 };
 
-/// For each local rank that a carrier serves: itself, itself + rails(), ...
+/// For each local rank that a leader serves: itself, itself + rails(), ...
 template <class Body>
-void for_each_served(const Hosts& hosts, int host, int carrier, Body body) {
-  for (int local = carrier; local < hosts.ranks_of(host); local += hosts.rails()) body(local);
+void for_each_served(const Hosts& hosts, int host, int leader, Body body) {
+  for (int local = leader; local < hosts.ranks_of(host); local += hosts.rails()) body(local);
 }
 
 int most_served(const Hosts& hosts, int host) {
   return (hosts.ranks_of(host) + hosts.rails() - 1) / hosts.rails();
 }
 
-/// Stage: row 0 the rank's own piece; then, on carriers, the pieces of the ranks of other hosts
-/// that they serve, host by host.
+/// Stage: row 0 is the rank's own piece. On leaders the pieces of the ranks of other hosts that
+/// they serve follow, host by host.
 class AllGather final : public ByHosts {
  public:
-  AllGather(const Operation& operation, const Hosts& hosts, Track& track,
+  AllGather(const Operation& operation, const Hosts& hosts, StagingArea& staging,
             const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail, rows_of(hosts)) {}
+      : ByHosts(operation, hosts, staging, rail, rows_of(hosts)) {}
 
  private:
   static int rows_of(const Hosts& hosts) {
@@ -244,7 +243,7 @@ class AllGather final : public ByHosts {
     return row + local / hosts_.rails();
   }
 
-  // What there is of the piece of `rank` in this turn, in row `row` of the local-th stage.
+  // This turn's part of the piece of `rank`, in row `row` of the local-th stage.
   Buffer piece_in_stage(int local, int row, int rank) const {
     return stage(local, row, {0, elements_of(operation_.out_piece(rank).size())});
   }
@@ -254,8 +253,8 @@ class AllGather final : public ByHosts {
   }
 
   void exchange() override {
-    std::vector<message::Piece> sends;
-    std::vector<message::Piece> receives;
+    std::vector<message::Chunk> sends;
+    std::vector<message::Chunk> receives;
     for (int host = 0; host < hosts_.count(); ++host) {
       if (host == hosts_.host()) continue;
       for_each_served(hosts_, hosts_.host(), local(), [&](int served) {
@@ -282,14 +281,14 @@ class AllGather final : public ByHosts {
   }
 };
 
-/// Stage: of each row of the rank the pieces for each rank, then, on carriers, the sums of the
-/// local ranks that they serve. Each carrier sums over its host what ranks that it serves, here and
-/// elsewhere, are to get, and hands each host its partial sums.
+/// Stage: for each row of the rank, the pieces for each rank; then, on leaders, the sums of the
+/// local ranks that they serve. Each leader sums over its host the pieces of the ranks that it
+/// serves on all hosts, and sends each host its partial sums.
 class ReduceScatter final : public ByHosts {
  public:
-  ReduceScatter(const Operation& operation, const Hosts& hosts, Track& track,
+  ReduceScatter(const Operation& operation, const Hosts& hosts, StagingArea& staging,
                 const message::Exchange& rail)
-      : ByHosts(operation, hosts, track, rail,
+      : ByHosts(operation, hosts, staging, rail,
                 most_units(operation, hosts.ranks()) + most_served(hosts, widest(hosts))),
         fold_(*operation.tree, hosts),
         result_row_(most_units(operation, hosts.ranks())) {}
@@ -308,7 +307,7 @@ class ReduceScatter final : public ByHosts {
   std::int64_t elements_for(int rank) const {
     return elements_of(operation_.in_piece(rank).size());
   }
-  // Of row `row` of the local-th rank.
+  // The piece for rank `to` of row `row` of the local-th rank.
   Buffer piece_in_stage(int local, int row, int to) const {
     return stage(local, row * hosts_.ranks() + to, {0, elements_for(to)});
   }
@@ -327,8 +326,8 @@ class ReduceScatter final : public ByHosts {
   void exchange() override {
     std::vector<Partials> outgoing;  // for every rank served, in rank order
     std::vector<Partials> incoming;  // for every rank served here, by sending host
-    std::vector<message::Piece> sends;
-    std::vector<message::Piece> receives;
+    std::vector<message::Chunk> sends;
+    std::vector<message::Chunk> receives;
     for (int host = 0; host < hosts_.count(); ++host) {
       for_each_served(hosts_, host, local(), [&](int served) {
         const int to = hosts_.first_of(host) + served;
@@ -388,30 +387,21 @@ class ReduceScatter final : public ByHosts {
 
 }  // namespace
 
-void Track::barrier() {
-  try {
-    inside->barrier();
-  } catch (const CommError& error) {
-    const int lost = error.lost_rank();
-    throw CommError(error.what(), lost < 0 ? -1 : world_ranks[lost]);
-  }
-}
-
-bool goes_by_hosts(const Operation& operation) {
+bool moves_by_hosts(const Operation& operation) {
   return semantics_of(operation.kind).sums || operation.kind == OpKind::kAllGather ||
          operation.kind == OpKind::kBroadcast;
 }
 
-void move_by_hosts(const Operation& operation, const Hosts& hosts, Track& track,
-                   const message::Exchange& rail, int index, int tracks) {
-  if (sums_slices(operation)) return AllReduce(operation, hosts, track, rail).run(index, tracks);
+void move_by_hosts(const Operation& operation, const Hosts& hosts, StagingArea& staging,
+                   const message::Exchange& rail, int first, int stride) {
+  if (sums_slices(operation)) return AllReduce(operation, hosts, staging, rail).run(first, stride);
   if (semantics_of(operation.kind).sums) {
-    return ReduceScatter(operation, hosts, track, rail).run(index, tracks);
+    return ReduceScatter(operation, hosts, staging, rail).run(first, stride);
   }
   if (operation.kind == OpKind::kBroadcast) {
-    return Broadcast(operation, hosts, track, rail).run(index, tracks);
+    return Broadcast(operation, hosts, staging, rail).run(first, stride);
   }
-  AllGather(operation, hosts, track, rail).run(index, tracks);
+  AllGather(operation, hosts, staging, rail).run(first, stride);
 }
 
 }  // namespace trireme::hosts

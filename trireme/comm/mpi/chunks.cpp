@@ -7,7 +7,7 @@
 namespace trireme::mpi {
 
 void MpiTransport::open_receive(Way& way) {
-  const auto& [peer, data, bytes] = way.piece;
+  const auto& [peer, data, bytes] = way.chunk;
   if (!engine_.why_abandoned().empty() || !lost_[peer].empty()) return;
   way.is_open = true;
   if (bytes <= kEagerBytes) return receive_part(way, small_, way.tag, 0, bytes);
@@ -22,9 +22,9 @@ void MpiTransport::open_receive(Way& way) {
 
 void MpiTransport::receive_part(Way& way, MPI_Comm comm, int tag, std::size_t first,
                                 std::size_t bytes) {
-  const int peer = way.piece.peer;
+  const int peer = way.chunk.peer;
   const int code =
-      MPI_Irecv(static_cast<char*>(way.piece.data) + first, static_cast<int>(bytes), MPI_BYTE, peer,
+      MPI_Irecv(static_cast<char*>(way.chunk.data) + first, static_cast<int>(bytes), MPI_BYTE, peer,
                 tag, comm, &way.requests.emplace_back(MPI_REQUEST_NULL));
   if (code == MPI_SUCCESS) return;
   way.is_open = false;
@@ -32,7 +32,7 @@ void MpiTransport::receive_part(Way& way, MPI_Comm comm, int tag, std::size_t fi
 }
 
 void MpiTransport::open_send(const std::shared_ptr<Way>& way) {
-  const auto& [peer, data, bytes] = way->piece;
+  const auto& [peer, data, bytes] = way->chunk;
   if (!engine_.why_abandoned().empty() || !lost_[peer].empty()) return;
   if (bytes <= kEagerBytes) {
     way->is_open = true;
@@ -55,11 +55,11 @@ void MpiTransport::match(int peer, int tag) {
       way->error =
           fmt::format("rank {} no longer waits for {} bytes with tag {}", peer, grant.bytes, tag);
     } else if (way->is_given_up) {
-      // Used up all the same, so that the next piece does not take this one's place.
+      // Used up all the same, so that the next chunk does not take this one's place.
       post(peer, kReleaseTag, control_, &grant, sizeof(grant));
-    } else if (way->piece.bytes != grant.bytes) {
+    } else if (way->chunk.bytes != grant.bytes) {
       way->error = fmt::format("rank {} waits for {} bytes with tag {}, this rank sends it {}",
-                               peer, grant.bytes, tag, way->piece.bytes);
+                               peer, grant.bytes, tag, way->chunk.bytes);
       post(peer, kReleaseTag, control_, &grant, sizeof(grant));
     } else {
       send_parts(*way, grant);
@@ -69,7 +69,7 @@ void MpiTransport::match(int peer, int tag) {
 }
 
 void MpiTransport::send_parts(Way& way, const Grant& grant) {
-  const auto& [peer, data, bytes] = way.piece;
+  const auto& [peer, data, bytes] = way.chunk;
   way.is_open = true;
   for (std::size_t first = 0; first < bytes; first += kPartBytes) {
     const int code = MPI_Isend(
@@ -92,7 +92,7 @@ void MpiTransport::give_up(Way& way) {
 
 bool MpiTransport::is_done(Way& way) {
   if (!engine_.why_abandoned().empty()) return false;
-  const int peer = way.piece.peer;
+  const int peer = way.chunk.peer;
   bool is_quiet = true;
   bool is_torn = false;
   for (MPI_Request& request : way.requests) {
@@ -128,9 +128,9 @@ void MpiTransport::withdraw(Way& way) {
   if (way.token < 0 || way.parts_called_back == 0) return;
   const int parts = std::exchange(way.parts_called_back, 0);
   if (released_.erase(way.token) > 0) return;
-  const Grant grant{way.tag, way.token, way.piece.bytes};
-  strays_.push_back({way.piece.peer, grant, parts});
-  post(way.piece.peer, kWithdrawTag, control_, &grant, sizeof(grant));
+  const Grant grant{way.tag, way.token, way.chunk.bytes};
+  strays_.push_back({way.chunk.peer, grant, parts});
+  post(way.chunk.peer, kWithdrawTag, control_, &grant, sizeof(grant));
 }
 
 void MpiTransport::take_withdrawal(int peer, const Grant& grant) {

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/config/config.h"
+#include "trireme/model/model.h"
+#include "trireme/optim/optimizer.h"
+#include "trireme/parallel/strategy.h"
+
+namespace trireme {
+
+/// The tensors that a checkpoint holds of a run: "model.NAME" for parameters and buffers,
+/// "optimizer.NAME.SLOT" for the optimizer's state of a parameter, "strategy.NAME" for the state of
+/// the strategy. Groups of ranks other than the first have "group-N." before the state of their own
+/// optimizers.
+
+/// Returns what this rank writes: its shards, the state of its optimizer and its strategy and, on
+/// rank 0, the tensors that no optimizer updates. If shards are whole, only rank 0 writes them, and
+/// one rank of each group writes the optimizer's state.
+std::vector<StateTensor> tensors_to_save(std::span<const Shard> shards, Optimizer& optimizer,
+                                         Strategy& strategy, const Model& model, bool first_rank);
+
+/// Returns `states`, of the strategy, under their names in a checkpoint.
+std::vector<StateTensor> strategy_tensors(std::vector<StateTensor> states);
+
+struct TensorsToLoad {
+  std::vector<StateTensor> tensors;
+  /// State of the strategy that the checkpoint, perhaps of another mode, does not hold.
+  std::vector<std::string> absent;
+};
+
+/// Returns what this rank reads of a checkpoint with tensors of these names. A group that the
+/// checkpoint does not hold starts with the optimizer state of the first group.
+TensorsToLoad tensors_to_load(std::span<const Shard> shards, Optimizer& optimizer,
+                              Strategy& strategy, const Model& model,
+                              const std::set<std::string>& names);
+
+/// Adds those of `states`, of the strategy, that a checkpoint with tensors of these names holds to
+/// `wanted.tensors`, and the names of the others to `wanted.absent`.
+void append_known(std::vector<StateTensor> states, const std::set<std::string>& names,
+                  TensorsToLoad& wanted);
+
+}  // namespace trireme
