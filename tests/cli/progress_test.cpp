@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "trireme/cli/failure_box.h"
+#include "trireme/cli/failure_report.h"
 #include "trireme/cli/progress_line.h"
 #include "trireme/cli/terminal.h"
 
@@ -62,7 +62,7 @@ TEST(FailureBox, NamesRankCauseLogAndWayOn) {
   report.explanation = "killed by SIGSEGV: invalid memory access";
   report.last_lines = {"step 7"};
   report.log = "out/logs/rank-1.log";
-  const std::string box = failure_box(report, "trireme train --resume out", Terminal{});
+  const std::string box = failure_report(report, "trireme train --resume out", Terminal{});
   EXPECT_THAT(box, HasSubstr("│ rank 1 of 3: killed by SIGSEGV: invalid memory access\n"));
   EXPECT_THAT(box, HasSubstr("│ its last lines:\n│   step 7\n"));
   EXPECT_THAT(box, HasSubstr("│ log: out/logs/rank-1.log\n"));
@@ -75,7 +75,7 @@ TEST(FailureBox, ShowsOnlyTheLastOfManyLines) {
   report.failed_rank = 0;
   report.ranks.resize(1);
   for (int i = 0; i < 20; ++i) report.last_lines.push_back("line " + std::to_string(i));
-  const std::string box = failure_box(report, "", Terminal{.colors = true});
+  const std::string box = failure_report(report, "", Terminal{.colors = true});
   EXPECT_THAT(box, Not(HasSubstr("line 11")));
   EXPECT_THAT(box, HasSubstr("line 12"));
   EXPECT_THAT(box, Not(HasSubstr("resume")));

@@ -45,12 +45,12 @@ struct BenchArguments {
   std::filesystem::path plot;
 };
 
-// What the command line asks for, checked.
+// The benchmark that the command line asks for, checked.
 struct Job {
   bench::Plan plan;
   int ranks = 1;
   std::vector<bench::PeerKind> against;
-  Machine machine;  // as it was before this process was bound to a part of it
+  Machine machine;  // read before this process is bound to a part of it
 };
 
 std::vector<std::int64_t> sizes_of(const BenchArguments& arguments) {
@@ -89,7 +89,7 @@ void require_memory(const Job& job) {
                   job.ranks, memory_size(bytes), bench::short_size(largest), memory_size(there)));
 }
 
-// Before anything is measured that could not be kept.
+// Checks the output file first, so that no measurement is lost.
 void require_writable(const std::filesystem::path& path) {
   if (path.empty()) return;
   std::filesystem::path folder = path.parent_path();
@@ -138,7 +138,7 @@ Job job_of(const BenchArguments& arguments) {
   return job;
 }
 
-// In the build tree beside the program, and in libexec once installed.
+// It is beside the program in the build tree, and in libexec once installed.
 std::filesystem::path folder_of_peers(const std::filesystem::path& asked) {
   if (!asked.empty()) return std::filesystem::absolute(asked);
   const auto here = std::filesystem::read_symlink("/proc/self/exe").parent_path();
@@ -156,7 +156,7 @@ std::vector<std::unique_ptr<bench::PeerRanks>> start_peers(const Job& job,
   return peers;
 }
 
-// The device of this rank's number on its host, unless it has been shown its own one only.
+// Takes the device with this rank's number on its host, or device 0 if only one is visible.
 void choose_device(const Communicator& world) {
   const int local = is_one_of_several() ? read_environment().local_rank : world.rank();
   nccl::use_device(nccl::device_count() == 1 ? 0 : local);

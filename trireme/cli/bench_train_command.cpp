@@ -35,7 +35,7 @@ struct Arguments {
 struct Job {
   Config config;
   int ranks = 1;
-  Machine machine;  // as it was before this process was bound to a part of it
+  Machine machine;  // read before this process is bound to a part of it
 };
 
 Job job_of(const Arguments& arguments) {
@@ -62,7 +62,7 @@ std::string strategy_of(const Job& job) {
   return job.config.parallelism.strategy;
 }
 
-// 0 where there is nothing to hide.
+// Returns the part of the communication that is hidden by computation, 0 if there is none.
 double overlap_of(const StepTimes& times) {
   return times.communication_alone > 0 ? times.hidden() / times.communication_alone : 0;
 }

@@ -4,7 +4,7 @@
 
 namespace trireme::cli {
 
-/// Adds `train` to the subcommand `bench`; as those of commands.h.
+/// Adds the subcommand `train` to `bench`, as the functions of commands.h do.
 CLI::App* add_bench_train(CLI::App& bench, int& exit_code);
 
 }  // namespace trireme::cli

@@ -5,7 +5,7 @@
 
 #include "trireme/base/file_descriptor.h"
 #include "trireme/base/partition.h"
-#include "trireme/cli/failure_box.h"
+#include "trireme/cli/failure_report.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/environment.h"
 #include "trireme/launch/exit_codes.h"
@@ -24,14 +24,14 @@ void pin_to(int core) {
   ::sched_setaffinity(0, sizeof set, &set);
 }
 
-// In one line where that says it all.
+// Reports errors that one line explains in one line, and others in full.
 void explain(const ExitReport& report) {
   const Terminal terminal = Terminal::of(STDERR_FILENO);
   const auto code = static_cast<ExitCode>(report.exit_code);
   const bool plain =
       code == ExitCode::kUsage || code == ExitCode::kData || code == ExitCode::kDiverged;
   terminal.write(plain && !report.last_lines.empty() ? "trireme: " + report.last_lines.back() + "\n"
-                                                     : failure_box(report, "", terminal));
+                                                     : failure_report(report, "", terminal));
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
   LaunchOptions options;
   options.ranks = ranks;
   options.pin_to_cores = binding == Binding::kShare;
-  // What a rank says is said once, by us, below.
+  // The errors of ranks are written by explain(), once.
   const FileDescriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
   options.stderr_fd = nowhere.fd();
   const ExitReport report = launch(options, [&](int rank, int world_fd) {

@@ -8,22 +8,22 @@
 
 namespace trireme::cli {
 
-/// What a rank of a benchmark does; its exit code.
+/// The work of one rank of a benchmark. Returns the exit code of the rank.
 using BenchmarkMain = std::function<int(Communicator& world)>;
 
-/// True if whoever started this process started others as well: then its ranks are the world.
+/// Returns true if a launcher started this process as one of several ranks.
 bool is_one_of_several();
 
-/// The core of each rank: its own where there are as many cores as ranks, otherwise in turn.
+/// Returns a core for each rank: its own if there are as many cores as ranks, otherwise in turn.
 std::vector<int> cores_of_ranks(int ranks);
 
-/// What our own ranks are bound to: one core each (cores_of_ranks()), for those that compute on one
-/// thread; their share of the cores; nothing.
+/// What ranks that run_ranks() starts are bound to: one core each (cores_of_ranks()), for ranks
+/// that compute on one thread; an equal part of the cores; nothing.
 enum class Binding : std::uint8_t { kCore, kShare, kNone };
 
-/// Runs `main` on the ranks of the launcher that started this process (connect()), or, if nobody
-/// did, on `ranks` of our own over shared memory. Says on stderr which rank failed, if one does.
-/// Returns this process's exit code.
+/// Runs `main` on the ranks of the launcher that started this process (connect()) or, without a
+/// launcher, on `ranks` new processes over shared memory. If a rank fails, writes which one to
+/// stderr. Returns the exit code of this process.
 int run_ranks(int ranks, Binding binding, const BenchmarkMain& main);
 
 }  // namespace trireme::cli

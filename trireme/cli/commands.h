@@ -4,8 +4,8 @@
 
 namespace trireme::cli {
 
-/// Each adds one subcommand to `app`; when it is the one called it leaves its exit code in
-/// `exit_code` or throws.
+/// Each function adds one subcommand to `app`. When the subcommand is called it sets `exit_code` or
+/// throws.
 void add_train(CLI::App& app, int& exit_code);
 void add_run(CLI::App& app, int& exit_code);
 void add_init(CLI::App& app, int& exit_code);

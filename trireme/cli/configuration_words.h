@@ -10,22 +10,23 @@
 
 namespace trireme::cli {
 
-/// What stands on a command line for a configuration: FILE.toml and section.key=value.
+/// The part of a command line that is a configuration: FILE.toml and section.key=value.
 struct ConfigurationWords {
-  std::filesystem::path file;  ///< empty: none was named
+  std::filesystem::path file;  ///< empty: none was given
   std::vector<std::string> overrides;
 };
 
-/// Throws UsageError for a second file. `command`: the one called, for its message.
+/// Throws UsageError for a second file. `command` is the name of the command, for the error.
 ConfigurationWords parse_words(const std::string& command, std::span<const std::string> words);
 
-/// One rank a core, and no more than there is work for.
+/// Returns the number of cores of this process, but no more than there are virtual workers.
 int default_ranks(const Config& config);
 
-/// How many of `ranks` share the cores of this host: all, or as many as whoever started them says.
+/// Returns how many of `ranks` share the cores of this host: the launcher's number, or all of them.
 int ranks_of_host(const RankEnvironment& environment, int ranks);
 
-/// Fills in what depends on the ranks, so that resuming on others is the same run.
+/// Sets the values that depend on the number of ranks, so that a run that resumes on another number
+/// is the same run.
 void resolve(Config::Training& training, int ranks, int ranks_of_host);
 
 }  // namespace trireme::cli

@@ -26,7 +26,7 @@ std::string caches(const Machine& machine) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-// Without memfd there is no shared memory, and no host whose ranks could use it.
+// Without memfd the ranks of a host cannot share memory.
 std::vector<std::string> backends(const Machine& machine) {
   std::vector<std::string> all = available_backends();
   if (!machine.memfd_works) std::erase(all, "shm");

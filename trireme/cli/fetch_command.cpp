@@ -29,7 +29,7 @@ struct FetchArguments {
 
 constexpr std::size_t kRowsAtATime = 1 << 16;
 
-// Memory for the tensors and rows of one fetch.
+// The memory for the tensors and rows of one fetch.
 struct Fetched {
   std::vector<std::vector<double>> memory;  // 8-byte aligned
   std::vector<NamedBuffer> tensors;
@@ -60,7 +60,7 @@ void fetch_rows(server::Client& client, const server::SparseTable& table, Fetche
   }
 }
 
-// A consistent snapshot of the model; returns its version.
+// Fetches a consistent snapshot of the model and returns its version.
 std::int64_t fetch_model(server::Client& client, const server::ModelSchema& model,
                          Fetched& fetched) {
   std::vector<server::TableValues> wanted;

@@ -8,7 +8,7 @@ namespace trireme::cli {
 
 namespace {
 
-// Where `make run` puts it, or Debian's package.
+// The folder to which `make run` downloads the data, or that of the Debian package.
 std::string fashion_mnist_folder() {
   const std::filesystem::path fetched = ".cache/data/fashion-mnist";
   if (std::filesystem::exists(fetched)) return fetched.string();

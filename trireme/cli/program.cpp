@@ -19,7 +19,7 @@ constexpr const char* kFooter =
     "Exit codes: 0 done, 1 internal error, 2 command line or configuration, 3 data, 4 a rank was\n"
     "lost, 5 training diverged, 130 interrupted, 128 + N: signal N.";
 
-// A word that stands where a subcommand should, if it is none.
+// Returns an error if `word` is no subcommand, otherwise an empty string.
 std::string unknown_command(const CLI::App& app, const std::string& word) {
   std::vector<std::string> names;
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
@@ -36,7 +36,7 @@ int refuse(const std::string& message) {
   return static_cast<int>(ExitCode::kUsage);
 }
 
-// CLI11's message, which may run over lines, as one that says whose it is.
+// Returns CLI11's message, which may have several lines, as one line that names the command.
 std::string message_of(const CLI::App& app, const CLI::ParseError& error) {
   std::string who;
   for (const CLI::App* command : app.get_subcommands()) who = command->get_name();
@@ -72,7 +72,7 @@ int run_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // --help and --version come as errors too.
+    // CLI11 throws for --help and --version too.
     if (error.get_exit_code() == 0) return app.exit(error);
     return refuse(message_of(app, error));
   } catch (const std::exception& error) {

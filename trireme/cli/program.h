@@ -2,7 +2,7 @@
 
 namespace trireme::cli {
 
-/// The `trireme` program: runs the subcommand that the words name, prints its results and errors,
+/// The `trireme` program. Runs the subcommand of the command line, prints its results and errors,
 /// and returns the exit code.
 int run_program(int argc, char** argv);
 

@@ -14,7 +14,7 @@ namespace trireme::cli {
 
 namespace {
 
-// A signal handler can reach nothing else.
+// The one kind of variable that a signal handler may write.
 volatile sig_atomic_t stop_signal = 0;
 
 double resident_bytes() {
@@ -103,10 +103,10 @@ void Progress::on_step(const StepReport& report) {
 
 void Progress::draw(Clock::time_point now) {
   const double seconds = std::chrono::duration<double>(now - shown_).count();
-  // By epochs, not by steps: the last batch of an epoch may be small.
+  // Samples are counted by epochs, because the last batch of an epoch may be small.
   const double samples = (numbers_.epoch - shown_epoch_) * static_cast<double>(run_.samples);
   const double rate = samples / std::max(seconds, 1e-9);
-  // A mean that forgets: steady on the screen, and quick to follow a change.
+  // A moving average is steady on the screen and follows a change quickly.
   double& shown_rate = numbers_.samples_per_second;
   shown_rate = shown_rate == 0 ? rate : 0.9 * shown_rate + 0.1 * rate;
   shown_ = now;

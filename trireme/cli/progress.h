@@ -9,8 +9,9 @@
 
 namespace trireme::cli {
 
-/// Shows a run: on a terminal one live line, elsewhere a plain line now and then. Every rank writes
-/// its reports to stderr, which the launcher keeps as its log; rank 0 shows them as well.
+/// Shows the progress of a run: one live line on a terminal, a plain line now and then elsewhere.
+/// Every rank writes its reports to stderr, which the launcher stores as its log; rank 0 also shows
+/// them.
 class Progress : public Observer {
  public:
   Progress(int rank, Terminal terminal) : rank_(rank), terminal_(terminal) {}
@@ -41,9 +42,9 @@ class Progress : public Observer {
   bool live_ = false;
 };
 
-/// From now on SIGINT, SIGTERM and SIGUSR1 ask every Progress of this process to stop.
+/// After this call SIGINT, SIGTERM and SIGUSR1 request a stop from every Progress of this process.
 void stop_on_signals();
-/// Whether one of them has come.
+/// Returns true once one of these signals has arrived.
 bool is_asked_to_stop();
 
 }  // namespace trireme::cli

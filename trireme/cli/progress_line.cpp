@@ -13,7 +13,7 @@ namespace trireme::cli {
 namespace {
 
 struct Part {
-  int rank;  // the highest goes first where there is no room
+  int rank;  // the part with the highest rank is left out first
   std::string text;
 };
 

@@ -6,7 +6,7 @@
 
 namespace trireme::cli {
 
-/// What a progress line shows.
+/// The numbers that a progress line shows.
 struct ProgressNumbers {
   std::int64_t step = 0;
   std::int64_t steps = 0;
@@ -20,14 +20,14 @@ struct ProgressNumbers {
   double memory_bytes = 0;                                            ///< of rank 0
 };
 
-/// "step 50/469  epoch 0.11  loss 0.832  lr 0.05  |g| 1.9": what a log keeps.
+/// Returns "step 50/469  epoch 0.11  loss 0.832  lr 0.05  |g| 1.9", the line of a log.
 std::string step_line(const ProgressNumbers& numbers);
 
-/// All of it, for a pipe.
+/// Returns a line with all numbers, for a pipe.
 std::string plain_progress_line(const ProgressNumbers& numbers);
 
-/// With a bar, for a terminal: what does not fit in `columns` is left out, the least important
-/// first. Never longer than `columns`.
+/// Returns a line with a bar, for a terminal. It is never longer than `columns`: the least
+/// important numbers are left out first.
 std::string live_progress_line(const ProgressNumbers& numbers, int columns);
 
 }  // namespace trireme::cli

@@ -4,7 +4,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/cli/commands.h"
-#include "trireme/cli/failure_box.h"
+#include "trireme/cli/failure_report.h"
 #include "trireme/launch/launcher.h"
 
 namespace trireme::cli {
@@ -40,7 +40,7 @@ void read_master(const std::string& text, HostsOptions& hosts) {
   throw UsageError("run: --master must be ADDRESS:PORT of the first host, got \"" + text + "\"");
 }
 
-// Throws UsageError for hosts that do not fit together.
+// Throws UsageError unless the options for several hosts are complete and valid.
 HostsOptions hosts_of(const RunArguments& arguments) {
   HostsOptions hosts = arguments.hosts;
   if (hosts.count > 1 && arguments.master.empty()) {
@@ -66,7 +66,7 @@ int run(const RunArguments& arguments) {
   const ExitReport report = launch(options, arguments.command);
   if (report.failed_rank >= 0) {
     const Terminal terminal = Terminal::of(2);
-    terminal.write(failure_box(report, "", terminal));
+    terminal.write(failure_report(report, "", terminal));
   }
   return report.exit_code;
 }
@@ -88,7 +88,7 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--host", arguments->hosts.index, "which of them this is, from 0 on")
       ->check(CLI::Range(0, 99'999));
   command->add_option("--master", arguments->master, "ADDRESS:PORT of the first host, free there");
-  // From the first word that is no option of ours, all is the program's.
+  // The first word that is no option begins the command line of the program.
   command->add_option("program", arguments->command, "the program and its arguments");
   command->positionals_at_end();
   command->prefix_command();
@@ -100,7 +100,7 @@ void add_run(CLI::App& app, int& exit_code) {
       "The exit code is that of the rank at fault; 128 + N: signal N ended it.");
   command->callback([arguments, command, &exit_code] {
     std::vector<std::string> rest = command->remaining();
-    // Before the program it only says that our options end here.
+    // "--" before the program only ends the options of trireme.
     if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
     arguments->command.insert(arguments->command.end(), rest.begin(), rest.end());
     exit_code = run(*arguments);

@@ -49,7 +49,7 @@ server::ZmqServer::Options options_of(const ServeArguments& arguments) {
   options.dead_after = milliseconds(arguments.dead_after);
   options.gone_after = milliseconds(arguments.gone_after);
   if (options.max_model_bytes == 0) {
-    // The rest is for messages and for other programs of this host.
+    // The rest of the memory is for messages and for other programs of this host.
     options.max_model_bytes = static_cast<std::size_t>(
         0.8 * static_cast<double>(inspect_machine().available_memory_bytes));
   }

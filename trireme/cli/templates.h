@@ -6,11 +6,11 @@
 
 namespace trireme::cli {
 
-/// What `trireme init` knows: "linear", "mlp", "cnn".
+/// The names of the templates of `trireme init`: "linear", "mlp", "cnn".
 const std::vector<std::string>& template_names();
 
-/// A commented configuration that works as it is. `fashion_mnist`: the folder of that data set.
-/// Throws UsageError for an unknown name.
+/// Returns a commented configuration that runs unchanged. `fashion_mnist` is the folder of that
+/// data set. Throws UsageError for an unknown name.
 std::string configuration_template(std::string_view name, std::string_view fashion_mnist);
 
 }  // namespace trireme::cli

@@ -30,7 +30,7 @@ void Terminal::write(std::string_view text) const {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;  // nobody reads any more
+    if (n <= 0) return;  // the reader is gone
     text.remove_prefix(static_cast<std::size_t>(n));
   }
 }

@@ -6,15 +6,15 @@
 
 namespace trireme::cli {
 
-/// Where people read: a terminal or a pipe.
+/// A file descriptor to which a command writes text for people: a terminal or a pipe.
 struct Terminal {
   int fd = 2;
-  bool is_terminal = false;  ///< that can rewrite a line: not TERM=dumb
-  bool colors = false;       ///< never with NO_COLOR
+  bool is_terminal = false;  ///< it can rewrite a line; false with TERM=dumb
+  bool colors = false;       ///< false with NO_COLOR
 
   static Terminal of(int fd);
 
-  int columns() const;  ///< of the window now, or 80
+  int columns() const;  ///< of the window at this moment, or 80
   void write(std::string_view text) const;
   std::string bold(std::string_view text) const;
   std::string red(std::string_view text) const;
@@ -29,7 +29,7 @@ std::string duration(double seconds);
 /// "1.2 GiB"
 std::string memory_size(double bytes);
 
-/// The part of UTF-8 or ASCII `text` that fits in `columns`.
+/// Returns the part of UTF-8 or ASCII `text` that fits in `columns`.
 std::string clipped(std::string_view text, int columns);
 
 }  // namespace trireme::cli

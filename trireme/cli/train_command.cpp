@@ -10,7 +10,7 @@
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/cli/commands.h"
-#include "trireme/cli/failure_box.h"
+#include "trireme/cli/failure_report.h"
 #include "trireme/cli/progress.h"
 #include "trireme/cli/train_job.h"
 #include "trireme/comm/shm/world.h"
@@ -35,7 +35,7 @@ int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   }
 }
 
-// The logs of a run that never began are no use to anybody.
+// Removes the logs of a run that has failed before its first step.
 void remove_if_never_begun(const RunDirectory& run, bool existed) {
   if (std::filesystem::exists(run.config())) return;
   std::error_code ignored;
@@ -43,7 +43,7 @@ void remove_if_never_begun(const RunDirectory& run, bool existed) {
   if (!existed) std::filesystem::remove(run.root, ignored);
 }
 
-// Errors that one line says all about: nothing has been lost.
+// Returns true for errors that one line explains; no progress has been lost.
 bool is_plain_error(const ExitReport& report, bool can_resume) {
   if (report.status.signal != 0 || report.last_lines.empty()) return false;
   const int code = report.status.code;
@@ -66,16 +66,16 @@ void explain_failure(const ExitReport& report, const Job& job, const Terminal& t
     shown.log = (run.logs() / fmt::format("rank-{}.log", shown.failed_rank)).string();
   }
   if (!std::filesystem::exists(shown.log)) shown.log.clear();
-  terminal.write(failure_box(shown, resume, terminal));
+  terminal.write(failure_report(shown, resume, terminal));
 }
 
 int run(const Job& job) {
   const RunDirectory directory{job.config.run.directory};
   const bool existed = std::filesystem::exists(directory.root);
   const FileDescriptor log = open_log(directory, 0);
-  // A limit of file size is then an error of the write, as a full disk is.
+  // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
-  // Rank 0's stderr goes to its log like everybody's; its live line goes to ours.
+  // The stderr of rank 0 goes to its log, as on every rank; its live line goes to the terminal.
   Terminal terminal = Terminal::of(STDERR_FILENO);
   terminal.fd = ::dup(STDERR_FILENO);
   LaunchOptions options;

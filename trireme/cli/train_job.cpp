@@ -16,9 +16,9 @@
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
 #include "trireme/checkpoint/checkpoint.h"
-#include "trireme/cli/closing_card.h"
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/progress.h"
+#include "trireme/cli/run_summary.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
 #include "trireme/plan/resolve.h"
@@ -30,7 +30,7 @@ namespace trireme::cli {
 
 namespace {
 
-// What setting up took and freed goes back to the system; from the first step on it stays.
+// Memory that was freed during setup returns to the system; after the first step it is kept.
 class RankProgress final : public Progress {
  public:
   using Progress::Progress;
@@ -40,7 +40,7 @@ class RankProgress final : public Progress {
   }
 };
 
-// What rank 0 refuses, every rank refuses, and rank 0 says why.
+// If rank 0 rejects the run directory, every rank throws the same error.
 void agree_to_begin(const Job& job, Communicator& world) {
   std::array<std::uint8_t, 1024> text{};
   if (world.rank() == 0) {
@@ -148,7 +148,7 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
     const RunSummary summary = train(job.config, world, progress, job.resume);
     progress.clear();
     if (world.rank() == 0) {
-      std::cout << (job.json ? summary_json(summary) : closing_card(summary)) << std::flush;
+      std::cout << (job.json ? summary_json(summary) : summary_text(summary)) << std::flush;
     }
     return static_cast<int>(summary.interrupted ? ExitCode::kInterrupted : ExitCode::kOk);
   } catch (...) {
@@ -162,7 +162,7 @@ bool is_started_rank(const RankEnvironment& environment) {
 }
 
 int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
-  // A limit of file size is then an error of the write, as a full disk is.
+  // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
   stop_on_signals();
   Terminal terminal = Terminal::of(STDERR_FILENO);
@@ -177,7 +177,7 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
     ::dup2(log.fd(), STDERR_FILENO);
     return train_as_rank(job, *world, terminal);
   } catch (const std::exception& error) {
-    // What all ranks find is said once.
+    // An error that all ranks find is written by rank 0 only.
     const bool found_by_all = world && dynamic_cast<const UsageError*>(&error) != nullptr;
     if (!found_by_all || environment.rank == 0) {
       terminal.write(fmt::format("trireme: rank {} of {}: {}\n", environment.rank,

@@ -24,7 +24,7 @@ struct TrainArguments {
   bool json = false;
 };
 
-/// What they ask for.
+/// A training run as TrainArguments ask for it, checked.
 struct Job {
   Config config;
   plan::RunPlan plan;
@@ -34,31 +34,32 @@ struct Job {
   bool json = false;
 };
 
-/// `environment`: of this process, which may be one of the ranks already.
+/// `environment` is that of this process, which a launcher may have started as a rank.
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 
-/// Refuses to mix two runs. With `overwrite` the rest of the earlier one goes away once the new one
-/// begins.
+/// Throws UsageError if the directory holds another run. With `overwrite` it removes that run
+/// instead; its last files disappear once the new run begins.
 void clear_directory(const Job& job);
 
-/// The log of `rank`, to append to. Throws UsageError if the run's directory takes none.
+/// Opens the log of `rank` to append to it. Throws UsageError if the run's directory cannot be
+/// written.
 FileDescriptor open_log(const RunDirectory& run, int rank);
 
-/// One line, without the stack that libtorch puts below its messages.
+/// Returns the message in one line, without the stack that libtorch appends to its messages.
 std::string message_of(const std::exception& error);
 
-/// Trains as one rank of `world`; shows progress on `terminal` if it is the first. Returns the exit
+/// Trains as one rank of `world`; the first rank shows progress on `terminal`. Returns the exit
 /// code.
 int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal);
 
-/// The exit code for an error of a rank.
+/// Returns the exit code for an error of a rank.
 int exit_code_of_rank(const std::exception& error);
 
-/// Has somebody else started this process as a rank, be it of a world of one?
+/// Returns true if a launcher started this process as a rank, also as the only one.
 bool is_started_rank(const RankEnvironment& environment);
 
-/// Trains as the rank that mpirun, srun, torchrun or Kubernetes has started this process as. All
-/// ranks see the same run directory, or each its own.
+/// Trains as the rank that mpirun, srun, torchrun or Kubernetes started. All ranks must see the
+/// same run directory, or each its own.
 int train_as_started_rank(const Job& job, const RankEnvironment& environment);
 
 }  // namespace trireme::cli

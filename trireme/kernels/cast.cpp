@@ -33,7 +33,7 @@ std::size_t narrow_from(D d, const float* from, bool brain, std::uint16_t* to, s
   return i;
 }
 
-// Whole vectors, then the rest one by one.
+// Converts whole vectors, then the rest one by one.
 void widen_all(const std::uint16_t* from, bool brain, float* to, std::size_t count) {
   const std::size_t done = widen_from(hn::ScalableTag<float>(), from, brain, to, count, 0);
   widen_from(hn::CappedTag<float, 1>(), from, brain, to, count, done);

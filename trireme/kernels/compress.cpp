@@ -44,12 +44,12 @@ DType half_of(Codec codec) {
   return codec == Codec::kBF16 ? DType::kBF16 : DType::kF16;
 }
 
-// Widened piece by piece, in cache.
+// Works on blocks that fit the first-level cache.
 void add_halves(const std::byte* body, DType dtype, std::int64_t count, float* sum, float factor) {
-  constexpr std::int64_t kPiece = 1024;
-  std::array<float, kPiece> wide;
-  for (std::int64_t i = 0; i < count; i += kPiece) {
-    const std::int64_t here = std::min(kPiece, count - i);
+  constexpr std::int64_t kBlock = 1024;
+  std::array<float, kBlock> wide;
+  for (std::int64_t i = 0; i < count; i += kBlock) {
+    const std::int64_t here = std::min(kBlock, count - i);
     auto* const halves = const_cast<std::byte*>(body + i * sizeof(std::uint16_t));
     widen({halves, here, dtype}, wide.data());
     compress::add_scaled(sum + i, wide.data(), factor, here);

@@ -1,4 +1,4 @@
-// Included once per instruction set by Highway's foreach_target, hence no #pragma once.
+// Highway's foreach_target includes this file once per instruction set, so it has no #pragma once.
 #if defined(TRIREME_KERNELS_HALF_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TRIREME_KERNELS_HALF_INL_H_
 #undef TRIREME_KERNELS_HALF_INL_H_
@@ -15,8 +15,8 @@ namespace trireme::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// f16 and bf16 to f32 and back in integer arithmetic: the same bits on every instruction set,
-// whether or not it can convert by itself and whether or not denormals are flushed. Rounds to
+// Conversions of f16 and bf16 to f32 and back in integer arithmetic. The bits are the same on every
+// instruction set, also on one that has conversions of its own or flushes denormals. They round to
 // nearest, ties to even; a NaN stays a NaN and becomes quiet.
 
 template <class D>
@@ -42,7 +42,8 @@ hn::Vec<D> f32_of_f16(D d, hn::Vec<Bits<D>> half) {
   const Bits<D> du;
   const auto sign = hn::ShiftLeft<16>(hn::And(half, hn::Set(du, 0x8000u)));
   const auto magnitude = hn::And(half, hn::Set(du, 0x7FFFu));
-  // Exponents are biased by 15 in f16 and by 127 in f32; infinity and NaN go on to the top.
+  // Exponents are biased by 15 in f16 and by 127 in f32; those of infinity and NaN become the
+  // largest.
   const auto special = hn::Gt(magnitude, hn::Set(du, 0x7BFFu));
   const auto bias = hn::IfThenElse(special, hn::Set(du, 224u << 23), hn::Set(du, 112u << 23));
   const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), bias);
@@ -62,11 +63,11 @@ hn::Vec<Bits<D>> f16_of_f32(D d, hn::Vec<D> value) {
   const auto bits = hn::BitCast(du, value);
   const auto magnitude = hn::And(bits, hn::Set(du, 0x7FFFFFFFu));
   const auto sign = hn::ShiftRight<16>(hn::Xor(bits, magnitude));
-  // Normal: rebias the exponent, round at bit 13; a carry rightly goes on into the exponent.
+  // Normal: rebias the exponent and round at bit 13; a carry correctly increments the exponent.
   const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 1u));
   const auto rebias = hn::Set(du, 0x0FFFu - (112u << 23));
   const auto normal = hn::ShiftRight<13>(hn::Add(magnitude, hn::Add(odd, rebias)));
-  // Below 2^-14: adding 0.5 makes the adder round at 2^-24, the last bit of a denormal.
+  // Below 2^-14: adding 0.5 rounds at 2^-24, the last bit of a denormal.
   const auto half_one = hn::Set(d, 0.5f);
   const auto denormal = hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), half_one)),
                                 hn::BitCast(du, half_one));
@@ -99,9 +100,8 @@ void store_bf16(D d, hn::Vec<D> value, std::uint16_t* p) {
   store_bits(d, bf16_of_f32(d, value), p);
 }
 
-// x86's own conversions, which every machine with AVX2 has, give the bits
-// of those above: they ignore the flushing of denormals, and the rounding is part of the
-// instruction.
+// The conversions of x86, which every machine with AVX2 has, give the same bits as the ones above:
+// they ignore the flushing of denormals, and the instruction itself selects the rounding.
 template <class D>
 hn::Vec<D> load_f16(D d, const std::uint16_t* p) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2

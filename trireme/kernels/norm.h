@@ -4,12 +4,12 @@
 
 namespace trireme {
 
-/// The sum of x[i]^2 in f64, for f32 and f64. Element i goes to partial sum i mod 16 and the
-/// sixteen are folded pairwise, so the bits depend neither on the machine nor on the alignment.
-/// Throws UsageError for other types.
+/// Returns the sum of x[i]^2 in f64, for f32 and f64. Element i is added to partial sum i mod 16
+/// and the sixteen are summed pairwise, so the bits depend neither on the machine nor on the
+/// alignment. Throws UsageError for other types.
 double sum_of_squares(Buffer x);
 
-/// False if x holds a NaN or an infinity. Integers are always finite.
+/// Returns false if x holds a NaN or an infinity. Integers are always finite.
 bool all_finite(Buffer x);
 
 }  // namespace trireme

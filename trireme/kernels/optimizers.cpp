@@ -20,13 +20,13 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// a + b * c in two roundings on every machine.
+// a + b * c, rounded twice on every machine.
 template <class D>
 hn::Vec<D> add_product(D, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D> c) {
   return hn::Add(a, hn::Mul(b, c));
 }
 
-// Reads the gradient as the update shall see it.
+// Returns the gradient with scale and limit applied.
 template <class T>
 class Gradient {
  public:
@@ -40,7 +40,7 @@ class Gradient {
   template <class D>
   hn::Vec<D> at(D d, std::size_t i, hn::Vec<D> value) const {
     auto g = hn::Mul(hn::LoadU(d, gradient_ + i), hn::Set(d, scale_));
-    // By comparison: Min and Max may drop a NaN.
+    // Comparisons keep a NaN; Min and Max may not.
     const auto bound = hn::Set(d, bound_);
     const auto lower = hn::Neg(bound);
     g = hn::IfThenElse(hn::Gt(g, bound), bound, g);
@@ -186,7 +186,7 @@ class Rmsprop {
   }
 
  private:
-  // The running mean of the squares, less the square of the running mean if centered.
+  // The running mean of the squares, minus the square of the running mean if centered.
   template <class D>
   hn::Vec<D> variance(D d, std::size_t i, hn::Vec<D> g) const {
     const auto alpha = hn::Set(d, alpha_);
@@ -269,7 +269,7 @@ class Ftrl {
     const auto l1 = hn::Set(d, l1_);
     const auto slope = hn::Add(hn::Div(hn::Add(hn::Set(d, beta_), root), lr), hn::Set(d, l2_));
     const auto moved = hn::Div(hn::Sub(hn::CopySign(l1, z), z), slope);
-    // By comparison with what stays zero: a NaN moves.
+    // The comparison selects the weights that stay zero, so that a NaN is not one of them.
     hn::StoreU(hn::IfThenElse(hn::Le(hn::Abs(z), l1), hn::Zero(d), moved), d, values_ + i);
   }
 
@@ -284,8 +284,8 @@ class Ftrl {
   T l2_;
 };
 
-// Whole vectors, then the rest lane by lane: the bits are the same either way. `rule` by value, so
-// that the compiler sees that no store changes it.
+// Updates whole vectors, then the rest lane by lane, with the same bits. `rule` is passed by value
+// so that the compiler can tell that no store changes it.
 template <class T, class Rule>
 void run(const Rule rule, std::int64_t count) {
   const hn::ScalableTag<T> d;

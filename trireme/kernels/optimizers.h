@@ -6,13 +6,14 @@
 
 namespace trireme {
 
-// Optimizer updates, each one pass over memory. The order of the operations is torch::optim's, so
-// that results agree to rounding; every element is computed alone and without fused multiply-adds,
-// so that the bits depend neither on the machine nor on how the elements are cut into calls. State
-// has the count and type of the values. All throw UsageError unless the values are f32 or f64.
+// Optimizer updates, each in one pass over memory. Operations have the order of torch::optim, so
+// that results agree to rounding. Every element is computed by itself and without fused
+// multiply-adds, so that the bits depend neither on the machine nor on how the elements are divided
+// into calls. State has the count and type of the values. All functions throw UsageError unless the
+// values are f32 or f64.
 
-/// What is updated, and the gradient as the update shall see it: times `scale`, then cut to
-/// [-clip_value, clip_value]; 0 turns the cut off. A NaN stays a NaN.
+/// The values to update, and their gradient. The update uses the gradient times `scale`, limited to
+/// [-clip_value, clip_value]; 0 means no limit. A NaN stays a NaN.
 struct Update {
   Buffer values;
   const void* gradient = nullptr;
@@ -26,7 +27,7 @@ struct SgdRule {
   double dampening = 0;
   double weight_decay = 0;
   bool nesterov = false;
-  /// The buffer starts as the gradient itself, undamped, as in torch.
+  /// The buffer is set to the gradient, without dampening, as in torch.
   bool first_step = false;
 };
 
@@ -39,9 +40,9 @@ struct AdamRule {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0;
-  /// The decay shrinks the values themselves (AdamW) and does not join the gradient (Adam).
+  /// The decay multiplies the values (AdamW) and is not added to the gradient (Adam).
   bool decoupled = false;
-  /// Of this update, counted from 1: for the bias corrections.
+  /// The number of this update, from 1, for the bias corrections.
   std::int64_t step = 1;
 };
 
@@ -60,7 +61,7 @@ void update_rmsprop(const Update& update, const RmspropRule& rule, void* square_
                     void* momentum_buffer);
 
 struct AdagradRule {
-  /// Of this step, the decay over steps included.
+  /// The learning rate of this step, with its decay over steps.
   double lr = 1e-2;
   double eps = 1e-10;
   double weight_decay = 0;

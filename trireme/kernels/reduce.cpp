@@ -8,7 +8,7 @@
 
 #include "trireme/base/error.h"
 
-// What follows is compiled once for each of these instruction sets; the best one that the machine
+// The code below is compiled once for each of these instruction sets; the best one that the machine
 // has is chosen at run time.
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL)
 #undef HWY_TARGET_INCLUDE
@@ -46,7 +46,7 @@ HWY_BEFORE_NAMESPACE();
 namespace trireme::HWY_NAMESPACE {
 namespace {
 
-// How one type lies in memory and in which type it is computed.
+// A type in memory, and the type in which it is computed.
 template <class T>
 struct Plain {
   using Stored = T;
@@ -97,8 +97,8 @@ struct Sum {
   }
 };
 
-// A NaN wins; of equal values (+0 and -0) the left one stays. Spelled out, because the
-// instructions called min and max differ between machines in both.
+// If one value is a NaN it is the result; of equal values (+0 and -0) the left one is. The
+// instructions called min and max differ between machines in both cases, so they are not used.
 struct Min {
   template <class D>
   static hn::Vec<D> of(D, hn::Vec<D> a, hn::Vec<D> b) {
@@ -121,7 +121,7 @@ struct Max {
   }
 };
 
-// Finishes sums and stores them to every out.
+// Divides and rounds sums, and stores them to every out.
 template <class Type>
 class Outs {
  public:
@@ -140,7 +140,7 @@ class Outs {
       if (divides_) v = hn::Div(v, hn::Set(d, divisor_));
     }
     if constexpr (Type::kCanStream) {
-      // One lane is the tail, which no aligned store can write.
+      // The tail is one lane, which an aligned store cannot write.
       if (streams_ && hn::MaxLanes(d) > 1) {
         for (void* out : outs_) hn::Stream(v, d, static_cast<Stored*>(out) + i);
         return;
@@ -156,7 +156,7 @@ class Outs {
   bool streams_;
 };
 
-// A stack program known to the compiler: everything stays in registers.
+// Sums by a stack program that is a constant, so that all values stay in registers.
 template <class Type, class Op, int... kMerges>
 struct InRegisters {
   template <class D>
@@ -184,7 +184,7 @@ struct InRegisters {
   }
 };
 
-// Any stack program, a tile that stays in the first-level cache at a time.
+// Sums by any stack program, one tile at a time that fits the first-level cache.
 template <class Type, class Op>
 struct ByTiles {
   using Wide = typename Type::Wide;
@@ -246,7 +246,8 @@ struct ByTiles {
   }
 };
 
-// Whole vectors, then the rest lane by lane: with element-wise operations the bits are the same.
+// Sums whole vectors, then the rest lane by lane. Operations are element-wise, so the bits are the
+// same.
 template <class Program, class Wide>
 void run(const Job& job) {
   const std::size_t done = Program::run(hn::ScalableTag<Wide>(), job, 0);
@@ -328,11 +329,11 @@ namespace {
 
 HWY_EXPORT(reduce);
 
-// From here on the outs do not fit the last-level cache beside everything else.
+// Larger outs do not fit the last-level cache together with the terms.
 constexpr std::size_t kStreamingBytes = std::size_t{4} << 20;
 
-// Streaming spares reading an out's lines before they are written. An out that is a term has been
-// read anyway, and plain stores to it are faster.
+// Streaming stores avoid reading the lines of an out before they are written. The lines of an out
+// that is also a term have been read anyway, and plain stores to them are faster.
 bool can_stream(const Job& job) {
   return std::all_of(job.outs.begin(), job.outs.end(), [&](const void* out) {
     const bool is_term = std::find(job.terms.begin(), job.terms.end(), out) != job.terms.end();
@@ -344,7 +345,7 @@ void carry_out(Job job) {
   const std::size_t bytes = job.outs.size() * job.count * size_of(job.dtype);
   job.past_the_caches = bytes >= kStreamingBytes && can_stream(job);
   HWY_DYNAMIC_DISPATCH(reduce)(job);
-  // Streamed stores are ordered with later ones, a "done" flag say, only by a fence.
+  // Only a fence orders streaming stores before later ones, such as the store of a "done" flag.
   if (job.past_the_caches) hwy::FlushStream();
 }
 

@@ -18,11 +18,11 @@ std::string_view name_of(ReduceOp op);
 /// count, written to every pointer of `outs`; an out may be one of the terms. One pass: each term
 /// is read once and each out is written once.
 ///
-/// `terms`: one pointer per tree.terms(), aligned as its elements. kMean is kSum with the divisor
-/// tree.virtual_workers(). f16 and bf16 are summed and divided in f32 and rounded once at the end;
-/// the bits do not depend on the vector width. The division is a true one, not a product with 1 /
-/// divisor; with a divisor of 1 there is none. Throws UsageError for another divisor of integers,
-/// or of kMean beside a divisor.
+/// `terms`: one pointer for each of tree.terms(), aligned as its elements. kMean is kSum with the
+/// divisor tree.virtual_workers(). f16 and bf16 are summed and divided in f32 and rounded once, at
+/// the end; the bits do not depend on the vector width. A divisor other than 1 is divided by, which
+/// is not the same as multiplying by 1 / divisor. Throws UsageError for a divisor other than 1 with
+/// integers or with kMean.
 void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms,
                  const ReductionTree& tree, std::int64_t count, DType dtype, ReduceOp op,
                  double divisor = 1);
@@ -31,7 +31,7 @@ void tree_reduce(std::span<void* const> outs, std::span<const void* const> terms
 /// names the function in the error.
 void require_divisor(std::string_view call, double divisor, DType dtype);
 
-/// into[i] += from[i], for f32, f64 and the other types alike.
+/// into[i] += from[i], for every type.
 void accumulate(Buffer into, const void* from);
 
 }  // namespace trireme

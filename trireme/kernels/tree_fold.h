@@ -9,7 +9,7 @@
 
 namespace trireme {
 
-/// Sums f64 vectors of one rank's virtual workers, given one after another, into the rows that an
+/// Sums f64 vectors of one rank's virtual workers, given one after another, to the rows that an
 /// all_reduce over `tree` takes:
 ///
 ///     TreeFold fold(tree, world.rank(), n);
@@ -19,10 +19,10 @@ class TreeFold {
  public:
   TreeFold(const ReductionTree& tree, int rank, std::int64_t count);
 
-  /// The next virtual worker's vector: `count` numbers.
+  /// Adds the vector of the next virtual worker: `count` numbers.
   void add(std::span<const double> values);
 
-  /// [nodes of this rank, count], once every virtual worker has been added.
+  /// Returns [nodes of this rank, count]. Call it once every virtual worker has been added.
   Buffer nodes();
 
  private:

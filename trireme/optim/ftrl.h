@@ -11,15 +11,16 @@ struct FtrlOptions {
   double l2 = 0;
 };
 
-/// FTRL-Proximal with a learning rate of each coordinate's own, for sparse linear models (McMahan
-/// et al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1). In each step:
+/// FTRL-Proximal with a learning rate for each coordinate, for sparse linear models (McMahan et al.
+/// 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1). In each step:
 ///
 ///     s = (sqrt(n + g^2) - sqrt(n)) / lr
 ///     z = z + g - s * w
 ///     n = n + g^2
 ///     w = 0 if |z| <= l1, else -(z - sign(z) * l1) / ((beta + sqrt(n)) / lr + l2)
 ///
-/// State: "z" and "n". Weights start at zero; others are forgotten at their first update.
+/// State: "z" and "n". The rule assumes that weights start at zero: a first update discards other
+/// values.
 class Ftrl : public Optimizer {
  public:
   /// Throws UsageError for impossible options.

@@ -15,7 +15,7 @@ namespace trireme {
 
 namespace {
 
-// What every optimizer has: its own default unless set.
+// Sets the options that every optimizer has; an unset option keeps the default.
 template <class Options>
 void set_common(Options& to, const OptimizerOptions& from) {
   to.lr = from.lr.value_or(to.lr);

@@ -9,8 +9,8 @@
 
 namespace trireme {
 
-/// What a configuration says. An option that the optimizer of this name does not have is ignored;
-/// one that is unset has that optimizer's default, which is torch's.
+/// The options of an optimizer by name. An option that this optimizer does not have is ignored; an
+/// option that is unset has the optimizer's default, which is torch's.
 struct OptimizerOptions {
   std::string name = "sgd";
   std::optional<double> lr;

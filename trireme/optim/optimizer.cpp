@@ -24,7 +24,7 @@ void require_f32_or_f64(std::string_view optimizer, const Shard& shard) {
 }
 
 void fill(const Buffer& array, double value) {
-  if (value == 0) return;  // as it came
+  if (value == 0) return;  // memory is zero already
   if (array.dtype == DType::kF32) {
     std::fill_n(array.as<float>(), array.count, static_cast<float>(value));
   } else {
@@ -32,7 +32,7 @@ void fill(const Buffer& array, double value) {
   }
 }
 
-// Where a block of the gradient lies once it is one array: in place, or summed up in `scratch`.
+// Returns the gradient of a block as one array: in place, or summed in `scratch`.
 class GradientBlocks {
  public:
   explicit GradientBlocks(const Shard& shard) : shard_(shard), terms_(shard.gradient.size()) {}

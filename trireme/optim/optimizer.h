@@ -21,9 +21,9 @@ namespace trireme {
 ///     AdamW optimizer(strategy->attach(*model), {.lr = 3e-4});
 ///     optimizer.step();   // after strategy->reduce_gradients()
 ///
-/// The shards must outlive it and keep their place and size; where their gradients lie is read
-/// anew in every step. An element's new value does not depend on how parameters are cut into
-/// shards. One thread at a time.
+/// The shards must outlive the optimizer and keep their place and size; it looks up where their
+/// gradients lie in every step. The new value of an element does not depend on how parameters are
+/// cut into shards. One thread may use an optimizer at a time.
 class Optimizer {
  public:
   /// Elements that are updated at a time.
@@ -45,15 +45,15 @@ class Optimizer {
   /// no shard is no error, since a rank may hold few parameters: see prepare_groups().
   void set_groups(std::span<const ParameterGroup> groups);
 
-  /// The next steps' gradients are multiplied by `scale` first: what clipping by norm asks for.
+  /// Multiplies the gradients of the next steps by `scale`, for clipping by norm.
   void set_gradient_scale(double scale) { gradient_scale_ = scale; }
   double gradient_scale() const { return gradient_scale_; }
-  /// Then they are cut to [-limit, limit]; 0: they are not.
+  /// Limits the elements of the scaled gradients to [-limit, limit]; 0 means no limit.
   void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
 
   /// Returns all state, for checkpoints, by torch's names: "fc1.weight.step" (i64, one element, the
-  /// same for every region of a parameter), "fc1.weight.exp_avg", ... What is written to the values
-  /// is what the next step uses.
+  /// same for every region of a parameter), "fc1.weight.exp_avg", ... The next step uses what a
+  /// checkpoint has written to these values.
   std::vector<StateTensor> state();
 
   /// The state of one shard: `arrays` in the order of state_arrays().
@@ -67,14 +67,14 @@ class Optimizer {
   /// "adamw"
   std::string_view name() const { return name_; }
 
-  /// An array of state, as long as what is updated: its name and what its elements start as.
+  /// An array of state, with one element for each value: its name and its initial elements.
   struct StateArray {
     std::string name;
     double initial = 0;
   };
   std::span<const StateArray> state_arrays() const { return state_arrays_; }
 
-  /// The rule alone, without groups, for callers that keep values and state themselves: `state` in
+  /// Applies the rule without groups, for callers that keep values and state themselves: `state` in
   /// the order of state_arrays(), `step` counts the updates of these values from 1. Scale and limit
   /// of the gradient are those of `part`.
   void update(const Update& part, std::span<void* const> state, std::int64_t step) {
@@ -82,7 +82,7 @@ class Optimizer {
   }
 
  protected:
-  /// What groups of parameters may change in the rule.
+  /// The numbers of a rule that parameter groups may change.
   struct Rates {
     double lr = 0;
     std::optional<double> weight_decay = {};          ///< unset: the optimizer has none
@@ -97,7 +97,7 @@ class Optimizer {
   virtual void apply(const Update& part, const Rates& rates, std::span<void* const> state,
                      std::int64_t step) = 0;
 
-  // What the groups say of a shard.
+  // The options of a shard, from the groups.
   struct ShardGroup {
     double lr_factor = 1;
     Rates rates;  // without lr

@@ -55,7 +55,7 @@ std::string pattern_of_name(std::string_view name) {
   return pattern;
 }
 
-// What a group that matches nothing may have meant.
+// Names of parameters or kinds that a group without a match may have meant.
 std::string hint(const ParameterGroup& group, std::span<const ParameterInfo> parameters) {
   std::vector<std::string> names;
   std::set<std::string_view> kinds;

@@ -10,8 +10,8 @@
 
 namespace trireme {
 
-/// Parameters that an optimizer updates in another way than the rest. The first group that matches
-/// a parameter wins; a parameter that no group matches has the optimizer's own options.
+/// Parameters with options of their own. The first group that matches a parameter wins; a parameter
+/// that no group matches has the optimizer's options.
 ///
 ///     OptimizerOptions options{.name = "adamw", .weight_decay = 0.1};
 ///     options.groups = {{.kind = "bias_and_norm", .weight_decay = 0}};

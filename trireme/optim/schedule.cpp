@@ -15,7 +15,7 @@ namespace trireme {
 
 namespace {
 
-// From `first` at progress 0 to `last` at progress 1 along half a cosine.
+// Goes from `first` at progress 0 to `last` at progress 1 along half a cosine.
 double along_cosine(double first, double last, double progress) {
   return last + (first - last) * (1 + std::cos(std::numbers::pi * progress)) / 2;
 }
@@ -118,7 +118,7 @@ void check(const ScheduleOptions& options) {
   require_not_negative("schedule", "max_lr", options.max_lr);
 }
 
-// For the schedules that must know where they end.
+// Schedules that depend on the number of steps need it.
 std::int64_t steps_after_warm_up(const ScheduleOptions& options) {
   if (options.total_steps > options.warmup_steps) return options.total_steps - options.warmup_steps;
   throw UsageError(

@@ -12,7 +12,8 @@ class Schedule {
  public:
   virtual ~Schedule() = default;
 
-  /// The rate of update `step`, counted from 0. Past the last step it stays where it ended.
+  /// Returns the rate of update `step`, counted from 0. After the last step the rate does not
+  /// change.
   virtual double lr_at(std::int64_t step) const = 0;
 };
 
@@ -32,7 +33,7 @@ struct ScheduleOptions {
   double lr = 1e-3;
   /// The first steps rise linearly: step i has (i + 1) / warmup_steps of the schedule's first rate.
   std::int64_t warmup_steps = 0;
-  /// Warm-up included; for cosine, linear and one_cycle.
+  /// Used by cosine, linear and one_cycle; includes the warm-up.
   std::int64_t total_steps = 0;
   std::int64_t step_size = 1000;
   double gamma = 0.1;
@@ -43,7 +44,7 @@ struct ScheduleOptions {
 /// The names that make_schedule() knows: constant, step, cosine, linear, one_cycle.
 std::span<const std::string> schedule_names();
 
-/// By name. Throws UsageError for an unknown name or an impossible option.
+/// Makes a schedule by name. Throws UsageError for an unknown name or an impossible option.
 std::unique_ptr<Schedule> make_schedule(const ScheduleOptions& options);
 
 }  // namespace trireme

@@ -15,15 +15,16 @@ struct Shard {
   std::string name;  ///< of the parameter: "fc1.weight"
   Region region;     ///< of the parameter
   Buffer values;     ///< the region's elements; writing here changes the parameter
-  /// Where its gradient lies: the terms of `tree`, each as long as `values`, whose sum divided by
-  /// `divisor` is the gradient; or, with tree == nullptr, one pointer to the gradient itself.
+  /// The gradient is the sum of the terms of `tree`, each as long as `values`, divided by
+  /// `divisor`. With tree == nullptr there is one term, the gradient itself.
   std::vector<const void*> gradient;
   const ReductionTree* tree = nullptr;
   double divisor = 0;  ///< 0: the number of virtual workers, tree->virtual_workers()
-  /// False in a step in which no virtual worker had a gradient for it: it is then left alone.
+  /// False in a step in which no virtual worker had a gradient for it; the shard is then not
+  /// updated.
   bool has_gradient = true;
 
-  /// The values, as a checkpoint names them.
+  /// The values under their name in a checkpoint.
   StateTensor state() const { return {.name = name, .region = region, .values = values}; }
 };
 

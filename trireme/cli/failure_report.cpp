@@ -1,4 +1,4 @@
-#include "trireme/cli/failure_box.h"
+#include "trireme/cli/failure_report.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 
 namespace trireme::cli {
 
-std::string failure_box(const ExitReport& report, const std::string& resume_command,
-                        const Terminal& terminal) {
+std::string failure_report(const ExitReport& report, const std::string& resume_command,
+                           const Terminal& terminal) {
   constexpr std::size_t kShownLines = 8;
   std::vector<std::string> lines;
   lines.push_back(fmt::format("rank {} of {}: {}", report.failed_rank, report.ranks.size(),
@@ -21,7 +21,7 @@ std::string failure_box(const ExitReport& report, const std::string& resume_comm
   if (!report.log.empty()) lines.push_back("log: " + report.log);
   if (!resume_command.empty()) lines.push_back("resume with: " + resume_command);
 
-  // No frame at the right: lines are shown whole, to be copied, however narrow the window.
+  // There is no frame at the right, so that long lines can be copied.
   const int width = std::clamp(terminal.columns() - 2, 10, 78);
   std::string rule;
   for (int i = 0; i < width; ++i) rule += "─";

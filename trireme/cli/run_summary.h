@@ -6,10 +6,10 @@
 
 namespace trireme::cli {
 
-/// What a run came to, for people.
-std::string closing_card(const RunSummary& summary);
+/// Returns the result of a run, for people.
+std::string summary_text(const RunSummary& summary);
 
-/// The same for programs.
+/// Returns the result of a run as one line of JSON.
 std::string summary_json(const RunSummary& summary);
 
 }  // namespace trireme::cli

@@ -1,4 +1,4 @@
-#include "trireme/cli/closing_card.h"
+#include "trireme/cli/run_summary.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,7 @@
 
 namespace trireme::cli {
 
-std::string closing_card(const RunSummary& summary) {
+std::string summary_text(const RunSummary& summary) {
   const RunDirectory run{summary.directory};
   std::string card;
   const auto row = [&](std::string_view name, const std::string& value) {
