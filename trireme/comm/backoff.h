@@ -18,7 +18,7 @@ class Backoff {
             std::chrono::microseconds(50) + std::chrono::nanoseconds(bytes),  // at 1 GB/s
             std::chrono::milliseconds(50))) {}
 
-  /// How long to sleep now; zero to only give way.
+  /// Returns how long to sleep now; zero means to yield only.
   std::chrono::microseconds nap() const {
     using std::chrono::microseconds;
     const auto waited = Clock::now() - begin_;

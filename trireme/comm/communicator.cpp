@@ -26,7 +26,7 @@ Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t co
   return operation;
 }
 
-// What ranks must agree on goes into the hash one number after another.
+// Adds numbers that ranks must agree on to the hash, one after another.
 void add_to_layout(Operation& operation, std::int64_t number) {
   const std::uint64_t before = std::uint64_t{operation.layout} << 32 | 1;
   operation.layout =
@@ -55,7 +55,7 @@ Operation reduction(OpKind kind, const Buffer& out, const Buffer& in, std::int64
   return operation;
 }
 
-// The same counts on all ranks.
+// For calls in which all ranks give the same counts.
 void set_pieces(Operation& operation, Pieces pieces, std::span<const std::int64_t> counts) {
   operation.uneven = true;
   operation.pieces = std::make_shared<const Pieces>(std::move(pieces));
@@ -66,14 +66,14 @@ void set_pieces(Operation& operation, Pieces pieces, std::span<const std::int64_
   }
 }
 
-// Of `count` elements on their way between two ranks.
+// The number of a piece of `count` elements that goes from one rank to another.
 std::uint32_t number_of_piece(int from, int to, std::int64_t count) {
   const auto pair = static_cast<std::uint64_t>(from) << 32 | static_cast<std::uint64_t>(to);
   return static_cast<std::uint32_t>(
       mix_bits(mix_bits(pair + 1) ^ static_cast<std::uint64_t>(count)));
 }
 
-// One piece after the other.
+// The ranges of pieces that follow one another.
 std::vector<Range> ranges_of(std::span<const std::int64_t> counts) {
   std::vector<Range> ranges;
   std::int64_t begin = 0;
@@ -262,7 +262,7 @@ Work Communicator::reduce_scatter(Buffer out, Buffer in, const ReductionTree& tr
   return scatter_sum(out, in, ReduceOp::kSum, tree, divisor, counts, where);
 }
 
-// Without `counts`: in equal pieces.
+// Without `counts` all pieces are equal.
 Work Communicator::scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree,
                                double divisor, std::span<const std::int64_t> counts,
                                SourceLocation where) {

@@ -26,14 +26,13 @@ struct Operation;
 ///     auto world = connect();
 ///     world->all_reduce(gradients).wait();
 ///
-/// Counts, types, roots and order must agree between the ranks; where they do not, every rank gets
-/// the same UsageError and this communicator is over. `where`, the place of the call, fills itself
-/// in. One thread per rank may use a communicator at a time; different communicators are
-/// independent. With size() == 1 every operation works and moves nothing. Buffers need the
-/// alignment of their elements; those that lie in memory of allocate() are not copied on the way.
-///
+/// Counts, types, roots and order must agree between the ranks; if they do not, every rank throws
+/// the same UsageError and the communicator can no longer be used. `where` is the place of the call
+/// and is filled in by default. One thread per rank may use a communicator at a time; different
+/// communicators are independent. With size() == 1 every operation works and moves nothing. Buffers
+/// need the alignment of their elements; buffers in memory of allocate() are not copied on the way.
 /// In builds with NCCL the buffers of a call may lie on CUDA devices (Buffer::device), those of one
-/// rank always on the same one: comm/nccl/nccl.h. Other builds answer with UsageError.
+/// rank always on the same one: comm/nccl/nccl.h. Other builds throw UsageError.
 class Communicator {
  public:
   virtual ~Communicator();
@@ -46,8 +45,8 @@ class Communicator {
   /// For logs: "shared memory", "gloo, 4 ranks on 2 hosts, sums in tree order".
   virtual std::string description() const = 0;
 
-  /// Collective; the ranks may ask for different amounts, zero included. On a device only this rank
-  /// sees it.
+  /// Collective. The ranks may ask for different amounts, also for none. Memory on a device is
+  /// visible to this rank only.
   Memory allocate(std::size_t bytes, SourceLocation where = SourceLocation::current());
   Memory allocate(std::size_t bytes, Device device,
                   SourceLocation where = SourceLocation::current());
@@ -71,10 +70,10 @@ class Communicator {
                       SourceLocation where = SourceLocation::current());
 
   /// The same over a tree of virtual workers, as all_reduce does it. `in`: [k, N], one row for each
-  /// node of this rank. Rank r gets elements of the sum, divided by `divisor`: piece r of
-  /// `counts[r]` elements, the pieces lying one after the other, N being the sum of the counts.
-  /// Without `counts` every piece has out.count elements. The rows are not changed, but where `out`
-  /// is piece r of row 0.
+  /// node of this rank. Rank r gets piece r of the sum divided by `divisor`. Piece r has
+  /// `counts[r]` elements, the pieces follow one another, and N is the sum of the counts. Without
+  /// `counts` every piece has out.count elements. The rows are not changed, except that `out` may
+  /// be piece r of row 0.
   Work reduce_scatter(Buffer out, Buffer in, const ReductionTree& tree, double divisor = 1,
                       std::span<const std::int64_t> counts = {},
                       SourceLocation where = SourceLocation::current());
@@ -92,8 +91,8 @@ class Communicator {
                       SourceLocation where = SourceLocation::current());
   Work all_gather(Buffer out, Buffer in, std::span<const std::int64_t> counts,
                   SourceLocation where = SourceLocation::current());
-  /// Here each rank has counts of its own: it sends in_counts[r] elements to rank r and gets
-  /// out_counts[r] from it, which must be what that rank sends.
+  /// Here each rank has its own counts: it sends in_counts[r] elements to rank r and receives
+  /// out_counts[r] from it, which must be the number that rank r sends.
   Work all_to_all(Buffer out, std::span<const std::int64_t> out_counts, Buffer in,
                   std::span<const std::int64_t> in_counts,
                   SourceLocation where = SourceLocation::current());
@@ -110,9 +109,10 @@ class Communicator {
   /// `in`: [size() * n] on root, ignored elsewhere. `out`: [n].
   Work scatter(Buffer out, Buffer in, int root, SourceLocation where = SourceLocation::current());
 
-  /// Messages between two ranks are matched by tag and, within a tag, in order. Where count or type
-  /// differ, recv throws UsageError naming both and the communicator goes on. A rank may send to
-  /// itself. Start both before waiting for either: a send may wait for its recv.
+  /// Messages between two ranks are matched by tag and, within a tag, in order. If count or type
+  /// differ, recv throws a UsageError that names both, and the communicator can still be used. A
+  /// rank may send to itself. Start both calls before waiting for either: a send may wait for its
+  /// recv.
   Work send(Buffer x, int to, int tag = 0, SourceLocation where = SourceLocation::current());
   Work recv(Buffer x, int from, int tag = 0, SourceLocation where = SourceLocation::current());
 
@@ -125,15 +125,15 @@ class Communicator {
   /// call. Any thread that may use the communicator may call it.
   Traffic traffic() const;
 
-  /// Moves the operations under way on as far as possible without blocking.
+  /// Advances the operations in progress as far as possible without blocking.
   void progress();
 
-  /// Throws what has ended this communicator, or CommError if a peer is known to be lost or to have
-  /// given it up. A peer that has left in good order is neither.
+  /// Throws the error that has ended this communicator, or CommError if a peer is lost or has
+  /// failed. A peer that has left in good order is neither.
   virtual void check() = 0;
 
-  /// From any thread: this communicator is over on this rank. Calls under way and later ones throw
-  /// `error`; peers that need this rank learn that it has left.
+  /// Ends this communicator on this rank; may be called from any thread. Calls in progress and
+  /// later ones throw `error`; peers that need this rank learn that it has left.
   virtual void abort(std::exception_ptr error) = 0;
 
   /// Collective. The ranks that gave the same `color` form a communicator, ordered by (key, rank);
@@ -147,8 +147,8 @@ class Communicator {
   std::unique_ptr<Communicator> group(std::span<const int> ranks,
                                       SourceLocation where = SourceLocation::current());
 
-  /// From now on `lane` carries what lies on devices, here and in what is split from this. All
-  /// ranks or none.
+  /// From this call on, `lane` executes operations on device memory, for this communicator and
+  /// those that are split from it. All ranks must call it, or none.
   void carry_devices(std::unique_ptr<DeviceLane> lane);
 
  protected:
@@ -170,8 +170,8 @@ class Communicator {
   Work scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree, double divisor,
                    std::span<const std::int64_t> counts, SourceLocation where);
 
-  // The arguments are checked: what a backend does. `operation` is copied. Of a collective on
-  // device memory it compares the calls and leaves the data alone.
+  // The functions of a backend; the arguments have been checked. start() copies `operation`. Of a
+  // collective on device memory it compares the calls and does not touch the data.
   virtual Work start(const Operation& operation) = 0;
   virtual Memory do_allocate(std::size_t bytes, SourceLocation where) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) = 0;

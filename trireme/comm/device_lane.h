@@ -12,31 +12,31 @@ namespace trireme {
 
 class Communicator;
 
-/// Carries what lies in devices' memory between the ranks of one communicator. The communicator
-/// itself carries none of it: it compares the ranks' calls, and knows who is lost.
+/// Executes the operations of one communicator on device memory. The communicator itself moves no
+/// data of devices: it compares the ranks' calls and detects lost ranks.
 class DeviceLane {
  public:
   virtual ~DeviceLane() = default;
 
-  /// Throws UsageError unless the operation's data lie on the device of this rank.
+  /// Throws UsageError unless the operation's data is on the device of this rank.
   virtual void check(const Operation& operation) = 0;
 
-  /// Starts a collective on device memory. `matched`: the communicator's comparison of the calls;
-  /// nothing moves before that is done.
+  /// Starts a collective on device memory. `matched` is the communicator's comparison of the calls;
+  /// no data moves before it is done.
   virtual Work start(const Operation& operation, Work matched) = 0;
 
-  /// A send or recv whose end here lies on a device.
+  /// Starts a send or recv whose buffer on this rank is on a device.
   virtual Work start_message(const Operation& operation) = 0;
 
-  /// As Communicator::progress().
+  /// Does what Communicator::progress() does.
   virtual void progress() = 0;
 
-  /// Zeroed memory of this rank's device.
+  /// Returns zeroed memory of this rank's device.
   virtual Memory allocate(std::size_t bytes) = 0;
 
   virtual Traffic traffic() const = 0;
 
-  /// One for `part`, which was split from this lane's communicator.
+  /// Returns a lane for `part`, which was split from this lane's communicator.
   virtual std::unique_ptr<DeviceLane> lane_of(Communicator& part) const = 0;
 };
 

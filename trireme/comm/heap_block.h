@@ -5,7 +5,7 @@
 
 namespace trireme {
 
-/// Memory that no other rank sees, for backends that share none.
+/// Memory that is private to this rank, for backends without shared memory.
 class HeapBlock final : public Memory::Block {
  public:
   HeapBlock(std::size_t bytes, int rank) : memory_(bytes), bytes_(bytes), rank_(rank) {}

@@ -5,12 +5,12 @@
 
 namespace trireme {
 
-/// Memory from Communicator::allocate: 64-byte aligned, zeroed, and, where the backend can,
-/// visible to the other ranks. Move-only; freed at the end of its life, locally and without
-/// communication, which requires that no rank still uses it. It must not outlive its communicator.
+/// Memory from Communicator::allocate(): 64-byte aligned, zeroed and, if the backend supports it,
+/// visible to other ranks. Move-only. The destructor frees it without communication, so no other
+/// rank may still use it. It must not outlive its communicator.
 class Memory {
  public:
-  /// What a backend hands out.
+  /// The memory of one backend.
   class Block {
    public:
     virtual ~Block() = default;
@@ -25,8 +25,8 @@ class Memory {
   void* data() const { return block_ ? block_->data() : nullptr; }
   std::size_t bytes() const { return block_ ? block_->bytes() : 0; }
 
-  /// Where rank `rank`'s block of the same allocate() call lies in this process, or null if it is
-  /// out of sight. peer(own rank) == data().
+  /// Returns the address in this process of rank `rank`'s block of the same allocate() call, or
+  /// null if this process cannot see it. peer(own rank) == data().
   void* peer(int rank) const { return block_ ? block_->peer(rank) : nullptr; }
 
  private:

@@ -30,7 +30,7 @@ void check_names(const std::vector<Axis>& axes) {
   }
 }
 
-// The axis without a size gets what the others leave.
+// The axis without a size has the ranks that the other axes leave.
 std::vector<Axis> fit(std::vector<Axis> axes, int ranks) {
   check_names(axes);
   std::int64_t known = 1;
@@ -74,7 +74,7 @@ std::size_t Mesh::index_of(std::string_view axis) const {
   throw UsageError(fmt::format("mesh: no axis \"{}\"; there are {}", axis, text_of(axes_)));
 }
 
-// Ranks from one neighbor along the axis to the next.
+// The distance in ranks between neighbors along the axis.
 int Mesh::stride_of(std::size_t axis) const {
   int stride = 1;
   for (std::size_t i = axes_.size() - 1; i > axis; --i) stride *= axes_[i].size;
@@ -101,7 +101,7 @@ Communicator& Mesh::along(std::span<const std::string_view> axes) {
     throw UsageError(
         fmt::format("mesh: a product of axes needs at least one of {}, got none", text_of(axes_)));
   }
-  // Axes of one rank change nothing.
+  // Axes of one rank do not change the communicator.
   const auto wide = std::count(chosen.begin(), chosen.end(), true);
   if (wide == 0) return *communicators_[*std::min_element(indices.begin(), indices.end())];
   if (wide == 1) {

@@ -15,11 +15,11 @@ namespace trireme {
 /// A direction of a Mesh.
 struct Axis {
   std::string name;  ///< "data", "tensor", "pipeline", ...
-  int size = 0;      ///< ranks along it; 0, for one axis at most: what the others leave
+  int size = 0;  ///< ranks along it; one axis may have 0 and gets all ranks that the others leave
 };
 
-/// The world cut into named axes, each with a communicator of the ranks that differ in nothing
-/// else:
+/// The world as a grid with named axes. Each axis has a communicator of the ranks that differ only
+/// in their coordinate along it:
 ///
 ///     Mesh mesh(*world, {{"pipeline", 2}, {"data"}, {"context", 2}, {"tensor", 2}});
 ///     mesh.along("tensor").all_reduce(partial).wait();

@@ -56,7 +56,8 @@ std::vector<std::string> gather_objects(Communicator& communicator, std::string_
                     communicator.size(), root, communicator.rank(), communicator.size()));
   }
   const auto lengths = lengths_of_all(communicator, object, where);
-  // An all_to_all in which only the root gets anything: a gather has equal pieces.
+  // This is an all_to_all in which only the root receives, because the pieces of a gather are
+  // equal.
   const auto size = static_cast<std::size_t>(communicator.size());
   std::vector<std::int64_t> sent(size);
   sent[static_cast<std::size_t>(root)] = std::ssize(object);

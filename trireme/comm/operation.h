@@ -32,7 +32,7 @@ enum class OpKind : std::uint8_t {
 
 std::string_view name_of(OpKind kind);
 
-/// What all ranks must agree on in one call; can be copied between processes.
+/// What all ranks must agree on in one call. It can be copied between processes.
 struct Call {
   OpKind kind = OpKind::kBarrier;
   DType dtype = DType::kF32;
@@ -40,21 +40,21 @@ struct Call {
   ReduceOp op = ReduceOp::kSum;          ///< never kMean: that is kSum with a divisor
   std::int32_t root = 0;                 ///< root, or the peer of send and recv
   std::int32_t tag = 0;
-  std::int32_t virtual_workers = 0;  ///< virtual workers of a reduction; 0: one per rank
-  /// A hash of the virtual workers of each rank and of the sizes of uneven pieces. Of an uneven
-  /// all_to_all: a number for each piece that the rank sends, less one for each that it expects.
-  /// Over all ranks they add up to 0, modulo 2^32, if both agree.
+  std::int32_t virtual_workers = 0;  ///< of a reduction; 0: one per rank
+  /// A hash of the virtual workers of each rank and of the sizes of uneven pieces. In an uneven
+  /// all_to_all: a number for each piece that the rank sends, minus one for each piece that it
+  /// expects; the sum over all ranks is 0, modulo 2^32, if they agree.
   std::uint32_t layout = 0;
   bool uneven = false;  ///< pieces have different sizes
-  /// Elements of one rank's piece, of the longest of uneven ones. Of an uneven all_to_all: all
-  /// elements that this rank sends.
+  /// Elements of one rank's piece, or of the longest if pieces are uneven. In an uneven all_to_all:
+  /// all elements that this rank sends.
   std::int64_t count = 0;
   double divisor = 1;  ///< of the sum that a reduction takes
 
   bool operator==(const Call&) const = default;
 };
 
-/// Do the ranks differ in what they send and expect (an uneven all_to_all)?
+/// Returns true if each rank has its own counts (an uneven all_to_all).
 inline bool has_own_counts(const Call& call) {
   return call.uneven && call.kind == OpKind::kAllToAll;
 }
@@ -62,7 +62,7 @@ inline bool has_own_counts(const Call& call) {
 /// "all_reduce(f32[1024], sum)": for errors and traces.
 std::string describe(const Call& call);
 
-/// Where a call was made; fit to be copied between processes.
+/// The place of a call. It can be copied between processes.
 struct CallSite {
   std::int32_t line = 0;  ///< 0: unknown
   char file[44] = {};     ///< the end of the path, zero-terminated
@@ -81,26 +81,26 @@ struct CallOfRank {
   const CallSite& site;
 };
 
-/// Throws a UsageError, the same on every rank, if the ranks' calls do not agree. `number`: of the
-/// operation.
+/// Throws a UsageError, the same on every rank, if the ranks' calls do not agree. `number` is that
+/// of the operation.
 ///
 ///     all_reduce mismatch: rank 0 called A at a.cpp:1, rank 2 called B at b.cpp:2: all ranks must
 ///     make the same calls in the same order (operation 17)
 void require_agreement(std::span<const CallOfRank> calls, std::uint64_t number);
 
-/// Where the pieces of different sizes lie in the buffers of one rank, by the rank that they are
-/// for or from. Empty where a buffer has no pieces.
+/// The ranges of pieces of different sizes in the buffers of one rank, by the rank that they are
+/// for or from. Empty for a buffer without pieces.
 struct Pieces {
   std::vector<Range> in;
   std::vector<Range> out;
 };
 
-/// One call of a communicator, checked and ready for a backend to carry out.
+/// One call of a communicator, checked and ready for a backend to execute.
 struct Operation : Call {
-  Buffer in;                            ///< what is read; equal to `out` where the call is in place
-  Buffer out;                           ///< what is written
-  const ReductionTree* tree = nullptr;  ///< of the reductions
-  SourceLocation where;                 ///< of the call
+  Buffer in;                             ///< what is read; equal to `out` if the call is in place
+  Buffer out;                            ///< what is written
+  const ReductionTree* tree = nullptr;   ///< of the reductions
+  SourceLocation where;                  ///< of the call
   std::shared_ptr<const Pieces> pieces;  ///< of uneven calls; null: `count` elements each
 
   /// The elements of a row of `in`, and of `out`, that are for or from `rank`.

@@ -27,7 +27,7 @@ constexpr std::array kTable = {
     Semantics{.name = "send", .is_message = true},
     Semantics{.name = "recv", .is_message = true},
     Semantics{.name = "barrier"},
-    // Each rank tells all others a few bytes.
+    // Each rank sends a few bytes to all others.
     Semantics{.name = "allocate", .givers = kAll, .getters = kAll, .out_pieces = true},
     Semantics{.name = "split", .givers = kAll, .getters = kAll, .out_pieces = true},
 };
@@ -61,7 +61,7 @@ bool gets(const Call& call, int rank) {
 }
 
 bool gives_others(const Call& call, int ranks, int rank) {
-  // Of a reduction every rank sums a slice.
+  // In a reduction every rank sums a slice.
   return gives(call, rank) &&
          (semantics_of(call.kind).sums ||
           is_among_others(semantics_of(call.kind).getters, call.root, ranks, rank));
@@ -97,7 +97,7 @@ int most_units(const Operation& operation, int ranks) {
 }
 
 bool fits_inline(const Operation& operation, int ranks, std::size_t room) {
-  // No rank knows what the others send to each other.
+  // No rank knows how much the others send to each other.
   if (has_own_counts(operation)) return false;
   const auto bytes = most_units(operation, ranks) * operation.count *
                      static_cast<std::int64_t>(size_of(operation.dtype));

@@ -6,11 +6,11 @@
 
 namespace trireme {
 
-/// What a kind of operation means: one table, which backends, counters and checks read.
+/// What each kind of operation means. Backends, counters and checks read this one table.
 ///
-/// Data goes from every rank that gives to every rank that gets. A rank's `in` is either one whole,
-/// of which all that get receive the same, or has a piece for each rank; `out` is either one whole
-/// or has a piece of each rank.
+/// Data goes from every rank that gives to every rank that gets. The `in` of a rank has a piece for
+/// each rank, or is one whole that all receivers get; `out` has a piece of each rank, or is one
+/// whole.
 struct Semantics {
   enum class Ranks : std::uint8_t { kNone, kRoot, kAll };
 
@@ -25,38 +25,39 @@ struct Semantics {
 
 const Semantics& semantics_of(OpKind kind);
 
-/// Has the call a root?
+/// Returns true if the call has a root.
 bool is_rooted(OpKind kind);
 
-/// Does `rank` bring data to the call, or take data from it?
+/// Return true if `rank` gives data to the call, or gets data from it.
 bool gives(const Call& call, int rank);
 bool gets(const Call& call, int rank);
 
-/// Is anything of what `rank` gives for other ranks; does `rank` get anything that is not its own?
+/// Return true if `rank` gives data to other ranks, or gets data of other ranks.
 bool gives_others(const Call& call, int ranks, int rank);
 bool gets_from_others(const Call& call, int ranks, int rank);
 
-/// Does every rank sum a slice of one row and hand it out (all_reduce, reduce)?
+/// Returns true if every rank sums a slice and sends the sum to others (all_reduce, reduce).
 inline bool sums_slices(const Call& call) {
   const Semantics& semantics = semantics_of(call.kind);
   return semantics.sums && !semantics.in_pieces;
 }
 
-/// Rows in the `in` of `rank`: its nodes of the tree; 1 where nothing is summed.
+/// Returns the rows in the `in` of `rank`: its nodes of the tree, or 1 if nothing is summed.
 int rows_of(const Operation& operation, int rank);
-/// Elements of one row of an operation that sums.
+/// Returns the elements of one row of an operation that sums.
 std::int64_t row_length(const Operation& operation, int ranks);
 
-/// Rows, or pieces of rows, of at most `operation.count` elements in the `in` of a rank; the most
-/// that any rank has, which all ranks know.
+/// Returns the rows, or the pieces of rows, of at most `operation.count` elements in the `in` of a
+/// rank; and the greatest such number of any rank, which all ranks know.
 int units_of(const Operation& operation, int ranks, int rank);
 int most_units(const Operation& operation, int ranks);
 
-/// May the data of all ranks travel inside announcements of `room` bytes? All ranks answer alike.
+/// Returns true if the data of every rank fits into an announcement with `room` bytes. The result
+/// is the same on all ranks.
 bool fits_inline(const Operation& operation, int ranks, std::size_t room);
 
-/// What of this rank's `in` is for rank `to`, and what of its `out` is from rank `from`, of an
-/// operation that does not sum.
+/// Return the part of this rank's `in` that is for rank `to`, and the part of its `out` that is
+/// from rank `from`, in an operation that does not sum.
 Buffer part_for(const Operation& operation, int to);
 Buffer part_from(const Operation& operation, int from);
 

@@ -24,7 +24,8 @@ Traffic of_sum(const Operation& operation, int ranks, int rank) {
   return traffic;
 }
 
-// Each rank gives others their pieces of its rows, and gets others' rows of its own piece.
+// Each rank sends the pieces of its rows to the other ranks and receives their rows of its own
+// piece.
 Traffic of_scattered_sum(const Operation& operation, int ranks, int rank) {
   const auto element = static_cast<std::int64_t>(size_of(operation.dtype));
   const std::int64_t own = operation.in_piece(rank).size() * element;
@@ -57,7 +58,7 @@ Traffic data_of(const Operation& operation, int ranks, int rank) {
     if (rank == operation.root) return {};
     return operation.kind == OpKind::kSend ? Traffic{bytes, 0} : Traffic{0, bytes};
   }
-  // What ranks tell each other to make memory and communicators is not data.
+  // The bytes that ranks exchange to make memory and communicators are not data.
   if (operation.kind == OpKind::kAllocate || operation.kind == OpKind::kSplit) return {};
   if (!semantics.sums) return of_movement(operation, ranks, rank);
   return sums_slices(operation) ? of_sum(operation, ranks, rank)

@@ -23,9 +23,9 @@ struct Traffic {
   bool operator==(const Traffic&) const = default;
 };
 
-/// The data that `rank` moves in one call if all ranks communicate directly: each rank sums a slice
-/// of an all_reduce or reduce and sends the sum on; everything else goes from giver to getter.
-/// Splits and allocations count as nothing.
+/// Returns the data that `rank` moves in one call if all ranks communicate directly: each rank sums
+/// a slice of an all_reduce or reduce and sends the sum to the others; all other data goes from
+/// giver to getter. Splits and allocations count as nothing.
 Traffic data_of(const Operation& operation, int ranks, int rank);
 
 }  // namespace trireme

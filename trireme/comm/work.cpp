@@ -6,7 +6,8 @@ namespace trireme {
 
 namespace {
 
-// An error is not lost with its Work: the communicator is over, and its next call throws it again.
+// The error of a Work that is dropped is not lost: the next call of the communicator throws it
+// again.
 void wait_quietly(Work& work) {
   try {
     work.wait();
@@ -32,7 +33,7 @@ bool Work::test() {
 }
 
 void Work::wait() {
-  // Moved out first: whether it throws or not, this Work is then done.
+  // The operation is moved out first, so that this Work is done also if it throws.
   if (const auto state = std::move(state_)) state->wait();
 }
 

@@ -9,7 +9,7 @@ struct StreamRef {
   void* handle = nullptr;
 };
 
-/// An operation under way on a communicator. Move-only; the destructor waits.
+/// An operation in progress on a communicator. Move-only; the destructor waits.
 ///
 /// Between start and completion the operation's buffers belong to it. When it makes progress
 /// depends on the backend (docs/threads.md):
@@ -18,7 +18,7 @@ struct StreamRef {
 /// - MPI, Gloo and ranks on several hosts: threads of the communicator move data at any time.
 /// - NCCL: the ranks' calls are compared as above, which then queues the operation on the device;
 ///   from there on the device works by itself.
-/// Code that is right for every backend therefore calls progress() (or test()) now and then while
+/// Code that should work on every backend therefore calls progress() (or test()) now and then while
 /// it computes, and touches no buffer of an operation that is not done.
 class Work {
  public:
@@ -38,7 +38,7 @@ class Work {
   Work& operator=(Work&& other);
   ~Work();
 
-  /// Moves on as far as possible without blocking; true once done. Throws as wait() does.
+  /// Advances as far as possible without blocking. Returns true once done. Throws as wait() does.
   bool test();
 
   /// Blocks until done. Throws UsageError on every rank if the ranks' calls differ, CommError if a

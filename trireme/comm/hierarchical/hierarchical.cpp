@@ -25,12 +25,12 @@ using hosts::HostMover;
 using hosts::Hosts;
 using message::Group;
 
-// Whether some host has more than one rank. Nothing: the ranks of a host are not consecutive.
+// Returns true if a host has several ranks, and nothing if the ranks of a host are not consecutive.
 bool share_memory(const std::optional<Hosts>& hosts) {
   return hosts && hosts->count() < hosts->ranks();
 }
 
-/// Memory that the ranks of this host see, under the ranks of the whole communicator.
+/// Shared memory of the ranks of this host, addressed by ranks of the whole communicator.
 class HostBlock final : public Memory::Block {
  public:
   HostBlock(Memory memory, int first, int ranks)
@@ -49,10 +49,10 @@ class HostBlock final : public Memory::Block {
   int ranks_;
 };
 
-/// A group whose ranks share memory in parts.
+/// A group whose ranks share memory host by host.
 class OverHosts final : public Communicator {
  public:
-  /// `ids[r]`: of rank r's host. `inside`: the ranks of this host. Collective.
+  /// `ids[r]` is the id of rank r's host; `inside` connects the ranks of this host. Collective.
   OverHosts(std::unique_ptr<Group> group, std::vector<std::uint64_t> ids, Hosts hosts,
             std::unique_ptr<Communicator> inside)
       : Communicator(group->rank(), group->size()),
@@ -63,7 +63,7 @@ class OverHosts final : public Communicator {
     group_->move_with(*mover_);
   }
 
-  // The group's threads use the mover.
+  // The group's threads must end before the mover is destroyed.
   ~OverHosts() override { group_.reset(); }
 
   std::string description() const override {
@@ -119,13 +119,14 @@ class OverHosts final : public Communicator {
   std::unique_ptr<HostMover> mover_;
 };
 
-// The memory of this host: its first rank makes it, the others open it. Collective.
+// Returns the shared memory of this host: its first rank creates it, the others open it.
+// Collective.
 std::unique_ptr<Communicator> join_host(Group& group, const Hosts& hosts) {
   const auto gather = [&](std::uint64_t word) {
     return group.gather_words(word, SourceLocation::current());
   };
-  // A rank of this host may be late because it waits for another host. That host is then to be
-  // named, so the deadline between hosts must be the earlier one.
+  // A rank of this host may be late because it waits for another host. The error must then name the
+  // other host, so the deadline between hosts must be the earlier one.
   const std::chrono::milliseconds timeout = group.options().timeout;
   shm::Options inside{.timeout = timeout, .watched_by = shm::WatchedBy::kRanks};
   if (hosts.count() > 1) inside.timeout += timeout + std::chrono::seconds(10);

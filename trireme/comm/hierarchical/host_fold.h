@@ -30,7 +30,7 @@ class HostFold {
 
  private:
   struct Node {
-    ReductionTree tree;  // over the parts that ranks of this host have of it
+    ReductionTree tree;  // over the parts of the node that ranks of this host hold
     struct Term {
       int local;
       int row;

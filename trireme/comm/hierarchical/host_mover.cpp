@@ -29,7 +29,7 @@ bool HostMover::move(const Operation& operation, int worker) {
   if (!moves_by_hosts(operation)) return false;
   const int first_area = worker * kAreasPerWorker;
   std::mutex mutex;
-  std::exception_ptr error;  // the first one: others follow from it
+  std::exception_ptr error;  // the first one; it causes the others
   const auto move_part = [&](int index) {
     const int area = first_area + index;
     const message::Exchange rail = channel_.exchange(area, rail_, hosts_.host());

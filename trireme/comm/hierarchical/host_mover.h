@@ -18,8 +18,8 @@ namespace trireme::hosts {
 /// inside.
 class HostMover final : public message::DataMover {
  public:
-  /// `channel`: of the ranks of all `hosts`; it must outlive this object. `inside`: the ranks of
-  /// this host. Collective on the host.
+  /// `channel` connects the ranks of all `hosts` and must outlive this object; `inside` connects
+  /// the ranks of this host. Collective on the host.
   HostMover(message::Channel& channel, Hosts hosts, std::unique_ptr<Communicator> inside);
 
   const Hosts& hosts() const { return hosts_; }

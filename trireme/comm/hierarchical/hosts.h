@@ -8,7 +8,7 @@
 
 namespace trireme::hosts {
 
-/// Which ranks share a host. Those of a host are consecutive.
+/// The hosts of the ranks. The ranks of a host are consecutive.
 class Hosts {
  public:
   /// `ids[r]` is the id of rank r's host. Returns nothing if the ranks of a host are not
@@ -36,7 +36,7 @@ class Hosts {
   }
   int local_of(int rank) const { return rank - first_[host_of(rank)]; }
 
-  /// Of this rank.
+  /// The host of this rank, and its number on the host.
   int host() const { return host_; }
   int local() const { return local_; }
 

@@ -9,9 +9,8 @@
 
 namespace trireme::hosts {
 
-/// Shared memory through which the ranks of a host bring data to the ranks that exchange with other
-/// hosts, and a communicator of these ranks to wait for each other. One thread of each rank uses
-/// it at a time.
+/// Shared memory through which the ranks of a host pass data to its leaders, and a communicator
+/// with which they wait for each other. One thread of each rank uses it at a time.
 struct StagingArea {
   /// Each rank has two halves, so that one chunk is copied in while the other is still read.
   static constexpr std::size_t kHalfBytes = std::size_t{2} << 20;

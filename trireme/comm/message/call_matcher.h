@@ -14,17 +14,17 @@ class CallMatcher {
  public:
   explicit CallMatcher(int ranks) : ranks_(ranks) {}
 
-  /// Numbers this rank's next collective: 1, 2, ...
+  /// Returns the number of this rank's next collective: 1, 2, ...
   std::uint64_t next_number() { return ++last_number_; }
 
-  /// Errors count the collectives that follow from 1: those up to here were not the user's.
+  /// Errors count the collectives after this call from 1: those before it are internal.
   void end_of_setup() { setup_operations_ = last_number_; }
 
-  /// `frame`: of kind kAnnouncement, from `rank`.
+  /// Stores an announcement: `frame`, of kind kAnnouncement, from `rank`.
   void add(int rank, const Frame& frame);
 
-  /// True once every rank has announced collective `number` and all earlier ones have been matched.
-  /// Matching in order makes all ranks find the same mismatch first.
+  /// Returns true once every rank has announced collective `number` and all earlier ones have been
+  /// matched. Because they are matched in order, all ranks find the same mismatch first.
   bool is_complete(std::uint64_t number) const;
 
   /// Requires is_complete(number). Returns the announcements in the order of ranks. Throws
@@ -34,7 +34,7 @@ class CallMatcher {
  private:
   struct Announcements {
     std::vector<Frame> frames;  // by rank
-    int count = 0;              // of ranks that have announced
+    int count = 0;              // ranks that have announced it
   };
 
   int ranks_;

@@ -22,7 +22,7 @@ class Channel {
   static constexpr int kMessageTag = 2 * kWorkers;
   static constexpr int kTags = kMessageTag + 1;
 
-  /// `rank`: of this process among `world_ranks`. `timeout`: of transfers.
+  /// `rank` is that of this process among `world_ranks`; `timeout` is that of transfers.
   Channel(std::shared_ptr<FrameDispatcher> dispatcher, std::uint32_t number, int rank,
           std::vector<int> world_ranks, std::chrono::milliseconds timeout);
 
@@ -30,9 +30,9 @@ class Channel {
   int size() const { return static_cast<int>(world_ranks_.size()); }
   std::uint32_t number() const { return number_; }
   const std::vector<int>& world_ranks() const { return world_ranks_; }
-  /// -1 if it is not part of the communicator.
+  /// Returns -1 if the rank is not part of the communicator.
   int rank_of(int world_rank) const;
-  /// How errors name the ranks: "rank 1 (rank 3 of the world)".
+  /// The names of the ranks in errors: "rank 1 (rank 3 of the world)".
   std::vector<std::string> names() const;
 
   /// Returns at once.
@@ -44,7 +44,7 @@ class Channel {
   Exchange exchange(int tag) { return exchange(tag, world_ranks_, rank_); }
   Exchange exchange(int tag, std::span<const int> world_ranks, int rank);
 
-  /// When a transfer that starts now times out. Transports wait in real time.
+  /// The time at which a transfer that starts now times out. Transports wait in real time.
   Deadline deadline() const { return std::chrono::steady_clock::now() + timeout_; }
 
   Transfers& transfers() { return transfers_; }

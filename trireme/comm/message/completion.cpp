@@ -9,7 +9,7 @@ void Completion::complete(std::exception_ptr error) {
   if (is_complete_) return;
   is_complete_ = true;
   error_ = std::move(error);
-  // With the mutex held: the thread that waits may destroy this object as soon as it is released.
+  // The mutex is held here, because the waiting thread may destroy this object once it is released.
   completed_.notify_all();
 }
 

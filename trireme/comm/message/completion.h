@@ -6,7 +6,7 @@
 
 namespace trireme::message {
 
-/// The end of one operation, which one thread brings about and another waits for. Thread-safe.
+/// The end of one operation: one thread completes it and another waits for it. Thread-safe.
 class Completion {
  public:
   /// The operation is done, or has failed with `error`. Only the first call counts.

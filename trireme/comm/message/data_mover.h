@@ -7,7 +7,7 @@
 namespace trireme::message {
 
 /// Moves the data of a Group's collectives in another way than from rank to rank. Every rank of the
-/// group has one, and all decide alike.
+/// group has one, and all make the same decisions.
 class DataMover {
  public:
   virtual ~DataMover() = default;
@@ -17,7 +17,7 @@ class DataMover {
   /// Channel::kWorkers - 1. Throws CommError in ranks of the transport.
   virtual bool move(const Operation& operation, int worker) = 0;
 
-  /// The communicator is over: move() must end soon. May be called from any thread.
+  /// The communicator has ended, so move() must return soon. May be called from any thread.
   virtual void abort(const std::exception_ptr& error) = 0;
 };
 

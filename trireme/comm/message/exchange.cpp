@@ -11,10 +11,11 @@ namespace trireme::message {
 
 namespace {
 
-// What one rank sends to another at a time: long enough for full speed, short enough that sums
-// overlap with transfers.
+// The bytes that one rank sends to another at a time: enough for full speed, and few enough that
+// sums overlap with transfers.
 constexpr std::int64_t kChunkBytes = std::int64_t{512} << 10;
-// A longer broadcast is scattered and gathered, so that the root sends it once and not n times.
+// A longer broadcast is a scatter and an all-gather, so that the root sends the data once and not n
+// times.
 constexpr std::size_t kFlatBroadcastBytes = std::size_t{64} << 10;
 constexpr std::size_t kLineBytes = 64;
 
@@ -22,7 +23,8 @@ Chunk to_or_from(int peer, const Buffer& x) {
   return {peer, x.data, x.bytes()};
 }
 
-// The other ranks, each rank beginning with its right neighbour so that not all meet at one.
+// Calls `body` for the other ranks. Each rank begins with its right neighbor, so that the load is
+// spread.
 template <class Body>
 void for_each_peer(const Exchange& exchange, Body body) {
   for (int i = 1; i < exchange.size(); ++i) body((exchange.rank() + i) % exchange.size());
@@ -32,7 +34,8 @@ void copy(const Buffer& to, const Buffer& from) {
   if (to.data != from.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
 }
 
-/// The reductions, chunk by chunk: while one chunk is summed and handed out the next one comes.
+/// The reductions, chunk by chunk: the next chunk arrives while one chunk is summed and its sums
+/// are sent.
 class ChunkedReduction {
  public:
   ChunkedReduction(const Operation& operation, const Exchange& exchange)
@@ -76,14 +79,14 @@ class ChunkedReduction {
     return {all.begin + part.begin, all.begin + part.end};
   }
   int rows(int peer) const { return rows_of(operation_, peer); }
-  // Of row `row` of this rank's `in`, or of that row's piece for `peer`.
+  // These elements of row `row` of this rank's `in`, or of that row's piece for `peer`.
   Buffer own(int row, int peer, Range elements) const {
     std::int64_t first = row * row_length(operation_, exchange_.size()) + elements.begin;
     if (scatters_) first += operation_.in_piece(peer).begin;
     return operation_.in.slice(first, elements.size());
   }
   bool wants(int peer) const { return gets(operation_, peer); }
-  // Where term `term` of chunk i comes to; two chunks are under way at a time.
+  // The memory for term `term` of chunk i. Two chunks are in flight at a time.
   Buffer scratch(std::int64_t i, int term, std::int64_t count) {
     auto& memory = scratch_[i & 1];
     const std::int64_t longest =
@@ -151,7 +154,7 @@ class ChunkedReduction {
   std::vector<char> scratch_[2];
 };
 
-// From every rank that gives to every rank that gets.
+// Moves the data from every rank that gives to every rank that gets.
 void move_directly(const Operation& operation, const Exchange& exchange) {
   const int rank = exchange.rank();
   const bool gives_here = gives(operation, rank);
@@ -170,7 +173,7 @@ void move_directly(const Operation& operation, const Exchange& exchange) {
   exchange.move(std::move(sends), std::move(receives));
 }
 
-// Scatter, then all-gather (van de Geijn 1994).
+// A broadcast by a scatter and an all-gather (van de Geijn 1994).
 void broadcast_by_slices(const Operation& operation, const Exchange& exchange) {
   const Buffer& x = operation.out;
   const bool is_root = exchange.rank() == operation.root;
@@ -189,7 +192,7 @@ void broadcast_by_slices(const Operation& operation, const Exchange& exchange) {
   sends.clear();
   receives.clear();
   for_each_peer(exchange, [&](int peer) {
-    // The root has all of it, and its own slice is still nobody else's.
+    // The root has all slices, and no other rank has the slice of the root.
     if (peer != operation.root) sends.push_back(to_or_from(peer, slice(exchange.rank())));
     if (!is_root) receives.push_back(to_or_from(peer, slice(peer)));
   });
@@ -283,7 +286,8 @@ void finish_from_inputs(const Operation& operation, int rank, std::span<const ch
     for (int from = 0; from < size; ++from) {
       const Buffer part = part_from(operation, from);
       if (!gives(operation, from) || part.count == 0) continue;
-      // What another rank has for this one lies where this rank has what it sends to itself.
+      // In the input of another rank, the piece for this rank lies where this rank's own piece
+      // lies.
       const std::int64_t first = has_pieces ? operation.in_piece(rank).begin : 0;
       std::memmove(part.data,
                    inputs[from] + static_cast<std::size_t>(first) * size_of(operation.dtype),

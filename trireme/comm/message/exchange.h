@@ -18,7 +18,7 @@ class Transfers {
  public:
   void add(Transfer& transfer);
   void remove(Transfer& transfer);
-  /// Aborts those in flight and every later one.
+  /// Aborts the transfers in flight and every later one.
   void abort();
 
   void count(const Traffic& traffic);
@@ -62,7 +62,7 @@ class Exchange {
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(world_ranks_.size()); }
 
-  /// Empty chunks are left out. No chunk is this rank's own.
+  /// Empty chunks are skipped. No chunk may be for or from this rank.
   Moving begin(std::vector<Chunk> sends, std::vector<Chunk> receives) const;
   void move(std::vector<Chunk> sends, std::vector<Chunk> receives) const;
 
@@ -75,10 +75,11 @@ class Exchange {
   Deadline deadline_;
 };
 
-/// Carries a collective out by moving chunks: docs/algorithms.md.
+/// Executes a collective by moving chunks: docs/algorithms.md.
 void move_by_chunks(const Operation& operation, const Exchange& exchange);
 
-/// Carries a collective out from what every rank has posted: `inputs[r]` is rank r's `in`.
+/// Executes a collective whose data has traveled in the announcements: `inputs[r]` is rank r's
+/// `in`.
 void finish_from_inputs(const Operation& operation, int rank, std::span<const char* const> inputs);
 
 }  // namespace trireme::message

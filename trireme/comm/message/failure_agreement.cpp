@@ -40,7 +40,7 @@ FailureAgreement::Actions FailureAgreement::executing(const PendingCall& call, T
 
 void FailureAgreement::matched(std::uint64_t number) {
   executions_.erase(number);
-  // A rank whose time was over has come after all.
+  // A rank that was late has announced the call after all.
   std::erase_if(failures_, [&](const Failure& failure) { return failure.call.number == number; });
 }
 
@@ -129,7 +129,7 @@ FailureAgreement::Actions FailureAgreement::decide(Time now) {
   find_failed_collectives(now);
   find_failed_messages(now);
   for (const Failure& failure : failures_) {
-    // Earlier collectives may still succeed: their ranks had come.
+    // Earlier collectives may still succeed: all ranks have announced them.
     if (failure.call.number > first) continue;
     const std::exception_ptr error = reason_of(failure, now);
     if (error) return end(error, !is_usage_error(error));
@@ -184,7 +184,7 @@ FailureAgreement::Failure FailureAgreement::timeout_of(const PendingCall& call, 
           .grace_until = now + kDepartureGrace};
 }
 
-// Null while the reason may still arrive.
+// Returns null while the reason may still arrive.
 std::exception_ptr FailureAgreement::reason_of(const Failure& failure, Time now) const {
   if (failure.error) return failure.error;
   const int rank = failure.rank;

@@ -16,8 +16,8 @@
 
 namespace trireme::message {
 
-/// A call that needs other ranks. `number`: of the collective; 0 for a message, whose peer is
-/// call.root.
+/// A call that needs other ranks. `number` is that of a collective, or 0 for a message, whose peer
+/// is call.root.
 struct PendingCall {
   Call call;
   CallSite site;
@@ -29,7 +29,7 @@ struct PendingCall {
 /// or a clock: events and the time go in, each event returns the actions to execute, in order.
 ///
 /// - The first error is final. An error of a collective ends that collective and all later ones; it
-///   is held back until the earlier ones have finished. An error of a message ends everything.
+///   is delayed until the earlier ones have finished. An error of a message ends everything.
 /// - An error that another rank has sent takes precedence over what this rank has found. It is sent
 ///   on: a rank that sees this one leave has then already received the reason.
 /// - A lost rank ends every collective that still waits for announcements; a rank that has left
@@ -72,14 +72,14 @@ class FailureAgreement {
   void started(std::uint64_t number);
   /// The collective waits for the announcements of all ranks.
   Actions executing(const PendingCall& call, Time now);
-  /// Every rank has announced it, and alike.
+  /// Every rank has announced the collective, and the calls agree.
   void matched(std::uint64_t number);
   Actions finished(std::uint64_t number, Time now);
   /// It cannot succeed because of `error`, such as a mismatch. A UsageError is not sent: every rank
   /// finds it by itself.
   Actions failed(std::uint64_t number, const std::exception_ptr& error, Time now);
 
-  /// Data of `call` could not be moved because of `rank`, or -1 if the transport names none.
+  /// A transfer of `call` has failed because of `rank`, or -1 if the transport names no rank.
   struct FailedTransfer {
     int rank = -1;
     bool timed_out = false;
@@ -114,14 +114,15 @@ class FailureAgreement {
   /// Must be called often: deadlines are noticed here and at other events only.
   Actions time_passed(Time now) { return decide(now); }
 
-  /// What the communicator has ended with, or null.
+  /// The error that has ended the communicator, or null.
   const std::exception_ptr& error() const { return error_; }
 
   /// Throws error(), or CommError if a rank is lost.
   void check() const;
 
  private:
-  /// What this rank has found. It ends the communicator as soon as reason_of() it is known.
+  /// An error that this rank has found. It ends the communicator as soon as its reason_of() is
+  /// known.
   struct Failure {
     PendingCall call;
     int rank = -1;

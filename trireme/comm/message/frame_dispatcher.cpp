@@ -135,7 +135,7 @@ std::uint32_t FrameDispatcher::propose() {
   return reserved_.empty() ? 0 : *reserved_.rbegin() + 1;
 }
 
-// From here on frames of the channel are kept until its communicator enters.
+// From this call on, frames of the channel are stored until its communicator enters.
 bool FrameDispatcher::reserve(std::uint32_t channel) {
   const std::lock_guard lock(mutex_);
   if (!reserved_.insert(channel).second) return false;

@@ -44,13 +44,13 @@ class FrameDispatcher {
   Transport& transport() { return *transport_; }
   const Clock& clock() const { return clock_; }
 
-  /// From now on `listener` gets the frames of `channel`, first those that have come already.
+  /// Passes the frames of `channel` to `listener`, first those that have already arrived.
   void enter(std::uint32_t channel, FrameListener& listener);
-  /// The listener is not called any more once this returns.
+  /// Once this function has returned, the listener is not called any more.
   void leave(std::uint32_t channel);
 
-  /// A channel that is free on this rank. The ranks of a new communicator propose one each and take
-  /// one that all of them can reserve.
+  /// Returns a channel that is free on this rank. The ranks of a new communicator propose one each
+  /// and use one that all of them can reserve.
   std::uint32_t propose();
   bool reserve(std::uint32_t channel);
   void give_back(std::uint32_t channel);
@@ -77,7 +77,8 @@ class FrameDispatcher {
   std::vector<Peer> peers_;
   std::vector<Clock::Time> last_heard_;
   std::map<std::uint32_t, FrameListener*> listeners_;
-  std::map<std::uint32_t, std::vector<std::pair<int, Frame>>> early_;  // for channels to come
+  std::map<std::uint32_t, std::vector<std::pair<int, Frame>>>
+      early_;                         // for channels without a listener yet
   std::set<std::uint32_t> reserved_;  // past channels too: their late frames are dropped
   Clock::Time last_tick_;
   Clock::Time next_heartbeat_;

@@ -55,7 +55,7 @@ class Group::CollectiveWork final : public Work::State {
   std::shared_ptr<Completion> completion_;
 };
 
-/// A collective fails by itself if a rank does not come; a message does if this rank waits for it.
+/// A collective times out by itself if a rank is late; a message only while this rank waits for it.
 class Group::MessageWork final : public Work::State {
  public:
   MessageWork(Group& group, const Operation& operation, std::shared_ptr<Completion> completion)
@@ -225,7 +225,7 @@ void Group::execute(const Job& job, int worker) {
   job.completion->complete(failures_.error());
 }
 
-// False if the operation has failed, and failures_ knows it.
+// Returns false if the operation has failed; it has then been reported to failures_.
 bool Group::try_to_execute(const Job& job, int worker) {
   const Operation& operation = job.operation;
   Deadline deadline = Deadline::max();
@@ -253,7 +253,7 @@ bool Group::try_to_execute(const Job& job, int worker) {
   return false;
 }
 
-// Throws the error of the communicator if that is over, or of a mismatch.
+// Throws the error of the communicator if it has ended, or the error of a mismatch.
 std::vector<Frame> Group::wait_for_announcements(const Job& job) {
   update_failures([&](FailureAgreement& failures, Clock::Time now) {
     return failures.executing(pending(job.operation, job.number), now);
@@ -282,7 +282,7 @@ void Group::move(const Operation& operation, int worker) {
   move_by_chunks(operation, channel_.exchange(2 * worker));
 }
 
-// `number`: of a collective; 0 for a message.
+// `number` is that of a collective, or 0 for a message.
 void Group::transfer_failed(const Operation& operation, std::uint64_t number,
                             const std::exception_ptr& error, bool timed_out) {
   const int world_rank = lost_rank_of(error);
@@ -340,7 +340,8 @@ void Group::on_tick(Clock::Time now, std::span<const Clock::Time> last_heard) {
   });
 }
 
-// With the mutex: these are complete even if the threads that wait for them have not noticed yet.
+// Requires the mutex. These operations are complete even if the threads that wait for them have not
+// returned yet.
 void Group::forget_finished_messages() {
   std::erase_if(awaited_messages_, [&](const auto& awaited) {
     const auto& [id, completion] = awaited;

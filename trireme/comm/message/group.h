@@ -25,18 +25,17 @@ namespace trireme::message {
 struct Options {
   /// How long a rank waits for a peer that is alive before its call ends in CommError.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
-  /// Use the transport's own collectives where it has them. They sum in an order of their own: the
-  /// bits then depend on the transport and on the number of ranks.
+  /// Use the transport's own collectives if it has them. They sum in an order of their own, so the
+  /// bits depend on the transport and on the number of ranks.
   bool native = false;
-  /// Of all deadlines but those of transfers. Must outlive the communicator.
+  /// The clock of all deadlines except those of transfers. Must outlive the communicator.
   const Clock* clock = &Clock::system();
 };
 
 /// A communicator over a Transport. Every rank announces each collective to all others when it is
-/// called; the data moves once all announcements have come and agree. Worker threads execute the
-/// operations, so that data moves while the caller computes: collectives alternate between two
+/// called; the data moves once all announcements have arrived and agree. Worker threads execute the
+/// operations, so that data moves while the caller computes. Collectives alternate between two
 /// workers, so that the announcements of one overlap with the data of the other.
-///
 /// Reductions are reproducible: the owner of a slice receives every rank's rows of it and sums them
 /// in the order of the ReductionTree. docs/algorithms.md has steps and bytes.
 class Group final : public Communicator, private FrameListener {
@@ -50,22 +49,23 @@ class Group final : public Communicator, private FrameListener {
   void check() override;
   void abort(std::exception_ptr error) override;
 
-  // What communicators that are built on a group need.
+  // Functions for communicators that are built on a group.
 
   /// Starts an operation whose arguments have been checked.
   Work start(const Operation& operation) override;
 
-  /// One word from each rank, in rank order. Collective.
+  /// Returns one word from each rank, in rank order. Collective.
   std::vector<std::uint64_t> gather_words(std::uint64_t word, SourceLocation where);
 
-  /// From now on `mover` moves the data. It must outlive the group. All ranks or none.
+  /// From this call on, `mover` moves the data. It must outlive the group. All ranks must call it,
+  /// or none.
   void move_with(DataMover& mover);
 
-  /// Errors count the collectives that follow from 1: those before were not the user's.
+  /// Errors count the collectives after this call from 1: those before it are internal.
   void end_of_setup();
 
-  /// What becomes of this rank in a split. `ranks` are those of this communicator in the order of
-  /// the new one; there are none for a negative color.
+  /// The result of a split for this rank. `ranks` are ranks of this communicator in the order of
+  /// the new one, and empty for a negative color.
   struct Part {
     std::uint32_t channel = 0;
     int rank = 0;
@@ -73,7 +73,7 @@ class Group final : public Communicator, private FrameListener {
   };
   /// Collective.
   Part agree_on_part(int color, int key, SourceLocation where);
-  /// The group of a part that has ranks.
+  /// Makes the group of a part that is not empty.
   std::unique_ptr<Group> make_group(const Part& part);
 
   Channel& channel() { return channel_; }
@@ -100,7 +100,7 @@ class Group final : public Communicator, private FrameListener {
   Frame announcement_of(const Operation& operation, std::uint64_t number) const;
   bool travels_inline(const Operation& operation) const;
 
-  // On a worker thread:
+  // These functions run on a worker thread.
   void execute(const Job& job, int worker);
   bool try_to_execute(const Job& job, int worker);
   std::vector<Frame> wait_for_announcements(const Job& job);
@@ -112,7 +112,7 @@ class Group final : public Communicator, private FrameListener {
   void on_departure(int world_rank, const std::string& why) override;
   void on_tick(Clock::Time now, std::span<const Clock::Time> last_heard) override;
 
-  // Passes an event to failures_ with the mutex held and executes the actions without it.
+  // Passes an event to failures_ with the mutex held, and executes its actions without the mutex.
   template <class Event>
   void update_failures(Event event);
   void forget_finished_messages();

@@ -7,7 +7,7 @@
 #include "trireme/comm/heap_block.h"
 #include "trireme/comm/message/group.h"
 
-// The memory and the groups that a Group makes.
+// The functions of Group that make memory and other groups.
 namespace trireme::message {
 
 Memory Group::do_allocate(std::size_t bytes, SourceLocation where) {
@@ -31,7 +31,7 @@ std::vector<std::uint64_t> Group::gather_words(std::uint64_t word, SourceLocatio
   return words;
 }
 
-// A channel that is free on every rank. Other communicators may be split at the same time.
+// Finds a channel that is free on every rank. Other communicators may be split at the same time.
 std::uint32_t Group::agree_on_channel(SourceLocation where) {
   FrameDispatcher& dispatcher = *channel_.dispatcher();
   for (;;) {

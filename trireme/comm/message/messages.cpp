@@ -44,7 +44,7 @@ std::shared_ptr<Completion> Messages::send(const Operation& operation) {
     request.completion->complete();
     return request.completion;
   }
-  // Sent with the mutex held, so that announcements keep the order of the sends.
+  // The frame is sent with the mutex held, so that announcements keep the order of the sends.
   Frame frame;
   frame.header = {
       .kind = FrameKind::kMessage, .call = operation, .site = CallSite(operation.where)};
@@ -171,7 +171,7 @@ void Messages::receive(int from, MessageIterator message, std::unique_lock<std::
   if (message->request) {
     operation = message->request->operation;
   } else {
-    // It has not been asked for yet: all that is known is the sender's call.
+    // The message has no recv yet, so only the sender's call is known.
     static_cast<Call&>(operation) = message->sent;
     operation.root = from;
     operation.kind = OpKind::kRecv;
@@ -189,7 +189,8 @@ void Messages::receive(int from, MessageIterator message, std::unique_lock<std::
   peer(from).messages.erase(message);
 }
 
-// Without the mutex. False if the transfer failed, which has then been reported.
+// Must be called without the mutex. Returns false if the transfer has failed, which has then been
+// reported.
 bool Messages::move(const Operation& operation, std::vector<Chunk> sends,
                     std::vector<Chunk> receives) {
   const Deadline deadline = channel_.deadline();

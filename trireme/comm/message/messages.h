@@ -16,8 +16,8 @@
 namespace trireme::message {
 
 /// The sends and receives of one communicator. A send announces itself by a frame; its data follows
-/// unless it fits into the frame. What arrives before its recv is kept. For each peer one thread
-/// sends and one receives, from the first large message on.
+/// unless it fits into the frame. A message that arrives before its recv is stored. For each peer
+/// one thread sends and one receives, from the first large message on.
 ///
 /// A transfer that fails is reported; its message then stays incomplete until end(). Thread-safe.
 class Messages {
@@ -34,10 +34,10 @@ class Messages {
   std::shared_ptr<Completion> send(const Operation& operation);
   std::shared_ptr<Completion> recv(const Operation& operation);
 
-  /// A frame of kind kMessage has come.
+  /// A frame of kind kMessage has arrived.
   void on_message(int from, const Frame& frame);
 
-  /// Everything that is incomplete, and every later call, fails with `error`. The caller must abort
+  /// Ends every incomplete message and every later call with `error`. The caller must abort
   /// transfers that are in flight; their messages fail when the transfers have ended.
   void end(const std::exception_ptr& error);
 

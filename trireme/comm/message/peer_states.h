@@ -11,19 +11,20 @@
 
 namespace trireme::message {
 
-/// What one rank knows of the ranks of its communicator: what they have called last, who is lost,
-/// has left or is silent. Not thread-safe.
+/// The state of the ranks of a communicator, as one rank sees it: their last calls, and which of
+/// them are lost, have left or are silent. Not thread-safe.
 class PeerStates {
  public:
   using Time = Clock::Time;
 
-  /// A running process is heard every second; later on a machine with more work than cores.
+  /// A running process sends a frame every second, or later on a machine with more threads than
+  /// cores.
   static constexpr std::chrono::milliseconds kSilence{2500};
 
-  /// `names[r]` is how errors name rank r; `rank` is this one, heard of at any time.
+  /// `names[r]` is the name of rank r in errors; `rank` is this rank, which is never silent.
   PeerStates(int rank, std::vector<std::string> names, Time now);
 
-  /// Errors count the collectives after this one from 1.
+  /// Errors count the collectives after this call from 1.
   void end_of_setup(std::uint64_t number) { setup_operations_ = number; }
 
   /// `header`: of an announcement or message.
@@ -40,7 +41,7 @@ class PeerStates {
   bool is_lost(int rank) const { return of(rank).is_lost; }
   const std::optional<Time>& left_at(int rank) const { return of(rank).left_at; }
 
-  // The first rank of which something is true, or -1.
+  // These functions return the first rank for which something is true, or -1.
 
   int first_lost() const;
   /// It has not announced collective `number`.
@@ -48,11 +49,12 @@ class PeerStates {
   /// It is lost, or has left without announcing collective `number`.
   int first_gone(std::uint64_t number) const;
 
-  /// Which rank to name if `rank` did not come in time to collective `number`, 0 for a message:
-  /// the one that has been silent for longest, for which `rank` may be waiting itself.
+  /// Returns the rank to name if `rank` is late for collective `number`, or for a message if it is
+  /// 0: the rank that has been silent for longest, because `rank` may be waiting for it.
   int likely_failed(int rank, std::uint64_t number, Time now) const;
 
-  /// "rank 3 is lost: killed by SIGKILL", "rank 3 has left"; nothing if it is there.
+  /// Returns "rank 3 is lost: killed by SIGKILL", "rank 3 has left", or an empty text if it is
+  /// neither.
   std::optional<std::string> why_gone(int rank) const;
 
   /// "its last call was barrier() at a.cpp:5 (operation 1); its process is running".

@@ -16,7 +16,7 @@ using Deadline = std::chrono::steady_clock::time_point;
 /// Bytes that go to `peer` or come from it.
 struct Chunk {
   int peer = 0;
-  void* data = nullptr;  ///< only read where it is sent
+  void* data = nullptr;  ///< only read in a send
   std::size_t bytes = 0;
 };
 
@@ -61,8 +61,8 @@ class Transport {
   /// Frames between two ranks arrive in order.
   virtual void send_frame(int to, const Frame& frame) = 0;
 
-  /// Waits until a frame has come or a peer is lost, at most for `timeout`. The loss of a peer is
-  /// reported once, after the frames that it had sent.
+  /// Waits until a frame has arrived or a peer is lost, at most for `timeout`. The loss of a peer
+  /// is reported once, after the frames that it had sent.
   virtual std::optional<Arrival> next_frame(std::chrono::milliseconds timeout) = 0;
 
   /// Begins to move chunks to and from other ranks, in both directions at once. 0 <= tag < tags().
@@ -70,9 +70,9 @@ class Transport {
                                           std::span<const Chunk> recvs) = 0;
   virtual int tags() const = 0;
 
-  /// Executes a collective by one of the library's own, which sums in an order of its own, and
-  /// returns true; or returns false if it has none for this call. All ranks must call it alike,
-  /// from one thread at a time.
+  /// Executes a collective by one of the library's own, which sums in its own order, and returns
+  /// true; or returns false if it has none for this call. All ranks must make the same call, from
+  /// one thread at a time.
   virtual bool run_native(const Operation& operation, Deadline deadline) {
     (void)operation;
     (void)deadline;
@@ -91,7 +91,7 @@ class Transport {
 /// world. Ranks with equal greetings can work together.
 std::string greeting(int world_size);
 
-/// Throws UsageError if the greetings of `rank` and of this rank differ, saying in what.
+/// Throws UsageError, with both greetings, if those of `rank` and of this rank differ.
 void require_same_greeting(const std::string& own, int rank, const std::string& theirs);
 
 }  // namespace trireme::message

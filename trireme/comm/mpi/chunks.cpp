@@ -55,7 +55,7 @@ void MpiTransport::match(int peer, int tag) {
       way->error =
           fmt::format("rank {} no longer waits for {} bytes with tag {}", peer, grant.bytes, tag);
     } else if (way->is_given_up) {
-      // Used up all the same, so that the next chunk does not take this one's place.
+      // The grant is used up too, so that the next chunk is not sent in place of this one.
       post(peer, kReleaseTag, control_, &grant, sizeof(grant));
     } else if (way->chunk.bytes != grant.bytes) {
       way->error = fmt::format("rank {} waits for {} bytes with tag {}, this rank sends it {}",

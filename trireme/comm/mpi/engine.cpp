@@ -15,8 +15,9 @@ namespace trireme::mpi {
 
 namespace {
 
-// After a failure: long enough for ranks that have all noticed it, on a machine that is busy.
-constexpr std::chrono::seconds kFarewell{5};
+// How long to wait for the other ranks at exit after a failure: enough for all of them to notice it
+// on a busy machine.
+constexpr std::chrono::seconds kExitTimeout{5};
 
 std::string_view name_of_level(int level) {
   switch (level) {
@@ -46,7 +47,7 @@ bool is_finalised() {
 }  // namespace
 
 Engine& Engine::running() {
-  // Not destroyed: a transport that outlives main() still finds the lock.
+  // The engine is never destroyed, because a transport may outlive main() and needs the lock.
   static Engine& engine = *new Engine;
   static const AtExit at_exit{engine};
   engine.require_level();
@@ -90,21 +91,22 @@ void Engine::abandon(std::string why) {
   if (why_abandoned_.empty()) why_abandoned_ = std::move(why);
 }
 
-// MPI_Finalize waits for every rank, some for ever and without giving way. So the ranks meet first.
+// MPI_Finalize waits for every rank; some MPIs do so forever and without yielding. So a barrier
+// comes first.
 void Engine::finish() {
   const auto locked = lock();
   if (process_ != getpid() || !why_abandoned_.empty() || is_finalised()) return;
   abandon("mpi: the program is at its end");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  MPI_Request everybody = MPI_REQUEST_NULL;
-  if (MPI_Ibarrier(MPI_COMM_WORLD, &everybody) != MPI_SUCCESS) return;
+  MPI_Request barrier = MPI_REQUEST_NULL;
+  if (MPI_Ibarrier(MPI_COMM_WORLD, &barrier) != MPI_SUCCESS) return;
   const auto begin = std::chrono::steady_clock::now();
   const Backoff backoff;
   for (;;) {
     int done = 0;
-    if (MPI_Test(&everybody, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
+    if (MPI_Test(&barrier, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
     if (done) break;
-    if (has_failed_ && std::chrono::steady_clock::now() - begin > kFarewell) return;
+    if (has_failed_ && std::chrono::steady_clock::now() - begin > kExitTimeout) return;
     backoff.pause();
   }
   for (const auto& call : at_end_) call();

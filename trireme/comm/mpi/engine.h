@@ -12,13 +12,13 @@
 
 namespace trireme::mpi {
 
-/// MPI as this process has it. MPI itself is one a process, to be initialised and finalised once,
-/// so this is too. All calls into MPI are made with lock() held, and none of them blocks: a library
-/// that only serves one thread at a time is enough.
+/// The MPI of this process. A process initializes and finalizes MPI once, so there is one Engine.
+/// All calls of MPI are made with lock() held and none of them blocks, so a library that serves one
+/// thread at a time is enough.
 class Engine {
  public:
-  /// Initialises MPI if nobody has. Throws UsageError if MPI cannot serve several threads or has
-  /// been finalised.
+  /// Initializes MPI unless the program has done so. Throws UsageError if MPI cannot serve several
+  /// threads or has been finalized.
   static Engine& running();
 
   std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
@@ -27,22 +27,23 @@ class Engine {
   template <class Done>
   void await(Done done);
 
-  /// What follows is called with lock() held.
+  /// The functions below are called with lock() held.
 
-  /// From now on the other ranks may not come to the end of the program: they are not waited for
-  /// without bound.
+  /// Records that other ranks may never reach the end of the program: at exit this rank waits for
+  /// them for a few seconds only.
   void mark_failed() { has_failed_ = true; }
 
-  /// MPI may still use memory that is about to be somebody else's: it is never called again.
+  /// Ends the use of MPI, because it may still write to memory that will be freed: no later call
+  /// reaches it.
   void abandon(std::string why);
-  /// Why MPI must not be called; empty as long as it may.
+  /// Returns why MPI must not be called, or an empty text if it may.
   const std::string& why_abandoned() const { return why_abandoned_; }
   void require_usable() const;
 
-  /// Called when all ranks have come to the end of the program, before MPI is finalised.
+  /// `call` runs when all ranks have reached the end of the program, before MPI is finalized.
   void at_end(std::function<void()> call) { at_end_.push_back(std::move(call)); }
 
-  /// Memory that MPI may use until the process ends.
+  /// Keeps memory that MPI may use until the process ends.
   void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
 
  private:
@@ -58,7 +59,7 @@ class Engine {
 
   std::mutex mutex_;
   int level_ = 0;
-  pid_t process_ = 0;  // that has initialised MPI here; forked children have not
+  pid_t process_ = 0;  // the process that initialized MPI, which a forked child is not
   bool has_failed_ = false;
   std::string why_abandoned_;
   std::vector<std::function<void()>> at_end_;

@@ -10,11 +10,11 @@ namespace trireme::mpi {
 
 namespace {
 
-// How long a transport waits at its end for what it still has to send.
-constexpr std::chrono::seconds kLastWords{2};
+// How long the destructor of a transport waits until its messages have been sent.
+constexpr std::chrono::seconds kSendTimeout{2};
 
-// MPICH prints a warning for each message that nobody has read: those that came after the last
-// look.
+// MPICH prints a warning for each message that has not been received, so the last ones are received
+// here.
 void discard_unread(MPI_Comm comm) {
   std::array<char, std::max(kEagerBytes, sizeof(Frame))> bytes;
   for (;;) {
@@ -49,10 +49,10 @@ MpiTransport::MpiTransport(Engine& engine, int rank, int size)
   compare_greetings();
 }
 
-// The communicators are not freed: a message that is still on its way must not come out in a later
-// one to which MPI gives the same number.
+// The communicators are not freed: a message in flight must not arrive in a later communicator to
+// which MPI gives the same number.
 MpiTransport::~MpiTransport() {
-  const auto until = Clock::now() + kLastWords;
+  const auto until = Clock::now() + kSendTimeout;
   const Backoff backoff;
   for (;;) {
     {
@@ -93,7 +93,7 @@ int MpiTransport::count_tags() {
   int* highest = nullptr;
   int has_highest = 0;
   check(MPI_Comm_get_attr(small_, MPI_TAG_UB, &highest, &has_highest), "MPI_Comm_get_attr");
-  return has_highest ? *highest : 32767;  // what MPI promises
+  return has_highest ? *highest : 32767;  // the least that MPI guarantees
 }
 
 void MpiTransport::compare_greetings() {
@@ -147,7 +147,8 @@ std::optional<Arrival> MpiTransport::next_frame(std::chrono::milliseconds patien
   }
 }
 
-// An answer to what has just been said comes soon; after a silence the next word can wait a little.
+// The answer to a recent frame arrives soon; after a silence the next frame may be received a
+// little later.
 std::chrono::microseconds MpiTransport::nap_of_listener() const {
   using std::chrono::microseconds;
   const auto silence = Clock::now() - stirred_;
@@ -159,7 +160,7 @@ std::chrono::microseconds MpiTransport::nap_of_listener() const {
 }
 
 void MpiTransport::stir(const Frame& frame) {
-  // Some rank does not come or is lost: it may not come to the end of the program either.
+  // A rank is late or lost, so it may never reach the end of the program.
   if (frame.header.kind == message::FrameKind::kAgreedError) {
     engine_.mark_failed();
   }
@@ -169,7 +170,8 @@ void MpiTransport::stir(const Frame& frame) {
 
 void MpiTransport::advance() {
   if (!engine_.why_abandoned().empty()) return;
-  // Bounded: whoever looks for a transfer must not be kept by peers that talk without end.
+  // The number of frames is bounded, so that a peer that sends frames all the time cannot delay
+  // transfers.
   for (int i = 0; i < 64; ++i) {
     if (!receive_control()) break;
   }

@@ -61,7 +61,7 @@ void divide(Buffer x, double divisor) {
   }
 }
 
-// One collective under way, with the memory that it needs beside the caller's.
+// One collective in progress, with the memory that it needs in addition to the caller's.
 struct Collective {
   MPI_Request request = MPI_REQUEST_NULL;
   std::vector<char> apart;  // the result of a reduce_scatter whose out may lie in its in
@@ -93,7 +93,7 @@ void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
             "MPI_Ireduce");
       return;
     case OpKind::kAllGather: {
-      // In place on every rank, as MPI asks, whichever of them call it so.
+      // MPI requires the call to be in place on every rank, also where the caller has two buffers.
       char* const piece = static_cast<char*>(out) + static_cast<std::size_t>(rank) * bytes;
       if (bytes > 0 && piece != in) std::memcpy(piece, in, bytes);
       check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, out, bytes, MPI_BYTE, comm, &request),

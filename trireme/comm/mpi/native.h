@@ -8,18 +8,19 @@
 
 namespace trireme::mpi {
 
-/// MPI's own collectives, over all ranks and in MPI's order of summation.
+/// The collectives of MPI, over all ranks and in MPI's order of summation.
 class Native {
  public:
   /// Collective.
   Native(Engine& engine, int rank, int size);
   ~Native();
 
-  /// Whether MPI has it is read off the call alone, which is the same on all ranks.
+  /// Returns true if MPI has the call. The result depends on the call alone, so it is the same on
+  /// all ranks.
   bool has(const Call& call) const;
 
-  /// has(operation). Throws CommError at the deadline; MPI is then abandoned, for a collective
-  /// cannot be called back.
+  /// Requires has(operation). Throws CommError at the deadline and then abandons MPI, because a
+  /// collective cannot be canceled.
   void carry_out(const Operation& operation, message::Deadline deadline);
 
  private:

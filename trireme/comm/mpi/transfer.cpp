@@ -7,11 +7,12 @@ namespace trireme::mpi {
 
 namespace {
 
-// abort() must be heard within 100 ms; the destructor may take its time.
+// abort() must take effect within 100 ms; the destructor may take longer.
 constexpr std::chrono::milliseconds kDrainAtOnce{50};
 constexpr std::chrono::seconds kDrain{2};
 
-// While a transfer is waited for, its waiter looks for frames too, and more often.
+// Counts a thread that waits for a transfer; it also receives frames, so the listener may sleep
+// longer.
 class Waiting {
  public:
   explicit Waiting(MpiTransport& transport) : transport_(transport) { ++transport_.waiters; }
@@ -33,7 +34,7 @@ class MpiTransfer final : public Transfer {
 
  private:
   Way* first_under_way();
-  // True once MPI uses no memory of this transfer.
+  // Returns true once MPI does not use the memory of this transfer any more.
   bool drain(Clock::duration bound);
   CommError why_not_done();
 
@@ -48,7 +49,7 @@ MpiTransfer::MpiTransfer(MpiTransport& transport, int tag, std::span<const Chunk
                          std::span<const Chunk> recvs)
     : transport_(transport) {
   const auto locked = transport_.engine().lock();
-  transport_.advance();  // what is withdrawn must not be sent
+  transport_.advance();  // a withdrawn chunk must not be sent
   const auto add = [&](const Chunk& chunk, bool is_send) {
     bytes_ += chunk.bytes;
     ways_.push_back(std::make_shared<Way>(Way{.chunk = chunk, .tag = tag, .is_send = is_send}));

@@ -1,6 +1,6 @@
 #pragma once
 
-// Part of the sources that see MPI's own header; for no others.
+// Internal to the sources that include MPI's header.
 
 #include <fmt/format.h>
 #include <mpi.h>
@@ -32,35 +32,36 @@ using message::Deadline;
 using message::Frame;
 using message::Transfer;
 
-// Chunks of at most this many bytes leave at once, as a copy. A larger one waits until its receiver
-// has granted it, so that whoever gives up a chunk that nobody takes has its memory back: MPI has
-// no way to call a send back.
+// Chunks of at most this many bytes are copied and sent at once. A larger chunk is sent after its
+// receiver has granted it. So a sender that abandons a chunk without a receiver gets its memory
+// back, although MPI cannot cancel a send.
 constexpr std::size_t kEagerBytes = 4096;
-// MPI counts in int.
+// Larger chunks are sent in parts, because the counts of MPI are ints.
 constexpr std::size_t kPartBytes = std::size_t{64} << 20;
 
 // MPI tags of the control communicator. All but the frames carry a Grant.
 constexpr int kFrameTag = 0;
 constexpr int kGrantTag = 1;     // the receiver waits for the next large chunk with this tag
-constexpr int kWithdrawTag = 2;  // the receiver does not any more
-constexpr int kReleaseTag = 3;   // the sender has not sent it, and will not
+constexpr int kWithdrawTag = 2;  // the receiver does not wait any more
+constexpr int kReleaseTag = 3;   // the sender will not send it
 
-// A receiver's leave to send one large chunk. The chunk travels under the MPI tag `token`, which is
-// its own: what comes late for one that was given up cannot be taken for another.
+// A receiver's permission to send one large chunk. The chunk has the MPI tag `token`, which no
+// other chunk has, so that a late chunk for an abandoned receive cannot be mistaken for another
+// one.
 struct Grant {
   std::int32_t tag = 0;
   std::int32_t token = 0;
   std::uint64_t bytes = 0;
 };
 
-// A message that MPI sends from here.
+// A message that MPI is sending, with its memory.
 struct Outgoing {
   int to = 0;
   std::vector<char> bytes;
   MPI_Request request = MPI_REQUEST_NULL;
 };
 
-// A chunk on its way. It is open once MPI has it; MPI uses its memory until all requests are done.
+// A chunk in flight. It is open once MPI has it; MPI uses its memory until all requests are done.
 struct Way {
   Chunk chunk;
   int tag = 0;
@@ -73,7 +74,7 @@ struct Way {
   std::string error;
 };
 
-// The large chunks to one peer with one tag, and the grants for those that are yet to be sent.
+// The large chunks to one peer with one tag, and the grants of that peer that have not been used.
 struct Line {
   struct Slot {
     Grant grant;
@@ -83,8 +84,8 @@ struct Line {
   std::deque<Slot> slots;
 };
 
-// A large chunk that this rank has granted and then given up. Its sender may have sent it by then:
-// it is taken out of MPI's hands and thrown away, so that the sender gets its memory back.
+// A large chunk that this rank has granted and then abandoned. If its sender has sent it already,
+// this rank receives and discards it, so that the sender gets its memory back.
 struct Stray {
   int peer = 0;
   Grant grant;
@@ -95,7 +96,7 @@ struct Dustbin {
   MPI_Request request = MPI_REQUEST_NULL;
 };
 
-/// What world() makes. See Engine for the lock.
+/// The transport that world() returns. See Engine for the lock.
 class MpiTransport final : public message::Transport {
  public:
   MpiTransport(Engine& engine, int rank, int size);
@@ -116,15 +117,16 @@ class MpiTransport final : public message::Transport {
   Engine& engine() { return engine_; }
   std::string name_self() const { return fmt::format("rank {} of {}", rank(), size()); }
 
-  // With engine().lock() held:
+  // The functions below are called with engine().lock() held.
 
   void open_receive(Way& way);
   void open_send(const std::shared_ptr<Way>& way);
-  // Takes what has come and sends what has been asked for.
+  // Receives what has arrived and sends what has been granted.
   void advance();
-  // Whether MPI has done with the memory of the way; sets its error if it never will.
+  // Returns true once MPI does not use the memory of the chunk any more; sets its error if it
+  // fails.
   bool is_done(Way& way);
-  // MPI lets go of the memory of a receive that has not begun to come.
+  // Abandons a chunk: cancels its receives that have not begun.
   void give_up(Way& way);
 
   std::atomic<int> waiters = 0;  // threads in Transfer::wait()
@@ -152,20 +154,20 @@ class MpiTransport final : public message::Transport {
 
   Engine& engine_;
   MPI_Comm control_;  // frames and grants
-  MPI_Comm small_;    // chunks that leave at once, by their tag
+  MPI_Comm small_;    // small chunks, by their tag
   MPI_Comm large_;    // granted chunks, by their token
   Native native_;
   int tags_;
   int next_token_ = 0;
-  std::deque<Outgoing> outgoing_;              // the oldest first; elements stay where they are
+  std::deque<Outgoing> outgoing_;  // the oldest first; a deque, so that elements do not move
   std::map<std::pair<int, int>, Line> lines_;  // by peer and tag
   std::list<Stray> strays_;
   std::list<Dustbin> dustbins_;
-  std::set<std::int32_t> released_;  // tokens of receives that do not know it yet
+  std::set<std::int32_t> released_;  // tokens released before this rank has withdrawn them
   std::deque<Arrival> arrivals_;
   std::condition_variable arrived_;
   std::vector<std::string> lost_;  // by rank: why
-  Clock::time_point stirred_;      // when a frame went or came last
+  Clock::time_point stirred_;      // when the last frame was sent or received
 };
 
 }  // namespace trireme::mpi

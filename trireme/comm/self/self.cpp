@@ -21,7 +21,7 @@ struct Message {
   std::vector<char> bytes;
 };
 
-/// A recv that may have to wait for its send.
+/// A recv that may be called before its send.
 struct Receipt {
   Operation operation;
   std::unique_ptr<Message> message;  ///< null until it has come

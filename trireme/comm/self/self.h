@@ -6,8 +6,9 @@
 
 namespace trireme {
 
-/// A world of one rank: every operation works, on ordinary memory, and is done when it returns.
-/// A recv() that waits for a message never sent throws UsageError: nobody else could send it.
+/// A world of one rank. Every operation works on ordinary memory and is done when it returns. A
+/// recv() whose message has not been sent throws UsageError when it is waited for, because no other
+/// rank can send it.
 std::unique_ptr<Communicator> self_communicator();
 
 }  // namespace trireme

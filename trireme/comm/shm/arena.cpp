@@ -40,7 +40,7 @@ std::optional<std::uint64_t> Arena::take(std::size_t bytes) {
 
 void Arena::give_back(std::uint64_t offset, std::size_t bytes) {
   const std::uint64_t length = round_up(bytes, unit_of(bytes));
-  // Gaps are zero at all times, so that taking touches nothing.
+  // Free memory is always zero, so that take() need not write to it.
   if (bytes >= kBigBytes) {
     segment_.discard(offset, length);
   } else {

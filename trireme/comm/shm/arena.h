@@ -10,20 +10,20 @@ namespace trireme::shm {
 
 class Segment;
 
-/// Hands out one rank's part of the segment, zeroed: first fit, in whole pages; blocks of a
-/// megabyte and more in whole huge pages. The books are kept in the process that owns the part.
-/// Thread-safe.
+/// Allocates memory in one rank's part of the segment, zeroed: first fit, in whole pages; blocks of
+/// a megabyte and more in whole huge pages. The list of gaps is private to the process that owns
+/// the part. Thread-safe.
 class Arena {
  public:
   Arena(Segment& segment, std::uint64_t begin, std::uint64_t bytes);
 
-  /// The offset in the segment, or nothing if no gap is as large.
+  /// Returns the offset in the segment, or nothing if no gap is large enough.
   std::optional<std::uint64_t> take(std::size_t bytes);
 
   /// Requires the same `bytes` as take().
   void give_back(std::uint64_t offset, std::size_t bytes);
 
-  /// Bytes of the largest gap.
+  /// Returns the bytes of the largest gap.
   std::size_t largest_gap() const;
 
  private:

@@ -29,7 +29,7 @@ Collective::Collective(const Operation& operation, std::uint64_t number, Peers& 
 void Collective::post() {
   const int rank = peers_->rank();
   Descriptor& descriptor = peers_->area().slot(rank).ring[number_ % kRing];
-  // In place: a copy would be read back before the lines of the descriptor have come.
+  // Constructed in place: a copy would read the lines of the descriptor before they have arrived.
   std::construct_at(&descriptor.site, operation_.where);
   descriptor.call = operation_;
   descriptor.offset = 0;
@@ -42,7 +42,7 @@ void Collective::post() {
     }
   }
   if (has_own_counts(operation_)) {
-    // Peers must know where their pieces begin.
+    // Peers read here where their pieces begin.
     static_assert(kMaxRanks * sizeof(std::int64_t) <= kInlineBytes);
     for (int to = 0; to < peers_->size(); ++to) {
       std::memcpy(descriptor.payload + to * sizeof(std::int64_t), &operation_.pieces->in[to].begin,
@@ -124,7 +124,7 @@ void Collective::plan() {
   if (has_own_counts(operation_)) longest_ = chunk_count_ = longest_piece();
   chunks_ = 1;
   if (!any_staged_) return;
-  // Whole cache lines in every row or piece of a staging buffer.
+  // Every row or piece of a staging buffer begins at a cache line.
   const std::size_t units = static_cast<std::size_t>(most_units(operation_, peers_->size()));
   const std::size_t unit_bytes = kStageBytes / units / kLineBytes * kLineBytes;
   if (unit_bytes == 0) {
@@ -137,7 +137,7 @@ void Collective::plan() {
   chunks_ = std::max<std::int64_t>(1, (longest_ + chunk_count_ - 1) / chunk_count_);
 }
 
-// Of what any rank sends to any other.
+// Returns the elements of the longest piece that any rank sends to another.
 std::int64_t Collective::longest_piece() const {
   std::int64_t longest = 0;
   for (int peer = 0; peer < peers_->size(); ++peer) {
@@ -184,7 +184,7 @@ void Collective::fill(const Chunk& chunk) {
         operation_.in.as<char>() + (offset_of(rank, row, piece) + elements.begin) * element_,
         elements.size() * element_);
   };
-  // What only this rank reads it reads where it is.
+  // Data that only this rank reads is not copied.
   const Range own = slice_of(chunk, rank);
   const bool has_pieces = semantics_of(operation_.kind).in_pieces;
   for (int row = 0; row < rows_of(operation_, rank); ++row) {
@@ -215,13 +215,13 @@ void Collective::use(const Chunk& chunk) {
     return reduce(chunk, {chunk.elements.begin, std::min(chunk.elements.end, length)});
   }
   if (!gets(operation_, rank)) return;
-  // Every rank begins with itself, so that not all read from the same one.
+  // Every rank begins with itself, so that the ranks do not all read from the same rank.
   for (int i = 0; i < size; ++i) {
     if (gives(operation_, (rank + i) % size)) copy(chunk, (rank + i) % size);
   }
 }
 
-// Elements `elements` of every rank's rows, or of its pieces for this rank in a reduce_scatter.
+// Sums these elements of every rank's rows or, in a reduce_scatter, of their pieces for this rank.
 void Collective::reduce(const Chunk& chunk, Range elements) {
   if (elements.end <= elements.begin) return;
   const int rank = peers_->rank();
@@ -243,7 +243,7 @@ void Collective::reduce(const Chunk& chunk, Range elements) {
               operation_.op, operation_.divisor);
 }
 
-// What rank `from` has for this rank.
+// Copies the data of rank `from` that is for this rank.
 void Collective::copy(const Chunk& chunk, int from) {
   const Buffer part = part_from(operation_, from);
   const std::int64_t begin = chunk.elements.begin;
@@ -280,14 +280,14 @@ Collective::Chunk Collective::chunk(std::int64_t index) const {
   return {index, {begin, std::min(longest_, begin + chunk_count_)}};
 }
 
-// The part of a chunk that `peer` reduces, cut between cache lines.
+// Returns the part of a chunk that `peer` reduces. Parts end at cache lines.
 Range Collective::slice_of(const Chunk& chunk, int peer) const {
   const auto grain = static_cast<std::int64_t>(kLineBytes / element_);
   const Range slice = partition_aligned(chunk.elements.size(), peers_->size(), peer, grain);
   return {chunk.elements.begin + slice.begin, chunk.elements.begin + slice.end};
 }
 
-// Where row `row`, or its piece for rank `piece`, begins in the `in` of `peer`.
+// Returns where row `row`, or its piece for rank `piece`, begins in the `in` of `peer`.
 std::int64_t Collective::offset_of(int peer, int row, int piece) const {
   if (has_own_counts(operation_)) {
     std::int64_t begin = 0;

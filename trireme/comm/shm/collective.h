@@ -8,42 +8,42 @@
 
 namespace trireme::shm {
 
-/// The pointers that a reduction is called with: kept from one operation to the next.
+/// Memory for the pointers of a reduction, which is reused from one operation to the next.
 struct Scratch {
   std::vector<void*> outs;
   std::vector<const void*> terms;
 };
 
-/// One collective operation on one rank: a state machine that is moved on by whoever waits.
+/// One collective operation on one rank: a state machine that the waiting thread advances.
 ///
-/// Every rank publishes a descriptor (what it calls, where its data lies) and compares all ranks'
-/// before it touches data. What then happens depends on how large the data is and where it lies:
+/// Every rank publishes a descriptor (its call and where its data lies) and compares the
+/// descriptors of all ranks before it touches data. The next steps depend on how large the data is
+/// and where it lies:
 ///
-/// - inline: the data is in the descriptors; every rank takes what it needs, nobody waits again.
-///   So too, with no data, where that lies on devices;
-/// - direct: each rank reads its peers' buffers where they lie, and waits until all are done;
-/// - staged: ranks whose buffer is out of the others' sight copy it through their two staging
-///   buffers, chunk by chunk; the address of a chunk is all that differs from `direct`.
-///
-/// In the reductions that leave the whole sum somewhere, rank r reduces slice r of every chunk and
-/// writes it into every buffer that wants it. In all others each rank writes its own buffer only.
+/// - inline: the data is in the descriptors; every rank reads what it needs, without a second wait.
+/// Data on devices, which does not move here, is inline too;
+/// - direct: each rank reads its peers' buffers in place, and waits until all ranks are done;
+/// - staged: ranks whose buffers are invisible to others copy them through their two staging
+/// buffers, chunk by chunk; other than in the addresses of the chunks this is `direct`.
+/// In an all_reduce or reduce, rank r reduces slice r of every chunk and writes it to every buffer
+/// that gets the sum. In all other operations each rank writes to its own buffer only.
 /// docs/algorithms.md has steps and bytes.
 class Collective {
  public:
-  /// `number`: counted from 1 in the order of the calls.
+  /// `number` counts the calls from 1.
   Collective(const Operation& operation, std::uint64_t number, Peers& peers, Scratch& scratch);
 
   /// Publishes the descriptor. Its place in the ring must be free.
   void post();
 
-  /// Moves on as far as possible; true if anything moved. `base`: phases behind this operation.
-  /// Throws UsageError if the ranks' calls differ.
+  /// Advances as far as possible; returns true if anything has changed. `base` is the number of
+  /// phases before this operation. Throws UsageError if the ranks' calls differ.
   bool advance(std::uint64_t base);
 
   bool done() const { return done_; }
-  /// The rank that it waits for; valid after advance() returned with done() false.
+  /// Returns the rank that it waits for. Requires that advance() has returned and done() is false.
   int awaited() const { return awaited_; }
-  /// The phases that it has added to all ranks' progress; valid once done.
+  /// Returns the phases that it has added to all ranks' progress. Requires done().
   std::uint64_t phases() const { return 2 * chunks_ + 1; }
 
   std::uint64_t number() const { return number_; }
@@ -80,7 +80,8 @@ class Collective {
   Chunk chunk(std::int64_t index) const;
   Range slice_of(const Chunk& chunk, int peer) const;
   std::int64_t offset_of(int peer, int row, int piece) const;
-  // In the staging buffer `stage` of a rank; in what this rank sees of `peer`.
+  // The address in the staging buffer `stage` of a rank, and in the memory of `peer` that this rank
+  // reads.
   char* address(const Chunk& chunk, char* stage, int row, int piece, std::int64_t element) const;
   char* address(const Chunk& chunk, int peer, int row, int piece, std::int64_t element) const;
 

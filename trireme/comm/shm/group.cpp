@@ -14,8 +14,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A wake-up costs 15 to 30 us: so long is spinning the cheaper way to wait, unless the awaited rank
-// needs this very core; then it is handing the core over.
+// A wake-up costs 15 to 30 us. For that time spinning is the cheaper way to wait, unless the
+// awaited rank needs this core; then yielding the core is.
 constexpr SpinPolicy kWithACoreEach{1000, 0};
 constexpr SpinPolicy kOnSharedCores{20, 50};
 
@@ -35,11 +35,11 @@ void hand_over() {
   sched_yield();
 }
 
-/// What one rank brings to allocate().
+/// The memory of one rank in allocate().
 struct Offer {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
-  std::uint64_t largest_gap = 0;  ///< not 0: there was no room
+  std::uint64_t largest_gap = 0;  ///< 0 unless there was no room
 };
 
 class SharedBlock final : public Memory::Block {
@@ -147,19 +147,20 @@ void Group::do_progress() {
 void Group::check() {
   throw_if_over();
   const int failed = peers_.first_failed();
-  if (failed < 0 && !peers_.anybody_lost()) return;
-  // What they published before they went still counts: they may have seen a mismatch.
+  if (failed < 0 && !peers_.any_lost()) return;
+  // The operations that they published before they failed still count: they may have seen a
+  // mismatch.
   while (advance()) {
   }
   throw_if_over();
   end_because([&] {
-    if (peers_.anybody_lost()) peers_.throw_lost();
+    if (peers_.any_lost()) peers_.throw_lost();
     peers_.throw_left(failed);
   });
   throw_if_over();
 }
 
-// An error ends the communicator and is thrown by whoever waits for an operation.
+// An error ends the communicator and is thrown by the call that waits for an operation.
 bool Group::advance() {
   if (error_) return false;
   try {
@@ -189,7 +190,7 @@ bool Group::advance_collectives() {
   }
 }
 
-// A place in the ring is free once all ranks are done with the operation that had it last.
+// A place in the ring is free once all ranks are done with its last operation.
 bool Group::may_post(std::uint64_t number) {
   if (number <= kRing) return true;
   if (number - kRing > finished_) return false;
@@ -246,14 +247,15 @@ void Group::wait_until(Done done) {
   }
 }
 
-// Whom the operations under way need: one rank, or kAnybody if several may move them on.
+// Returns the rank that the operations in progress wait for, or kAnyRank if it may be one of
+// several.
 std::int32_t Group::awaited() const {
-  if (!mailbox_.idle() || pending_.empty()) return kAnybody;
+  if (!mailbox_.idle() || pending_.empty()) return kAnyRank;
   return posted_ == finished_ ? slowest_ : pending_.front().awaited();
 }
 
 void Group::check_peers() {
-  const bool lost = peers_.anybody_lost();
+  const bool lost = peers_.any_lost();
   std::vector<int> needed = mailbox_.awaited();
   if (!pending_.empty()) {
     needed.push_back(posted_ == finished_ ? slowest_ : pending_.front().awaited());
@@ -261,7 +263,7 @@ void Group::check_peers() {
   const auto left =
       std::find_if(needed.begin(), needed.end(), [&](int peer) { return peers_.has_left(peer); });
   if (!lost && left == needed.end()) return;
-  // What they published before they went still counts.
+  // The operations that they published before they left still count.
   if (advance()) return;
   end_because([&] {
     if (lost) peers_.throw_lost();
@@ -310,14 +312,14 @@ void Group::end_because(Throw raise) {
 }
 
 template <class T>
-std::vector<T> Group::exchange(OpKind kind, T piece, SourceLocation where) {
+std::vector<T> Group::exchange(OpKind kind, T value, SourceLocation where) {
   std::vector<T> all(size());
   Operation operation;
   operation.kind = kind;
   operation.where = where;
   operation.dtype = DType::kU8;
   operation.count = sizeof(T);
-  operation.in = {&piece, sizeof(T), DType::kU8};
+  operation.in = {&value, sizeof(T), DType::kU8};
   operation.out = {all.data(), static_cast<std::int64_t>(size() * sizeof(T)), DType::kU8};
   start(operation).wait();
   return all;
@@ -366,7 +368,7 @@ std::unique_ptr<Communicator> Group::do_split(int color, int key, SourceLocation
   const auto group_size = static_cast<int>(ranks.size());
   const bool leads = color >= 0 && ranks.front() == rank();
 
-  // The first of each group makes its area; one that finds no room says so to everybody.
+  // The first rank of each group allocates its area; a rank without room reports that to all ranks.
   std::optional<std::uint64_t> area;
   if (leads) area = member_->arena().take(GroupArea::bytes(group_size));
   const std::vector<std::uint64_t> areas =

@@ -16,17 +16,17 @@
 
 namespace trireme::shm {
 
-/// How often a rank looks again before it goes to sleep.
+/// How often a rank polls before it sleeps.
 struct SpinPolicy {
-  int spins;   ///< keeping its core
-  int yields;  ///< offering it to others
+  int spins;   ///< polls that keep the core
+  int yields;  ///< polls that offer it to others
 };
 
-/// A communicator over a segment: keeps the order of the operations under way, moves them on while
-/// somebody waits, and turns a wait without hope into an error.
+/// A communicator over a segment. It keeps the order of its operations, advances them while a call
+/// waits, and ends in an error if a call cannot succeed.
 class Group final : public Communicator {
  public:
-  /// `own_area`: the group area lies in this rank's arena and is its to free.
+  /// `own_area` is true if the group area lies in this rank's arena, so that this rank frees it.
   Group(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank,
         std::vector<int> world_ranks, bool own_area);
   ~Group() override;
@@ -45,9 +45,9 @@ class Group final : public Communicator {
   void do_progress() override;
   Traffic own_traffic() const override { return traffic_; }
 
-  // One piece from each rank, in rank order.
+  // Returns the values of all ranks, in rank order.
   template <class T>
-  std::vector<T> exchange(OpKind kind, T piece, SourceLocation where);
+  std::vector<T> exchange(OpKind kind, T value, SourceLocation where);
 
   bool advance();
   bool advance_collectives();
@@ -69,20 +69,20 @@ class Group final : public Communicator {
   bool own_area_;
   SpinPolicy spin_policy_;
 
-  std::deque<Collective> pending_;           // started and not done, in order
+  std::deque<Collective> pending_;           // operations that are not done, in order
   std::uint64_t started_ = 0;                // number of the last operation started
-  std::uint64_t posted_ = 0;                 // .. published
-  std::uint64_t finished_ = 0;               // .. done
-  std::uint64_t phases_ = 0;                 // behind this rank
+  std::uint64_t posted_ = 0;                 // number of the last one published
+  std::uint64_t finished_ = 0;               // number of the last one done
+  std::uint64_t phases_ = 0;                 // phases that this rank has completed
   std::array<std::uint64_t, kRing> ends_{};  // phases at the end of the last operations
-  std::uint64_t cleared_ = 0;                // a progress that every rank has reached
+  std::uint64_t cleared_ = 0;                // phases that every rank has completed
   int slowest_ = 0;                          // the rank whose progress the next publication needs
   Traffic traffic_;
   Scratch scratch_;
   Mailbox mailbox_;
   std::exception_ptr error_;  // once this communicator is over
   std::mutex abort_mutex_;
-  std::exception_ptr abort_error_;  // what another thread wants error_ to become
+  std::exception_ptr abort_error_;  // set by abort(), possibly in another thread
   std::atomic<bool> aborted_ = false;
   int blamed_;
 };

@@ -11,7 +11,7 @@ namespace trireme::shm {
 
 namespace {
 
-// `length` bytes of the stream from position `at` on, which may run over the ring's end.
+// Copies `length` bytes to position `at` of the stream, which may wrap around the end of the ring.
 void copy_to_ring(Channel& channel, std::uint64_t at, const char* from, std::size_t length) {
   const std::size_t begin = at % kChannelBytes;
   const std::size_t first = std::min(length, kChannelBytes - begin);
@@ -26,7 +26,8 @@ void copy_from_ring(const Channel& channel, std::uint64_t at, char* to, std::siz
   std::memcpy(to + first, channel.ring, length - first);
 }
 
-// How many of the next `chunk` padded bytes carry data, if `done` of `bytes` went before.
+// Returns how many of the next `chunk` padded bytes are data, if `done` of `bytes` have been
+// copied.
 std::size_t data_in(std::size_t chunk, std::size_t done, std::size_t bytes) {
   return done >= bytes ? 0 : std::min(chunk, bytes - done);
 }
@@ -51,7 +52,7 @@ std::shared_ptr<Transfer> Mailbox::send(const Operation& operation) {
     ++active_;
     return transfer;
   }
-  // To itself: the message arrives as a whole, so that no recv has to come first.
+  // A message to this rank itself is copied at once, so that its recv may follow later.
   Inbox& inbox = inboxes_[operation.root];
   begin_message(inbox, {operation.count, operation.tag, operation.dtype});
   const auto message = std::prev(inbox.messages.end());
@@ -200,7 +201,7 @@ bool Mailbox::pull(int from) {
   return true;
 }
 
-// The message is there and its recv as well.
+// Completes a recv whose message has arrived.
 void Mailbox::settle(int from, std::list<Message>::iterator message) {
   Transfer& transfer = *message->transfer;
   const Operation& operation = transfer.operation;

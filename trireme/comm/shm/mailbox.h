@@ -12,18 +12,18 @@
 
 namespace trireme::shm {
 
-/// One send or recv under way; shared by the mailbox and the Work.
+/// One send or recv in progress; shared by the mailbox and the Work.
 struct Transfer {
   explicit Transfer(const Operation& the_operation) : operation(the_operation) {}
 
   Operation operation;
   bool done = false;
-  std::exception_ptr error;  ///< of this message alone: the communicator goes on
+  std::exception_ptr error;  ///< of this message; it does not end the communicator
 };
 
-/// The messages between one rank and its peers. Each ordered pair has a ring of bytes, through
-/// which messages stream one behind the other; whatever arrives before its recv is kept aside.
-/// Sends and recvs of different peers, and of different directions, move on independently.
+/// The messages between one rank and its peers. Each ordered pair of ranks has a ring of bytes,
+/// through which messages stream one after another; a message that arrives before its recv is
+/// stored. Sends and recvs of different peers and directions advance independently.
 class Mailbox {
  public:
   explicit Mailbox(Peers& peers);
@@ -31,17 +31,18 @@ class Mailbox {
   std::shared_ptr<Transfer> send(const Operation& operation);
   std::shared_ptr<Transfer> recv(const Operation& operation);
 
-  /// Moves bytes as far as possible; true if anything moved.
+  /// Moves bytes as far as possible; returns true if any have moved.
   bool advance();
 
   bool idle() const { return active_ == 0; }
-  /// The ranks that a transfer under way needs.
+  /// Returns the ranks that transfers in progress wait for.
   std::vector<int> awaited() const;
   /// Throws CommError naming the peer and the message. Requires !idle().
   [[noreturn]] void time_out() const;
 
  private:
-  /// Messages and their headers begin on multiples of its size, so that no header is cut.
+  /// Messages and headers begin at multiples of its size, so that a header never wraps around the
+  /// ring.
   struct alignas(16) Header {
     std::int64_t count = 0;
     std::int32_t tag = 0;
@@ -52,19 +53,19 @@ class Mailbox {
   /// A message that is arriving or has arrived.
   struct Message {
     Header header;
-    std::vector<char> kept;              ///< its bytes, unless they go straight to a recv
+    std::vector<char> kept;              ///< its bytes, unless they are copied directly to a recv
     std::shared_ptr<Transfer> transfer;  ///< the recv that it is for, once there is one
     std::size_t arrived = 0;             ///< padding included
   };
   struct Outbox {
     std::deque<std::shared_ptr<Transfer>> queue;
-    std::size_t sent = 0;  ///< bytes of the first one, header and padding included
+    std::size_t sent = 0;  ///< bytes of the first transfer, header and padding included
   };
   struct Inbox {
     std::list<std::shared_ptr<Transfer>> wanted;  ///< recvs without a message, in order
     std::list<Message> messages;                  ///< in order of arrival
-    bool arriving = false;                        ///< the last one, that is
-    int open = 0;                                 ///< recvs under way
+    bool arriving = false;                        ///< the last message is incomplete
+    int open = 0;                                 ///< recvs in progress
   };
 
   bool push(int to);

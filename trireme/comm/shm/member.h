@@ -11,7 +11,7 @@
 
 namespace trireme::shm {
 
-/// What one rank of a World owns in it, whatever communicators it has: outlives all of them.
+/// The memory that one rank of a World owns, shared by its communicators. It outlives all of them.
 /// Thread-safe.
 class Member {
  public:
@@ -22,8 +22,8 @@ class Member {
   int world_rank() const { return world_rank_; }
   Arena& arena() { return arena_; }
 
-  /// A group area of this arena that the communicator over `world_ranks` no longer needs on this
-  /// rank. It is freed in reap(), once all its ranks are gone.
+  /// Gives back a group area of this arena, which the communicator over `world_ranks` does not need
+  /// on this rank any more. reap() frees it, once none of these ranks uses it.
   void retire(std::uint64_t area_offset, std::vector<int> world_ranks);
   void reap();
 

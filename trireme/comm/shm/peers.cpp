@@ -42,8 +42,8 @@ void Peers::wake_those_awaiting() {
 void Peers::nudge(int rank) {
   std::atomic<std::int32_t>& awaiting = area_.slot(rank).awaiting;
   std::int32_t awaited = awaiting.load();
-  if (awaited != kAnybody && awaited != rank_ + 1) return;
-  // Of several that come at once one makes the system call.
+  if (awaited != kAnyRank && awaited != rank_ + 1) return;
+  // If several ranks ring at the same time, one of them makes the system call.
   if (awaiting.compare_exchange_strong(awaited, kAwake)) {
     ring(member_->segment().control(world_ranks_[rank]).doorbell);
   }
@@ -59,7 +59,7 @@ bool Peers::is_lost(int rank) const {
   return member_->segment().is_lost(world_ranks_[rank]);
 }
 
-bool Peers::anybody_lost() const {
+bool Peers::any_lost() const {
   for (int peer = 0; peer < size(); ++peer) {
     if (is_lost(peer)) return true;
   }
@@ -78,7 +78,7 @@ bool Peers::has_left(int rank) const {
 }
 
 void Peers::throw_left(int rank) const {
-  // Whoever left because of another rank names that one: the error names the cause.
+  // The error names the cause: a rank that has left because of another rank has recorded that rank.
   const int cause = area_.slot(rank).left.load() - 1;
   if (cause < 0) {
     throw CommError(fmt::format("{} has ended without destroying its communicator", name(rank)),

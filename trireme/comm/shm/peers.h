@@ -10,11 +10,11 @@
 
 namespace trireme::shm {
 
-/// The ranks of one communicator as one of them sees them: what they publish, how to wake them and
-/// whether they are still there.
+/// The ranks of one communicator, as one of them sees them: what they have published, how to wake
+/// them, and whether they have left or are lost.
 class Peers {
  public:
-  /// `world_ranks[r]` is rank r's rank in the World; the group area lies at `area_offset`.
+  /// `world_ranks[r]` is the rank of rank r in the World; the group area lies at `area_offset`.
   Peers(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank,
         std::vector<int> world_ranks);
 
@@ -38,33 +38,32 @@ class Peers {
   /// Wakes `rank` if it awaits this rank.
   void nudge(int rank);
 
-  /// How often this rank's doorbell has rung.
+  /// Returns how often this rank's doorbell has been rung.
   std::uint32_t rings() const { return doorbell().load(); }
 
-  /// Sleeps until the doorbell rings, unless it has since `heard`, or for 100 ms. `awaited`: a
-  /// rank or kAnybody. `poll` is called once more when peers can already see that this rank
-  /// sleeps: true keeps it awake.
+  /// Sleeps until the doorbell rings, at most 100 ms, and not at all if it has rung since `heard`.
+  /// `awaited` is a rank or kAnyRank. `poll` is called once more after peers can see that this rank
+  /// sleeps; if it returns true, the rank stays awake.
   template <class Poll>
   void sleep(std::int32_t awaited, std::uint32_t heard, Poll poll);
 
-  /// The loss of any rank ends a communicator; that a rank has left matters to whoever needs it.
+  /// The loss of any rank ends the communicator; a rank that has left ends only calls that need it.
   bool is_lost(int rank) const;
-  bool anybody_lost() const;
+  bool any_lost() const;
   bool has_left(int rank) const;
   [[noreturn]] void throw_lost() const;
   [[noreturn]] void throw_left(int rank) const;
 
-  /// "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation 17);
-  /// its process is stopped".
-  /// `number`: of the operation, or 0 for a message.
+  /// Throws "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation
+  /// 17); its process is stopped". `number` is that of the operation, or 0 for a message.
   [[noreturn]] void time_out(int awaited, std::uint64_t number, const Operation& operation) const;
 
-  /// A rank that has left because of an error, or -1 if there is none.
+  /// Returns a rank that has left because of an error, or -1 if there is none.
   int first_failed() const;
 
-  /// This rank has left, because of the rank at fault or of its own accord.
+  /// Publishes that this rank has left because of rank `blamed`, which may be itself.
   void leave(int blamed, bool in_failure);
-  /// .. and uses the area no more: the last call.
+  /// Publishes that this rank does not use the area any more. Must be the last call.
   void go();
 
   std::chrono::milliseconds timeout() const { return timeout_; }
@@ -86,9 +85,9 @@ class Peers {
 template <class Poll>
 void Peers::sleep(std::int32_t awaited, std::uint32_t heard, Poll poll) {
   std::atomic<std::int32_t>& awaiting = area_.slot(rank_).awaiting;
-  // Sequentially consistent, as are publications: either the peer sees this, or the poll sees
-  // what the peer has published.
-  awaiting.store(awaited == kAnybody ? kAnybody : awaited + 1);
+  // This store is sequentially consistent, as publications are: either the peer sees that this rank
+  // sleeps, or poll() sees what the peer has published.
+  awaiting.store(awaited == kAnyRank ? kAnyRank : awaited + 1);
   if (!poll()) futex_wait(doorbell(), heard, 100);
   awaiting.store(kAwake);
 }

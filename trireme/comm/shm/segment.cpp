@@ -57,7 +57,8 @@ std::shared_ptr<Segment> Segment::create(int ranks, const Options& options) {
   const std::uint64_t bytes = arenas_begin(ranks) + arena * ranks;
   const int fd = memfd_create("trireme", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) refuse("memfd_create");
-  // Sealed before anybody else sees it: no rank can shrink it under another's feet.
+  // The seal is set before another process can open it, so that no rank can shrink it while others
+  // use it.
   if (ftruncate(fd, static_cast<off_t>(bytes)) != 0 || fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
     close(fd);
     refuse("ftruncate");
@@ -92,7 +93,7 @@ std::shared_ptr<Segment> Segment::open(int fd) {
                      arenas_begin(header.ranks) < bytes;
   if (!whole) {
     const auto version = header.version;
-    segment->fd_ = -1;  // the caller keeps what it gave
+    segment->fd_ = -1;  // the caller keeps its descriptor
     if (ours && version != kVersion) {
       refuse_fd(fd, fmt::format("it has version {}, wanted {}", version, kVersion));
     }
@@ -108,7 +109,7 @@ Segment::Segment(int fd, std::size_t bytes) : fd_(-1), bytes_(bytes) {
   if (base == MAP_FAILED) refuse("mmap");
   fd_ = fd;
   base_ = static_cast<char*>(base);
-  // A core file of one rank must not hold the memory of all.
+  // The core file of one rank must not contain the memory of all ranks.
   madvise(base_, bytes, MADV_DONTDUMP);
 }
 
@@ -151,14 +152,14 @@ void Segment::mark_lost(int rank, std::string_view why) {
     lost.why[length] = '\0';
     lost.life.store(Life::kLost);
   }
-  wake_everybody();
+  wake_all();
 }
 
-// In one step: whoever marks may be killed at any time.
+// One atomic step, because the process that marks may be killed at any time.
 void Segment::mark(int rank, Life life) {
   Life expected = Life::kHere;
   control(rank).life.compare_exchange_strong(expected, life);
-  wake_everybody();
+  wake_all();
 }
 
 std::string_view Segment::why_lost(int rank) const {
@@ -166,11 +167,11 @@ std::string_view Segment::why_lost(int rank) const {
   return lost.life.load() == Life::kVanished ? "its process has ended" : lost.why;
 }
 
-void Segment::wake_everybody() {
+void Segment::wake_all() {
   for (int peer = 0; peer < header().ranks; ++peer) ring(control(peer).doorbell);
 }
 
-// Not FUTEX_PRIVATE: the ranks are different processes.
+// FUTEX_PRIVATE is not set, because the ranks are different processes.
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, int milliseconds) {
   const timespec limit{milliseconds / 1000, milliseconds % 1000 * 1'000'000L};
   syscall(SYS_futex, &word, FUTEX_WAIT, value, &limit, nullptr, 0);

@@ -28,15 +28,16 @@ class Segment {
     return reinterpret_cast<RankControl*>(base_ + sizeof(WorldHeader))[rank];
   }
 
-  /// Where the world's group area begins; where the arenas do, and the bytes of each.
+  /// The offsets of the world's group area and of the first arena, and the bytes of an arena.
   std::uint64_t world_area() const;
   std::uint64_t arena(int rank) const;
   std::uint64_t arena_bytes() const;
 
-  /// The offset of [data, data + bytes) if it lies in the segment, or kStaged.
+  /// Returns the offset of [data, data + bytes) if it lies in the segment, otherwise kStaged.
   std::uint64_t offset_of(const void* data, std::size_t bytes) const;
 
-  /// Gives the pages of a range, cut on huge pages, back to the system: they read as zeros.
+  /// Returns the pages of a range, which begins and ends at huge pages, to the system: they then
+  /// read as zeros.
   void discard(std::uint64_t offset, std::size_t bytes);
 
   void mark_lost(int rank, std::string_view why);
@@ -51,17 +52,17 @@ class Segment {
 
  private:
   void mark(int rank, Life life);
-  void wake_everybody();
+  void wake_all();
 
   int fd_;
   std::size_t bytes_;
   char* base_;
 };
 
-/// Sleeps while `word` holds `value`, until woken or for `milliseconds` at most.
+/// Sleeps while `word` holds `value`, until it is woken or for `milliseconds` at most.
 void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, int milliseconds);
 
-/// Changes `word` and wakes whoever sleeps on it.
+/// Changes `word` and wakes all threads that sleep on it.
 void ring(std::atomic<std::uint32_t>& word);
 
 }  // namespace trireme::shm

@@ -20,7 +20,8 @@ namespace {
 
 constexpr int kMillisecondsBetweenLooks = 20;
 
-// glibc 2.36 declares pidfd_open() without extern "C": in C++ it does not link.
+// The header of glibc 2.36 declares pidfd_open() without extern "C", so that C++ programs do not
+// link.
 FileDescriptor open_pidfd(pid_t process) {
   return FileDescriptor(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
 }
@@ -32,7 +33,7 @@ FileDescriptor open_pidfd(pid_t process) {
                   call, std::strerror(errno)));
 }
 
-/// The processes of the other ranks, as far as they have joined.
+/// The processes of the other ranks that have joined.
 class Watched {
  public:
   Watched(Segment& segment, int world_rank) : segment_(segment) {
@@ -67,7 +68,7 @@ class Watched {
     return polled;
   }
 
-  /// `polled`: as of to_poll(), with what poll() has found.
+  /// `polled` is the result of to_poll(), after poll().
   void take(const pollfd* polled) {
     std::erase_if(running_, [&](const Process& process) {
       if ((polled++)->revents == 0) return false;
@@ -97,7 +98,7 @@ Watcher::Watcher(Segment& segment, int world_rank)
     : segment_(segment), world_rank_(world_rank), stop_(::eventfd(0, EFD_CLOEXEC)) {
   if (!stop_.is_open()) refuse_watch("eventfd");
   if (!open_pidfd(::getpid()).is_open()) refuse_watch("pidfd_open");
-  // Signals are for the threads of the program.
+  // Signals must be handled by the threads of the program.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);

@@ -8,13 +8,13 @@ namespace trireme::shm {
 
 class Segment;
 
-/// Marks a rank lost when its process ends while it still has communicators: for ranks that nobody
-/// else watches. One thread, which sleeps until a process ends (pidfd_open(2)); as long as ranks
-/// are missing it looks for them 50 times a second.
+/// Marks a rank lost when its process ends while it still has communicators. It is used when no
+/// launcher watches the ranks. One thread sleeps until a process ends (pidfd_open(2)); while ranks
+/// are missing, it polls for them 50 times a second.
 class Watcher {
  public:
-  /// Watches the other ranks' processes on behalf of `world_rank`. `segment` must outlive it.
-  /// Throws CommError if the system cannot watch processes.
+  /// Watches the processes of the ranks other than `world_rank`. `segment` must outlive the
+  /// watcher. Throws CommError if the system cannot watch processes.
   Watcher(Segment& segment, int world_rank);
   ~Watcher();
   Watcher(const Watcher&) = delete;
