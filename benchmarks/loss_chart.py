@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-COLOURS = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f",
+COLORS = ["#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f",
            "#8c564b"]
 WIDTH, HEIGHT = 300, 250  # of a panel
 LEFT, TOP, GAP = 60, 44, 28
@@ -43,9 +43,9 @@ def panel(index, lines, axis, label, logarithmic, losses, target):
         if index == 0:
             out.append(f'<text class="loss" x="-8" y="{y(tick) + 4:.1f}">{tick:.3g}</text>')
     out.append(f'<path class="target" d="M0 {y(target):.1f}H{WIDTH}"/>')
-    for colour, (_, points) in zip(COLOURS, lines):
+    for color, (_, points) in zip(COLORS, lines):
         path = "L".join(f"{x(point[axis]):.1f} {y(point['loss']):.1f}" for point in points)
-        out.append(f'<path class="line" clip-path="url(#c{index})" stroke="{colour}" d="M{path}"/>')
+        out.append(f'<path class="line" clip-path="url(#c{index})" stroke="{color}" d="M{path}"/>')
     out.append(f'<rect class="frame" width="{WIDTH}" height="{HEIGHT}"/>'
                f'<text class="tick" x="{WIDTH / 2}" y="{HEIGHT + 36}">{escape(label)}</text></g>')
     return out
@@ -68,8 +68,8 @@ def svg_of(title, lines, losses, target, logarithmic_seconds=False):
     out += panel(0, lines, "step", "steps of rank 0", False, losses, target)
     out += panel(1, lines, "seconds", "seconds", logarithmic_seconds, losses, target)
     out += panel(2, lines, "mib", "MiB that rank 0 sent and received", True, losses, target)
-    for i, (colour, (name, _)) in enumerate(zip(COLOURS, lines)):
+    for i, (color, (name, _)) in enumerate(zip(COLORS, lines)):
         left, at = LEFT + (i % columns) * LEGEND_COLUMN, legend + (i // columns) * LEGEND_ROW
-        out.append(f'<path d="M{left} {at - 4}h24" stroke="{colour}" stroke-width="2.5"/>'
+        out.append(f'<path d="M{left} {at - 4}h24" stroke="{color}" stroke-width="2.5"/>'
                    f'<text x="{left + 30}" y="{at}">{escape(name)}</text>')
     return "\n".join(out) + "\n</svg>\n"

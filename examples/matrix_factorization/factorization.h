@@ -21,7 +21,7 @@ struct FactorizationOptions {
 };
 
 /// rating ~ mean + b_s + b_d + p_s . q_d: a row [bias, factors] for each student and each lecturer,
-/// in two sparse tables on servers that rank 0 runs. Minimises
+/// in two sparse tables on servers that rank 0 runs. Minimizes
 ///
 ///     sum of (prediction - rating)^2 + bias_penalty * sum of b^2 + factor_penalty * sum of p^2,
 ///     q^2

@@ -53,10 +53,10 @@ class Unserializer {
       : bytes_(bytes), where_(std::move(where)) {}
 
   Item read() {
-    if (take(2) != "X\n") fail("an XDR serialisation of R, which begins with \"X\\n\"");
+    if (take(2) != "X\n") fail("an XDR serialization of R, which begins with \"X\\n\"");
     const std::uint32_t version = word();
     if (version != 2 && version != 3) {
-      fail("version 2 or 3 of the serialisation, got " + std::to_string(version));
+      fail("version 2 or 3 of the serialization, got " + std::to_string(version));
     }
     word();  // the R that wrote it, and the oldest that can read it
     word();

@@ -20,7 +20,7 @@ struct DataFrame {
 /// carries (data/Rdata.rdb): those columns, in this order.
 ///
 /// The file is a row of entries, each the length of what it holds (u32, big-endian) and a zlib
-/// stream of that: R's own XDR serialisation, versions 2 and 3 ("R Internals", 1.8). Only vectors,
+/// stream of that: R's own XDR serialization, versions 2 and 3 ("R Internals", 1.8). Only vectors,
 /// lists and their attributes are read; nothing in a file is evaluated. Throws DataError with the
 /// entry and the byte where a file is torn or is something else.
 DataFrame read_data_frame(const std::filesystem::path& path, std::span<const std::string> names);

@@ -23,13 +23,13 @@ TEST_P(MeshOf, CutsTheWorldInMixedRadixTheLastAxisFastest) {
     EXPECT_EQ(mesh.coordinate("tensor"), world.rank() % tensor);
     EXPECT_EQ(mesh.coordinate("data"), world.rank() / tensor);
     EXPECT_EQ(mesh.coordinate("pipeline"), 0);
-    int neighbours = 0;
+    int neighbors = 0;
     int replicas = 0;
     for (int rank = 0; rank < world.size(); ++rank) {
-      if (rank / tensor == world.rank() / tensor) neighbours += 1 << rank;
+      if (rank / tensor == world.rank() / tensor) neighbors += 1 << rank;
       if (rank % tensor == world.rank() % tensor) replicas += 1 << rank;
     }
-    EXPECT_EQ(sum_along(mesh, "tensor", 1 << world.rank()), neighbours);
+    EXPECT_EQ(sum_along(mesh, "tensor", 1 << world.rank()), neighbors);
     EXPECT_EQ(sum_along(mesh, "data", 1 << world.rank()), replicas);
     EXPECT_EQ(sum_along(mesh, "pipeline", 1 << world.rank()), 1 << world.rank());
   });

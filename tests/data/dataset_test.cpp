@@ -117,7 +117,7 @@ std::string idx(std::initializer_list<int> shape, std::string_view bytes) {
   return out.append(bytes);
 }
 
-TEST(IdxDataset, ScalesNormalisesAndLabels) {
+TEST(IdxDataset, ScalesNormalizesAndLabels) {
   const TemporaryFolder folder;
   const auto images =
       folder.write("i.gz", gzipped(idx({2, 1, 3}, std::string("\0\x33\xff\1\2\3", 6))));

@@ -94,10 +94,10 @@ TEST(Standardize, AppliesInPlaceAsInAWrapper) {
 }
 
 TEST(Standardize, RefusesClassesAsTargetsAndOtherWidths) {
-  const TensorDataset labelled(at::randn({5, 2}), at::zeros({5}, at::kLong), 3);
+  const TensorDataset labeled(at::randn({5, 2}), at::zeros({5}, at::kLong), 3);
   run_ranks(1, [&](Communicator& world) {
-    EXPECT_THROW(standardization_of(labelled, world, ReductionTree(1, 1), true), UsageError);
-    const Standardization by = standardization_of(labelled, world, ReductionTree(1, 1));
+    EXPECT_THROW(standardization_of(labeled, world, ReductionTree(1, 1), true), UsageError);
+    const Standardization by = standardization_of(labeled, world, ReductionTree(1, 1));
     Batch wider{at::randn({3, 4}), at::zeros({3}, at::kLong)};
     EXPECT_THROW(by.apply(wider), UsageError);
   });

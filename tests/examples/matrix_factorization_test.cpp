@@ -1,4 +1,4 @@
-// Ratings of 300 students, factorised through servers, beside the same sum of squares minimised
+// Ratings of 300 students, factorized through servers, beside the same sum of squares minimized
 // here coefficient by coefficient.
 
 #include <fmt/format.h>
@@ -47,8 +47,8 @@ class Reference {
       }
     }
     for (int sweep = 0; sweep < 200; ++sweep) {
-      minimise(students_, lecturers_, &Rating::lecturer);
-      minimise(lecturers_, students_, &Rating::student);
+      minimize(students_, lecturers_, &Rating::lecturer);
+      minimize(lecturers_, students_, &Rating::student);
     }
   }
 
@@ -72,7 +72,7 @@ class Reference {
   };
   using Side = std::map<std::uint64_t, One>;
 
-  void minimise(Side& side, const Side& other, std::uint64_t Rating::*whose) {
+  void minimize(Side& side, const Side& other, std::uint64_t Rating::*whose) {
     for (auto& [key, one] : side) {
       for (std::size_t i = 0; i < one.row.size(); ++i) {
         double above = 0;

@@ -45,7 +45,7 @@ std::vector<Mode> modes() {
 
 class EachMode : public testing::TestWithParam<Mode> {};
 
-// Guessing one class of ten recognises 10 % and has a loss of 2.3. Losses by step would not do: a
+// Guessing one class of ten recognizes 10 % and has a loss of 2.3. Losses by step would not do: a
 // rank that is dropped as a backup may come to its first line late.
 TEST_P(EachMode, TellsClothesApart) {
   const ExampleFolder folder;

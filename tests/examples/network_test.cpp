@@ -1,4 +1,4 @@
-// Classification: data held back is recognised about as well as the examples say.
+// Classification: data held back is recognized about as well as the examples say.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -24,13 +24,13 @@ std::string refusal() {
   return "";
 }
 
-void initialise(int wanted) {
+void initialize(int wanted) {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, wanted, &provided);
   ASSERT_EQ(provided, wanted);
 }
 
-TEST(MpiStart, NamesTheLibraryBeforeItIsInitialised) {
+TEST(MpiStart, NamesTheLibraryBeforeItIsInitialized) {
   EXPECT_THAT(mpi::library(), testing::MatchesRegex("[A-Z][A-Za-z ]+ [0-9]+\\.[0-9.a-z]+"));
 }
 
@@ -43,32 +43,32 @@ TEST(MpiStart, WithoutMpirunIsAWorldOfOne) {
   EXPECT_GE(world->tags(), 32767);
 }
 
-TEST(MpiStart, RefusesAProgramThatInitialisedItForOneThread) {
-  initialise(MPI_THREAD_FUNNELED);
+TEST(MpiStart, RefusesAProgramThatInitializedItForOneThread) {
+  initialize(MPI_THREAD_FUNNELED);
   EXPECT_EQ(refusal(),
-            "mpi: this program has initialised MPI with MPI_THREAD_FUNNELED, wanted "
+            "mpi: this program has initialized MPI with MPI_THREAD_FUNNELED, wanted "
             "MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, or "
             "leave it to trireme");
   MPI_Finalize();
 }
 
-TEST(MpiStart, LeavesItToAProgramThatInitialisedItToFinaliseIt) {
-  initialise(MPI_THREAD_SERIALIZED);
+TEST(MpiStart, LeavesItToAProgramThatInitializedItToFinalizeIt) {
+  initialize(MPI_THREAD_SERIALIZED);
   EXPECT_EQ(mpi::world()->size(), 1);
   MPI_Finalize();
 }
 
-TEST(MpiStart, RefusesAProgramThatHasFinalisedIt) {
-  initialise(MPI_THREAD_MULTIPLE);
+TEST(MpiStart, RefusesAProgramThatHasFinalizedIt) {
+  initialize(MPI_THREAD_MULTIPLE);
   MPI_Finalize();
-  EXPECT_THAT(refusal(), HasSubstr("already finalised MPI"));
+  EXPECT_THAT(refusal(), HasSubstr("already finalized MPI"));
 }
 
-TEST(MpiStart, RefusesAProgramThatHasFinalisedItInBetween) {
-  initialise(MPI_THREAD_MULTIPLE);
+TEST(MpiStart, RefusesAProgramThatHasFinalizedItInBetween) {
+  initialize(MPI_THREAD_MULTIPLE);
   mpi::world();
   MPI_Finalize();
-  EXPECT_THAT(refusal(), HasSubstr("already finalised MPI"));
+  EXPECT_THAT(refusal(), HasSubstr("already finalized MPI"));
 }
 
 TEST(MpiStart, InAnotherThreadThanMainIsNoDifference) {

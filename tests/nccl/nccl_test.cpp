@@ -281,8 +281,8 @@ TEST_F(Nccl, AMessageMayGoFromADeviceToAProcess) {
 TEST_F(Nccl, RefusesMemoryThatIsNoDevices) {
   run(2, [](Communicator& world) {
     std::vector<float> host(3);
-    const Buffer mislabelled{host.data(), 3, DType::kF32, Device::kCuda};
-    EXPECT_THAT(message_of<UsageError>([&] { world.all_reduce(mislabelled); }),
+    const Buffer mislabeled{host.data(), 3, DType::kF32, Device::kCuda};
+    EXPECT_THAT(message_of<UsageError>([&] { world.all_reduce(mislabeled); }),
                 HasSubstr("must point to memory of a CUDA device, as its Buffer says, and does not "
                           "(rank " +
                           std::to_string(world.rank()) + " of 2)"));

@@ -19,7 +19,7 @@ constexpr double kLeft = 84, kRight = 190, kTop = 84, kBottom = 64;
 // Between the names of two lines that end close to each other.
 constexpr double kNameHeight = 17;
 
-// Told apart by those who are colour-blind, too (Okabe and Ito 2008).
+// Told apart by those who are color-blind, too (Okabe and Ito 2008).
 constexpr std::array<std::string_view, 5> kColors = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                                      "#e69f00"};
 constexpr std::string_view kLimitColor = "#6b7280";

@@ -31,8 +31,8 @@ void require_able(PeerKind kind, Collective collective, DType dtype);
 ///     openmpi.batch({Collective::kAllReduce, shape, DType::kF32}, 100);   // seconds a call
 ///
 /// The programs are those of benchmarks/peers/. Each rank waits in read() of a pipe with a name,
-/// and not in its library, which would poll; so it takes nothing from whoever is measured between.
-/// Ranks end when the pipe's last writer is gone, however that came about.
+/// and not in its library, which would poll; so it takes no time from the contender that is
+/// measured between. Ranks end when the last writer of the pipe is gone, also if it was killed.
 ///
 /// One process at a time may use it: the one that made it or one forked from it. The destructor
 /// waits for the ranks' end.
@@ -71,7 +71,7 @@ class PeerRanks {
   [[noreturn]] void fail(const std::string& what);
 
   PeerKind kind_;
-  std::filesystem::path folder_;  // of the pipes; gone once everybody has opened them
+  std::filesystem::path folder_;  // of the pipes; removed once all ranks have opened them
   std::vector<FileDescriptor> requests_;
   FileDescriptor answers_;
   FileDescriptor output_;  // what the peer printed, without a name

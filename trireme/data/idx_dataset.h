@@ -17,7 +17,7 @@ struct IdxDatasetOptions {
   double deviation = 1;          ///< (p / 255 - mean) / deviation
 };
 
-/// Labelled images in the format of MNIST and Fashion-MNIST, with or without gzip. Kept as bytes in
+/// Labeled images in the format of MNIST and Fashion-MNIST, with or without gzip. Kept as bytes in
 /// memory, turned into f32 batch by batch. The input shape is (1, rows, columns), or (channels,
 /// rows, columns).
 class IdxDataset final : public Dataset {

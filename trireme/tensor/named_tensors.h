@@ -17,7 +17,7 @@ namespace trireme {
 using NamedTensor = std::pair<std::string, at::Tensor>;
 
 /// What a model learns (parameters) and what it merely remembers (buffers, such as the running
-/// statistics of batch normalisation), under the names the model gives them, in its order.
+/// statistics of batch normalization), under the names the model gives them, in its order.
 struct NamedTensors {
   std::vector<NamedTensor> parameters;
   std::vector<NamedTensor> buffers;

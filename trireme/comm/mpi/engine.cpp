@@ -32,13 +32,13 @@ std::string_view name_of_level(int level) {
   }
 }
 
-bool is_initialised() {
+bool is_initialized() {
   int flag = 0;
   MPI_Initialized(&flag);
   return flag != 0;
 }
 
-bool is_finalised() {
+bool is_finalized() {
   int flag = 0;
   MPI_Finalized(&flag);
   return flag != 0;
@@ -55,8 +55,8 @@ Engine& Engine::running() {
 }
 
 Engine::Engine() {
-  if (is_finalised()) return;
-  if (is_initialised()) {
+  if (is_finalized()) return;
+  if (is_initialized()) {
     MPI_Query_thread(&level_);
   } else {
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_);
@@ -65,9 +65,9 @@ Engine::Engine() {
 }
 
 void Engine::require_level() const {
-  if (is_finalised()) {
+  if (is_finalized()) {
     throw UsageError(
-        "mpi: this program has already finalised MPI, which cannot begin again; call MPI_Finalize "
+        "mpi: this program has already finalized MPI, which cannot begin again; call MPI_Finalize "
         "after the last communicator is gone, or leave it to trireme");
   }
   if (level_ >= MPI_THREAD_SERIALIZED) return;
@@ -78,7 +78,7 @@ void Engine::require_level() const {
         library(), name_of_level(level_)));
   }
   throw UsageError(fmt::format(
-      "mpi: this program has initialised MPI with {}, wanted MPI_THREAD_SERIALIZED or "
+      "mpi: this program has initialized MPI with {}, wanted MPI_THREAD_SERIALIZED or "
       "MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, or leave it to trireme",
       name_of_level(level_)));
 }
@@ -95,7 +95,7 @@ void Engine::abandon(std::string why) {
 // comes first.
 void Engine::finish() {
   const auto locked = lock();
-  if (process_ != getpid() || !why_abandoned_.empty() || is_finalised()) return;
+  if (process_ != getpid() || !why_abandoned_.empty() || is_finalized()) return;
   abandon("mpi: the program is at its end");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Request barrier = MPI_REQUEST_NULL;

@@ -51,7 +51,7 @@ class Engine {
   void require_level() const;
   void finish();
 
-  // Finalises MPI when the program ends.
+  // Finalizes MPI when the program ends.
   struct AtExit {
     Engine& engine;
     ~AtExit() { engine.finish(); }

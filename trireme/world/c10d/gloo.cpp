@@ -37,7 +37,7 @@ class Engine {
         lost_rank_ = arrival.from;
         lost_reason_ = arrival.lost;
       }
-      // Gloo tells only the neighbours of a lost rank: the others would wait for them.
+      // Gloo tells only the neighbors of a lost rank: the others would wait for them.
       if (is_native_) joined_.chunks->close();
     }
     arrivals_.push_back(std::move(arrival));
