@@ -16,7 +16,7 @@
 #include <mutex>
 
 #include "tests/comm/ranks.h"
-#include "trireme/base/random.h"
+#include "tests/tensor/random_tensor.h"
 #include "trireme/optim/clip.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/parallel/host_shared.h"
@@ -29,20 +29,13 @@
 namespace trireme {
 namespace {
 
+using test::random_tensor;
+
 constexpr int kVirtualWorkers = 6;
 constexpr int kSteps = 20;
 constexpr double kLr = 0.01;
 constexpr double kWeightDecay = 0.1;
 constexpr double kMaxNorm = 0.5;  // so small that it always clips
-
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape, at::kDouble);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<double>()[i] = random.normal(static_cast<std::uint64_t>(i));
-  }
-  return tensor;
-}
 
 struct Net : torch::nn::Module {
   Net() {
@@ -53,12 +46,14 @@ struct Net : torch::nn::Module {
     to(at::kDouble);
     const at::NoGradGuard no_grad;
     std::uint64_t seed = 1;
-    for (at::Tensor& p : parameters()) p.copy_(random_tensor(p.sizes(), seed++).mul_(0.2));
+    for (at::Tensor& p : parameters())
+      p.copy_(random_tensor(p.sizes(), seed++, at::kDouble).mul_(0.2));
   }
 
   at::Tensor loss(int step, std::int64_t worker) {
     const auto seed = static_cast<std::uint64_t>(1000 + step * 100 + worker);
-    const at::Tensor x = random_tensor({5, 7}, seed), y = random_tensor({5, 1}, seed + 50000);
+    const at::Tensor x = random_tensor({5, 7}, seed, at::kDouble);
+    const at::Tensor y = random_tensor({5, 1}, seed + 50000, at::kDouble);
     return torch::mse_loss(head(body(norm(frozen(x))).tanh()), y);
   }
 

@@ -9,7 +9,7 @@
 #include <cmath>
 
 #include "tests/comm/ranks.h"
-#include "trireme/base/random.h"
+#include "tests/tensor/random_tensor.h"
 #include "trireme/model/module_block.h"
 #include "trireme/optim/adam.h"
 #include "trireme/parallel/replicated.h"
@@ -17,19 +17,12 @@
 namespace trireme {
 namespace {
 
+using test::random_tensor;
+
 constexpr std::int64_t kWidth = 12;
 constexpr std::int64_t kHeads = 3;
 constexpr int kBlocks = 4;
 constexpr int kSteps = 3;
-
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
-  }
-  return tensor;
-}
 
 struct Transformer : torch::nn::Module {
   Transformer() {

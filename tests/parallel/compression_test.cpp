@@ -9,9 +9,9 @@
 #include <optional>
 
 #include "tests/comm/ranks.h"
+#include "tests/tensor/random_tensor.h"
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
-#include "trireme/base/random.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/compressed_sum.h"
 #include "trireme/parallel/make_strategy.h"
@@ -21,18 +21,11 @@
 namespace trireme {
 namespace {
 
+using test::random_tensor;
+
 constexpr std::int64_t kInputs = 9;
 constexpr std::int64_t kOutputs = 7;
 constexpr std::int64_t kSamples = 120;
-
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
-  }
-  return tensor;
-}
 
 struct Samples {
   at::Tensor x = random_tensor({kSamples, kInputs}, 1);

@@ -3,33 +3,12 @@
 #include <ATen/ATen.h>
 #include <torch/nn/functional/loss.h>
 
-#include "trireme/base/random.h"
-
 namespace trireme::test {
 
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape, at::kDouble);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<double>()[i] = random.normal(i);
-  }
-  return tensor;
-}
-
-Net::Net() {
-  first = register_module("first", torch::nn::Linear(5, 9));
-  norm = register_module("norm", torch::nn::BatchNorm1d(9));
-  second = register_module("second", torch::nn::Linear(9, 1));
-  to(at::kDouble);
-  std::uint64_t seed = 1;
-  const at::NoGradGuard no_grad;
-  for (at::Tensor& p : parameters()) p.copy_(random_tensor(p.sizes(), seed++).mul_(0.3));
-}
-
-at::Tensor loss_of(Net& net, std::int64_t step, std::int64_t worker) {
+at::Tensor loss_of(SmallNet& net, std::int64_t step, std::int64_t worker) {
   const auto seed = static_cast<std::uint64_t>(1000 + step * 100 + worker);
-  return torch::mse_loss(net.forward(random_tensor({4, 5}, seed)),
-                         random_tensor({4, 1}, seed + 50000));
+  return torch::mse_loss(net.forward(random_tensor({4, 5}, seed, at::kDouble)),
+                         random_tensor({4, 1}, seed + 50000, at::kDouble));
 }
 
 Values flat(const std::vector<at::Tensor>& tensors) {
@@ -51,8 +30,8 @@ void set(const std::vector<at::Tensor>& tensors, const Values& values) {
 }
 
 Simulation::Simulation(int ranks, const LocalStepsOptions& options) : options_(options) {
-  // Virtual workers are dealt out to ranks, the first of which get the rest; with shares all but
-  // one each.
+  // The ranks have equal numbers of virtual workers, and the first ranks one of the rest each. With
+  // shares the first rank has all but one for each other rank.
   std::int64_t next = 0;
   for (int rank = 0; rank < ranks; ++rank) {
     if (rank % options.group_size == 0) groups_.push_back({.first = next});

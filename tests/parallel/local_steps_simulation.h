@@ -1,12 +1,11 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/linear.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "tests/parallel/small_net.h"
 #include "trireme/parallel/local_steps.h"
 
 namespace trireme::test {
@@ -15,28 +14,16 @@ constexpr int kVirtualWorkers = 6;  // on 4 ranks some have two and some one
 constexpr double kLr = 0.05;
 constexpr double kMomentum = 0.8;
 
-/// f64, normally distributed.
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed);
-
-struct Net : torch::nn::Module {
-  Net();
-
-  at::Tensor forward(const at::Tensor& x) { return second(norm(first(x)).tanh()); }
-
-  torch::nn::Linear first{nullptr}, second{nullptr};
-  torch::nn::BatchNorm1d norm{nullptr};
-};
-
 using Values = std::vector<double>;
 
-/// One after another.
+/// The values of all tensors, one after another.
 Values flat(const std::vector<at::Tensor>& tensors);
 void set(const std::vector<at::Tensor>& tensors, const Values& values);
 
-/// Of one virtual worker in one step.
-at::Tensor loss_of(Net& net, std::int64_t step, std::int64_t worker);
+/// The loss of one virtual worker in one step.
+at::Tensor loss_of(SmallNet& net, std::int64_t step, std::int64_t worker);
 
-/// One process in which the groups take their turns one after another: numbers in vectors, each
+/// Local steps in one process, with the groups one after another, numbers in vectors and each
 /// formula written out.
 class Simulation {
  public:
@@ -69,7 +56,7 @@ class Simulation {
   void come_together();
 
   LocalStepsOptions options_;
-  Net net_;
+  SmallNet net_{at::kDouble};
   std::vector<Group> groups_;
   std::vector<Fragment> fragments_;
   Values agreed_, outer_momentum_;

@@ -28,9 +28,9 @@ using test::kLr;
 using test::kMomentum;
 using test::kVirtualWorkers;
 using test::loss_of;
-using test::Net;
 using test::random_tensor;
 using test::Simulation;
+using test::SmallNet;
 using test::Values;
 
 // What a run leaves on a rank.
@@ -42,7 +42,7 @@ struct Outcome {
 };
 
 // As a user trains; the last step synchronizes the ranks.
-Outcome train(Strategy& strategy, Net& net, std::int64_t first, std::int64_t last,
+Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_t last,
               Optimizer& optimizer) {
   Outcome outcome;
   const Range mine = strategy.virtual_workers();
@@ -66,7 +66,7 @@ Outcome train(Strategy& strategy, Net& net, std::int64_t first, std::int64_t las
 std::vector<Outcome> train_on(int ranks, const LocalStepsOptions& options, std::int64_t steps) {
   std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
   test::run_ranks(ranks, [&](Communicator& world) {
-    Net net;
+    SmallNet net(at::kDouble);
     if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
     const auto strategy = local_steps(world, options);
     Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
@@ -160,7 +160,8 @@ void expect_to_learn_a_line(int ranks, const LocalStepsOptions& options, double 
     model->to(at::kDouble);
     const auto strategy = local_steps(world, options);
     Sgd optimizer(strategy->attach(*model), {.lr = 0.1});
-    const at::Tensor x = random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()));
+    const at::Tensor x = random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()),
+                                       at::kDouble);
     const at::Tensor y = x.matmul(at::tensor({3.0, -2.0}, at::kDouble)).add(1).view({16, 1});
     for (int step = 0; step < 800; ++step) {
       strategy->begin();
@@ -177,7 +178,7 @@ class LocalSteps : public ::testing::TestWithParam<int> {};
 TEST_P(LocalSteps, OneStepAndTheMeanIsSynchronousTraining) {
   const std::vector<Outcome> outcomes = train_on(GetParam(), with({.steps = 1}), 5);
   test::run_ranks(1, [&](Communicator& world) {
-    Net net;
+    SmallNet net(at::kDouble);
     const auto strategy = replicated(world, {.virtual_workers = kVirtualWorkers});
     Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
     const Outcome expected = train(*strategy, net, 0, 5, optimizer);
@@ -195,7 +196,7 @@ TEST_P(LocalSteps, AloneWithTheMeanIsTrainingWithoutIt) {
   options.group_size = GetParam();
   const std::vector<Outcome> outcomes = train_on(GetParam(), options, 7);
   test::run_ranks(GetParam(), [&](Communicator& world) {
-    Net net;
+    SmallNet net(at::kDouble);
     const auto strategy = replicated(world, {.virtual_workers = kVirtualWorkers});
     Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
     const Outcome expected = train(*strategy, net, 0, 7, optimizer);
@@ -319,7 +320,7 @@ TEST_P(LocalSteps, SynchronizeForFreeOnlyIfTheyDoNotDoItByThemselves) {
 
 // All that a checkpoint has to keep.
 std::vector<Buffer> kept_of(std::span<Shard> shards, Optimizer& optimizer, Strategy& strategy,
-                            const Net& net) {
+                            const SmallNet& net) {
   std::vector<Buffer> buffers;
   for (const Shard& shard : shards) buffers.push_back(shard.values);
   for (const StateTensor& state : optimizer.state()) buffers.push_back(state.values);
@@ -340,7 +341,7 @@ TEST_P(LocalSteps, ContinueWithTheSameBitsFromTheirState) {
     options.group_size = 2;
     test::run_ranks(GetParam(), [&](Communicator& world) {
       constexpr int kHalf = 7, kAll = 20;
-      Net net;
+      SmallNet net(at::kDouble);
       const auto strategy = local_steps(world, options);
       const auto shards = strategy->attach(net);
       Sgd optimizer(shards, {.lr = kLr, .momentum = kMomentum});
@@ -351,7 +352,7 @@ TEST_P(LocalSteps, ContinueWithTheSameBitsFromTheirState) {
       }
       const Outcome expected = train(*strategy, net, kHalf, kAll, optimizer);
 
-      Net other;
+      SmallNet other(at::kDouble);
       const auto resumed = local_steps(world, options);
       const auto other_shards = resumed->attach(other);
       Sgd other_optimizer(other_shards, {.lr = kLr, .momentum = kMomentum});
@@ -415,7 +416,7 @@ TEST(LocalStepsBetweenHosts, KeepTheRanksOfAHostSynchronous) {
   test::run_ranks_on_hosts(
       4, [](int rank) { return rank / 2; },
       [&](Communicator& world) {
-        Net net;
+        SmallNet net(at::kDouble);
         const auto strategy = local_steps(world, by_host);
         Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
         EXPECT_EQ(strategy->relaxed()->group().index, world.rank() / 2);

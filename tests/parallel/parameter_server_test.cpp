@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/nn/functional/loss.h>
-#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/linear.h>
 
 #include <atomic>
@@ -14,6 +13,7 @@
 #include <thread>
 
 #include "tests/comm/ranks.h"
+#include "tests/parallel/small_net.h"
 #include "trireme/base/error.h"
 #include "trireme/base/partition.h"
 #include "trireme/optim/adam.h"
@@ -25,6 +25,7 @@
 namespace trireme {
 namespace {
 
+using test::SmallNet;
 using Mode = server::Consistency::Mode;
 
 struct Case {
@@ -203,24 +204,7 @@ INSTANTIATE_TEST_SUITE_P(PairsWithABackup, AsynchronousRanks,
 
 constexpr int kVirtualWorkers = 6;  // on 4 ranks some have two and some one
 
-struct Net : torch::nn::Module {
-  Net() {
-    first = register_module("first", torch::nn::Linear(5, 9));
-    norm = register_module("norm", torch::nn::BatchNorm1d(9));
-    second = register_module("second", torch::nn::Linear(9, 1));
-    const at::NoGradGuard no_grad;
-    for (at::Tensor& p : parameters()) {
-      p.copy_(at::arange(p.numel(), at::kFloat).add(p.dim()).sin().view(p.sizes()));
-    }
-  }
-
-  at::Tensor forward(const at::Tensor& x) { return second(norm(first(x)).tanh()); }
-
-  torch::nn::Linear first{nullptr}, second{nullptr};
-  torch::nn::BatchNorm1d norm{nullptr};
-};
-
-at::Tensor loss_of(Net& net, int step, std::int64_t worker) {
+at::Tensor loss_of(SmallNet& net, int step, std::int64_t worker) {
   const auto number = static_cast<double>(step * kVirtualWorkers + worker);
   const at::Tensor x = at::arange(20, at::kFloat).add(number).sin().view({4, 5});
   return torch::mse_loss(net.forward(x), x.sum(1, true));
@@ -232,7 +216,7 @@ struct Outcome {
 };
 
 // The last step synchronizes the ranks.
-Outcome train(Strategy& strategy, Net& net, Optimizer& optimizer, int steps) {
+Outcome train(Strategy& strategy, SmallNet& net, Optimizer& optimizer, int steps) {
   Outcome outcome;
   const Range mine = strategy.virtual_workers();
   for (int step = 0; step < steps; ++step) {
@@ -272,7 +256,7 @@ TEST_P(GroupsOfRanks, OneOfAllRanksHasTheBitsOfReplicated) {
         const StrategyOptions plain{.virtual_workers = kVirtualWorkers};
         StrategyOptions options = plain;
         options.compression = {.codec = codec, .ratio = 1};
-        Net expected_net, net;
+        SmallNet expected_net, net;
         const auto expected = replicated(world, plain);
         Adam expected_adam(expected->attach(expected_net), {.lr = 0.05});
         const auto strategy = parameter_server(world, embedded_servers(),
@@ -296,7 +280,7 @@ TEST_P(GroupsOfRanks, HaveTheSameBitsInsideAfterEachStep) {
   for (const int group_size : {2, 3}) {
     std::vector<Outcome> outcomes(static_cast<std::size_t>(GetParam()));
     test::run_ranks(GetParam(), [&](Communicator& world) {
-      Net net;
+      SmallNet net;
       const auto strategy = parameter_server(
           world, embedded_servers(),
           {.world = {.virtual_workers = kVirtualWorkers}, .group_size = group_size});

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tests/comm/ranks.h"
-#include "trireme/base/random.h"
+#include "tests/tensor/random_tensor.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/sgd.h"
@@ -16,20 +16,13 @@
 namespace trireme {
 namespace {
 
+using test::random_tensor;
+
 constexpr std::int64_t kWidth = 6;
 constexpr std::int64_t kSamples = 5;
 constexpr int kBlocks = 4;
 constexpr int kMicroBatches = 2;
 constexpr int kSteps = 3;
-
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
-  }
-  return tensor;
-}
 
 // Weight gradients that a backward pass leaves for later, as in a zero-bubble pipeline.
 struct WeightGradients {

@@ -14,8 +14,8 @@
 
 #include "tests/comm/ranks.h"
 #include "tests/parallel/named_strategies.h"
+#include "tests/tensor/random_tensor.h"
 #include "trireme/base/error.h"
-#include "trireme/base/random.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/host_shared.h"
 #include "trireme/parallel/make_strategy.h"
@@ -25,20 +25,12 @@
 namespace trireme {
 namespace {
 
+using test::random_tensor;
 using test::strategy_named;
 
 constexpr int kVirtualWorkers = 12;
 constexpr int kSteps = 4;
 constexpr float kLr = 0.05f;
-
-at::Tensor random_tensor(at::IntArrayRef shape, std::uint64_t seed) {
-  const CounterRandom random(seed);
-  at::Tensor tensor = at::empty(shape);
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    tensor.data_ptr<float>()[i] = static_cast<float>(random.normal(i));
-  }
-  return tensor;
-}
 
 // Has batch normalization, a layer that only odd virtual workers use, an unused and a frozen layer.
 struct Net : torch::nn::Module {
