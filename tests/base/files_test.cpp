@@ -1,4 +1,4 @@
-// What code that is given a Files may rely on, of the real ones and of those in memory.
+// The guarantees of Files, for the real file system and for the one in memory.
 #include "trireme/base/files.h"
 
 #include <gmock/gmock.h>

@@ -94,7 +94,7 @@ RC_GTEST_PROP(Layout, CountsEveryElementOnce, ()) {
   RC_ASSERT(std::ranges::all_of(counts, [](int count) { return count == 1; }));
 }
 
-// The index of every dimension says on which coordinate an element lies, part by part.
+// The index in every dimension gives the coordinates that hold an element, part by part.
 RC_GTEST_PROP(Layout, CutsEachPartByItself, ()) {
   const Placed placed = random_layout();
   for_each_place(placed.mesh, [&](const Coordinates& place) {
@@ -169,7 +169,7 @@ TEST(Layout, SaysAlongWhichAxesToReduce) {
   EXPECT_THAT(reduction_axes({.full_shape = {3}}, place), ElementsAre());
 }
 
-TEST(Layout, KnowsMatricesFromBiasesAndNorms) {
+TEST(Layout, DistinguishesMatricesFromBiasesAndNorms) {
   EXPECT_EQ(kind_of(TensorShape{4, 5}), ParameterKind::kMatrix);
   EXPECT_EQ(kind_of(TensorShape{4}), ParameterKind::kVector);
   EXPECT_EQ(kind_of(TensorShape{}), ParameterKind::kVector);

@@ -18,7 +18,7 @@ struct MemoryFiles::Node {
   bool is_directory;
   std::string content;
   std::map<std::string, NodePointer> names;
-  // What a loss of power leaves.
+  // The contents after a loss of power.
   std::string synced_content;
   std::map<std::string, NodePointer> synced_names;
 

@@ -10,7 +10,7 @@
 
 namespace trireme::test {
 
-/// What a loss of power keeps of what was not synced.
+/// Which unsynced data survives a loss of power.
 enum class Kept { kNothing, kNames, kNamesAndHalfOfContents };
 
 /// A file system in memory whose operations can fail, that can be full and that can lose power.
@@ -32,7 +32,7 @@ class MemoryFiles final : public Files {
   void fail_at(int operation, int error);
   /// That operation and all after it fail, until restore_power().
   void cut_power_at(int operation);
-  /// What was not synced is lost. Files that are open stay dead.
+  /// Unsynced data is lost. Open files can no longer be used.
   void restore_power(Kept kept);
   /// Files may have this many bytes more; a write beyond that writes what fits, and fails.
   void limit_space(std::int64_t bytes);

@@ -23,8 +23,8 @@ constexpr std::int64_t kCount = 1000;
 constexpr int kMaxOperations = 200;
 const fs::path kDirectory = "/runs/one/checkpoints";
 
-// Each rank has a slice of the run's tensor, of which every value is `value`, and the state says so
-// too. Returns the error of save_checkpoint(), which must be the same on every rank; none: "".
+// Each rank has a slice of the run's tensor. All its values are `value`, which the run's state
+// holds too. Returns the error of save_checkpoint(), which must be the same on every rank, or "".
 std::string save(MemoryFiles& files, std::int64_t step, float value, int ranks = 1, int keep = 1) {
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
   test::run_ranks(ranks, [&](Communicator& world) {
@@ -53,7 +53,7 @@ float latest_value(MemoryFiles& files) {
   return value;
 }
 
-// Whatever happened before, the next checkpoint is written and is the only one.
+// After any failure the next checkpoint is written and is the only one.
 void expect_goes_on(MemoryFiles& files) {
   EXPECT_EQ(save(files, 3, 3), "");
   EXPECT_EQ(latest_value(files), 3);

@@ -174,7 +174,7 @@ RC_GTEST_PROP(Manifest, IsReadOrRefused, ()) {
                                      json::object(), {{"a", 1}}};
   *leaf = strange[*rc::gen::inRange<std::size_t>(0, strange.size())];
   try {
-    // flatten() knows no empty arrays, so that some changes make no JSON.
+    // flatten() drops empty arrays, so some changes produce no JSON.
     parse_manifest(file_of(flat.unflatten()), "m");
   } catch (const DataError&) {
   } catch (const json::exception&) {

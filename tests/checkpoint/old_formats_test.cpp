@@ -64,7 +64,7 @@ TEST_P(OldFormat, LoadsInSlicesAndByColumns) {
 INSTANTIATE_TEST_SUITE_P(, OldFormat, testing::Values(1, 2),
                          [](const auto& info) { return std::to_string(info.param); });
 
-// A typed section that this version does not know is handed over as it is.
+// A typed section that this version does not read is returned unchanged.
 TEST(OldFormat2, KeepsSections) {
   const RunState state =
       load_checkpoint(fs::path(TRIREME_CHECKPOINTS) / "format-2" / "step-30", {});

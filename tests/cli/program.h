@@ -53,7 +53,7 @@ Ended run_program(const std::filesystem::path& folder, const std::vector<std::st
 /// Processes whose parent is `pid`.
 std::vector<pid_t> children_of(pid_t pid);
 
-/// An empty folder that goes away with the object.
+/// An empty folder that is removed with the object.
 class TemporaryFolder {
  public:
   TemporaryFolder();

@@ -41,7 +41,8 @@ class OnEveryBackend : public testing::TestWithParam<std::tuple<Backend, int>> {
     return engine_of_program() ? engine_of_program()->memory : std::string();
   }
 
-  /// Do ranks see what was mapped before run()? Not those that somebody else has started.
+  /// Returns true if ranks share memory that was mapped before run(), which ranks of another
+  /// launcher do not.
   static bool share_mappings() {
     return std::get<0>(GetParam()) != Backend::kEngine || engine_of_program()->forks;
   }
@@ -82,9 +83,9 @@ inline std::string backend_name(const testing::TestParamInfo<std::tuple<Backend,
          std::to_string(ranks);
 }
 
-/// The numbers of ranks that a backend is tested with unless TRIREME_TEST_RANKS says otherwise:
-/// threads with every number, the others with an odd and an even one. Two hosts need three ranks
-/// for two of them to share memory.
+/// The numbers of ranks that a backend is tested with, unless TRIREME_TEST_RANKS is set: threads
+/// with every number, the others with an odd and an even one. Two hosts need three ranks for two of
+/// them to share memory.
 inline std::vector<int> usual_rank_counts(Backend backend) {
   switch (backend) {
     case Backend::kSelf:
@@ -104,8 +105,8 @@ inline std::vector<int> usual_rank_counts(Backend backend) {
   return {2, 3};
 }
 
-/// Each of `backends` with its numbers of ranks, those of at least `fewest`; in a program that has
-/// an engine, that one alone.
+/// Returns each of `backends` with its numbers of ranks, from `fewest` on. In a program that has an
+/// engine, the engine is the only backend.
 inline std::vector<std::tuple<Backend, int>> on(std::vector<Backend> backends, int fewest = 1) {
   const Engine* const engine = engine_of_program();
   if (engine != nullptr) backends = {Backend::kEngine};

@@ -16,8 +16,8 @@ struct Engine {
   std::function<void(int ranks, const RankFunction& body)> run;
   bool forks = false;          ///< ranks are children of this process
   bool shares_memory = false;  ///< every rank sees what Communicator::allocate() gives to others
-  std::string memory;          ///< what errors say of where a call's data lie: " on cuda"
-  int meetings = 0;            ///< operations of its own before a communicator's first collective
+  std::string memory;          ///< how errors name the memory of a call: " on cuda"
+  int meetings = 0;            ///< its own operations before a communicator's first collective
 };
 
 /// Null unless main() has set one before testing::InitGoogleTest().

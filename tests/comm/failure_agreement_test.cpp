@@ -89,7 +89,7 @@ class Agreement : public testing::Test {
   void announce(int rank, std::uint64_t number) {
     failures.called(rank, announcement(number), now);
   }
-  // Time passes while all ranks but `silent` are heard.
+  // Time passes while frames arrive from all ranks but `silent`.
   Actions pass(std::chrono::milliseconds time, int silent = -1) {
     now += time;
     for (int rank = 1; rank < 3; ++rank) {
@@ -122,7 +122,7 @@ TEST_F(Agreement, NamesTheRankThatDidNotComeAndItsLastCall) {
             (AgreedError{text_of(failures), 2, 2}));
 }
 
-TEST_F(Agreement, IsWithdrawnIfTheRankComesAfterAll) {
+TEST_F(Agreement, IsWithdrawnIfTheLateRankCalls) {
   start(1);
   announce(1, 1);
   pass(kTimeout);
@@ -207,7 +207,7 @@ TEST_F(Agreement, ExplainsAFailedTransferByTheLossThatFollows) {
   EXPECT_EQ(text_of(failures), "rank 2 is lost: killed by SIGKILL");
 }
 
-TEST_F(Agreement, SaysThatAConnectionBrokeIfNothingElseBecomesKnown) {
+TEST_F(Agreement, NamesTheBrokenConnectionIfNoOtherReasonArrives) {
   start(1);
   failures.transfer_failed(barrier(1), {.rank = 2}, now);
   pass(1s);
@@ -424,7 +424,7 @@ class Simulation {
     advance(rank);
   }
 
-  // Every rank polls: a transfer ends after all ranks have come to it, unless it is broken before.
+  // Every rank polls: a transfer ends after all ranks have started it, unless it is broken before.
   void try_to_finish(int rank, std::uint64_t number) {
     later(rank, [this, rank, number] {
       Rank& self = at_rank(rank);

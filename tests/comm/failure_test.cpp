@@ -209,7 +209,7 @@ TEST(SlowRank, IsNotADeadOne) {
   });
 }
 
-TEST(RankThatLeft, EndsTheCallsOfWhoeverNeedsIt) {
+TEST(RankThatLeft, EndsTheCallsThatNeedIt) {
   run_ranks(3, [](Communicator& world) {
     world.barrier();
     if (world.rank() == 2) return;

@@ -27,7 +27,7 @@ class Network {
   /// Drops the frames that `rank` sends from now on, as if its host were out of reach.
   void silence(int rank);
 
-  /// Bytes of chunks that `rank` has sent so far.
+  /// Returns the bytes of chunks that `rank` has sent so far.
   std::int64_t bytes_sent(int rank) const;
   std::int64_t frames_sent(int rank) const;
 

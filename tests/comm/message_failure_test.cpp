@@ -163,7 +163,7 @@ TEST_P(FailureOnHosts, AbortEndsPendingAndLaterCalls) {
 INSTANTIATE_TEST_SUITE_P(Hosts, FailureOnHosts, testing::Values(2, 4),
                          [](const auto& info) { return "Hosts" + std::to_string(info.param); });
 
-TEST(MessageFailure, TheErrorSaysThatARankIsOutOfReach) {
+TEST(MessageFailure, TheErrorNamesARankOutOfReach) {
   Network network(2);
   StoppedClock clock;
   std::atomic<bool> done{false};

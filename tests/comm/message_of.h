@@ -6,7 +6,8 @@
 
 namespace trireme::test {
 
-/// The message with which `call` throws an error of type E, or what came in its place.
+/// Returns the message of the error of type E that `call` throws, or a text that names what it
+/// throws instead.
 template <class E>
 std::string message_of(const std::function<void()>& call) {
   try {

@@ -62,7 +62,7 @@ void be_rank_process(const std::function<void()>& body, int report) {
       if (result.GetTestPartResult(i).failed()) error += result.GetTestPartResult(i).message();
     }
   }
-  // At most a pipe's capacity: nobody reads before this process has ended.
+  // The text fits into a pipe, because it is read only after this process has ended.
   error.resize(std::min<std::size_t>(error.size(), 4096));
   const bool written = write(report, error.data(), error.size()) >= 0;
   _exit(error.empty() && written ? 0 : 1);

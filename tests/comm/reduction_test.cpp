@@ -330,7 +330,7 @@ TEST_P(Reduction, ReduceScatterOverVirtualWorkersHasTheBitsOfOneRankHoldingAll) 
   });
 }
 
-TEST_P(Reduction, ReduceScatterOfManyElementsComesInChunks) {
+TEST_P(Reduction, ReduceScatterOfManyElementsMovesInChunks) {
   run([](Communicator& world) {
     for (const Place place : kAllPlaces) {
       const ReductionTree tree(6, world.size());

@@ -90,7 +90,8 @@ class KilledInTheMiddle : public testing::TestWithParam<std::tuple<OpKind, bool>
 TEST_P(KilledInTheMiddle, ARankIsNamedByAllOthersAtOnce) {
   const auto [kind, shared] = GetParam();
   for (const int ranks : {2, 3}) {
-    // Half an hour is the timeout: whoever is not told waits too long for this test.
+    // The timeout is half an hour, so a rank that does not learn of the death exceeds the limit of
+    // this test.
     const auto ends = run_rank_processes(ranks, [&, kind = kind, shared = shared](auto& world) {
       Buffers x(world, shared);
       carry_out(kind, world, x);
@@ -170,7 +171,7 @@ TEST(StoppedRank, IsSaidToBeStoppedOnceTheTimeoutIsOver) {
         } catch (const CommError& caught) {
           error = caught.what();
         }
-        // The others' verdicts come before it goes on.
+        // The other ranks fail before it continues.
         std::this_thread::sleep_for(100ms);
         kill(processes[1], SIGCONT);
         EXPECT_THAT(error, HasSubstr("rank 1 did not come to barrier() at a.cpp:5 within 0.3 s"));
@@ -220,7 +221,7 @@ std::vector<std::string> traces_of_worlds() {
   return found;
 }
 
-TEST(NextWorld, KnowsNothingOfTheOneThatFailed) {
+TEST(NextWorld, IsNotAffectedByTheOneThatFailed) {
   const std::vector<std::function<void(Communicator&)>> failures = {
       [](Communicator& world) {
         std::vector<float> x(100'000);

@@ -66,7 +66,7 @@ TEST_P(Split, ThatARankHasAbortedDoesNotDisturbTheNext) {
     if (!first) aborted.reset();
     world.barrier();
     const auto next = world.split(0);
-    // By now nobody but this rank has the old one.
+    // This rank is now the only one that has the old one.
     aborted.reset();
     for (int turn = 0; turn < 3; ++turn) next->barrier();
   });

@@ -51,7 +51,7 @@ TEST_P(TrafficOf, WhatAllRanksSendIsWhatAllReceive) {
       const Traffic traffic = world.traffic();
       std::array<std::int64_t, 2> sums = {traffic.sent, traffic.received};
       world.all_reduce({sums.data(), 2, DType::kI64}).wait();
-      // Frames of this last call may have come before they were asked for.
+      // Frames of this last call may arrive before their receiver calls it.
       const int ranks = world.size();
       EXPECT_GE(sums[1], sums[0]);
       EXPECT_LE(sums[1], sums[0] + (shares_all() ? 0 : ranks * ranks * 128));
@@ -66,15 +66,15 @@ TEST_P(TrafficOf, AnAllReduceIsWhatTheDocumentsSay) {
   run([](Communicator& world) {
     std::vector<float> x(kCount);
     const int ranks = world.size();
-    // The first one may be for the ranks to meet.
+    // The first call may include the bootstrap of the ranks.
     world.all_reduce(buffer_of(std::span(x))).wait();
     world.barrier();
     const Traffic moved =
         moved_by(world, [&] { world.all_reduce(buffer_of(std::span(x))).wait(); });
     const cost::CollectiveCall call{.kind = cost::Collective::kAllReduce, .count = kCount};
     const cost::Traffic expected = cost::over_messages(call, ranks, world.rank());
-    // Slices are cut at lines of memory, and frames count where there are any: those of the
-    // barriers too, which may come early or late.
+    // Slices end at cache lines. Frames count too, also those of the barriers, which may arrive
+    // earlier or later.
     const std::int64_t tolerance = 64 * ranks + (shares_all() ? 0 : 3 * expected.announced_bytes);
     EXPECT_NEAR(moved.sent, expected.bytes_sent, tolerance);
     EXPECT_NEAR(moved.received, expected.bytes_received, tolerance);
@@ -89,7 +89,7 @@ TEST_P(TrafficOf, ASplitCountsForItself) {
     const Traffic moved =
         moved_by(world, [&] { part->all_reduce(buffer_of(std::span(x))).wait(); });
     EXPECT_EQ(moved.sent, 0);
-    // Of all ranks: one may have nothing to carry between hosts.
+    // Summed over all ranks, because one of them may send nothing to other hosts.
     std::int64_t sent = part->traffic().sent;
     world.all_reduce({&sent, 1, DType::kI64}).wait();
     EXPECT_EQ(sent > 10'000, world.size() > 1);

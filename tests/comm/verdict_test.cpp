@@ -13,7 +13,7 @@
 namespace trireme::test {
 namespace {
 
-/// What a mismatch, a silent or a lost rank ends in, whatever carries the communicator.
+/// The errors that a mismatch, a silent rank or a lost rank causes, on every backend.
 class Verdict : public OnEveryBackend {
  protected:
   static std::vector<float> pattern(int rank) {
@@ -47,8 +47,8 @@ TEST_P(Verdict, OfAnyTwoCallsIsTheSameUsageErrorOnEveryRankAndTouchesNoData) {
     const std::vector<float> before = pattern(world.rank());
     double slowest = 0;
     int verdicts = 0;
-    // Every call meets every other one, on each rank in turn; over messages and at more than two
-    // ranks, a third of them.
+    // Each rank in turn makes every other call than the rest; over messages and at more than two
+    // ranks, a third of the pairs.
     for (int a = 0; a < count; ++a) {
       for (int step = 1; step < count; step += every) {
         const int b = (a + step) % count;
@@ -100,7 +100,7 @@ TEST_P(Verdict, OfCallsInAnotherOrderIsAUsageErrorToo) {
   });
 }
 
-TEST_P(Verdict, OfAMismatchComesToWhoeverOnlyTests) {
+TEST_P(Verdict, OfAMismatchIsThrownByTestToo) {
   run([](Communicator& world) {
     for (const std::int64_t count : {3, 3000}) {
       const auto part = world.split(0);

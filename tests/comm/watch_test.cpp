@@ -20,8 +20,8 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-/// Rank processes whose ends are told to nobody: as under mpirun. The first opens the world that
-/// the test has made, as the others do: through /proc.
+/// Rank processes that no launcher watches, as under mpirun. Every rank, also the first, opens the
+/// world that the test has made through /proc.
 class UnsupervisedRanks {
  public:
   explicit UnsupervisedRanks(int ranks)

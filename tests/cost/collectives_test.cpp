@@ -183,7 +183,7 @@ std::vector<std::vector<Counted>> count(int ranks, const std::vector<CollectiveC
   Network network(ranks);
   std::vector<Counts> counts(ranks);
   std::vector<std::vector<Counted>> counted(ranks);
-  // A rank must not meet the message of a call that it has not come to.
+  // A rank must not receive the message of a call that it has not made.
   std::barrier together(ranks);
   const auto count_on = [&](int rank) {
     const auto comm =
@@ -360,7 +360,7 @@ TEST(Cost, TheTableOverHostsHolds) {
   EXPECT_EQ(sent(Collective::kAllGather, 3), 3 * bytes);
   EXPECT_EQ(sent(Collective::kBroadcast, 1), 2 * 3 * bytes / 4 / 2);
   EXPECT_EQ(sent(Collective::kBroadcast, 2), 2 * bytes / 4 / 2);
-  // One host of three: its third rank sends nothing, the first one serves it.
+  // A host of three ranks: the third sends nothing, because the first serves it.
   const int unequal[] = {2, 3};
   const CollectiveCall gather{Collective::kAllGather, count};
   EXPECT_EQ(over_hosts(gather, unequal, 2).bytes_sent, 2 * bytes);

@@ -69,7 +69,8 @@ TEST_F(LinearExamples, DiabetesReachesThemInF32) {
   expect_least_squares("diabetes", diabetes(), true, 1e-4);
 }
 
-// The order in which ranks come changes the path; the last steps, which are small, undo that.
+// The order of the ranks changes the path of the parameters; the last steps are small and undo
+// that.
 void expect_least_squares_of_asynchronous_ranks(const ExampleFolder& folder, int ranks) {
   const LinearModel wanted = least_squares(generated_samples(4000, 20, 0.1, 1));
   folder.train("linear-regression-asynchronous", ranks, {"--overwrite"});

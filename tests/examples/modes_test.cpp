@@ -47,7 +47,7 @@ class EachMode : public testing::TestWithParam<Mode> {};
 
 // Guessing one class of ten recognizes 10 % and has a loss of 2.3. Losses by step would not do: a
 // rank that is dropped as a backup may come to its first line late.
-TEST_P(EachMode, TellsClothesApart) {
+TEST_P(EachMode, ClassifiesClothes) {
   const ExampleFolder folder;
   std::vector<std::string> overrides = {"training.steps=60", "training.threads=1",
                                         "model.channels=[4,8]", "model.hidden=[32]",

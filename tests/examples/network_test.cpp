@@ -1,4 +1,4 @@
-// Classification: data held back is recognized about as well as the examples say.
+// Classification: the accuracy on test data is about that of the comments in the examples.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

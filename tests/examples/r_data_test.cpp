@@ -1,4 +1,4 @@
-// What R packages carry, and files that only look like it.
+// Data files of R packages, and files that only look like them.
 
 #include "examples/matrix_factorization/r_data.h"
 

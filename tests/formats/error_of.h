@@ -6,7 +6,8 @@
 
 namespace trireme {
 
-/// What the `Expected` that `call` throws says; the test fails if it throws another or none.
+/// Returns the text of the `Expected` that `call` throws; the test fails if it throws another error
+/// or none.
 template <class Expected, class Call>
 std::string error_of(Call&& call) {
   try {

@@ -20,7 +20,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-// A file from its parts: what the format's specification says, and no more.
+// A file made of its parts by the specification of the format alone.
 std::string file_of(std::string_view json, std::string_view data) {
   std::string bytes(8, '\0');
   for (int i = 0; i < 8; ++i) bytes[i] = static_cast<char>(json.size() >> (8 * i));
@@ -190,7 +190,7 @@ TEST(SafetensorsFile, RefusesAHeaderLongerThanTheFileBeforeItAllocates) {
               HasSubstr("at most 2 bytes, its first 8 bytes say 18446744073709551615"));
 }
 
-TEST(SafetensorsFile, SaysWhatATensorIsWhenAskedForAnother) {
+TEST(SafetensorsFile, ErrorsNameTheTypeAndShapeOfATensor) {
   std::array<float, 2> x = {};
   const std::vector<NamedBuffer> tensors = {{"x", {2}, buffer_of<float>(x)}};
   const TemporaryFolder folder;

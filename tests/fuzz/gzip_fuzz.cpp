@@ -1,4 +1,4 @@
-// A gzip stream of any bytes: no more comes out than at_most() promised, or a DataError.
+// Any bytes as a gzip stream: the result has at most at_most() bytes, or is a DataError.
 #include <array>
 #include <cstddef>
 #include <cstdint>

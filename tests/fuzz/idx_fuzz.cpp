@@ -1,4 +1,5 @@
-// IDX of any bytes, gzip or not: an array of the size that its shape says, or a DataError.
+// Any bytes as IDX, compressed or not: the result is an array of the size of its shape, or a
+// DataError.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -1,5 +1,5 @@
-// The suites of communicators on Gloo: each test forks its ranks, which meet on a port of their
-// own.
+// The suites of communicators on Gloo: each test forks its ranks, which rendezvous at a port of
+// their own.
 #include <gtest/gtest.h>
 
 #include "tests/comm/engine.h"

@@ -66,7 +66,7 @@ TEST(AllFinite, FindsTheOneBadValueWhereverItLies) {
   }
 }
 
-TEST(AllFinite, KnowsTheHalfTypes) {
+TEST(AllFinite, HandlesTheHalfTypes) {
   std::uint16_t largest[] = {0x7BFF, 0xFBFF};
   std::uint16_t infinity[] = {0x7BFF, 0xFC00};
   EXPECT_TRUE(all_finite({largest, 2, DType::kF16}));

@@ -36,7 +36,7 @@ T combine(T a, T b, ReduceOp op) {
   return a + b;
 }
 
-// `terms` in order; cuts the terms of [first, last) where the tree of their virtual workers does.
+// Evaluates the terms [first, last), divided as the tree divides their virtual workers.
 template <class T>
 T evaluate(const ReductionTree& tree, const std::vector<T>& terms, int first, int last,
            ReduceOp op) {
@@ -274,7 +274,8 @@ TEST(TreeReduce, GivesTheSameBitsOnEveryInstructionSet) {
 
 TEST(TreeReduce, RoundsEveryHalfOnceAndToNearestEven) {
   for (const DType dtype : {DType::kF16, DType::kBF16}) {
-    // Every value plus a sixteenth of a step, half a step and the like: x + y with y small.
+    // Every value plus a sixteenth of a step, half a step and similar fractions: x + y with small
+    // y.
     const int bits = exponent_bits_of(dtype);
     std::vector<std::uint16_t> x(65536), y(65536), out(65536);
     for (int i = 0; i < 65536; ++i) {

@@ -14,7 +14,7 @@ std::string maps_line(const std::string& path) {
 
 const std::string kDebian = "/usr/lib/x86_64-linux-gnu/";
 
-TEST(Blas, KnowsDebiansLibrariesByTheirRealPaths) {
+TEST(Blas, FindsDebiansLibrariesByTheirRealPaths) {
   EXPECT_EQ(blas_kind_of(kDebian + "blas/libblas.so.3.11.0"), BlasKind::kReference);
   EXPECT_EQ(blas_kind_of(kDebian + "atlas/libblas.so.3.10.3"), BlasKind::kAtlas);
   EXPECT_EQ(blas_kind_of(kDebian + "openblas-openmp/libblas.so.3"), BlasKind::kOpenBlasOpenMp);

@@ -104,7 +104,7 @@ TEST(Environment, ReadsTheDescriptorOfTheSharedWorld) {
   EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"TRIREME_WORLD_FD", "7"}}).world_fd, 7);
 }
 
-TEST(Environment, TellsWhoHasStartedIt) {
+TEST(Environment, NamesTheStarter) {
   EXPECT_EQ(read({}).starter, Starter::kNone);
   EXPECT_EQ(read({{"RANK", "0"}, {"WORLD_SIZE", "2"}}).starter, Starter::kTorchrun);
   EXPECT_EQ(read({{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}}).starter,

@@ -26,7 +26,7 @@ class SharedBetweenProcesses {
   T* value_;
 };
 
-/// What the ranks of a test say about themselves; all zero at first.
+/// The values that the ranks of a test write; all are zero at first.
 struct Notes {
   static constexpr int kMaxRanks = 16;
   std::atomic<int> pid[kMaxRanks];         ///< of the rank, once it is ready

@@ -94,7 +94,7 @@ TEST_F(Launcher, RunsEachRankAndSharesItsWorld) {
   }
 }
 
-TEST_F(Launcher, ToldByTheEnvironmentARankKnowsItself) {
+TEST_F(Launcher, ARankFindsItselfInTheEnvironment) {
   const ExitReport report = launch(options(3), [](int rank, int fd) {
     const RankEnvironment told = read_environment();
     const bool right = told.rank == rank && told.world_size == 3 && told.local_rank == rank &&
@@ -141,7 +141,7 @@ TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {
       world.release();
       return 0;
     }
-    // Rank 1 waits long enough to look around.
+    // Rank 1 waits so that the test can inspect it.
     if (rank == 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
     int x = rank;
     if (rank == 0) world->send({&x, 1, DType::kI32}, 1).wait();
@@ -197,7 +197,7 @@ TEST_F(Launcher, KillsRanksThatDoNotCareForTheLoss) {
   EXPECT_EQ(report.ranks[2], ExitStatus::killed(SIGTERM));
 }
 
-/// Each look at it takes an hour.
+/// A clock that advances by an hour at each call.
 class HastyClock final : public Clock {
  public:
   Time now() const override { return time_ += std::chrono::hours(1); }
@@ -227,7 +227,7 @@ TEST_F(Launcher, ARankThatIsDoneEarlyDoesNotDisturbTheOthers) {
     world->barrier();
     notes_->pid[rank] = getpid();
     if (rank == 2) return 0;
-    // Gone, not only leaving: the launcher has reaped it.
+    // The process no longer exists: the launcher has waited for it.
     const pid_t early =
         becomes_true([&] { return notes_->pid[2] != 0; }) ? notes_->pid[2].load() : 0;
     if (!becomes_true([&] { return kill(early, 0) != 0; })) return 9;
@@ -351,7 +351,7 @@ TEST_F(Launcher, RefusesNoRanks) {
   }
 }
 
-// Ranks that count SIGINT and go when told twice.
+// Ranks that count SIGINT and end at the second one.
 std::atomic<int> interrupts{0};
 void count_interrupt(int) {
   ++interrupts;
@@ -418,7 +418,7 @@ TEST_F(Launcher, NothingIsLeftWhenTheLauncherIsKilled) {
       const Memory memory = world->allocate(1 << 20);
       for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_IGN);
       notes_->pid[rank] = getpid();
-      // Rank 0 never comes: the others wait for it.
+      // Rank 0 never calls it, so the others wait.
       if (rank == 0) wait_for_a_signal();
       world->barrier();
       return 0;

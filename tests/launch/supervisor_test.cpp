@@ -96,7 +96,7 @@ TEST(Supervisor, PassesTheFirstRequestToStopOnAsItCame) {
   EXPECT_EQ(supervisor.exit_report().interrupted_by, SIGUSR1);
 }
 
-TEST(Supervisor, RanksThatStopBecauseTheyWereAskedAreNotAtFault) {
+TEST(Supervisor, RanksThatStopAfterAStopRequestAreNotAtFault) {
   for (const ExitStatus status : {ExitStatus::killed(SIGINT), ExitStatus::exited(130)}) {
     Supervisor supervisor(3);
     supervisor.interrupted(SIGINT, kStart);
@@ -156,7 +156,7 @@ class RandomRun {
   void play() {
     constexpr int kMaxEvents = 200;
     for (int i = 0; i < kMaxEvents && !supervisor_.finished(); ++i) one_event();
-    // From here on nothing happens by itself: only timers, and what signals bring about.
+    // From this point on there are no random events: only timers, and the effects of signals.
     if (!supervisor_.finished() && fault_seen_) {
       for (int i = 0; i < 3 && !supervisor_.finished(); ++i) ring();
     } else {
@@ -181,7 +181,7 @@ class RandomRun {
  private:
   int pick(int n) { return static_cast<int>(random_() % static_cast<unsigned>(n)); }
 
-  // The rules once more, in the order of the events as they were played.
+  // Checks the rules against the events in their order.
   int expected_fault(bool all_ok) const {
     if (all_ok) return -1;
     if (first_cause_ >= 0) return first_cause_;

@@ -91,7 +91,7 @@ TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
   EXPECT_TRUE(at::allclose(memory[1], at::full({2}, 0.5), 1e-3, 1e-4));
 }
 
-TEST_F(ScriptFile, KnowsTrainingFromEvaluation) {
+TEST_F(ScriptFile, DistinguishesTrainingFromEvaluation) {
   write_linear(
       "def forward(self, x):\n"
       "  if self.training:\n    return self.fc.forward(x)\n"

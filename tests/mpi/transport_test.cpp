@@ -59,7 +59,7 @@ class MpiTransport : public testing::Test {
     return world_->begin(tag, {}, {&chunk, 1});
   }
 
-  // Every rank has come when this returns.
+  // A barrier of the ranks.
   void meet() {
     std::vector<Chunk> sends, receives;
     std::vector<char> bytes(size());
@@ -89,7 +89,7 @@ class MpiTransport : public testing::Test {
   std::unique_ptr<Transport> world_ = mpi::world();
 };
 
-TEST_F(MpiTransport, FramesComeInTheOrderTheyWereSent) {
+TEST_F(MpiTransport, FramesArriveInTheOrderInWhichTheyWereSent) {
   constexpr std::uint64_t kFrames = 500;
   for (std::uint64_t i = 0; i < kFrames; ++i) {
     Frame frame;
@@ -116,7 +116,7 @@ TEST_F(MpiTransport, ChunksGoBothWaysAtOnce) {
   }
 }
 
-TEST_F(MpiTransport, ChunksOfOneTagKeepTheirOrderWhoeverIsWaitedForFirst) {
+TEST_F(MpiTransport, ChunksOfOneTagKeepTheirOrderInEveryOrderOfWaits) {
   constexpr int kLetters = 40;
   const auto bytes_of = [](int i) { return i % 3 == 0 ? 400 : 5000 * i; };
   std::vector<std::vector<int>> out(kLetters), in(kLetters);
@@ -154,7 +154,7 @@ TEST_F(MpiTransport, TagsAreKeptApart) {
   for (const auto& transfer : transfers) transfer->wait(soon());
 }
 
-TEST_F(MpiTransport, AChunkOfSeveralPartsComesWhole) {
+TEST_F(MpiTransport, AChunkOfSeveralPartsArrivesWhole) {
   constexpr std::size_t kBytes = 150'000'004;  // parts are 64 MiB
   if (size() > 1 && rank() == 0) {
     auto out = letter(0, 1, 0, kBytes);
@@ -234,7 +234,7 @@ TEST_F(MpiTransport, DeadlineNamesThePeerThatDoesNotTake) {
   meet();
 }
 
-TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
+TEST_F(MpiTransport, MemoryOfAnAbandonedTransferIsFreeAtOnce) {
   if (size() == 1) return;
   constexpr std::size_t kBytes = 2'000'000;
   const std::vector<int> untouched(kBytes / sizeof(int), -1);
@@ -245,7 +245,7 @@ TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
   receive(4, chunk(previous(), in)).reset();
   receive(4, chunk(previous(), small_in)).reset();
   meet();
-  // Nobody waits for these any more.
+  // These chunks have no receiver any more.
   {
     const auto late = send(4, chunk(next(), out));
     send(4, chunk(next(), small_out))->wait(soon());
@@ -257,7 +257,7 @@ TEST_F(MpiTransport, MemoryOfWhatWasGivenUpIsFreeAtOnce) {
   exchange_letters(*world_, 6, kBytes);
 }
 
-TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
+TEST_F(MpiTransport, ALateSenderGetsAnError) {
   if (size() == 1) return;
   std::vector<int> words(10'000);
   receive(4, chunk(previous(), words)).reset();
@@ -276,7 +276,7 @@ TEST_F(MpiTransport, ASenderThatComesTooLateIsToldSo) {
   meet();
 }
 
-TEST_F(MpiTransport, AChunkThatNobodyWaitsForAnyMoreGoesNowhere) {
+TEST_F(MpiTransport, AChunkWithoutAReceiverIsDiscarded) {
   constexpr std::size_t kBytes = 4'000'000;
   std::vector<int> in(kBytes / sizeof(int));
   auto first = letter(0, 1, 1, kBytes);
@@ -284,7 +284,8 @@ TEST_F(MpiTransport, AChunkThatNobodyWaitsForAnyMoreGoesNowhere) {
   if (size() > 1 && rank() == 0) {
     const auto unwanted = send(4, chunk(1, first));
     const auto wanted = send(4, chunk(1, second));
-    // The first is asked for and given up by now: this rank finds both at once.
+    // By now the receiver has granted and abandoned the first chunk; this rank receives both
+    // messages at once.
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     unwanted->wait(soon());
     wanted->wait(soon());
@@ -297,13 +298,13 @@ TEST_F(MpiTransport, AChunkThatNobodyWaitsForAnyMoreGoesNowhere) {
   meet();
 }
 
-TEST_F(MpiTransport, WhatWasGivenUpIsNotTakenForTheNext) {
+TEST_F(MpiTransport, AnAbandonedChunkIsNotReceivedAsTheNextOne) {
   if (size() == 1) return;
   auto lost = letter(rank(), next(), 1, 60'000);
   send(4, chunk(next(), lost)).reset();
   meet();
   std::vector<int> in(60'000 / sizeof(int));
-  // Takes the place of the letter that was given up, in vain.
+  // This receive must not get the chunk that was abandoned.
   expect_silent_peer(*receive(4, chunk(previous(), in)), previous(),
                      "mpi: rank " + std::to_string(previous()) +
                          " did not send 60000 bytes with tag 4 in time " + name_of(rank(), size()));
@@ -322,7 +323,7 @@ TEST_F(MpiTransport, AbortEndsTheWaitOfAnotherThread) {
       auto waited = std::async(std::launch::async, [&] { owned->wait(soon()); });
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       owned->abort();
-      // A small chunk leaves at once.
+      // A small chunk is sent at once, so its wait may succeed.
       try {
         waited.get();
         EXPECT_LE(bytes, 4096u);

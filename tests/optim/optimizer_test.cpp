@@ -191,7 +191,7 @@ TEST(Optimizer, RefusesParametersOfIntegers) {
               ThrowsMessage<UsageError>("sgd: parameter index must be f32 or f64, got i64"));
 }
 
-TEST(MakeOptimizer, NamesWhatItKnowsAndWhatWasMeant) {
+TEST(MakeOptimizer, ListsKnownNamesAndGuessesTheMeantOne) {
   EXPECT_THAT([] { make_optimizer({.name = "adamv"}, {}); },
               ThrowsMessage<UsageError>(AllOf(HasSubstr("sgd, adam, adamw, rmsprop, adagrad, ftrl"),
                                               HasSubstr("got \"adamv\""),

@@ -10,7 +10,7 @@ namespace {
 
 // One rank with six virtual workers: ((0 + 1) + (2 + 3)) + (4 + 5). In f32, 1 + 1e8 is 1e8, so that
 // a gradient in the wrong place shows.
-TEST(GradientAccumulator, PutsEachMicroBatchInItsPlaceWheneverItComes) {
+TEST(GradientAccumulator, PutsEachMicroBatchInItsPlaceInAnyOrder) {
   const ReductionTree tree(6, 1);
   const BucketLayout::Parameter parameters[] = {{.count = 1}, {.count = 1}, {.count = 1}};
   const BucketLayout layout(parameters, tree, 1 << 20);

@@ -37,7 +37,7 @@ CompressionOptions options_of(std::string_view codec) {
   return {.codec = std::string(codec), .ratio = 0.2, .rank = 2};
 }
 
-// Everything that the strategy remembers, and back.
+// Saves the state of a strategy, and restores it.
 std::map<std::string, std::vector<char>> saved(Strategy& strategy) {
   std::map<std::string, std::vector<char>> saved;
   for (const Strategy::State& tensor : strategy.state()) {
@@ -102,7 +102,7 @@ class Descent {
   std::int64_t workers_ = 0;
 };
 
-// By LAPACK: nothing of ours.
+// The least-squares solution by LAPACK, as an independent reference.
 at::Tensor least_squares() {
   const Samples samples;
   const at::Tensor x = at::cat({samples.x, at::ones({kSamples, 1})}, 1).to(at::kDouble);
@@ -156,7 +156,7 @@ INSTANTIATE_TEST_SUITE_P(CodecsAndRanks, CompressedGradients,
 
 class CompressedSums : public ::testing::TestWithParam<std::tuple<std::string_view, int>> {};
 
-// Each rank's compressor once more, all in one thread.
+// The reference has the compressors of all ranks in one thread.
 TEST_P(CompressedSums, AddUpWhatEachRankSends) {
   const auto [codec, ranks] = GetParam();
   const std::vector<CompressedSum::Tensor> tensors = {{"a", {17, 31}}, {"b", {5}}, {"c", {0, 4}}};
@@ -182,7 +182,7 @@ TEST_P(CompressedSums, AddUpWhatEachRankSends) {
       expected[step].push_back(sum);
     }
   }
-  // What is added in half precision is rounded once more; what is all-reduced is added in a tree.
+  // Sums in half precision are rounded once more, and an all-reduce sums in tree order.
   const double tolerance = codec == "bf16" ? 0.04 : codec == "f16" ? 0.005 : 1e-5;
   test::run_ranks(ranks, [&, codec = codec](Communicator& world) {
     for (const auto dtype : {at::kFloat, at::kDouble}) {
@@ -233,7 +233,8 @@ TEST(CompressedGradients, AreTheMeanOverTheVirtualWorkers) {
   }
 }
 
-// The factors are linear: ranks that sum theirs find what one rank with the whole sum finds.
+// The factors are linear: ranks that sum their factors get the result of one rank with the whole
+// sum.
 TEST(LowRankSum, IsPowerSgdOfTheSum) {
   const std::vector<NamedShape> tensors = {{"a", {17, 31}}, {"b", {5}}, {"c", {0, 4}}};
   for (const int ranks : {1, 2, 3, 4}) {
@@ -266,7 +267,7 @@ TEST(LowRankSum, IsPowerSgdOfTheSum) {
   }
 }
 
-// What all ranks were given, less what came out, is what all ranks keep.
+// The sum of the inputs of all ranks minus the result is the sum of their residuals.
 TEST(LowRankSum, LosesNothing) {
   test::run_ranks(3, [](Communicator& world) {
     CompressedSum sum(world, options_of("power_sgd"), {{"a", {17, 31}}});

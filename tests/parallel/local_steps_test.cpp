@@ -33,7 +33,7 @@ using test::Simulation;
 using test::SmallNet;
 using test::Values;
 
-// What a run leaves on a rank.
+// The result of a run on one rank.
 struct Outcome {
   Values parameters;
   Values buffers;
@@ -41,7 +41,7 @@ struct Outcome {
   std::vector<bool> synchronized;
 };
 
-// As a user trains; the last step synchronizes the ranks.
+// A user's training loop; the last step synchronizes the ranks.
 Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_t last,
               Optimizer& optimizer) {
   Outcome outcome;
@@ -62,7 +62,7 @@ Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_
   return outcome;
 }
 
-// Of every rank.
+// Returns the outcome of every rank.
 std::vector<Outcome> train_on(int ranks, const LocalStepsOptions& options, std::int64_t steps) {
   std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
   test::run_ranks(ranks, [&](Communicator& world) {
@@ -153,15 +153,15 @@ INSTANTIATE_TEST_SUITE_P(Each, LocalStepsForms,
                                   std::to_string(std::get<2>(info.param));
                          });
 
-// y = 3 a - 2 b + 1 exactly, each rank with samples of its own: all agree where the loss is least.
+// y = 3 a - 2 b + 1 exactly, and each rank has its own samples: all have the same minimum.
 void expect_to_learn_a_line(int ranks, const LocalStepsOptions& options, double tolerance) {
   test::run_ranks(ranks, [&](Communicator& world) {
     torch::nn::Linear model(2, 1);
     model->to(at::kDouble);
     const auto strategy = local_steps(world, options);
     Sgd optimizer(strategy->attach(*model), {.lr = 0.1});
-    const at::Tensor x = random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()),
-                                       at::kDouble);
+    const at::Tensor x =
+        random_tensor({16, 2}, static_cast<std::uint64_t>(world.rank()), at::kDouble);
     const at::Tensor y = x.matmul(at::tensor({3.0, -2.0}, at::kDouble)).add(1).view({16, 1});
     for (int step = 0; step < 800; ++step) {
       strategy->begin();

@@ -25,7 +25,7 @@ void expect_error(const std::function<void()>& call, const std::string& advice) 
   }
 }
 
-// A strategy that is used wrongly says so, and what to do, on every rank.
+// A strategy that is used wrongly throws, on every rank, an error that names the right call.
 class Misuse : public testing::TestWithParam<std::tuple<std::string, int>> {
  protected:
   struct Loop {
@@ -47,7 +47,7 @@ class Misuse : public testing::TestWithParam<std::tuple<std::string, int>> {
 
   static std::string name() { return std::get<0>(GetParam()); }
 
-  // A loop that has made a step, since a strategy is used for more than one.
+  // The loop has made one step before `body`, because a strategy is used for more than one.
   static void on_ranks(const std::function<void(Loop&)>& body) {
     test::run_ranks(std::get<1>(GetParam()), [&](Communicator& world) {
       Loop loop(name(), world);

@@ -91,7 +91,7 @@ TEST_P(AsynchronousRanks, LearnALineExactly) {
   });
 }
 
-// Gradients of one, so that the parameters count the pushes.
+// The gradients are 1, so that the parameters count the pushes.
 TEST_P(AsynchronousRanks, EndWithEveryPushOfEveryGroup) {
   if (mode().consistency.backup_workers > 0) return;  // some are dropped
   test::run_ranks(ranks(), [](Communicator& world) {

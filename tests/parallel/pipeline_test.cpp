@@ -24,7 +24,7 @@ constexpr int kBlocks = 4;
 constexpr int kMicroBatches = 2;
 constexpr int kSteps = 3;
 
-// Weight gradients that a backward pass leaves for later, as in a zero-bubble pipeline.
+// Weight gradients that a backward pass defers, as in a zero-bubble pipeline.
 struct WeightGradients {
   std::vector<std::function<void()>> deferred;
   GradientSink* sink = nullptr;  // of the step
@@ -61,8 +61,8 @@ class DeferredLinear : public torch::autograd::Function<DeferredLinear> {
   }
 };
 
-// tanh(norm(x W^T)): a weight whose gradient is deferred, and batch normalization, whose gradients
-// autograd brings and whose buffers change in the forward pass.
+// tanh(norm(x W^T)): the gradient of the weight is deferred; the gradients of batch normalization
+// come from autograd, and its buffers change in the forward pass.
 class DeferredBlock final : public Block {
  public:
   DeferredBlock(int index, int parameter, WeightGradients& gradients)
@@ -126,8 +126,8 @@ std::vector<at::Tensor> copies_of(const Model& model) {
   return copies;
 }
 
-// Trains the whole model in one process, each weight gradient right after its backward pass.
-// Returns the final tensors of `blocks`.
+// Trains the whole model in one process, and computes each weight gradient right after its backward
+// pass. Returns the final tensors of `blocks`.
 std::vector<at::Tensor> one_process(Range blocks) {
   WeightGradients gradients;
   const auto model = model_of({0, kBlocks}, gradients);
@@ -157,7 +157,7 @@ std::vector<at::Tensor> one_process(Range blocks) {
   return ends;
 }
 
-// One stage of a pipeline of two: GPipe's schedule, F0 F1 B0 B1, and W0 W1 behind it.
+// One stage of a pipeline of two: GPipe's schedule, F0 F1 B0 B1, and then W0 W1.
 class Stage {
  public:
   Stage(Communicator& pipeline, bool deferred)

@@ -111,7 +111,7 @@ Outcome train_on(const std::string& strategy_name, int ranks, std::vector<double
   return outcome;
 }
 
-// One process, no strategy: each virtual worker's gradient alone, summed by recursion.
+// One process without a strategy: the gradients of the virtual workers, summed by recursion.
 Outcome reference() {
   Net net;
   Outcome outcome;
@@ -139,7 +139,7 @@ Outcome reference() {
         buffers[b].copy_(before[b]);
       }
     }
-    // ((0..7) + (8..11)): complete trees, as the bits of 12 say.
+    // ((0..7) + (8..11)): complete trees, one for each bit of 12.
     const std::function<at::Tensor(const std::vector<at::Tensor>&, int, int)> sum =
         [&](const std::vector<at::Tensor>& x, int first, int count) -> at::Tensor {
       if (count == 1) return x[static_cast<std::size_t>(first)];

@@ -79,7 +79,7 @@ TEST_P(Clients, PullWhatTheFirstWorkerHasStored) {
   });
 }
 
-// With plain SGD the order of pushes does not show but in rounding, and not at all with integers.
+// With plain SGD the order of pushes changes only the rounding, and nothing with integers.
 TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
   run([](server::Client& client, Communicator& world) {
     const ModelSchema model = schema(Mode::kAsynchronous);
@@ -213,13 +213,13 @@ TEST_P(Clients, PushAndPullRowsByKey) {
   });
 }
 
-// The servers receive what the codec makes of each range; its residual comes
-// with the next push.
+// The servers receive the compressed gradient of each range; its residual is added to the next
+// push.
 TEST_P(Clients, PushThroughACodec) {
   run([](server::Client& client, Communicator& world) {
     for (const char* const codec : {"int8", "top_k", "power_sgd"}) {
       SCOPED_TRACE(codec);
-      if (client.worker() > 0) continue;  // one is enough: codecs know no other workers
+      if (client.worker() > 0) continue;  // one is enough: a codec does not depend on other workers
       const CompressionOptions options{.codec = codec, .ratio = 0.1};
       std::vector<Compressor> ours;
       std::vector<Compressor> expected;

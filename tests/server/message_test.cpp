@@ -157,13 +157,13 @@ TEST(ServerMessage, IsRejectedIfBytesAreMissingOrAdded) {
     twice.bodies.push_back(twice.bodies.back());
     EXPECT_THROW(twice.decode(), DataError);
     Wire shorter = whole;
-    // By all of its last word: its padding may go.
+    // Cuts off the whole last word, because padding may be missing.
     shorter.bodies.back() = shorter.bodies.back().first(shorter.bodies.back().size() - 8);
     EXPECT_THROW(shorter.decode(), DataError);
   }
 }
 
-// Whatever a flipped byte makes of it, payloads stay inside what came.
+// After a byte is flipped, payloads still lie inside the received message.
 TEST(ServerMessage, WithAFlippedBitIsRejectedOrHarmless) {
   std::mt19937 random(3);
   for (int i = 0; i < 100; ++i) {

@@ -30,7 +30,7 @@ struct Connection {
   bool is_stalled = false;
 };
 
-// Moves what has come; false at the end of the connection.
+// Passes on what has arrived; returns false at the end of the connection.
 bool pass(int from, int to, std::int64_t& left) {
   std::array<char, 65536> bytes;
   const ssize_t got = ::recv(

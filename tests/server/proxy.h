@@ -12,8 +12,8 @@ namespace trireme::test {
 /// ("tcp://127.0.0.1:7000").
 class Proxy {
  public:
-  /// What becomes of a connection after so many bytes from the client: it breaks, or nothing moves
-  /// any more.
+  /// What happens to a connection after this many bytes from the client: it breaks, or moves
+  /// nothing any more.
   enum class Fate : std::uint8_t { kBreaks, kStalls };
   struct Plan {
     std::int64_t bytes = INT64_MAX;

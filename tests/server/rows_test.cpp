@@ -37,7 +37,8 @@ struct SlowRow {
 
 class EveryOptimizer : public testing::TestWithParam<std::string> {};
 
-// Keys that come twice in one push, in two pushes of one update, and enough to grow the index.
+// Keys that are twice in one push, or in two pushes of one update, and enough keys to grow the
+// index.
 TEST_P(EveryOptimizer, UpdatesRowsAsAnOptimizerOfEachRowWould) {
   SparseTable table{.name = "t",
                     .width = kWidth,

@@ -222,7 +222,7 @@ void Simulation::hand_over_one() {
   if (one.is_done || answer.incarnation != one.incarnation || answer.sequence != one.sequence)
     return;
   if (answer.type == MessageType::kError) {
-    // A later copy of the request was first: the worker asks again.
+    // A later copy of the request arrived first; the worker asks again.
     if (answer.reason.find("came after a later one") != std::string::npos) return;
     ASSERT_THAT(answer.reason, testing::HasSubstr("before a worker has stored"))
         << "seed " << schedule_.seed;

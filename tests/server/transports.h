@@ -60,8 +60,8 @@ inline std::string transport_name(
          std::to_string(shards);
 }
 
-// libzmq and libsodium are not instrumented, and what they hand from thread to thread looks to
-// ThreadSanitizer like a race.
+// libzmq and libsodium are not instrumented, so that ThreadSanitizer takes what they pass between
+// threads for races.
 #ifdef __SANITIZE_THREAD__
 inline constexpr bool kKnowsZmq = false;
 #else

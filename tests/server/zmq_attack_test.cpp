@@ -432,7 +432,7 @@ TEST(ServerUnderAttack, RejectsReadsAboveItsLimit) {
   client->join(schema());
 }
 
-TEST(ServerUnderAttack, IsNotEndedByAWorkerThatSaysThatAnotherServerSupersedesIt) {
+TEST(ServerUnderAttack, IsNotEndedByAWorkerThatClaimsThatAnotherServerSupersedesIt) {
   ZmqServers servers(1, false);
   RawDealer dealer(servers[0].endpoint());
   dealer.send({server::encode_header({.type = MessageType::kJoin,

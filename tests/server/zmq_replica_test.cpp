@@ -38,8 +38,8 @@ using Mode = Consistency::Mode;
 
 constexpr int kTakenOver = 7;
 
-/// A server in a process of its own, which can be killed. Made before this one has threads; starts
-/// when it is told what its replica is.
+/// A server in a process of its own, which a test can kill. It must be made before this process has
+/// threads, and starts when it is given its replica.
 class ServerProcess {
  public:
   explicit ServerProcess(ZmqServer::Options options) {
@@ -61,7 +61,7 @@ class ServerProcess {
   void kill(int signal) const {
     if (process_ < 0) return;
     ::kill(process_, signal);
-    // Its threads run on until one of them has heard of it.
+    // Its threads run until one of them has noticed the signal.
     int status = 0;
     if (signal == SIGSTOP) waitpid(process_, &status, WUNTRACED);
   }
@@ -289,7 +289,7 @@ TEST_F(Replica, EndsAPrimaryThatHungAndResumes) {
   EXPECT_EQ(first.wait(), kTakenOver);
 }
 
-// It would lose what the primary has replied to since.
+// Otherwise the updates that the primary has replied to since would be lost.
 TEST_F(Replica, ThatIsNotUpToDateEnds) {
   ServerProcess first(options(false));
   ZmqServer second(options(true));

@@ -13,7 +13,7 @@
 namespace trireme::test {
 
 /// Servers on free ports of the loopback device, with or without keys, in a folder of their own
-/// that goes away with them.
+/// that is removed with them.
 class ZmqServers {
  public:
   using Adjust = std::function<void(server::ZmqServer::Options& options)>;

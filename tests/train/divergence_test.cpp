@@ -46,8 +46,8 @@ class Divergence : public testing::TestWithParam<std::string> {
   Runs runs_;
 };
 
-// Virtual worker 3 has the bad row: the last rank. Where parameters are cut over ranks, another one
-// has the gradient.
+// Virtual worker 3, on the last rank, has the bad row. With parameters in shards, another rank has
+// the gradient.
 TEST_P(Divergence, OfTheLossNamesStepAndParameterOnEveryRank) {
   write_rows(19, "1e30,1,1");
   for (const int ranks : {1, 2, 3, 4}) {

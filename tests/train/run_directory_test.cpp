@@ -1,4 +1,4 @@
-// What a run leaves in its directory, and that an error before the first step leaves nothing.
+// The files of a run, and that an error before the first step leaves none.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>

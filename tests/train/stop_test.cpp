@@ -16,7 +16,7 @@ class Stop : public testing::TestWithParam<std::string> {
   Runs runs_;
 };
 
-TEST_P(Stop, AskedForByOneRankEndsAllAfterTheSameStep) {
+TEST_P(Stop, RequestedByOneRankEndsAllAfterTheSameStep) {
   runs_.train("whole", 3, strategy(GetParam()));
   for (const int ranks : {1, 2, 3, 4}) {
     const std::string run = fmt::format("on-{}", ranks);
@@ -37,7 +37,7 @@ TEST_P(Stop, AskedForByOneRankEndsAllAfterTheSameStep) {
   }
 }
 
-TEST_P(Stop, AskedForInTheLastStepIsNone) {
+TEST_P(Stop, RequestedInTheLastStepHasNoEffect) {
   const Outcome outcome = runs_.train("run", 3, strategy(GetParam()), {.rank = 1, .step = 40});
   EXPECT_FALSE(outcome.summaries.front().interrupted);
   EXPECT_TRUE(std::filesystem::exists(runs_ / "run" / "model.safetensors"));
@@ -52,7 +52,7 @@ TEST_P(Stop, IsNotEvaluated) {
 INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values(kReplicated, kHostShared, kParameterServer),
                          [](const auto& info) { return info.param; });
 
-TEST_F(Stop, OfLocalStepsComesAfterASynchronizationAndResumesWithTheSameBits) {
+TEST_F(Stop, OfLocalStepsFollowsASynchronizationAndResumesWithTheSameBits) {
   for (const Words& mode : {local_sgd(), diloco(), diloco_in_pairs()}) {
     runs_.train("whole", 3, mode);
     const Outcome stopped = runs_.train("cut", 3, mode, {.rank = 1, .step = 11});

@@ -38,7 +38,7 @@ class Traffic : public testing::Test {
 // Weights of 30 * 40 and 30 values, biases of 30 and 1.
 TEST_F(Traffic, OfEachCodecIsWhatTheDocumentSays) {
   constexpr std::int64_t kHeaders = 4 * 16;
-  // f32 gradients lie at multiples of 64 bytes; what else travels is alike.
+  // f32 gradients lie at multiples of 64 bytes; all other traffic is the same.
   const std::int64_t rest = sent("none") - kSteps * 4 * (1200 + 32 + 32 + 16);
   EXPECT_GE(rest, 0);
   const auto bytes_of_a_step = [&](const std::string& codec) {

@@ -134,7 +134,7 @@ TEST_F(TrainingLoop, HasTheBitsOfAPlainLoop) {
 TEST_F(TrainingLoop, TrainsAPerceptronWithTheBitsOfAPlainLoop) {
   const Words words = {"model.name=mlp", "model.hidden=[5]", "model.activation=tanh",
                        "model.init=xavier_uniform"};
-  // Where the run is after one step, which the plain loop cannot know, both start.
+  // Both start from the state after one step, which the plain loop cannot compute.
   const auto parameters_of = [&](const std::string& run) {
     return std::vector<at::Tensor>{trained(run, {5, 3}), trained(run, {5}), trained(run, {1, 5}),
                                    trained(run, {1})};

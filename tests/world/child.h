@@ -51,7 +51,7 @@ class Child {
   FileDescriptor out_;
 };
 
-/// What `command`, started so, says and how it ends.
+/// Runs `command` with these variables and returns its output and how it ended.
 Outcome run_child(const std::vector<std::string>& command, const Variables& variables = {});
 
 }  // namespace trireme::test

@@ -22,7 +22,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
-/// A folder that goes away with the test.
+/// A folder that is removed with the test.
 class Deploy : public testing::Test {
  protected:
   Deploy() {
@@ -78,7 +78,7 @@ Variables batch_variables(int tasks) {
           {"SLURM_CPUS_PER_TASK", "1"}};
 }
 
-// An srun for one host. Its options are taken as they come; --mpi=pmix is mpirun's.
+// An srun for one host. It ignores its options, except --mpi=pmix, for which it starts mpirun.
 constexpr const char* kSrun = R"(#!/bin/bash
 mpi=none
 while [[ $1 == --* ]]; do
@@ -108,13 +108,13 @@ TEST_F(Deploy, TheBatchScriptOfSlurmStartsTheRanksBySrun) {
 }
 
 TEST_F(Deploy, TheBatchScriptOfSlurmLetsMpiJoinTheRanks) {
-  if (!mpi::library().starts_with("Open MPI")) return;  // MPICH 4.0 speaks PMI, not PMIx
+  if (!mpi::library().starts_with("Open MPI")) return;  // MPICH 4.0 has PMI, not PMIx
   write("srun", kSrun);
   Variables variables = in_path(batch_variables(2));
   variables.merge(mpirun_variables());
   variables["SRUN_MPI"] = "pmix";
   variables["MPIRUN"] = mpirun_program();
-  // Where they would meet otherwise there is nobody.
+  // Without MPI the ranks would not find each other: this host does not exist.
   variables["SLURM_JOB_NODELIST"] = "no-such-host.invalid";
   const Command command = deployed("slurm/trireme.sbatch", world_program({"sum"}));
   expect_sums_over_shared_memory(run_child(command, variables), 2);

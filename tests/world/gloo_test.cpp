@@ -295,7 +295,7 @@ TEST(GlooTransport, AKilledPeerIsReportedOnceAndEndsTransfers) {
     transport.send_frame(1, numbered(3, "to nobody"));
     const auto later = transport.begin(2, {&chunk, 1}, {});
     EXPECT_THAT(error_of(*later, kLong).what(), HasSubstr("rank 1 is lost"));
-    // The two that are left go on, and hear of it no more.
+    // The two remaining ranks continue, and the loss is not reported again.
     const int other = 2 - transport.rank();
     transport.send_frame(other, numbered(4, ""));
     for (;;) {
@@ -342,7 +342,7 @@ TEST(GlooTransport, SendingToPeersThatDieMeanwhileRaisesNoSignal) {
   EXPECT_EQ(ranks.error_of(0), "");
 }
 
-TEST(GlooTransport, AStoppedPeerIsNamedAtTheDeadlineAndHoldsNobodyBack) {
+TEST(GlooTransport, AStoppedPeerIsNamedAtTheDeadlineAndDelaysNoOtherRank) {
   test::RankProcesses ranks = start(3, [](Transport& transport) {
     if (transport.rank() == 1) raise(SIGSTOP);
     std::vector<std::uint8_t> bytes(std::size_t{64} << 20);

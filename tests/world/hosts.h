@@ -14,9 +14,9 @@ namespace trireme::test {
 ///     Child rank = hosts.start(1, {"program"}, {{"MASTER_ADDR", hosts.address(0)}});
 ///     hosts.cut(1);
 ///
-/// The namespaces have no names and belong to this process and to the programs in them: nothing is
-/// left of them when these end, in whatever way, and tests do not meet. Needs root and iproute2;
-/// throws std::runtime_error saying what failed otherwise.
+/// The namespaces have no names and belong to this process and the programs in them, so they
+/// disappear when these end and tests do not affect each other. Needs root and iproute2; otherwise
+/// it throws std::runtime_error with the reason.
 class TestHosts {
  public:
   explicit TestHosts(int hosts);

@@ -1,4 +1,4 @@
-// Hosts that train alone and come together now and then: Gloo between them.
+// Hosts that train by themselves and synchronize from time to time over Gloo.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 namespace trireme::test {
 namespace {
 
-/// Trains a generated linear model by streaming DiLoCo, in a folder that goes away.
+/// Trains a generated linear model by streaming DiLoCo, in a folder that is removed at the end.
 class HybridHosts : public testing::Test {
  protected:
   HybridHosts() {

@@ -1,4 +1,4 @@
-// One program finds its world, whoever starts it, and sums to the same bits.
+// One program connects its ranks under every launcher and sums to the same bits.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -16,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// Not open if somebody else has the port.
+// Returns a socket that is not open if another program has the port.
 FileDescriptor listening_on(int port) {
   FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
@@ -145,7 +145,7 @@ TEST(StartedByMpirun, ProgramsThatInsistOnGlooMeetWhereTheVariablesSay) {
       run_child(by_mpirun(3, world_program({"--backend", "gloo", "sum"})), variables), 3);
 }
 
-TEST(StartedWrongly, MpiIsInsistedOnAndMpirunHasStartedNobody) {
+TEST(StartedWrongly, TheMpiBackendIsRequiredWithoutMpirun) {
   for (const Outcome& outcome : run_ranks(2, {"--backend", "mpi", "sum"}, torchrun(2))) {
     EXPECT_EQ(outcome.exit_code, 2);
     EXPECT_THAT(outcome.out, HasSubstr("UsageError: connect: "));
@@ -164,7 +164,7 @@ TEST(StartedWrongly, AnUnknownBackendIsRefused) {
             "got \"smoke signals\"\n");
 }
 
-TEST(StartedWrongly, NobodyServesAtTheAddress) {
+TEST(StartedWrongly, NoServerListensAtTheAddress) {
   const int port = free_port();
   const Outcome outcome = run_child(world_program({"--timeout", "500", "sum"}),
                                     torchrun_variables(2, 3, "127.0.0.1", port));
@@ -203,7 +203,7 @@ TEST(StartedWrongly, RanksThatDisagreeOnTheWorldSizeAllSayWho) {
   }
 }
 
-TEST(StartedWrongly, ARankThatNeverComesIsNamedByAllOthers) {
+TEST(StartedWrongly, AMissingRankIsNamedByAllOthers) {
   const VariablesOfRank four = torchrun(4);
   const std::vector<Outcome> outcomes =
       run_ranks(2, {"--timeout", "1500", "sum"}, [&](int child) { return four(2 * child); });

@@ -40,7 +40,7 @@ class RankProcesses {
   std::vector<Rank> ranks_;
 };
 
-/// A port of this host that nobody listens on at the moment.
+/// Returns a port of this host on which no process listens at the moment.
 int free_port();
 
 }  // namespace trireme::test

@@ -67,12 +67,12 @@ TEST(Rendezvous, RefusesWhatMakesNoSense) {
   EXPECT_EQ(error_of(rendezvous), "connect: the address of rank 0 is empty; set MASTER_ADDR");
 }
 
-TEST(Rendezvous, AWorldOfOneNeedsNobody) {
+TEST(Rendezvous, AWorldOfOneNeedsNoServer) {
   test::RankProcesses ranks(1, join_as(rendezvous_of(1), 0));
   ranks.expect_all_well();
 }
 
-TEST(Rendezvous, AnAddressWhereNobodyAnswersIsNamed) {
+TEST(Rendezvous, AnAddressWithoutAServerIsNamed) {
   const Rendezvous rendezvous = rendezvous_of(4, milliseconds(300));
   test::RankProcesses ranks(1, join_as(rendezvous, 3));
   EXPECT_EQ(ranks.error_of(0),

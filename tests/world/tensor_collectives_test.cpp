@@ -37,7 +37,7 @@ TEST(TensorCollectives, MoveTensorsOfDifferentNumbersOfRows) {
       reduce_scatter(world, own, expected * (world.rank() + 1), rows).wait();
       EXPECT_TRUE(own.equal(all[world.rank()] * (world.size() * (world.size() + 1) / 2)));
 
-      // Rank r sends r + 1 rows to everybody.
+      // Rank r sends r + 1 rows to every rank.
       const std::vector<std::int64_t> sent(static_cast<std::size_t>(world.size()),
                                            world.rank() + 1);
       std::vector<std::int64_t> received;

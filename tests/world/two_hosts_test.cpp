@@ -28,7 +28,7 @@ class Ranks {
     for (const int ranks : on_hosts) world_size += ranks;
     for (int host = 0; host < static_cast<int>(on_hosts.size()); ++host) {
       for (int local = 0; local < on_hosts[host]; ++local) {
-        // Nobody else is in these networks: any port is free.
+        // No other program is in these networks, so any port is free.
         Variables variables = torchrun_variables(static_cast<int>(ranks_.size()), world_size,
                                                  hosts.address(0), 29500);
         if (host == 0 && !name_of_itself.empty()) variables["MASTER_ADDR"] = name_of_itself;
@@ -175,13 +175,13 @@ TEST(TwoHosts, ARankThatIsStoppedForTooLongIsNamed) {
   }
 }
 
-TEST(TwoHosts, ARankThatComesLateIsWaitedFor) {
+TEST(TwoHosts, ALateRankIsWaitedFor) {
   const TestHosts hosts(2);
   expect_sums(Ranks(hosts, {2, 2}, {"late", "3", "1500"}).wait(),
               "gloo, 4 ranks on 2 hosts that share memory, sums in tree order");
 }
 
-TEST(TwoHosts, ARankThatComesTooLateIsNamedAsRunning) {
+TEST(TwoHosts, ARankAfterTheDeadlineIsNamedAsRunning) {
   const TestHosts hosts(2);
   Ranks ranks(hosts, {2, 2}, {"--timeout", "1500", "late", "3", "100000"});
   for (const int rank : {0, 1, 2}) {

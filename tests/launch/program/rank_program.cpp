@@ -1,5 +1,5 @@
-// A program that the launcher tests start: joins the shared world that it was handed and does what
-// its first argument says.
+// A program that the launcher tests start: it joins the shared world of its launcher and does what
+// its first argument names.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -1,13 +1,13 @@
-// A program as a user would write it: finds its world, whoever started it, and does what its
-// arguments say.
+// A program as a user would write it: it connects its ranks under any launcher and executes its
+// arguments.
 //
 //   world_program [--backend B] [--timeout MS] sum
-//   world_program ... late RANK MS       rank RANK comes to a collective so much later
+//   world_program ... late RANK MS       rank RANK calls a collective this much later
 //   world_program ... mismatch RANK      rank RANK calls it with another count
-//   world_program ... repeat MS          collectives, one after another, for so long
+//   world_program ... repeat MS          collectives, one after another, for this time
 //   world_program ... bandwidth MIB N    the fastest of N all-reduces
 //
-// Each rank says one line about itself, "rank 1 of 4: ...", and exits as exit_codes.h has it.
+// Each rank prints one line, "rank 1 of 4: ...", and exits with a code of exit_codes.h.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -169,7 +169,7 @@ int rank_of_this_process() {
 
 }  // namespace
 
-// Under AddressSanitizer: what a failed world leaves to the end of the process is no leak.
+// AddressSanitizer must not report memory that a failed world keeps until the process ends.
 extern "C" const char* __asan_default_options();
 extern "C" const char* __asan_default_options() {
   return "detect_leaks=0";
