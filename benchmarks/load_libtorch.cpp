@@ -1,5 +1,5 @@
-// Loads libtorch and makes one tensor: the least that a program on libtorch takes to start, beside
-// which startup.sh holds the way to the first step.
+// Loads libtorch and makes one tensor: the shortest start of a program on libtorch, with which
+// startup.sh compares the time to the first step.
 
 #include <ATen/ATen.h>
 

@@ -48,7 +48,7 @@ server::ModelSchema declaration() {
   return model;
 }
 
-// A worker's way to one server, and the memory that it pushes from and pulls into.
+// The link of a worker to one server, and the memory that it pushes from and pulls into.
 struct Way {
   std::string name;
   std::unique_ptr<server::Client> client;
@@ -90,7 +90,7 @@ struct Way {
   }
 };
 
-// Microseconds of `operation` while all workers are at it.
+// Returns the microseconds of `operation` while all workers make it.
 double microseconds(Communicator& world, const std::function<void()>& operation, double seconds) {
   operation();
   world.barrier();

@@ -7,9 +7,9 @@
 // mlp     784-512-512-10, batch 64 a rank, SGD with momentum 0.9
 //
 // Each rank takes slices of its own random data, which stays in memory. With `independent` every
-// rank trains a model of its own: as many single-rank runs side by side, the bound of what training
-// together can reach. A window is a row of steps between two barriers; one JSON line tells the
-// median and the quartiles over the windows, in samples a second of all ranks together.
+// rank trains a model of its own: single-rank runs side by side are the upper bound for training
+// together. A window is a number of steps between two barriers; one line of JSON has the median and
+// the quartiles over the windows, in samples a second of all ranks together.
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
@@ -39,7 +39,7 @@ namespace {
 using trireme::Communicator;
 
 constexpr int kWarmUpSteps = 50;
-// Short, so that what disturbs the machine now and then falls into few windows and not in all.
+// Windows are short, so that a disturbance of the machine falls into few of them.
 constexpr double kWindowSeconds = 0.05;
 constexpr int kFewestWindows = 11;
 
@@ -120,7 +120,7 @@ double time_window(Training& training, Communicator& world, int steps) {
   return (now() - begin) / steps;
 }
 
-// The same number on every rank.
+// Returns the same number on every rank.
 int steps_of_window(Training& training, Communicator& world) {
   for (int i = 0; i < kWarmUpSteps; ++i) training.step();
   double seconds = time_window(training, world, kWarmUpSteps);

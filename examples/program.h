@@ -12,7 +12,7 @@
 
 namespace trireme::examples {
 
-/// The ranks of this host that `trireme run` has started; a world of one without it.
+/// Connects the ranks of this host that `trireme run` has started; a world of one without it.
 inline std::unique_ptr<Communicator> join() {
   const RankEnvironment told = read_environment();
   if (!told.world_fd) {
@@ -50,14 +50,14 @@ class Flags {
     return otherwise;
   }
 
-  /// What no take() has taken.
+  /// The words that no take() has taken.
   const std::vector<std::string>& rest() const { return words_; }
 
  private:
   std::vector<std::string> words_;
 };
 
-/// `--staleness N` bounds how far workers may be apart; without it nobody waits.
+/// `--staleness N` bounds how far workers may be apart; without it no worker waits.
 inline server::Consistency take_consistency(Flags& flags, int workers) {
   const auto staleness = static_cast<int>(flags.take("--staleness", -1));
   if (staleness < 0) return {.workers = workers};

@@ -18,7 +18,7 @@
 namespace {
 
 at::ScalarType type_of(const peer::Request& request) {
-  // What is not summed goes as bytes.
+  // Data that is not summed is sent as bytes.
   if (!request.sums() || request.dtype == "u8") return at::kByte;
   if (request.dtype == "f64") return at::kDouble;
   if (request.dtype == "f16") return at::kHalf;
@@ -91,6 +91,6 @@ int main(int argc, char** argv) {
   at::set_num_threads(1);
   Gloo gloo(argv[1], rank, std::atoi(argv[4]));
   peer::serve(argv[1], rank, gloo);
-  // The store's file has gone; its destructor would look for it.
+  // The file of the store has been removed, and its destructor would look for it.
   ::_exit(0);
 }

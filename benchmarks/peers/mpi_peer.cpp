@@ -13,7 +13,7 @@
 
 namespace {
 
-// Types that no sum needs go as their bytes.
+// Types that no sum needs are sent as bytes.
 MPI_Datatype type_of(const peer::Request& request) {
   if (request.dtype == "f64") return MPI_DOUBLE;
   if (request.dtype == "f32") return MPI_FLOAT;
@@ -70,7 +70,7 @@ class Mpi final : public peer::Library {
   std::vector<char> out_;
 };
 
-// Before MPI_Init, which touches the memory that ranks share.
+// Must be called before MPI_Init, which touches the memory that ranks share.
 void pin_early(const std::string& cores) {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK"}) {
     if (const char* rank = std::getenv(name)) return peer::pin(cores, std::atoi(rank));

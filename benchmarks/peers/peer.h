@@ -41,11 +41,11 @@ struct Request {
   }
 };
 
-/// What a peer brings: its library's operations.
+/// The operations of a peer's library.
 class Library {
  public:
   virtual ~Library() = default;
-  virtual void prepare(const Request& request) = 0;  ///< the memory of the calls that come
+  virtual void prepare(const Request& request) = 0;  ///< allocates the memory of the next calls
   virtual void call() = 0;
   virtual void barrier() = 0;
 };
@@ -67,7 +67,7 @@ inline double now() {
 }
 
 inline double seconds_a_call(Library& library, int calls) {
-  // The first barrier wakes the slow, the second lets all leave together.
+  // The first barrier wakes sleeping ranks, and after the second all ranks begin together.
   library.barrier();
   library.barrier();
   const double begin = now();
@@ -75,12 +75,12 @@ inline double seconds_a_call(Library& library, int calls) {
   return (now() - begin) / calls;
 }
 
-/// Answers requests from FOLDER/rank-N on FOLDER/answers until nobody writes them any more. Between
-/// two it sleeps in read(): the library does not get to poll.
+/// Answers requests from FOLDER/rank-N on FOLDER/answers until the writer has closed the pipe.
+/// Between requests it sleeps in read(), so that the library does not poll.
 inline void serve(const std::string& folder, int rank, Library& library) {
   const std::string requests = folder + "/rank-" + std::to_string(rank);
-  // Both have their other end already. If that has gone, O_NONBLOCK makes it an error or the end of
-  // the file, where opening would wait for ever.
+  // The other end of both pipes is open already. If it has been closed, O_NONBLOCK turns it into an
+  // error or the end of the file; without it open() would block forever.
   const int in_fd = ::open(requests.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   const int out = ::open((folder + "/answers").c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
   if (in_fd < 0 || out < 0) {

@@ -1,8 +1,8 @@
-// Communication alone, without libtorch: the ranks of this host add up an array in place.
+// Communication alone, without libtorch: the ranks of this host sum an array in place.
 //
 //   build/release/trireme run -n 4 build/release/examples/core
 //
-// Comes out, from rank 0: "4 ranks: 1 + 2 + ... + 4 = 10, a million times".
+// Rank 0 prints "4 ranks: 1 + 2 + ... + 4 = 10, a million times".
 #include <algorithm>
 #include <iostream>
 #include <span>
@@ -13,18 +13,18 @@
 
 using namespace trireme;
 
-// Who we are and where the shared memory is, as `trireme run` says; alone without it.
+// Joins the shared memory of `trireme run`; without it this process is a world of one.
 std::unique_ptr<Communicator> join() {
-  const RankEnvironment told = read_environment();
-  if (!told.world_fd) return self_communicator();
-  return shm::World::open(*told.world_fd).join(told.rank);
+  const RankEnvironment environment = read_environment();
+  if (!environment.world_fd) return self_communicator();
+  return shm::World::open(*environment.world_fd).join(environment.rank);
 }
 
 int main() {
   const auto world = join();
   constexpr std::size_t kCount = 1'000'000;
 
-  // Memory that every rank of the host sees is reduced where it lies.
+  // Memory that all ranks of the host share is reduced in place.
   const Memory memory = world->allocate(kCount * sizeof(float));
   const std::span numbers(static_cast<float*>(memory.data()), kCount);
   std::ranges::fill(numbers, static_cast<float>(world->rank() + 1));
@@ -37,6 +37,6 @@ int main() {
     std::cout << ranks << " ranks: 1 + 2 + ... + " << ranks << " = " << numbers[0]
               << ", a million times\n";
   }
-  world->barrier();  // memory is given back once nobody reads it
+  world->barrier();  // no rank may free memory that another still reads
   return right ? 0 : 1;
 }

@@ -23,7 +23,7 @@ std::uint64_t largest(const Ratings& ratings, std::uint64_t Rating::*whose) {
   return largest;
 }
 
-// How many of the ratings are of each student, or lecturer.
+// Returns the number of ratings of each student, or lecturer.
 std::vector<double> counts(const Ratings& ratings, std::uint64_t Rating::*whose) {
   std::vector<double> count(largest(ratings, whose) + 1);
   for (const Rating& rating : ratings.train) ++count[rating.*whose];
@@ -33,7 +33,7 @@ std::vector<double> counts(const Ratings& ratings, std::uint64_t Rating::*whose)
 server::ModelSchema declaration(const FactorizationOptions& options) {
   server::ModelSchema model{.consistency = options.consistency};
   for (const char* name : {"students", "lecturers"}) {
-    // Factors that began at zero would stay there.
+    // Factors that begin at zero would stay zero.
     model.sparse.push_back({.name = name,
                             .width = 1 + options.factors,
                             .init = {.kind = server::RowInit::Kind::kNormal,
@@ -50,7 +50,7 @@ double product(const float* student, const float* lecturer, std::int64_t width) 
   return sum;
 }
 
-// A rank's batches: rows pulled, gradients pushed.
+// Trains one rank's batches: pulls rows and pushes gradients.
 class Worker {
  public:
   Worker(server::Client& client, const Ratings& ratings, double mean,
@@ -77,7 +77,7 @@ class Worker {
         {"students", buffer_of(std::span(students_.values)), students_.keys},
         {"lecturers", buffer_of(std::span(lecturers_.values)), lecturers_.keys}});
     for (std::size_t i = 0; i < batch.size(); ++i) differentiate(batch[i], i);
-    // Rows that come more than once are added up on their server.
+    // The server adds the gradients of rows that occur more than once.
     client_.push(
         std::vector<Gradient>{
             {"students", buffer_of(std::span(students_.gradients)), students_.keys},
@@ -97,7 +97,7 @@ class Worker {
     const float* const student = students_.values.data() + first;
     const float* const lecturer = lecturers_.values.data() + first;
     const double error = mean_ + product(student, lecturer, width_) - rating.value;
-    // A row's penalty is dealt out over its ratings.
+    // The penalty of a row is divided among its ratings.
     const double share_of_student = 1 / of_student_[rating.student];
     const double share_of_lecturer = 1 / of_lecturer_[rating.lecturer];
     for (std::int64_t i = 0; i < width_; ++i) {
@@ -121,7 +121,7 @@ class Worker {
   Rows lecturers_;
 };
 
-// Every so-many-th rating, in an order that is new in each epoch.
+// Every n-th rating, n being the number of ranks, in a new order in each epoch.
 std::vector<Rating> share_of(const Ratings& ratings, const Communicator& world) {
   std::vector<Rating> share;
   for (auto i = static_cast<std::size_t>(world.rank()); i < ratings.train.size();
@@ -166,9 +166,9 @@ Factorization::Factorization(Communicator& world, const Ratings& ratings,
     : width_(1 + options.factors), mean_(mean_of(ratings.train)) {
   const auto client = server::embedded(world, {.shards = options.shards});
   client->join(declaration(options));
-  world.barrier();  // nobody is ahead because the others were not there yet
+  world.barrier();  // all ranks begin together
   train(world, *client, ratings, mean_, options);
-  if (world.rank() > 0) return;  // and so leaves
+  if (world.rank() > 0) return;  // the destructor of the client leaves the servers
   client->drain();
   students_ = all_rows(*client, "students", largest(ratings, &Rating::student), width_);
   lecturers_ = all_rows(*client, "lecturers", largest(ratings, &Rating::lecturer), width_);

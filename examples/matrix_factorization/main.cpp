@@ -1,4 +1,4 @@
-// Matrix factorisation on ratings: rows of two sparse tables on parameter servers, of which each
+// Matrix factorization on ratings: rows of two sparse tables on parameter servers, of which each
 // rank pulls and pushes those that its batch has. Without libtorch.
 //
 //   scripts/fetch-data.sh insteval
@@ -6,10 +6,10 @@
 //       .cache/data/insteval/Rdata.rdb [--factors 4] [--epochs 60] [--batch 128] [--lr 0.15]
 //       [--bias-penalty 8] [--factor-penalty 18] [--shards 1] [--staleness N] [--students N]
 //
-// Nobody waits for anybody; with --staleness N no rank is more than N batches ahead of another, so
-// that one that is much later than the others cannot pull the rows to its own share of the ratings.
-// Comes out: RMSE 1.34 by the mean, 1.20 by biases alone; four factors take 0.001 off that. Who
-// rates and who is rated is nearly all that there is to know here.
+// No rank waits for another. With --staleness N no rank is more than N batches ahead of another, so
+// that a rank that is much later cannot pull the rows towards its own part of the ratings. Result:
+// RMSE 1.34 by the mean, 1.20 by biases alone; four factors reduce it by 0.001. The rating depends
+// on little more than the student and the lecturer.
 #include <cstdio>
 #include <exception>
 

@@ -13,7 +13,7 @@ namespace trireme::examples {
 
 namespace {
 
-// DEFLATE's best ratio: what a length that a file claims is held against before memory is taken.
+// DEFLATE's best ratio, which limits the length that a file can claim before memory is allocated.
 constexpr std::size_t kBestRatio = 1032;
 constexpr int kDeepest = 32;
 
@@ -83,7 +83,8 @@ class Unserializer {
     return value;
   }
 
-  // A number of elements of at least `bytes` each that are still to come.
+  // Reads a number of elements of at least `bytes` each, which must fit into the rest of the
+  // stream.
   std::size_t count(std::size_t bytes) {
     const std::uint32_t claimed = word();
     if (claimed > (bytes_.size() - at_) / bytes) {
@@ -120,7 +121,7 @@ class Unserializer {
         break;
       case kStrings:
       case kList:
-        // Grows as they come: an item here is larger than the bytes that it is claimed with.
+        // Not reserved: an item in memory is larger than the bytes that a file needs to claim it.
         for (std::size_t left = count(4); left > 0; --left) read.items.push_back(item(depth + 1));
         break;
       default:
@@ -157,7 +158,7 @@ class Unserializer {
   std::vector<std::string> symbols_;
 };
 
-// The columns, if this is a data frame that has them all.
+// Returns the columns if this is a data frame that has them all.
 std::optional<DataFrame> columns_of(const Item& frame, std::span<const std::string> names) {
   const Item* const all = frame.attribute("names");
   if (frame.type != kList || all == nullptr) return {};
@@ -172,7 +173,7 @@ std::optional<DataFrame> columns_of(const Item& frame, std::span<const std::stri
   return found;
 }
 
-// What the stream at the front of `bytes` holds, which it takes away.
+// Decompresses the stream at the front of `bytes`, and removes it from them.
 std::string inflate(std::string_view& bytes, std::size_t length, const std::string& where) {
   if (length / kBestRatio > bytes.size()) {
     throw DataError(where + ": wanted a stream that can hold " + std::to_string(length) +

@@ -7,7 +7,7 @@
 
 namespace trireme::examples {
 
-/// What one student thinks of one lecturer.
+/// The rating of one lecturer by one student.
 struct Rating {
   std::uint64_t student = 0;
   std::uint64_t lecturer = 0;
@@ -20,8 +20,8 @@ struct Ratings {
 };
 
 /// InstEval of the R package lme4: 73,421 evaluations of lectures at ETH Zurich, from 1 to 5, by
-/// 2,972 students of 1,128 lecturers. `students` > 0: those of the first so many alone. Throws
-/// DataError.
+/// 2,972 students of 1,128 lecturers. With `students` > 0, only the ratings of that many first
+/// students. Throws DataError.
 Ratings read_ratings(const std::filesystem::path& path, std::uint64_t students = 0);
 
 double mean_of(const std::vector<Rating>& ratings);

@@ -8,14 +8,15 @@
 
 namespace trireme::examples {
 
-/// Examples as of words in a text: `keys_of_one` keys each, Zipf-distributed over 1 to `keys`, one
-/// that comes twice counting twice; and a label drawn from a logistic model whose weights are a
-/// function of their keys, most of them zero.
+/// Examples like words in a text: `keys_of_one` keys each, Zipf-distributed over 1 to `keys` (a key
+/// that occurs twice counts twice), and a label drawn from a logistic model. The weights of the
+/// model are a function of their keys, and most of them are zero.
 struct GeneratorOptions {
   std::uint64_t keys = 10'000'000;
   int keys_of_one = 100;
   double exponent = 1.1;
-  double share_of_weights = 0.2;  ///< that are not zero, normal with deviation 0.5
+  double share_of_weights =
+      0.2;  ///< part of the weights that is not zero; these are normal with deviation 0.5
   double bias = -1;
   std::uint64_t seed = 1;
 };
@@ -23,10 +24,10 @@ struct GeneratorOptions {
 struct Examples {
   std::vector<std::uint64_t> keys;  ///< [examples, keys_of_one]
   std::vector<std::uint8_t> labels;
-  std::vector<double> probabilities;  ///< that the label is 1, as the generating model has it
+  std::vector<double> probabilities;  ///< of label 1, by the generating model
 };
 
-/// Example i is a pure function of (seed, i), so that ranks make their own.
+/// Example i is a pure function of (seed, i), so that each rank generates its own.
 class Generator {
  public:
   explicit Generator(const GeneratorOptions& options);
@@ -45,7 +46,7 @@ class Generator {
 /// 1 / (1 + exp(-score)).
 double sigmoid(double score);
 
-/// -log of the probability that was given to what came.
+/// -log of the predicted probability of the label.
 double log_loss(double probability, bool label);
 
 }  // namespace trireme::examples

@@ -4,7 +4,7 @@ namespace trireme::examples {
 
 void KeyIndex::clear() {
   keys_.clear();
-  if (++round_ != 0) return;  // but for once in 2^32 batches
+  if (++round_ != 0) return;  // except once in 2^32 batches
   places_.assign(places_.size(), {});
   round_ = 1;
 }

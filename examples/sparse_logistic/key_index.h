@@ -6,11 +6,11 @@
 
 namespace trireme::examples {
 
-/// Numbers the different keys of a batch, in the order in which they come: each of them is then
-/// asked for and pushed once, however often it comes.
+/// Numbers the different keys of a batch in the order of their first use, so that each key is
+/// pulled and pushed once, however often it occurs.
 class KeyIndex {
  public:
-  /// Forgets all keys.
+  /// Removes all keys.
   void clear();
 
   std::uint32_t number_of(std::uint64_t key);

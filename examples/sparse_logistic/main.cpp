@@ -1,14 +1,15 @@
-// Logistic regression with ten million possible keys, most of which never come: a row is made when
-// its key first comes, and FTRL leaves weights at zero that are not worth having. Without libtorch.
+// Logistic regression with ten million possible keys, most of which never occur: a row is created
+// when its key first occurs, and FTRL keeps the weights of unimportant keys at zero. Without
+// libtorch.
 //
 //   build/release/trireme run -n 2 build/release/examples/sparse_logistic
 //       [--examples 400000] [--keys 1e7] [--batch 64] [--lr 0.05] [--l1 1] [--beta 1] [--shards 1]
 //       [--staleness N]
 //
-// The data is generated, and every example is predicted before it is learned: the loss printed is
-// that of examples never seen before, beside those of the base rate and of the model that the
-// labels were drawn from. Comes out: 0.567 between 0.690 and 0.467 after 400,000 examples; 2.9
-// million rows, a tenth of them with a weight that is not zero.
+// The data is generated, and every example is predicted before it is learned: the printed loss is
+// that of examples never seen before, beside the losses of the base rate and of the model that the
+// labels were drawn from. Result: 0.567 between 0.690 and 0.467 after 400,000 examples; 2.9 million
+// rows, a tenth of them with a weight that is not zero.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -40,21 +41,21 @@ struct Options {
   server::Consistency consistency;
 };
 
-/// Sums over examples, of all ranks once they are added up.
+/// Sums over examples; over those of all ranks once they are reduced.
 struct Tally {
   enum { kExamples, kLabels, kLoss, kLossOfModel, kSeconds, kCount };
   std::array<double, kCount> sums{};
 
   double mean(int which) const { return sums[static_cast<std::size_t>(which)] / sums[kExamples]; }
 
-  // What one would pay who knew no more than how often the label is 1.
+  // The loss of a prediction that is always the frequency of label 1.
   double loss_of_base_rate() const {
     const double rate = mean(kLabels);
     return -rate * std::log(rate) - (1 - rate) * std::log(1 - rate);
   }
 };
 
-// This rank's share, generated and learned chunk by chunk; only learning is timed.
+// Generates and learns this rank's examples, chunk by chunk; only learning is timed.
 Tally learn(Communicator& world, server::Client& client, const Options& options) {
   const Generator generator(options.data);
   Learner learner(client, options.data.keys_of_one, options.lr);

@@ -13,7 +13,7 @@ class Zipf {
  public:
   Zipf(std::uint64_t n, double exponent);
 
-  /// A pure function of `random` and `index`, which is moved behind the numbers that it took.
+  /// A pure function of `random` and `index`, which is advanced past the numbers that it used.
   std::uint64_t draw(const CounterRandom& random, std::uint64_t& index) const;
 
  private:

@@ -15,7 +15,9 @@ using torch::jit::Module;
 Module linear(std::int64_t inputs, std::int64_t outputs) {
   const double bound = 1 / std::sqrt(static_cast<double>(inputs));
   const auto initial = [&](torch::IntArrayRef shape) {
-    return torch::empty(shape).uniform_(-bound, bound).requires_grad_();  // or it is not trained
+    return torch::empty(shape)
+        .uniform_(-bound, bound)
+        .requires_grad_();  // otherwise it is not trained
   };
   Module layer("Linear");
   layer.register_parameter("weight", initial({outputs, inputs}), false);
