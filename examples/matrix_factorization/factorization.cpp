@@ -121,7 +121,7 @@ class Worker {
   Rows lecturers_;
 };
 
-// Every n-th rating, n being the number of ranks, in a new order in each epoch.
+// Returns every n-th rating, n being the number of ranks.
 std::vector<Rating> share_of(const Ratings& ratings, const Communicator& world) {
   std::vector<Rating> share;
   for (auto i = static_cast<std::size_t>(world.rank()); i < ratings.train.size();
