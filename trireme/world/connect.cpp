@@ -22,7 +22,8 @@ std::string description(const RankEnvironment& environment) {
                      environment.world_size);
 }
 
-// A descriptor is of one host; `trireme run` on several hosts leaves it for ranks that meet.
+// The descriptor is valid on one host. On several hosts `trireme run` sets it too, and it is not
+// used.
 bool has_shared_world(const RankEnvironment& environment) {
   return environment.world_fd &&
          environment.local_world_size.value_or(environment.world_size) == environment.world_size;

@@ -4,8 +4,8 @@
 
 namespace trireme {
 
-/// The CUDA stream on which libtorch queues what this thread computes on a device (a cudaStream_t);
-/// empty where libtorch has no CUDA.
+/// Returns the CUDA stream (a cudaStream_t) on which libtorch queues what this thread computes on a
+/// device; nothing if libtorch has no CUDA.
 std::function<void*(int device)> libtorch_stream();
 
 }  // namespace trireme

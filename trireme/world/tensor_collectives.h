@@ -35,7 +35,7 @@ Work reduce_scatter(Communicator& communicator, const at::Tensor& out, const at:
                     std::span<const std::int64_t> rows = {}, ReduceOp op = ReduceOp::kSum,
                     SourceLocation where = SourceLocation::current());
 
-/// Rows of `in` go to the ranks, in_rows[r] to rank r; `out` gets out_rows[r] from rank r. Without
+/// Sends in_rows[r] rows of `in` to rank r, and receives out_rows[r] rows of `out` from it. Without
 /// counts all pieces are equal.
 Work all_to_all(Communicator& communicator, const at::Tensor& out, const at::Tensor& in,
                 std::span<const std::int64_t> out_rows = {},

@@ -38,7 +38,7 @@ Addresses parse(const std::string& numbers) {
   return {found, &freeaddrinfo};
 }
 
-// Sets `trouble` where the name has no address (yet: a pod's name comes with the pod).
+// Sets `trouble` if the name has no address, which for a pod may only mean that it has not started.
 Addresses resolve(const Rendezvous& rendezvous, std::string& trouble) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
@@ -60,7 +60,7 @@ int error_of(const FileDescriptor& socket) {
   return error;
 }
 
-// 0 or an errno.
+// Returns 0 or an errno.
 int connect_to(const addrinfo& address, const FileDescriptor& socket, milliseconds patience) {
   if (connect(socket.fd(), address.ai_addr, address.ai_addrlen) == 0) return 0;
   if (errno != EINPROGRESS) return errno;
@@ -81,7 +81,7 @@ std::string own_address(const FileDescriptor& socket) {
   return host;
 }
 
-// Empty, and `trouble` says why, if none of the addresses answers.
+// If none of the addresses answers, the result is empty and `trouble` has the reason.
 std::string try_once(const Rendezvous& rendezvous, Clock::time_point deadline,
                      std::string& trouble) {
   const Addresses addresses = resolve(rendezvous, trouble);

@@ -10,15 +10,16 @@ namespace trireme::c10d {
 /// Throws UsageError if something on this host already listens on the port of the rendezvous.
 void require_free_port(const Rendezvous& rendezvous);
 
-/// Connects to the master once, trying again until `deadline`, and returns the address of this host
-/// by which it is reached. Throws CommError saying who tried to reach what, and what went wrong.
+/// Connects to the master, retrying until `deadline`, and returns the address of this host on that
+/// connection. Throws a CommError that names both ends and the reason.
 std::string address_towards_master(const Rendezvous& rendezvous,
                                    std::chrono::steady_clock::time_point deadline);
 
-/// Is this address, written in numbers, one that only its own host reaches?
+/// Returns true if this numeric address can be reached from its own host only.
 bool is_loopback(const std::string& address);
 
-/// The address of this host by which it reaches `peer`, written in numbers; empty if it does not.
+/// Returns the numeric address from which this host reaches `peer`, or an empty text if it does
+/// not.
 std::string address_towards(const std::string& peer);
 
 }  // namespace trireme::c10d

@@ -6,11 +6,11 @@ namespace trireme::c10d {
 
 namespace {
 
-// Frames lie in a group of their own: no chunk can hold one up.
+// Frames have a group of their own, so that no chunk delays them.
 constexpr int kFrameTag = 0;
 
-// Gloo sends only what the other side has asked for; with these asked for in advance a frame goes
-// one way, without question and answer.
+// Gloo sends a message only after the receiver has posted its receive. These receives are posted in
+// advance, so that a frame needs no round trip.
 constexpr std::size_t kPostedFrames = 8;
 
 }  // namespace
@@ -19,7 +19,7 @@ FrameLane::FrameLane(c10::intrusive_ptr<GlooGroup> group, int peer, Deliver deli
     : group_(std::move(group)), peer_(peer), deliver_(std::move(deliver)) {}
 
 void FrameLane::send(const message::Frame& frame) {
-  // Gloo wants both sides to name the same size: a frame always goes whole.
+  // Both sides of Gloo must name the same size, so a whole frame is always sent.
   auto copy = std::make_unique<message::Frame>();
   std::memcpy(static_cast<void*>(copy.get()), &frame, frame.bytes());
   const std::lock_guard lock(mutex_);
@@ -29,7 +29,7 @@ void FrameLane::send(const message::Frame& frame) {
     GlooWork work = group_->begin_send(copy.get(), sizeof(message::Frame), peer_, kFrameTag);
     sent_.push_back({std::move(copy), std::move(work)});
   } catch (const std::exception&) {
-    // The frames that the peer had sent come first; receive() will say that it is lost.
+    // receive() reports the loss after the frames that the peer had sent.
     is_lost_ = true;
   }
   changed_.notify_all();
@@ -88,7 +88,7 @@ void FrameLane::release() {
 }
 
 void FrameLane::post(std::unique_ptr<message::Frame> frame) {
-  // What has come before the connection broke is still to be delivered.
+  // Frames that arrived before the connection broke are still delivered.
   if (!failure_.empty()) return;
   try {
     const WithoutSigpipe without_sigpipe;

@@ -15,24 +15,24 @@ namespace trireme::c10d {
 /// Frames to and from one peer. Two threads run it: receive() and release().
 class FrameLane {
  public:
-  /// Takes what comes: frames, then the loss of the peer, once.
+  /// Called with each frame, and once with the loss of the peer.
   using Deliver = std::function<void(message::Arrival)>;
 
   FrameLane(c10::intrusive_ptr<GlooGroup> group, int peer, Deliver deliver);
 
-  /// From any thread; returns at once.
+  /// May be called from any thread; returns at once.
   void send(const message::Frame& frame);
 
-  /// Returns once all that was sent has gone, the peer is lost, or at the deadline.
+  /// Returns once all frames have been sent, the peer is lost, or at the deadline.
   void drain(message::Deadline deadline);
 
-  /// receive() and release() return.
+  /// Makes receive() and release() return.
   void stop();
 
   /// Delivers frames until the peer is lost or stop().
   void receive();
 
-  /// Frees what has gone until the peer is lost or stop().
+  /// Frees the memory of sent frames until the peer is lost or stop().
   void release();
 
  private:

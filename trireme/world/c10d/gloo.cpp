@@ -22,7 +22,8 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kLinger{2000};
 
-// All that the threads of a transport use; theirs as well, should one have to be left behind.
+// The state that the threads of a transport use. A thread that cannot be ended shares its
+// ownership.
 class Engine {
  public:
   explicit Engine(Joined joined) : joined_(std::move(joined)) {}
@@ -37,7 +38,7 @@ class Engine {
         lost_rank_ = arrival.from;
         lost_reason_ = arrival.lost;
       }
-      // Gloo tells only the neighbors of a lost rank: the others would wait for them.
+      // Gloo notifies only the neighbors of a lost rank; the others would wait for them.
       if (is_native_) joined_.chunks->close();
     }
     arrivals_.push_back(std::move(arrival));
@@ -65,7 +66,7 @@ class Engine {
     is_native_ = false;
   }
 
-  // Why a collective of Gloo's has failed. The loss may be noticed here before it is there.
+  // Throws the loss of a rank if there is one. A collective may fail before the loss is recorded.
   [[noreturn]] void throw_failure(const std::string& reason) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, milliseconds(200), [&] { return lost_rank_ >= 0; });
@@ -85,7 +86,7 @@ class Engine {
     });
   }
 
-  // False if some threads have not come to their end.
+  // Returns false if some threads have not ended.
   bool join(message::Deadline deadline) {
     std::unique_lock lock(mutex_);
     const bool all_ended = changed_.wait_until(lock, deadline, [&] { return running_ == 0; });
@@ -135,7 +136,7 @@ class GlooTransport final : public message::Transport {
       if (lane) lane->stop();
     }
     const bool all_ended = engine_->join(Clock::now() + kLinger);
-    // Left alive on purpose: Gloo holds a thread that uses it.
+    // Not destroyed, because a thread of Gloo still uses it.
     if (!all_ended || is_stuck_) static_cast<void>(engine_.release());
   }
 

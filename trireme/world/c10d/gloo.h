@@ -7,7 +7,7 @@
 
 namespace trireme::c10d {
 
-/// Gloo over TCP, from libtorch: joins the ranks that meet at the rendezvous.
+/// Connects the ranks of a rendezvous by libtorch's Gloo over TCP:
 ///
 ///     Rendezvous rendezvous;
 ///     rendezvous.rank = 1;
@@ -15,16 +15,15 @@ namespace trireme::c10d {
 ///     rendezvous.master_address = "10.0.0.1";
 ///     std::unique_ptr<message::Transport> transport = gloo(rendezvous);
 ///
-/// Throws UsageError if the port is in use, if ranks differ in world size or version of trireme or
-/// claim the same rank, CommError if rank 0 cannot be reached or a rank does not come; at most some
-/// seconds after the timeout, and with the same sentence on all ranks that are there.
+/// Throws UsageError if the port is in use, if ranks differ in world size or version of trireme, or
+/// if two claim the same rank; CommError if rank 0 cannot be reached or a rank is missing, at most
+/// some seconds after the timeout. All ranks that have connected throw the same text.
 ///
-/// Threads: two a peer for frames, one for deadlines, and Gloo's own; none of them takes signals.
-/// A transfer that is given up in the midst of a message leaves the chunks of these two ranks
-/// blocked, what they move later ends at its deadline, and a thread of Gloo's busy until the
-/// transport is destroyed; frames go their own way. The destructor waits two seconds at most for
-/// frames under way to leave. If Gloo does not let go of a thread, it and its connections are left
-/// to the end of the process.
+/// Threads: two for each peer's frames, one for deadlines, and Gloo's own; none of them handles
+/// signals. If a transfer is abandoned in the middle of a message, later chunks between these two
+/// ranks fail at their deadlines, and a thread of Gloo is busy until the transport is destroyed;
+/// frames are not affected. The destructor waits at most two seconds for frames to be sent. If a
+/// thread cannot be ended then, it and its connections remain until the process ends.
 std::unique_ptr<message::Transport> gloo(const Rendezvous& rendezvous);
 
 }  // namespace trireme::c10d

@@ -14,7 +14,7 @@ namespace trireme::c10d {
 
 namespace {
 
-// What is left to a rank at the timeout: to write why, and to let the others read it.
+// The time after the timeout in which a rank writes the reason, and the others read it.
 constexpr std::chrono::milliseconds kGrace{8000};
 
 enum class Stage { kMeeting, kConnecting };
@@ -56,9 +56,9 @@ Joined meet_and_connect(const Rendezvous& rendezvous, std::atomic<Stage>& stage)
 
 Joined join(const Rendezvous& rendezvous) {
   check(rendezvous);
-  // On a thread of its own, for a client of the store waits for an answer without limit: whatever
-  // listens there may never give one, and Gloo for a rank that has ended. The thread is then left
-  // to the end of the process.
+  // This runs in a thread of its own, because neither a client of the store nor Gloo has a timeout:
+  // a program that is no store may never answer, and Gloo waits for ranks that have ended. Such a
+  // thread remains until the process ends.
   struct Attempt {
     Rendezvous rendezvous;
     std::atomic<Stage> stage{Stage::kMeeting};

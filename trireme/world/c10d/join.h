@@ -5,14 +5,14 @@
 
 namespace trireme::c10d {
 
-/// The connections of a rank to all others: frames and chunks have their own, so that neither waits
-/// behind the other and a broken one of chunks still lets frames say why.
+/// The connections of a rank to all others. Frames and chunks have separate connections, so that
+/// neither delays the other, and frames can report why a connection of chunks has broken.
 struct Joined {
   c10::intrusive_ptr<GlooGroup> frames;
   c10::intrusive_ptr<GlooGroup> chunks;
 };
 
-/// Meets the other ranks and connects to them. Errors as of gloo().
+/// Finds the other ranks and connects to them. Throws as gloo() does.
 Joined join(const Rendezvous& rendezvous);
 
 }  // namespace trireme::c10d

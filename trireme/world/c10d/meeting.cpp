@@ -19,10 +19,10 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kBetweenLooks{20};
-// Whoever serves the store stays this long for the others to read why it goes.
+// The rank that serves the store stays for this time, so that the others can read why it ends.
 constexpr milliseconds kFarewell{5000};
 
-// The first letter of a verdict.
+// The first letter of an error in the store.
 constexpr char kUsage = 'U';
 constexpr char kMissing = 'M';
 
@@ -49,7 +49,7 @@ Meeting::Meeting(const Rendezvous& rendezvous, std::string greeting)
   }
   address_ = address_towards_master(rendezvous_, deadline_);
   if (!rendezvous_.interface_address.empty()) address_ = rendezvous_.interface_address;
-  // libtorch must not give up, and log that, before join() does.
+  // The timeout of libtorch, which logs an error, must be later than that of join().
   if (!serves_) store_ = open_store(rendezvous_, false, left() + 2 * kFarewell);
   store_ = with_prefix("trireme/" + rendezvous_.attempt, std::move(store_));
   store_->add("joined", 1);
@@ -74,8 +74,8 @@ void Meeting::gather() {
   if (rendezvous_.interface_address.empty()) leave_loopback();
 }
 
-// On rank 0's host the name of that host is often a loopback address: by it other hosts do not
-// reach this one.
+// On rank 0's host the name of the host is often a loopback address, at which other hosts do not
+// reach it.
 void Meeting::leave_loopback() {
   if (!is_loopback(address_)) return;
   for (int rank = 0; rank < rendezvous_.world_size; ++rank) {

@@ -8,7 +8,7 @@
 
 namespace trireme::c10d {
 
-/// The ranks of a world find each other in the store of a rendezvous and compare what they are
+/// The ranks of a world find each other in the store of a rendezvous and compare their greetings
 /// before any of them connects to another.
 ///
 ///     Meeting meeting(rendezvous, message::greeting(rendezvous.world_size));
@@ -16,21 +16,22 @@ namespace trireme::c10d {
 ///     ... connect, with meeting.store() and meeting.address() ...
 ///     meeting.conclude();
 ///
-/// What goes wrong is a verdict in the store: every rank that is there throws the same sentence.
-/// UsageError: greetings differ, or two processes claim one rank. CommError: a rank has not come,
+/// The first error is written to the store, and every rank that reads it throws the same text:
+/// UsageError if greetings differ or two processes claim one rank, CommError if a rank is missing
 /// or rank 0 cannot be reached.
 class Meeting {
  public:
   Meeting(const Rendezvous& rendezvous, std::string greeting);
 
-  /// Returns once all ranks are there and alike; address() is then one that all of them reach.
+  /// Returns once all ranks have arrived with the same greeting; address() is then reachable from
+  /// all of them.
   void gather();
 
   /// Rank 0 returns once all ranks have concluded: until then they need its store.
   void conclude();
 
   const Store& store() const { return store_; }
-  /// Of this rank, for its peers to connect to.
+  /// The address of this rank to which its peers connect.
   const std::string& address() const { return address_; }
   std::chrono::milliseconds left() const;
 

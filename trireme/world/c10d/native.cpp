@@ -9,7 +9,7 @@ namespace trireme::c10d {
 
 namespace {
 
-// Sums of the half types are taken in f32, which is not for Gloo to do.
+// Sums of the half types are taken in f32, which Gloo does not do.
 bool is_reducible(DType dtype) {
   return dtype != DType::kF16 && dtype != DType::kBF16;
 }
@@ -31,7 +31,7 @@ at::Tensor tensor_of(const Buffer& x) {
   return tensor_over(x, {x.count});
 }
 
-// For what only moves, bytes are as good as elements.
+// Data that is only moved is passed as bytes.
 at::Tensor bytes_of(const Buffer& x) {
   return tensor_of({x.data, static_cast<std::int64_t>(x.bytes()), DType::kU8});
 }

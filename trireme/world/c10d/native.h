@@ -10,7 +10,7 @@ namespace trireme::c10d {
 /// addition) and bf16, and of virtual workers. The operation's buffers must outlive it.
 GlooWork begin_native(GlooGroup& group, const Operation& operation);
 
-/// What is left to do once it has ended well.
+/// Must be called once it has succeeded.
 void finish_native(const Operation& operation);
 
 }  // namespace trireme::c10d

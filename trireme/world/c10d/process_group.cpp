@@ -35,7 +35,7 @@ Store open_store(const Rendezvous& rendezvous, bool serves, std::chrono::millise
   options.waitWorkers = false;
   options.timeout = timeout;
 #if TORCH_VERSION_MAJOR >= 2
-  // Not every build has the other kind of server; they speak the same protocol.
+  // Not every build has the other kind of server; both have the same protocol.
   options.useLibUV = false;
 #endif
   return c10::make_intrusive<::c10d::TCPStore>(rendezvous.master_address, options);
@@ -68,7 +68,7 @@ GlooWork GlooGroup::begin_recv(void* data, std::size_t bytes, int from, int tag)
 }
 
 void GlooGroup::close() {
-  // A receive whose wait has timed out makes Gloo close all connections; one that is whole will do.
+  // Any receive whose wait times out makes Gloo close all connections.
   const WithoutSigpipe without_sigpipe;
   char nothing = 0;
   for (int peer = 0; peer < getSize(); ++peer) {
@@ -100,7 +100,7 @@ WithoutSigpipe::~WithoutSigpipe() {
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
-// Added and subtracted: ranks that are threads of one process share the level.
+// The level is added and subtracted, because ranks that are threads share it.
 WithoutWarnings::WithoutWarnings() {
   std::atomic_ref(FLAGS_caffe2_log_level).fetch_add(1);
 }

@@ -11,17 +11,17 @@
 
 namespace trireme::c10d {
 
-// What differs between the versions of libtorch, and what has to be known of Gloo's insides, is in
-// this file and its source.
+// This file and its source contain all that depends on the version of libtorch or on the internals
+// of Gloo.
 
 using Store = c10::intrusive_ptr<::c10d::Store>;
 using GlooWork = c10::intrusive_ptr<::c10d::Work>;
 
-/// No limit of Gloo's own ever ends a wait before us: it would close the connections to all ranks.
-/// Ten years, for it is added to clocks in nanoseconds.
+/// The timeout that Gloo is given. It must never expire, because Gloo would then close the
+/// connections to all ranks. It is ten years, since Gloo adds it to clocks in nanoseconds.
 constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 3650);
 
-/// A client of the rendezvous' store; the server as well if `serves`.
+/// Opens a client of the rendezvous' store, and the server too if `serves`.
 Store open_store(const Rendezvous& rendezvous, bool serves, std::chrono::milliseconds timeout);
 Store with_prefix(const std::string& prefix, Store store);
 
@@ -40,12 +40,12 @@ class GlooGroup final : public ::c10d::ProcessGroupGloo {
   GlooWork begin_send(const void* data, std::size_t bytes, int to, int tag);
   GlooWork begin_recv(void* data, std::size_t bytes, int from, int tag);
 
-  /// Closes the connections to all ranks; what is under way ends in an error.
+  /// Closes the connections to all ranks; transfers in flight end in an error.
   void close();
 };
 
-/// Gloo writes to sockets without asking for errors instead of SIGPIPE, and Python, where it grew
-/// up, ignores that signal. While one of these lives, the calling thread gets none.
+/// Gloo writes to sockets without MSG_NOSIGNAL. While an object of this class lives, the calling
+/// thread receives no SIGPIPE.
 class WithoutSigpipe {
  public:
   WithoutSigpipe();
@@ -57,9 +57,9 @@ class WithoutSigpipe {
   sigset_t before_;
 };
 
-/// While one of these lives, libtorch logs one level less: its store warns of every client whose
-/// address has no name, and writes to a terminal that is not ours. With glog, as in libtorch 1.13
-/// of Debian, the level was read when the program started, and nothing changes.
+/// While an object of this class lives, libtorch logs one level less: its store warns of every
+/// client whose address has no name. It has no effect with glog, as in libtorch 1.13 of Debian,
+/// which reads the level when the program starts.
 class WithoutWarnings {
  public:
   WithoutWarnings();
@@ -68,7 +68,7 @@ class WithoutWarnings {
   WithoutWarnings& operator=(const WithoutWarnings&) = delete;
 };
 
-/// The calling thread, and those that it starts, take no signals.
+/// Blocks all signals in the calling thread and in the threads that it starts.
 void leave_signals_to_others();
 
 /// One short line without backtrace, source position or address: "connection closed by peer".

@@ -8,7 +8,7 @@ namespace trireme::c10d {
 
 namespace {
 
-// Larger chunks travel as several messages: lengths are ints here and there.
+// Larger chunks are sent as several messages, because some lengths are ints.
 constexpr std::size_t kMaxMessageBytes = std::size_t{1} << 30;
 
 constexpr message::Deadline kNever = message::Deadline::max();
@@ -54,7 +54,7 @@ class ChunkTransfer final : public message::Transfer {
     end_locked(CommError("gloo: the operation was given up on this rank"));
   }
 
-  // The following three: with the mutex of transfers_ held.
+  // The following three functions require the mutex of transfers_.
   void end_locked(CommError error) {
     if (end_) return;
     end_.emplace(std::move(error));
@@ -120,7 +120,7 @@ class ChunkTransfer final : public message::Transfer {
 
   const std::shared_ptr<Transfers> transfers_;
   std::vector<Part> parts_;
-  std::optional<CommError> failed_;  // in beginning
+  std::optional<CommError> failed_;  // when the transfer was begun
   // Guarded by the mutex of transfers_.
   std::optional<CommError> end_;
   message::Deadline deadline_;

@@ -16,8 +16,8 @@ namespace trireme::c10d {
 
 class ChunkTransfer;
 
-/// The transfers that somebody waits for; ends each at its deadline. It has a thread for that: a
-/// wait of Gloo's own that times out closes the connections to all ranks.
+/// The transfers that are waited for. A thread ends each at its deadline, because a wait of Gloo
+/// that times out closes the connections to all ranks.
 class Transfers {
  public:
   Transfers();
