@@ -67,7 +67,7 @@ constexpr DType dtype_of<std::uint8_t>() {
   return DType::kU8;
 }
 
-/// Typed, contiguous memory that somebody else owns.
+/// Typed, contiguous memory that it does not own.
 struct Buffer {
   void* data = nullptr;
   std::int64_t count = 0;

@@ -4,8 +4,8 @@
 
 namespace trireme {
 
-/// A file in memory for what several processes write: each write goes behind all others. Of a plain
-/// memfd, whose offset nobody locks, two writes at once leave one. Throws DataError.
+/// Opens a file in memory to which several processes write: each write is appended. In a plain
+/// memfd, whose offset is not locked, one of two simultaneous writes may be lost. Throws DataError.
 FileDescriptor open_output_file(const char* name);
 
 }  // namespace trireme

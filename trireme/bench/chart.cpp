@@ -19,7 +19,7 @@ constexpr double kLeft = 84, kRight = 190, kTop = 84, kBottom = 64;
 // Between the names of two lines that end close to each other.
 constexpr double kNameHeight = 17;
 
-// Told apart by those who are color-blind, too (Okabe and Ito 2008).
+// Colors that color-blind readers can distinguish too (Okabe and Ito 2008).
 constexpr std::array<std::string_view, 5> kColors = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
                                                      "#e69f00"};
 constexpr std::string_view kLimitColor = "#6b7280";
@@ -128,7 +128,7 @@ class Drawing {
         segment(x_.from, y_.at(digit * seconds), x_.to, y_.at(digit * seconds), "#f3f4f6");
       }
     }
-    // So far apart that their names do not meet.
+    // Their distance keeps their names apart.
     const double octaves = std::log2(x_.high / x_.low);
     const double step = std::exp2(std::max(1.0, std::ceil(octaves / 8)));
     for (double bytes = power_above(x_.low, 2); bytes <= x_.high * 1.001; bytes *= step) {
@@ -170,7 +170,7 @@ class Drawing {
     }
   }
 
-  // Each where its line ends, moved apart where two would meet.
+  // Each name is at the end of its line, moved if two would overlap.
   void names() {
     std::vector<std::pair<double, std::size_t>> places;
     for (std::size_t i = 0; i < chart_.lines.size(); ++i) {

@@ -24,13 +24,13 @@ enum class Collective : std::uint8_t {
 std::string_view name_of(Collective collective);
 std::vector<std::string> collective_names();
 
-/// Throws UsageError, with the nearest name, for a word that is none.
+/// Throws UsageError, with the nearest name, for an unknown word.
 Collective collective_named(std::string_view name);
 
 /// True for all-reduce and reduce-scatter, which sum.
 bool reduces(Collective collective);
 
-/// Throws UsageError for a word that names no type.
+/// Throws UsageError for a word that is no type.
 DType dtype_named(std::string_view name);
 
 /// What one call moves, in the terms of nccl-tests.
@@ -41,12 +41,12 @@ struct Shape {
   std::int64_t bytes = 0;  ///< the column "size": the larger of the two
 };
 
-/// The shape whose size comes nearest to `bytes` from below, and is one element a piece at least.
+/// Returns the shape with the largest size up to `bytes`, and with at least one element a piece.
 Shape shape_of(Collective collective, std::int64_t bytes, DType dtype, int ranks);
 
-/// Bus bandwidth over algorithm bandwidth (nccl-tests, doc/PERFORMANCE.md): the share of `size`
-/// that must cross the link of each rank, so that the figure can be held against that link's speed
-/// at any number of ranks. 2(n-1)/n for all-reduce, (n-1)/n for all-gather, reduce-scatter and
+/// Returns bus bandwidth / algorithm bandwidth (nccl-tests, doc/PERFORMANCE.md): the part of `size`
+/// that must cross the link of each rank, so that the figure can be compared with the speed of the
+/// link at any number of ranks. 2(n-1)/n for all-reduce, (n-1)/n for all-gather, reduce-scatter and
 /// all-to-all, 1 for broadcast and send.
 double bus_factor(Collective collective, int ranks);
 

@@ -71,8 +71,8 @@ class Numbers {
   std::vector<std::byte> bytes_;
 };
 
-/// What rank `rank` gives at place i: never zero, so that what nobody wrote shows, and so small
-/// that the sum over all ranks is a number of Numbers.
+/// The value of rank `rank` at index i: never zero, so that an element that was not written is
+/// found, and so small that the sum over all ranks is a number of Numbers.
 struct Values {
   int most;
 

@@ -11,14 +11,13 @@
 
 namespace trireme::bench {
 
-/// Where the data of a call lie: in memory of Communicator::allocate(), in the process's own, or on
-/// this thread's CUDA device.
+/// The memory of a call: that of Communicator::allocate(), the heap, or this thread's CUDA device.
 enum class Place : std::uint8_t { kAllocated, kHeap, kDevice };
 
 /// "allocated", "heap", "device".
 std::string_view name_of(Place place);
 
-/// One operation of one size on one rank: its memory, its call, and the check of what comes out.
+/// One operation of one size on one rank: its memory, its call, and the check of its result.
 /// All-reduce, all-gather, reduce-scatter and broadcast are called in place.
 class Exercise {
  public:
@@ -27,11 +26,11 @@ class Exercise {
   Exercise(const Exercise&) = delete;
   Exercise& operator=(const Exercise&) = delete;
 
-  /// The operation, start to end. Collective.
+  /// Starts the operation and waits for it. Collective.
   void call();
 
-  /// Collective: calls it on known values and counts the elements that come out wrong, over all
-  /// ranks. The values are whole numbers whose sums every type holds exactly. Leaves zeros behind.
+  /// Collective: calls it on known values and returns the number of wrong elements over all ranks.
+  /// The values are whole numbers whose sums every type holds exactly. Sets the memory to zero.
   std::int64_t count_wrong();
 
  private:

@@ -12,8 +12,8 @@ namespace trireme::bench {
 
 namespace {
 
-/// Two blocks of the process's own memory, one to be copied to the other; of its device's if that
-/// is where the data lie.
+/// Two blocks of the process's own memory, or of its device if the data is there; one is copied to
+/// the other.
 class Copy {
  public:
   /// Collective.

@@ -12,7 +12,7 @@
 
 namespace trireme::bench {
 
-/// What is measured at every size.
+/// The plan of a measurement, for every size.
 struct Plan {
   Collective collective = Collective::kAllReduce;
   DType dtype = DType::kF32;
@@ -21,7 +21,7 @@ struct Plan {
   double seconds = 0.3;  ///< for each size, all contenders together
 };
 
-/// What one contender's calls took.
+/// The time of one contender's calls.
 struct Timing {
   std::string name;    ///< of the place, "copy", or the peer's
   double seconds = 0;  ///< of a call: the median over batches of the slowest rank's
@@ -44,11 +44,11 @@ struct Row {
 };
 
 /// Measures one size. Collective; the same row on every rank. The ranks must have been forked from
-/// the process that made `peers`; rank 0 talks to them.
+/// the process that made `peers`; rank 0 sends their requests.
 Row measure(Communicator& world, const Plan& plan, std::int64_t bytes,
             std::span<PeerRanks* const> peers);
 
-/// Bytes that one rank's measuring of `bytes` takes, at most.
+/// Returns the most bytes that one rank needs to measure `bytes`.
 std::int64_t memory_of(const Plan& plan, std::int64_t bytes);
 
 }  // namespace trireme::bench

@@ -100,8 +100,8 @@ std::vector<std::vector<std::string>> commands_of(PeerKind kind,
   std::vector<std::vector<std::string>> commands;
   switch (kind) {
     case PeerKind::kOpenMpi: {
-      // The ranks bind themselves. Open MPI does not see to what: it is told that they must yield
-      // where several share a core, as it does of itself once it knows.
+      // The ranks bind themselves, and Open MPI does not know to which cores. So it is told that
+      // they must yield if several share a core, as it would do by itself.
       const std::set<int> cores_in_use(options.cores.begin(), options.cores.end());
       const bool shared = options.ranks > static_cast<int>(cores_in_use.size());
       std::vector<std::string> command = {
@@ -146,7 +146,7 @@ std::string contents(int fd) {
   return text;
 }
 
-// The first line that says something: what follows it is mostly its echo.
+// Returns the first line with a reason; the following lines mostly repeat it.
 std::string first_words(const std::string& text) {
   std::string_view rest = text;
   while (!rest.empty()) {
@@ -231,7 +231,7 @@ PeerRanks::~PeerRanks() {
 void PeerRanks::open_pipes(int ranks) {
   answers_ = make_pipe(folder_ / "answers", O_RDONLY | O_NONBLOCK);
   for (int rank = 0; rank < ranks; ++rank) {
-    // For reading too, or opening it would wait for the peer.
+    // Opened for reading too, because open() would otherwise wait for the peer.
     requests_.push_back(make_pipe(folder_ / fmt::format("rank-{}", rank), O_RDWR));
   }
 }
@@ -263,7 +263,7 @@ double PeerRanks::batch(const Request& request, int calls) {
   return await_answers(kLongestBatchSeconds);
 }
 
-// One line of every rank, the seconds that a call took there; the largest of them.
+// Reads one line of every rank, the seconds of a call there, and returns the largest.
 double PeerRanks::await_answers(double limit_seconds) {
   const auto deadline = Clock::now() + std::chrono::duration<double>(limit_seconds);
   double slowest = 0;

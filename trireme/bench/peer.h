@@ -12,20 +12,20 @@
 
 namespace trireme::bench {
 
-/// What trireme is held against: libraries that a user would pick instead.
+/// The libraries with which trireme is compared: those that a user would use instead.
 enum class PeerKind : std::uint8_t { kOpenMpi, kMpich, kGloo };
 
 /// "openmpi", "mpich", "gloo".
 std::string_view name_of(PeerKind kind);
 
-/// Of "openmpi,gloo". Throws UsageError, with the nearest name, for a word that is none.
+/// Parses "openmpi,gloo". Throws UsageError, with the nearest name, for an unknown word.
 std::vector<PeerKind> peers_named(std::string_view text);
 
-/// Throws UsageError where the library has no such operation on that type.
+/// Throws UsageError if the library has no such operation on that type.
 void require_able(PeerKind kind, Collective collective, DType dtype);
 
-/// As many ranks of another library as trireme has, in processes of their own on the same cores,
-/// that sleep until they are asked for a batch of calls.
+/// Ranks of another library, as many as trireme has, in processes of their own on the same cores.
+/// They sleep until a batch of calls is requested.
 ///
 ///     PeerRanks openmpi(PeerKind::kOpenMpi, {.programs = folder, .ranks = 2, .cores = {0, 1}});
 ///     openmpi.batch({Collective::kAllReduce, shape, DType::kF32}, 100);   // seconds a call
@@ -49,15 +49,15 @@ class PeerRanks {
     DType dtype;
   };
 
-  /// Throws UsageError naming the package to install where the library is not there, CommError with
-  /// its last words where its ranks do not start.
+  /// Throws a UsageError that names the package to install if the library is missing, and a
+  /// CommError with the last output of its ranks if they do not start.
   PeerRanks(PeerKind kind, const Options& options);
   ~PeerRanks();
   PeerRanks(const PeerRanks&) = delete;
   PeerRanks& operator=(const PeerRanks&) = delete;
 
-  /// Makes the ranks call `calls` times; the seconds of one on the slowest. Throws CommError if
-  /// they have gone or do not answer within two minutes.
+  /// Makes the ranks call `calls` times and returns the seconds of one call on the slowest rank.
+  /// Throws CommError if they have ended or do not answer within two minutes.
   double batch(const Request& request, int calls);
 
   PeerKind kind() const { return kind_; }

@@ -8,7 +8,7 @@
 
 namespace trireme::bench {
 
-/// Where and when rows were measured.
+/// The place and time of a measurement.
 struct Session {
   int ranks = 1;
   std::string backend;  ///< Communicator::description()
@@ -21,7 +21,7 @@ struct Session {
 std::string table_head(const Session& session, const Plan& plan, std::span<const PeerKind> peers);
 std::string table_line(const Plan& plan, const Row& row);
 
-/// Everything, as one JSON object.
+/// Returns all rows as one JSON object.
 std::string json_of(const Session& session, const Plan& plan, std::span<const Row> rows);
 
 /// Time over size, a line for each contender, as an SVG file.

@@ -7,8 +7,9 @@
 
 namespace trireme::bench {
 
-/// Bytes of "4", "64Ki", "64K", "1MiB", "2G": as for nccl-tests, K, M and G are powers of 1024 with
-/// or without an i or a B behind them. Throws UsageError for what is no positive size.
+/// Returns the bytes of "4", "64Ki", "64K", "1MiB", "2G": as for nccl-tests, K, M and G are powers
+/// of 1024 with or without an i or a B after them. Throws UsageError for text that is no positive
+/// size.
 std::int64_t parse_size(std::string_view text);
 
 /// "4,1Ki,64Ki": sizes between commas.

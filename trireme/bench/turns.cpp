@@ -15,7 +15,8 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// The calls of a batch of `seconds`, found by batches that grow until one can be trusted.
+// Returns the number of calls in a batch of `seconds`, found by batches that grow until their time
+// is long enough.
 int calls_for(const Contender& contender, double seconds) {
   for (int calls = 1;; calls = std::min(kMostCalls, 8 * calls)) {
     const double taken = contender.batch(calls);
@@ -33,8 +34,8 @@ double slowest(Communicator& world, double seconds) {
 }
 
 double time_calls(Communicator& world, int calls, const std::function<void()>& call) {
-  // The first one wakes those who slept while another contender had its turn; the second finds all
-  // awake, and they leave it together.
+  // The first barrier wakes ranks that slept while another contender had its turn. All are awake at
+  // the second and leave it together.
   world.barrier();
   world.barrier();
   const double begin = now();

@@ -9,11 +9,11 @@
 
 namespace trireme::bench {
 
-/// One thing that is timed beside others.
+/// One of several things that are timed in turn.
 struct Contender {
   std::string name;
-  /// Collective: makes that many calls one after another; the time of one, in seconds, on the
-  /// slowest rank, and the same on every rank.
+  /// Collective: makes that many calls one after another and returns the seconds of one on the
+  /// slowest rank, the same on every rank.
   std::function<double(int calls)> batch;
 
   int calls = 1;                ///< of a batch; take_turns() sets it
@@ -28,10 +28,10 @@ double slowest(Communicator& world, double seconds);
 /// The time of one of `calls` calls on the slowest rank. Collective.
 double time_calls(Communicator& world, int calls, const std::function<void()>& call);
 
-/// Times all contenders in turn, A B C A B C, for about `seconds` in all and seven rounds at least.
-/// A batch is a row of back-to-back calls of about 20 ms: long beside the clock and the barrier
-/// before it, short beside what else a machine does now and then, which so falls into few batches
-/// and not into their median. Collective.
+/// Times all contenders in turn, A B C A B C, for about `seconds` in all and at least seven rounds.
+/// A batch is a series of calls of about 20 ms: long compared with the clock and the barrier before
+/// it, and short compared with disturbances of the machine, which therefore fall into few batches
+/// and do not change the median. Collective.
 void take_turns(Communicator& world, std::vector<Contender>& contenders, double seconds);
 
 }  // namespace trireme::bench

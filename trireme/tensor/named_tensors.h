@@ -34,11 +34,11 @@ at::ScalarType scalar_type_of(DType dtype);
 /// lies on the CPU or on a CUDA device.
 Buffer buffer_of(const at::Tensor& tensor);
 
-/// The same of a tensor on the CPU, for whoever reads and writes it there. Throws UsageError for
-/// others.
+/// The same for a tensor on the CPU, which the host may read and write. Throws UsageError for other
+/// tensors.
 Buffer host_buffer_of(const at::Tensor& tensor);
 
-/// A tensor over memory that somebody else owns and keeps alive. `shape` has buffer.count elements.
+/// Returns a tensor over memory that it does not own. `shape` has buffer.count elements.
 at::Tensor tensor_over(Buffer buffer, at::IntArrayRef shape);
 
 }  // namespace trireme
