@@ -162,8 +162,10 @@ class Communicator {
   Work scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree, double divisor,
                    std::span<const std::int64_t> counts, Where where);
 
-  // The arguments are checked: what a backend does. `operation` is copied. Of a collective on
-  // device memory it compares the calls and leaves the data alone.
+  friend class DeviceLane;
+
+  // The arguments are checked: what a backend does. `operation` is copied. Of a call on device
+  // memory it compares the ranks' calls and leaves the data alone.
   virtual Work start(const Operation& operation) = 0;
   virtual Memory do_allocate(std::size_t bytes, Where where) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key, Where where) = 0;

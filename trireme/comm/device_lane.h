@@ -21,12 +21,12 @@ class DeviceLane {
   /// Throws UsageError unless the operation's data lie on the device of this rank.
   virtual void check(const Operation& operation) = 0;
 
-  /// Starts a collective on device memory. `matched`: the communicator's comparison of the calls;
-  /// nothing moves before that is done.
+  /// Starts a call on device memory. `matched`: the communicator's comparison of the calls; nothing
+  /// moves before that is done. Of a send it is done once the send is announced.
   virtual Work start(const Operation& operation, Work matched) = 0;
 
-  /// A send or recv whose end here lies on a device.
-  virtual Work start_message(const Operation& operation) = 0;
+  /// `work` is a call on the memory of the process: who waits for it moves this lane on as well.
+  virtual Work watch(const Operation& operation, Work work) = 0;
 
   /// As Communicator::progress().
   virtual void progress() = 0;
@@ -38,6 +38,10 @@ class DeviceLane {
 
   /// One for `part`, which was split from this lane's communicator.
   virtual std::unique_ptr<DeviceLane> lane_of(Communicator& part) const = 0;
+
+ protected:
+  /// Has `communicator` carry a call that its user did not make.
+  static Work start_in(Communicator& communicator, const Operation& operation);
 };
 
 }  // namespace trireme

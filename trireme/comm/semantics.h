@@ -1,32 +1,11 @@
 #pragma once
 
-#include <string_view>
+#include <exception>
 
+#include "trireme/base/semantics.h"
 #include "trireme/comm/operation.h"
 
 namespace trireme {
-
-/// What a kind of operation means: one table, which backends, counters and checks read.
-///
-/// Data goes from every rank that gives to every rank that gets. A rank's `in` is either one whole,
-/// of which all that get receive the same, or has a piece for each rank; `out` is either one whole
-/// or has a piece of each rank.
-struct Semantics {
-  enum class Ranks : std::uint8_t { kNone, kRoot, kAll };
-
-  std::string_view name;
-  Ranks givers = Ranks::kNone;
-  Ranks getters = Ranks::kNone;
-  bool in_pieces = false;
-  bool out_pieces = false;
-  bool sums = false;        ///< what comes from several ranks is reduced over a tree
-  bool is_message = false;  ///< between two ranks; `root` is the other one
-};
-
-const Semantics& semantics_of(OpKind kind);
-
-/// Has the call a root?
-bool is_rooted(OpKind kind);
 
 /// Does `rank` bring data to the call, or take data from it?
 bool gives(const Call& call, int rank);
@@ -36,10 +15,8 @@ bool gets(const Call& call, int rank);
 bool gives_others(const Call& call, int ranks, int rank);
 bool gets_from_others(const Call& call, int ranks, int rank);
 
-/// Does every rank sum a slice of one row and hand it out (all_reduce, reduce)?
 inline bool sums_slices(const Call& call) {
-  const Semantics& semantics = semantics_of(call.kind);
-  return semantics.sums && !semantics.in_pieces;
+  return semantics_of(call.kind).sums_slices();
 }
 
 /// Rows in the `in` of `rank`: its nodes of the tree; 1 where nothing is summed.
@@ -54,6 +31,19 @@ int most_units(const Operation& operation, int ranks);
 
 /// May the data of all ranks travel inside announcements of `room` bytes? All ranks answer alike.
 bool fits_inline(const Operation& operation, int ranks, std::size_t room);
+
+/// Does a message belong to a recv from its sender that nothing has come for yet?
+inline bool is_for(const Call& sent, const Call& wanted) {
+  return sent.tag == wanted.tag && sent.is_note == wanted.is_note;
+}
+/// May it be received there, or do count, type or memory differ?
+inline bool fits(const Call& sent, const Call& wanted) {
+  return sent.count == wanted.count && sent.dtype == wanted.dtype && sent.device == wanted.device;
+}
+/// Bytes that a backend carries of a message; of what lies on a device, none.
+std::size_t carried_bytes(const Call& message);
+/// The UsageError of a recv that does not fit the message that has come for it.
+std::exception_ptr refusal_of(const Call& sent, int from, const Call& wanted, int rank, int ranks);
 
 /// What of this rank's `in` is for rank `to`, and what of its `out` is from rank `from`, of an
 /// operation that does not sum.

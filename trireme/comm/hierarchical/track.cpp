@@ -398,8 +398,8 @@ void Track::barrier() {
 }
 
 bool goes_by_hosts(const Operation& operation) {
-  return semantics_of(operation.kind).sums || operation.kind == OpKind::kAllGather ||
-         operation.kind == OpKind::kBroadcast;
+  const Semantics& semantics = semantics_of(operation.kind);
+  return semantics.sums || semantics.spreads();
 }
 
 void move_by_hosts(const Operation& operation, const Hosts& hosts, Track& track,
