@@ -14,6 +14,15 @@
 
 namespace trireme::test {
 
+/// ThreadSanitizer makes threads ten times slower, and asks what they do and not with how much.
+constexpr bool under_thread_sanitizer() {
+#if defined(__SANITIZE_THREAD__)
+  return true;
+#else
+  return false;
+#endif
+}
+
 enum class Backend { kSelf, kThreads, kProcesses, kMessages, kOneHost, kTwoHosts, kEngine };
 
 /// The suites that every communicator must pass, over backends and numbers of ranks.

@@ -71,7 +71,7 @@ TEST_P(TrafficOf, AnAllReduceIsWhatTheDocumentsSay) {
     world.barrier();
     const Traffic moved =
         moved_by(world, [&] { world.all_reduce(buffer_of(std::span(x))).wait(); });
-    const cost::CollectiveCall call{.kind = cost::Collective::kAllReduce, .count = kCount};
+    const cost::CollectiveCall call{.kind = OpKind::kAllReduce, .count = kCount};
     const cost::Traffic expected = cost::over_messages(call, ranks, world.rank());
     // Slices are cut at lines of memory, and frames count where there are any: those of the
     // barriers too, which may come early or late.

@@ -15,12 +15,10 @@ class Native {
   Native(Engine& engine, int rank, int size);
   ~Native();
 
-  /// Whether MPI has it is read off the call alone, which is the same on all ranks.
-  bool has(const Call& call) const;
-
-  /// has(operation). Throws CommError at the deadline; MPI is then abandoned, for a collective
-  /// cannot be called back.
-  void carry_out(const Operation& operation, message::Deadline deadline);
+  /// False if MPI has no such collective, which is read off the call alone, the same on all ranks.
+  /// Throws CommError at the deadline; MPI is then abandoned, for a collective cannot be called
+  /// back.
+  bool carry_out(const Operation& operation, message::Deadline deadline);
 
  private:
   struct Communicator;

@@ -48,8 +48,13 @@ void Messages::advance() {
 
 void Messages::match(int from) {
   auto& wanted = peer(from).wanted;
+  // Those of one tag are matched in order.
+  std::vector<std::int32_t> open_tags;
   for (auto next = wanted.begin(); next != wanted.end();) {
-    if (!try_to_match(from, **next)) {
+    const std::int32_t tag = (*next)->operation.tag;
+    const bool is_behind = std::ranges::count(open_tags, tag) > 0;
+    if (is_behind || !try_to_match(from, **next)) {
+      if (!is_behind) open_tags.push_back(tag);
       ++next;
       continue;
     }
