@@ -10,18 +10,10 @@
 #include "tests/comm/engine.h"
 #include "tests/comm/rank_counts.h"
 #include "tests/comm/ranks.h"
+#include "tests/comm/thread_sanitizer.h"
 #include "trireme/comm/self/self.h"
 
 namespace trireme::test {
-
-/// ThreadSanitizer makes threads ten times slower, and asks what they do and not with how much.
-constexpr bool under_thread_sanitizer() {
-#if defined(__SANITIZE_THREAD__)
-  return true;
-#else
-  return false;
-#endif
-}
 
 enum class Backend { kSelf, kThreads, kProcesses, kMessages, kOneHost, kTwoHosts, kEngine };
 

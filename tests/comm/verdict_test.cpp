@@ -41,7 +41,7 @@ TEST_P(Verdict, OfAnyTwoCallsIsTheSameUsageErrorOnEveryRankAndTouchesNoData) {
   const Backend backend = std::get<0>(GetParam());
   const bool is_shm = backend == Backend::kThreads || backend == Backend::kProcesses;
   int every = is_shm || ranks() == 2 ? 1 : 3;
-  if (under_thread_sanitizer()) every = is_shm ? 3 : 11;
+  if (under_thread_sanitizer()) every = is_shm ? 5 : 17;
   run([every](Communicator& world) {
     const auto calls = different_calls(world.size());
     const auto count = static_cast<int>(calls.size());
