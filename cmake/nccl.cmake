@@ -47,7 +47,7 @@ endfunction()
 # with the headers of CUDA and NCCL.
 function(trireme_choose_nccl_sources sources)
   set(with_nccl ${${sources}})
-  list(FILTER with_nccl INCLUDE REGEX "comm/nccl/(cuda|lane|link|moves|nccl)\\.cpp$")
+  list(FILTER with_nccl INCLUDE REGEX "comm/nccl/(cuda|handshake|lane|line|link|messages|moves|nccl|types)\\.cpp$")
   if(trireme_has_nccl)
     list(FILTER ${sources} EXCLUDE REGEX "comm/nccl/no_nccl\\.cpp$")
     set(kernels ${PROJECT_SOURCE_DIR}/trireme/comm/nccl/tree_sum.cu)

@@ -10,6 +10,7 @@
 #include "tests/comm/engine.h"
 #include "tests/comm/rank_counts.h"
 #include "tests/comm/ranks.h"
+#include "tests/comm/thread_sanitizer.h"
 #include "trireme/comm/self/self.h"
 
 namespace trireme::test {

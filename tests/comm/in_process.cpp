@@ -28,9 +28,10 @@ class InProcessTransfer final : public message::Transfer {
     std::unique_lock lock(network_.mutex_);
     for (const auto& [chunk, number] : expected_) {
       auto& chunks = network_.streams_[{chunk.peer, rank_, tag_}].chunks;
-      const bool came = network_.changed_.wait_until(lock, deadline, [&, n = number, p = chunk] {
-        return aborted_ || chunks.contains(n) || !network_.lost_[p.peer].empty();
-      });
+      const bool came = network_.inboxes_[rank_].chunk_came.wait_until(
+          lock, deadline, [&, n = number, p = chunk] {
+            return aborted_ || chunks.contains(n) || !network_.lost_[p.peer].empty();
+          });
       if (aborted_) throw CommError("aborted");
       const auto data = chunks.find(number);
       if (data == chunks.end()) {
@@ -49,7 +50,7 @@ class InProcessTransfer final : public message::Transfer {
   void abort() override {
     const std::lock_guard lock(network_.mutex_);
     aborted_ = true;
-    network_.changed_.notify_all();
+    network_.inboxes_[rank_].piece_came.notify_all();
   }
 
  private:
@@ -73,13 +74,13 @@ class InProcessTransport final : public message::Transport {
     if (network_.silent_[rank()] || !network_.lost_[rank()].empty()) return;
     network_.frames_[to].push_back({rank(), "", frame});
     ++network_.frames_sent_[rank()];
-    network_.changed_.notify_all();
+    network_.inboxes_[to].frame_came.notify_all();
   }
 
   std::optional<Arrival> next_frame(std::chrono::milliseconds patience) override {
     std::unique_lock lock(network_.mutex_);
     auto& frames = network_.frames_[rank()];
-    network_.changed_.wait_for(lock, patience, [&] { return !frames.empty(); });
+    network_.inboxes_[rank()].frame_came.wait_for(lock, patience, [&] { return !frames.empty(); });
     if (frames.empty()) return std::nullopt;
     Arrival arrival = frames.front();
     frames.pop_front();
@@ -94,13 +95,13 @@ class InProcessTransport final : public message::Transport {
       const char* data = static_cast<const char*>(chunk.data);
       stream.chunks[stream.sent++].assign(data, data + chunk.bytes);
       network_.bytes_sent_[rank()] += static_cast<std::int64_t>(chunk.bytes);
+      network_.inboxes_[chunk.peer].chunk_came.notify_all();
     }
     std::vector<InProcessTransfer::Expected> expected;
     for (const Chunk& chunk : receives) {
       auto& stream = network_.streams_[{chunk.peer, rank(), tag}];
       expected.push_back({chunk, stream.expected++});
     }
-    network_.changed_.notify_all();
     return std::make_unique<InProcessTransfer>(network_, rank(), tag, std::move(expected));
   }
 
@@ -109,7 +110,12 @@ class InProcessTransport final : public message::Transport {
 };
 
 Network::Network(int ranks)
-    : frames_(ranks), lost_(ranks), silent_(ranks), bytes_sent_(ranks), frames_sent_(ranks) {}
+    : inboxes_(ranks),
+      frames_(ranks),
+      lost_(ranks),
+      silent_(ranks),
+      bytes_sent_(ranks),
+      frames_sent_(ranks) {}
 
 std::unique_ptr<message::Transport> Network::transport(int rank) {
   return std::make_unique<InProcessTransport>(*this, rank);
@@ -121,7 +127,10 @@ void Network::kill(int rank, const std::string& why) {
   for (std::size_t peer = 0; peer < frames_.size(); ++peer) {
     if (static_cast<int>(peer) != rank) frames_[peer].push_back({rank, why, {}});
   }
-  changed_.notify_all();
+  for (Inbox& inbox : inboxes_) {
+    inbox.frame_came.notify_all();
+    inbox.piece_came.notify_all();
+  }
 }
 
 void Network::silence(int rank) {

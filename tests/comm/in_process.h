@@ -43,8 +43,14 @@ class Network {
   };
   using StreamKey = std::tuple<int, int, int>;  // from, to, tag
 
+  /// What the threads of one rank wait for.
+  struct Inbox {
+    std::condition_variable frame_came;
+    std::condition_variable chunk_came;  // or somebody is lost, or a transfer is aborted
+  };
+
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::vector<Inbox> inboxes_;
   std::vector<std::deque<message::Arrival>> frames_;  // to each rank
   std::map<StreamKey, Stream> streams_;
   std::vector<std::string> lost_;  // why; empty: here

@@ -21,12 +21,12 @@ int parcel(int from, int to, std::int64_t i) {
 
 void for_each_case(const std::function<void(Place, DType, std::int64_t)>& body) {
   for (const Place place : kAllPlaces) {
-    for (const DType dtype : kAllTypes) {
+    for (const DType dtype : all_types()) {
       for (const std::int64_t count : {0, 1, 3, 1000}) body(place, dtype, count);
     }
     // Several pieces of a stage.
-    body(place, DType::kF32, 200'003);
-    body(place, DType::kU8, 300'001);
+    body(place, DType::kF32, many(200'003));
+    body(place, DType::kU8, many(300'001));
   }
 }
 
@@ -126,11 +126,11 @@ class Fenced {
 
 void for_each_scale(const std::function<void(Place, DType, std::int64_t)>& body) {
   for (const Place place : kAllPlaces) {
-    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI64, DType::kU8}) {
+    for (const DType dtype : all_types()) {
       for (const std::int64_t scale : {0, 1, 5, 700}) body(place, dtype, scale);
     }
     // Several chunks at a time.
-    body(place, DType::kF32, 150'003);
+    body(place, DType::kF32, many(150'003));
   }
 }
 
@@ -293,7 +293,8 @@ TEST_P(Movement, TestMovesAnOperationOn) {
 TEST_P(Movement, AllocatedMemoryIsZeroedAlignedAndVisible) {
   run([](Communicator& world) {
     for (int round = 0; round < 3; ++round) {
-      for (const std::size_t bytes : {std::size_t{1}, std::size_t{5000}, std::size_t{5} << 20}) {
+      for (const std::size_t bytes :
+           {std::size_t{1}, std::size_t{5000}, std::size_t(many(5 << 20))}) {
         const Memory memory = world.allocate(bytes + world.rank());
         ASSERT_EQ(memory.bytes(), bytes + world.rank());
         ASSERT_EQ(reinterpret_cast<std::uintptr_t>(memory.data()) % 64, 0U);

@@ -58,7 +58,8 @@ void sums_in_tree_order(Communicator& world, std::int64_t count, Place place, Re
 TEST_P(Reduction, SumsInTheOrderOfTheTreeToTheLastBit) {
   run([](Communicator& world) {
     for (const Place place : kAllPlaces) {
-      for (const std::int64_t count : {0, 1, 3, 1000, 100'003}) {
+      for (const std::int64_t count :
+           {std::int64_t{0}, std::int64_t{1}, std::int64_t{3}, std::int64_t{1000}, many(100'003)}) {
         sums_in_tree_order<float>(world, count, place, ReduceOp::kSum);
         sums_in_tree_order<double>(world, count, place, ReduceOp::kMean);
       }
@@ -69,7 +70,7 @@ TEST_P(Reduction, SumsInTheOrderOfTheTreeToTheLastBit) {
 TEST_P(Reduction, SumsMillionsInPieces) {
   run([](Communicator& world) {
     for (const Place place : kAllPlaces) {
-      constexpr std::int64_t kCount = 3'000'017;
+      constexpr std::int64_t kCount = many(3'000'017);
       Space space(world, place, DType::kF32, kCount);
       auto* x = space.buffer().as<float>();
       for (std::int64_t i = 0; i < kCount; ++i) x[i] = static_cast<float>(i % 997 + world.rank());
@@ -121,8 +122,8 @@ TEST_P(Reduction, OverVirtualWorkersHasTheBitsOfOneRankHoldingAll) {
       }
     };
     for (const int workers : {4, 7, 12, 13}) {
-      expect_bits(ReductionTree(workers, world.size()), 60'001);
-      expect_bits(with_most_on_the_first(workers, world.size()), 4'001);
+      expect_bits(ReductionTree(workers, world.size()), many(60'001));
+      expect_bits(with_most_on_the_first(workers, world.size()), many(4'001));
     }
   });
 }
@@ -134,7 +135,8 @@ TEST_P(Reduction, OverVirtualWorkersIsDividedByAnyDivisor) {
       for (const int workers : {world.size(), 7}) {
         const ReductionTree tree(workers, world.size());
         for (const Place place : kAllPlaces) {
-          for (const std::int64_t count : {0, 5, 1000, 5'003}) {
+          for (const std::int64_t count :
+               {std::int64_t{0}, std::int64_t{5}, std::int64_t{1000}, many(5'003)}) {
             sums_over_virtual_workers<float>(world, tree, divisor, count, place);
             sums_over_virtual_workers<double>(world, tree, divisor, count, place);
           }
@@ -182,7 +184,7 @@ TEST_P(Reduction, ARankWithoutVirtualWorkersGetsTheSumToo) {
     while (std::ssize(parts) < world.size()) parts.push_back({3, 3});
     const ReductionTree tree(parts);
     for (const Place place : kAllPlaces) {
-      for (const std::int64_t count : {1, 1000, 40'001}) {
+      for (const std::int64_t count : {std::int64_t{1}, std::int64_t{1000}, many(40'001)}) {
         sums_over_virtual_workers<double>(world, tree, 7, count, place);
       }
     }
@@ -206,8 +208,9 @@ int expected_result(ReduceOp op, int ranks, std::int64_t i) {
 
 void for_each_case(const std::function<void(Place, DType, std::int64_t, ReduceOp)>& body) {
   for (const Place place : kAllPlaces) {
-    for (const DType dtype : kAllTypes) {
-      for (const std::int64_t count : {0, 5, 1000, 20'001}) {
+    for (const DType dtype : all_types()) {
+      for (const std::int64_t count :
+           {std::int64_t{0}, std::int64_t{5}, std::int64_t{1000}, many(20'001)}) {
         for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMin, ReduceOp::kMax}) {
           body(place, dtype, count, op);
         }

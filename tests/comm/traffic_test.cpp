@@ -71,7 +71,7 @@ TEST_P(TrafficOf, AnAllReduceIsWhatTheDocumentsSay) {
     world.barrier();
     const Traffic moved =
         moved_by(world, [&] { world.all_reduce(buffer_of(std::span(x))).wait(); });
-    const cost::CollectiveCall call{.kind = cost::Collective::kAllReduce, .count = kCount};
+    const cost::CollectiveCall call{.kind = OpKind::kAllReduce, .count = kCount};
     const cost::Traffic expected = cost::over_messages(call, ranks, world.rank());
     // Slices end at cache lines. Frames count too, also those of the barriers, which may arrive
     // earlier or later.

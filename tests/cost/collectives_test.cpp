@@ -24,11 +24,10 @@ using message::Frame;
 using message::FrameKind;
 using test::Network;
 
-constexpr Collective kAll[] = {
-    Collective::kAllReduce, Collective::kReduce,   Collective::kReduceScatter,
-    Collective::kAllGather, Collective::kAllToAll, Collective::kBroadcast,
-    Collective::kGather,    Collective::kScatter,  Collective::kSend,
-    Collective::kBarrier,
+constexpr OpKind kAll[] = {
+    OpKind::kAllReduce, OpKind::kReduce,    OpKind::kReduceScatter, OpKind::kAllGather,
+    OpKind::kAllToAll,  OpKind::kBroadcast, OpKind::kGather,        OpKind::kScatter,
+    OpKind::kSend,      OpKind::kBarrier,
 };
 
 /// What a rank has handed to its transport; written by its threads.
@@ -108,30 +107,30 @@ void make(Communicator& comm, const CollectiveCall& call) {
   };
   const int p = comm.size();
   switch (call.kind) {
-    case Collective::kAllReduce:
+    case OpKind::kAllReduce:
       return comm.all_reduce(in(tree.nodes_of(comm.rank()).size()), tree).wait();
-    case Collective::kReduce:
+    case OpKind::kReduce:
       return comm.reduce(in(1), call.root).wait();
-    case Collective::kReduceScatter:
+    case OpKind::kReduceScatter:
       return comm.reduce_scatter(out(1), in(p * std::ssize(tree.nodes_of(comm.rank()))), tree)
           .wait();
-    case Collective::kAllGather:
+    case OpKind::kAllGather:
       return comm.all_gather(out(p), in(1)).wait();
-    case Collective::kAllToAll:
+    case OpKind::kAllToAll:
       return comm.all_to_all(out(p), in(p)).wait();
-    case Collective::kBroadcast:
+    case OpKind::kBroadcast:
       return comm.broadcast(in(1), call.root).wait();
-    case Collective::kGather:
+    case OpKind::kGather:
       return comm.gather(out(p), in(1), call.root).wait();
-    case Collective::kScatter:
+    case OpKind::kScatter:
       return comm.scatter(out(1), in(p), call.root).wait();
-    case Collective::kSend: {
+    case OpKind::kSend: {
       Work sent;
       if (comm.rank() == call.root) sent = comm.send(in(1), call.to);
       if (comm.rank() == call.to) comm.recv(out(1), call.root).wait();
       return sent.wait();
     }
-    case Collective::kBarrier:
+    case OpKind::kBarrier:
       return comm.barrier();
   }
 }
@@ -139,9 +138,9 @@ void make(Communicator& comm, const CollectiveCall& call) {
 /// Calls of every kind: nothing, inline up to the last byte, one chunk, several, not divisible.
 std::vector<CollectiveCall> calls_of(int ranks) {
   std::vector<CollectiveCall> calls;
-  for (const Collective kind : kAll) {
-    const bool one_piece_a_rank = kind != Collective::kAllReduce && kind != Collective::kReduce &&
-                                  kind != Collective::kBroadcast && kind != Collective::kSend;
+  for (const OpKind kind : kAll) {
+    const bool one_piece_a_rank = kind != OpKind::kAllReduce && kind != OpKind::kReduce &&
+                                  kind != OpKind::kBroadcast && kind != OpKind::kSend;
     const std::int64_t most = one_piece_a_rank ? 270'001 : 1'500'007;
     for (const std::int64_t count : {0L, 1L, 51L, 256L, 257L, 1'001L, 16'385L, 140'001L, most}) {
       const int root = static_cast<int>(count % ranks);
@@ -153,12 +152,12 @@ std::vector<CollectiveCall> calls_of(int ranks) {
   }
   for (const std::int64_t count : {20L, 70L, 300L, 200'003L, 1'500'007L}) {
     for (const int workers : {ranks + 1, 2 * ranks + 1, 7 * ranks}) {
-      calls.push_back({Collective::kAllReduce, count, DType::kF32, 0, 0, workers});
+      calls.push_back({OpKind::kAllReduce, count, DType::kF32, 0, 0, workers});
     }
   }
-  calls.push_back({Collective::kAllReduce, 1'500'007, DType::kF16, 0, 0, 3 * ranks});
+  calls.push_back({OpKind::kAllReduce, 1'500'007, DType::kF16, 0, 0, 3 * ranks});
   for (const std::int64_t count : {3L, 1'001L, 140'001L}) {
-    calls.push_back({Collective::kReduceScatter, count, DType::kF32, 0, 0, 2 * ranks + 1});
+    calls.push_back({OpKind::kReduceScatter, count, DType::kF32, 0, 0, 2 * ranks + 1});
   }
   return calls;
 }
@@ -249,7 +248,7 @@ TEST(Cost, PhasesOverMessagesAreTheTransfersOneAfterTheOther) {
       for (const auto& of_rank : counted) most = std::max(most, of_rank[i].transfers);
       const std::int64_t phases = over_messages(calls[i], ranks, 0).phases;
       const bool hands_out =
-          calls[i].kind == Collective::kAllReduce || calls[i].kind == Collective::kReduce;
+          calls[i].kind == OpKind::kAllReduce || calls[i].kind == OpKind::kReduce;
       EXPECT_EQ(most, hands_out && phases > 0 ? 2 * (phases - 1) : phases);
     }
   }
@@ -295,9 +294,9 @@ TEST(Cost, PhasesOverHostsAreTheTransfersOfTwoChunksAtATime) {
     SCOPED_TRACE(describe(call));
     const Traffic traffic = over_hosts(call, ranks_of_host, 0);
     std::int64_t each = 0;
-    if (call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter) each = 1;
-    if (call.kind == Collective::kBroadcast && call.count > 16'384) each = 2;
-    if (call.kind == Collective::kAllReduce || call.kind == Collective::kReduce) each = 2;
+    if (call.kind == OpKind::kAllGather || call.kind == OpKind::kReduceScatter) each = 1;
+    if (call.kind == OpKind::kBroadcast && call.count > 16'384) each = 2;
+    if (call.kind == OpKind::kAllReduce || call.kind == OpKind::kReduce) each = 2;
     if (each == 0 || call.dtype == DType::kF16) continue;  // f16: two transfers more a chunk
     const std::int64_t chunks = counted[0][i].transfers / each;
     EXPECT_EQ(traffic.phases, (chunks + 1) / 2 * each);
@@ -305,7 +304,7 @@ TEST(Cost, PhasesOverHostsAreTheTransfersOfTwoChunksAtATime) {
 }
 
 TEST(Cost, EachHostOfTwoSendsAnAllReducedBufferOnceWhateverItsRanks) {
-  const CollectiveCall call{Collective::kAllReduce, 1 << 20};
+  const CollectiveCall call{OpKind::kAllReduce, 1 << 20};
   const std::int64_t buffer = call.count * 4;
   for (const auto& ranks_of_host : std::vector<std::vector<int>>{{2, 2}, {4, 4}, {4, 8}}) {
     const int ranks = ranks_of_host[0] + ranks_of_host[1];
@@ -324,25 +323,25 @@ TEST(Cost, TheTableOverMessagesHolds) {
   for (const int p : {3, 4, 8}) {
     const std::int64_t count = std::int64_t{131'072} * p;
     const std::int64_t bytes = 4 * count;
-    const auto sent = [&](Collective kind, int rank, int workers = 0) {
+    const auto sent = [&](OpKind kind, int rank, int workers = 0) {
       const CollectiveCall call{kind, count, DType::kF32, 0, p - 1, workers};
       return over_messages(call, p, rank).bytes_sent;
     };
-    EXPECT_EQ(sent(Collective::kAllReduce, 1), 2 * (p - 1) * bytes / p);
-    // Rank 1 holds virtual workers 3, 4 and 5: two nodes.
-    EXPECT_EQ(sent(Collective::kAllReduce, 1, 3 * p), 3 * (p - 1) * bytes / p);
-    EXPECT_EQ(sent(Collective::kReduce, 0), (p - 1) * bytes / p);
-    EXPECT_EQ(sent(Collective::kReduce, 1), bytes);
-    EXPECT_EQ(sent(Collective::kReduceScatter, 1), (p - 1) * bytes);
-    EXPECT_EQ(sent(Collective::kAllGather, 1), (p - 1) * bytes);
-    EXPECT_EQ(sent(Collective::kAllToAll, 1), (p - 1) * bytes);
-    EXPECT_EQ(sent(Collective::kBroadcast, 0), 2 * (p - 1) * bytes / p);
-    EXPECT_EQ(sent(Collective::kBroadcast, 1), (p - 2) * bytes / p);
-    EXPECT_EQ(sent(Collective::kGather, 0), 0);
-    EXPECT_EQ(sent(Collective::kGather, 1), bytes);
-    EXPECT_EQ(sent(Collective::kScatter, 0), (p - 1) * bytes);
-    EXPECT_EQ(sent(Collective::kScatter, 1), 0);
-    EXPECT_EQ(sent(Collective::kSend, 0), bytes);
+    EXPECT_EQ(sent(OpKind::kAllReduce, 1), 2 * (p - 1) * bytes / p);
+    // Rank 1 holds workers 3, 4 and 5: two nodes.
+    EXPECT_EQ(sent(OpKind::kAllReduce, 1, 3 * p), 3 * (p - 1) * bytes / p);
+    EXPECT_EQ(sent(OpKind::kReduce, 0), (p - 1) * bytes / p);
+    EXPECT_EQ(sent(OpKind::kReduce, 1), bytes);
+    EXPECT_EQ(sent(OpKind::kReduceScatter, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(OpKind::kAllGather, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(OpKind::kAllToAll, 1), (p - 1) * bytes);
+    EXPECT_EQ(sent(OpKind::kBroadcast, 0), 2 * (p - 1) * bytes / p);
+    EXPECT_EQ(sent(OpKind::kBroadcast, 1), (p - 2) * bytes / p);
+    EXPECT_EQ(sent(OpKind::kGather, 0), 0);
+    EXPECT_EQ(sent(OpKind::kGather, 1), bytes);
+    EXPECT_EQ(sent(OpKind::kScatter, 0), (p - 1) * bytes);
+    EXPECT_EQ(sent(OpKind::kScatter, 1), 0);
+    EXPECT_EQ(sent(OpKind::kSend, 0), bytes);
   }
 }
 
@@ -350,19 +349,19 @@ TEST(Cost, TheTableOverHostsHolds) {
   const std::vector<int> hosts(4, 2);  // H = 4, C = 2, m = 1
   const std::int64_t count = 1 << 20;
   const std::int64_t bytes = 4 * count;
-  const auto sent = [&](Collective kind, int rank, DType dtype = DType::kF32) {
+  const auto sent = [&](OpKind kind, int rank, DType dtype = DType::kF32) {
     const CollectiveCall call{kind, count * 4 / static_cast<std::int64_t>(size_of(dtype)), dtype};
     return over_hosts(call, hosts, rank).bytes_sent;
   };
-  EXPECT_EQ(sent(Collective::kAllReduce, 3), 2 * 3 * bytes / 4 / 2);
-  EXPECT_EQ(sent(Collective::kAllReduce, 3, DType::kBF16), 2 * 3 * (2 * bytes) / 4 / 2);
-  EXPECT_EQ(sent(Collective::kReduceScatter, 3, DType::kF64), 3 * bytes);
-  EXPECT_EQ(sent(Collective::kAllGather, 3), 3 * bytes);
-  EXPECT_EQ(sent(Collective::kBroadcast, 1), 2 * 3 * bytes / 4 / 2);
-  EXPECT_EQ(sent(Collective::kBroadcast, 2), 2 * bytes / 4 / 2);
-  // A host of three ranks: the third sends nothing, because the first serves it.
+  EXPECT_EQ(sent(OpKind::kAllReduce, 3), 2 * 3 * bytes / 4 / 2);
+  EXPECT_EQ(sent(OpKind::kAllReduce, 3, DType::kBF16), 2 * 3 * (2 * bytes) / 4 / 2);
+  EXPECT_EQ(sent(OpKind::kReduceScatter, 3, DType::kF64), 3 * bytes);
+  EXPECT_EQ(sent(OpKind::kAllGather, 3), 3 * bytes);
+  EXPECT_EQ(sent(OpKind::kBroadcast, 1), 2 * 3 * bytes / 4 / 2);
+  EXPECT_EQ(sent(OpKind::kBroadcast, 2), 2 * bytes / 4 / 2);
+  // One host of three: its third rank sends nothing, the first one serves it.
   const int unequal[] = {2, 3};
-  const CollectiveCall gather{Collective::kAllGather, count};
+  const CollectiveCall gather{OpKind::kAllGather, count};
   EXPECT_EQ(over_hosts(gather, unequal, 2).bytes_sent, 2 * bytes);
   EXPECT_EQ(over_hosts(gather, unequal, 4).bytes_sent, 0);
 }
@@ -372,7 +371,7 @@ TEST(Cost, AllReduceSendsTheLeastBytesThatAnAlgorithmCan) {
   constexpr double kRounding = 2 * 64;
   for (const int ranks : {2, 3, 4, 5, 8, 100}) {
     for (const std::int64_t count : {1'000L, 131'072L * ranks, 1'000'003L, 50'000'000L}) {
-      const CollectiveCall call{Collective::kAllReduce, count};
+      const CollectiveCall call{OpKind::kAllReduce, count};
       const double bytes = 4.0 * static_cast<double>(count);
       const double chunks = static_cast<double>(over_messages(call, ranks, 0).phases - 1);
       double sum = 0;
@@ -384,7 +383,7 @@ TEST(Cost, AllReduceSendsTheLeastBytesThatAnAlgorithmCan) {
       }
       EXPECT_EQ(sum, 2 * (ranks - 1) * bytes);
     }
-    const CollectiveCall even{Collective::kAllReduce, std::int64_t{131'072} * ranks};
+    const CollectiveCall even{OpKind::kAllReduce, std::int64_t{131'072} * ranks};
     EXPECT_EQ(static_cast<double>(over_messages(even, ranks, 0).bytes_sent),
               least_all_reduce_bytes(4.0 * static_cast<double>(even.count), ranks));
   }
@@ -397,18 +396,17 @@ TEST(Cost, EstimatesAreLatenciesAndTheBytesOfTheBusiestRank) {
     return seconds_over_messages(call, ranks, link);
   };
   // Four ranks, three frames each.
-  EXPECT_DOUBLE_EQ(seconds({Collective::kBarrier}, 4), 1e-3 + 3 * kFrame / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 256}, 4), 1e-3 + 3 * (kFrame + 1024) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kBarrier}, 4), 1e-3 + 3 * kFrame / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllReduce, 256}, 4), 1e-3 + 3 * (kFrame + 1024) / 1e6);
   // Two chunks of 2 MiB: a latency for the announcement, three for the data.
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 1 << 20}, 4),
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllReduce, 1 << 20}, 4),
                    4e-3 + (3 * kFrame + 1.5 * (4 << 20)) / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({Collective::kGather, 1000}, 4), 2e-3 + 3 * (kFrame + 4000) / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({Collective::kBroadcast, 16'000}, 4),
-                   2e-3 + 3 * (kFrame + 64'000) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kGather, 1000}, 4), 2e-3 + 3 * (kFrame + 4000) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kBroadcast, 16'000}, 4), 2e-3 + 3 * (kFrame + 64'000) / 1e6);
   // The root sends each rank a quarter twice: the rank's and its own.
-  EXPECT_DOUBLE_EQ(seconds({Collective::kBroadcast, 1 << 20}, 4),
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kBroadcast, 1 << 20}, 4),
                    3e-3 + (3 * kFrame + 1.5 * (4 << 20)) / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 1 << 20}, 1), 0);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllReduce, 1 << 20}, 1), 0);
 }
 
 TEST(Cost, EstimatesOverHostsShareALinkAmongTheRanksOfAHost) {
@@ -419,15 +417,14 @@ TEST(Cost, EstimatesOverHostsShareALinkAmongTheRanksOfAHost) {
     return seconds_over_hosts(call, two_by_two, link);
   };
   // Four chunks of 1 MiB, two at a time, two phases each; each host sends the buffer once.
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllReduce, 1 << 20}),
-                   5e-3 + (4 * kFrame + (4 << 20)) / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllGather, 1000}), 2e-3 + (4 * kFrame + 8000) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllReduce, 1 << 20}), 5e-3 + (4 * kFrame + (4 << 20)) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllGather, 1000}), 2e-3 + (4 * kFrame + 8000) / 1e6);
   // From rank to rank: two ranks send two others a piece each.
-  EXPECT_DOUBLE_EQ(seconds({Collective::kAllToAll, 1000}), 2e-3 + (4 * kFrame + 16'000) / 1e6);
-  EXPECT_DOUBLE_EQ(seconds({.kind = Collective::kSend, .count = 1000, .to = 3}),
+  EXPECT_DOUBLE_EQ(seconds({OpKind::kAllToAll, 1000}), 2e-3 + (4 * kFrame + 16'000) / 1e6);
+  EXPECT_DOUBLE_EQ(seconds({.kind = OpKind::kSend, .count = 1000, .to = 3}),
                    2e-3 + (kFrame + 4000) / 1e6);
   const int one[] = {4};
-  EXPECT_DOUBLE_EQ(seconds_over_hosts({Collective::kAllReduce, 1 << 20}, one, link), 0);
+  EXPECT_DOUBLE_EQ(seconds_over_hosts({OpKind::kAllReduce, 1 << 20}, one, link), 0);
 }
 
 }  // namespace

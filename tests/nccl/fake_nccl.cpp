@@ -12,7 +12,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "tests/nccl/fake_cuda.h"
@@ -107,6 +109,8 @@ struct World {
   int joined = 0;
   std::map<std::pair<int, int>, std::deque<std::shared_ptr<Offer>>> offers;
   std::map<std::uint64_t, Meeting> meetings;
+  /// Ends of messages, as (rank, peer, kind), that have asked for their connection.
+  std::set<std::tuple<int, int, Kind>> opened;
 };
 
 std::mutex worlds_mutex;
@@ -120,7 +124,8 @@ struct ncclComm {
   int device = 0;
   std::atomic<bool> aborted = false;
   std::atomic<ncclResult_t> error = ncclSuccess;
-  std::uint64_t collectives = 0;  // of the stream's thread
+  std::uint64_t collectives = 0;                    // of the stream's thread
+  std::vector<std::tuple<int, int, Kind>> awaited;  // the other ends of the last group's messages
 };
 
 namespace {
@@ -254,15 +259,39 @@ void run_messages(ncclComm& comm, const std::vector<Call>& calls) {
   }
 }
 
+// Two ranks connect in their first message: the call is in progress until both have made it.
+void open_connections(ncclComm& comm, const std::vector<Call>& calls) {
+  const std::lock_guard lock(comm.world->mutex);
+  comm.awaited.clear();
+  for (const Call& call : calls) {
+    const bool sends = call.kind == Kind::kSend;
+    if (!sends && call.kind != Kind::kRecv) continue;
+    comm.world->opened.emplace(comm.rank, call.peer, call.kind);
+    comm.awaited.emplace_back(call.peer, comm.rank, sends ? Kind::kRecv : Kind::kSend);
+  }
+}
+
+bool is_in_progress(const ncclComm& comm) {
+  World& world = *comm.world;
+  const std::lock_guard lock(world.mutex);
+  if (world.joined < world.size || faults_now().never_meets) return true;
+  for (const auto& end : comm.awaited) {
+    if (!world.opened.contains(end)) return true;
+  }
+  return false;
+}
+
 thread_local int group_depth = 0;
 thread_local std::vector<Call> group_calls;
 
 ncclResult_t add(Call call) {
   if (group_depth == 0) report_offence("a call outside of a group");
-  if (const CommRef comm = find(call.comm); !comm) {
+  const CommRef comm = find(call.comm);
+  if (!comm) {
     report_offence("a call on a communicator that is gone");
     return ncclInvalidArgument;
   }
+  if (is_in_progress(*comm)) report_offence("a call on a communicator that is in another one");
   group_calls.push_back(call);
   return ncclSuccess;
 }
@@ -335,9 +364,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id,
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   const CommRef known = find(comm);
   if (!known) return ncclInvalidArgument;
-  const std::lock_guard lock(known->world->mutex);
-  const bool met = known->world->joined >= known->world->size && !faults_now().never_meets;
-  *error = !met ? ncclInProgress : known->error.load();
+  const ncclResult_t failure = known->error.load();
+  *error = failure == ncclSuccess && is_in_progress(*known) ? ncclInProgress : failure;
   return ncclSuccess;
 }
 
@@ -374,6 +402,7 @@ ncclResult_t ncclGroupEnd() {
     comm->error = ncclRemoteError;
     return ncclSuccess;
   }
+  open_connections(*comm, calls);
   const bool is_collective = calls.front().kind > Kind::kRecv;
   if (is_collective && calls.size() != 1) report_offence("collectives in one group");
   trireme::test::fake::queue(calls.front().stream, [comm, calls, is_collective] {

@@ -263,17 +263,258 @@ TEST_F(Nccl, AWorldOfOneNeedsADeviceOnly) {
   EXPECT_THAT(y.values(), testing::ElementsAre(1, 2));
 }
 
-TEST_F(Nccl, AMessageMayGoFromADeviceToAProcess) {
+// --- messages
+
+TEST_F(Nccl, AMessageGoesFromDeviceToDeviceOnALineOfItsDirection) {
+  run(3, [](Communicator& world) {
+    const int to = (world.rank() + 1) % 3;
+    const int from = (world.rank() + 2) % 3;
+    const DeviceFloats out({static_cast<float>(world.rank()), 7});
+    const DeviceFloats in({0, 0});
+    for (int i = 0; i < 3; ++i) {
+      Work sent = world.send(out.buffer(), to, 5);
+      world.recv(in.buffer(), from, 5).wait();
+      sent.wait();
+      EXPECT_THAT(in.values(), testing::ElementsAre(from, 7));
+    }
+    EXPECT_EQ(world.traffic() - Traffic{}, (Traffic{24, 24}));
+    world.barrier();
+    EXPECT_EQ(fake::open_communicators(), 6);
+    world.barrier();
+  });
+}
+
+TEST_F(Nccl, TwoRanksMaySendToEachOtherAtOnce) {
   run(2, [](Communicator& world) {
-    if (world.rank() == 0) {
-      const DeviceFloats x({7, 8});
-      world.send(x.buffer(), 1).wait();
-    } else {
-      std::vector<float> x(2);
-      world.recv(buffer_of(std::span(x)), 0).wait();
-      EXPECT_THAT(x, testing::ElementsAre(7, 8));
+    const int other = 1 - world.rank();
+    for (int i = 0; i < 20; ++i) {
+      const DeviceFloats out(std::vector<float>(5000, static_cast<float>(10 * i + world.rank())));
+      const DeviceFloats in(std::vector<float>(5000));
+      // In this order on both, or in opposite ones.
+      std::vector<Work> works(2);
+      const int first = i % 2 == 0 ? 0 : world.rank();
+      for (const int k : {first, 1 - first}) {
+        works[k] = k == 0 ? world.send(out.buffer(), other) : world.recv(in.buffer(), other);
+      }
+      works[0].wait();
+      works[1].wait();
+      EXPECT_EQ(in.values(), std::vector<float>(5000, static_cast<float>(10 * i + other)));
     }
   });
+}
+
+TEST_F(Nccl, MessagesArriveInTheOrderOfTheRecvsWhateverThatOfTheSends) {
+  for (const int ranks : {2, 3, 4}) {
+    run(ranks, [](Communicator& world) {
+      constexpr int kTags = 12;
+      std::vector<std::unique_ptr<DeviceFloats>> out;
+      std::vector<Work> works;
+      for (int to = 0; to < world.size(); ++to) {
+        for (int tag = 0; tag < kTags; ++tag) {
+          const auto value = static_cast<float>(100 * world.rank() + tag);
+          out.push_back(std::make_unique<DeviceFloats>(std::vector<float>(tag % 3, value)));
+          works.push_back(world.send(out.back()->buffer(), to, tag));
+        }
+      }
+      // Each is here before the next is asked for.
+      for (int i = 0; i < kTags; ++i) {
+        const int tag = (5 * i + 3) % kTags;
+        for (int from = world.size(); from-- > 0;) {
+          const DeviceFloats in(std::vector<float>(tag % 3));
+          world.recv(in.buffer(), from, tag).wait();
+          EXPECT_EQ(in.values(), std::vector<float>(tag % 3, static_cast<float>(100 * from + tag)));
+        }
+      }
+      for (Work& work : works) work.wait();
+    });
+  }
+}
+
+TEST_F(Nccl, AMessageMovesOnWhileItsSenderWaitsForAnotherCall) {
+  run(2, [](Communicator& world) {
+    const DeviceFloats x({static_cast<float>(world.rank())});
+    const DeviceFloats sum({1});
+    const auto wait_for_another = [&](int call) {
+      float here = 1;
+      if (call == 0) world.barrier();
+      if (call == 1) world.all_reduce(sum.buffer()).wait();
+      if (call == 2) world.all_reduce({&here, 1, DType::kF32}).wait();
+    };
+    for (int call = 0; call < 3; ++call) {
+      if (world.rank() == 0) {
+        Work sent = world.send(x.buffer(), 1);
+        wait_for_another(call);
+        sent.wait();
+      } else {
+        world.recv(x.buffer(), 0).wait();
+        wait_for_another(call);
+        EXPECT_THAT(x.values(), testing::ElementsAre(0));
+      }
+    }
+    EXPECT_THAT(sum.values(), testing::ElementsAre(2));
+  });
+}
+
+TEST_F(Nccl, AStreamWaitsForAMessage) {
+  run(2, [](Communicator& world) {
+    const DeviceFloats x({static_cast<float>(world.rank())});
+    auto* value = static_cast<float*>(x.buffer().data);
+    const cuda::Stream side;
+    std::atomic<bool> stuck = true;
+    std::atomic<float> seen = -1;
+    if (world.rank() == 0) {
+      hold_up_while(stuck);
+      fake::queue(nullptr, [value] { *value = 5; });
+      Work sent = world.send(x.buffer(), 1);
+      sent.wait(StreamRef{side.get()});
+      stuck = false;
+      world.barrier();
+    } else {
+      world.recv(x.buffer(), 0).wait(StreamRef{side.get()});
+      fake::queue(side.get(), [&seen, value] { seen = *value; });
+      world.barrier();
+      while (seen < 0) std::this_thread::sleep_for(1ms);
+      EXPECT_EQ(seen, 5);
+    }
+    fake::wait_until_idle();
+  });
+}
+
+TEST_F(Nccl, AMessageThatDoesNotFitIsRefusedAndTheNextIsNot) {
+  for (const bool over_messages : {false, true}) {
+    const auto body = [](Communicator& world) {
+      nccl::use_device(world.rank());
+      nccl::carry_devices(world);
+      const DeviceFloats x({1, 2, 3});
+      std::vector<float> here(2);
+      const Buffer host = buffer_of(std::span(here));
+      if (world.rank() == 0) {
+        Work shorter = world.send(x.buffer().slice(0, 2), 1, 4);
+        Work to_process = world.send(x.buffer().slice(0, 2), 1, 5);
+        Work from_process = world.send(host, 1, 6);
+        Work right = world.send(x.buffer(), 1, 4);
+        for (Work* work : {&shorter, &to_process, &from_process, &right}) work->wait();
+      } else {
+        const DeviceFloats in({0, 0, 0});
+        EXPECT_EQ(message_of<UsageError>([&] { world.recv(in.buffer(), 0, 4).wait(); }),
+                  "recv: rank 0 sent f32[2] with tag 4, wanted f32[3] (rank 1 of 2)");
+        EXPECT_EQ(
+            message_of<UsageError>([&] { world.recv(host, 0, 5).wait(); }),
+            "recv: rank 0 sent f32[2] on cuda with tag 5, wanted f32[2] on cpu (rank 1 of 2)");
+        EXPECT_EQ(
+            message_of<UsageError>([&] { world.recv(in.buffer().slice(0, 2), 0, 6).wait(); }),
+            "recv: rank 0 sent f32[2] on cpu with tag 6, wanted f32[2] on cuda (rank 1 of 2)");
+        world.recv(in.buffer(), 0, 4).wait();
+        EXPECT_THAT(in.values(), testing::ElementsAre(1, 2, 3));
+      }
+      world.barrier();
+    };
+    over_messages ? run_ranks_over_messages(2, body) : run_ranks(2, body);
+  }
+}
+
+TEST_F(Nccl, AMessageInAWorldOfOneNeedsBothEnds) {
+  const auto world = self_communicator();
+  nccl::carry_devices(*world);
+  const DeviceFloats x({1});
+  EXPECT_EQ(message_of<UsageError>([&] { world->recv(x.buffer(), 0, 3).wait(); }),
+            "recv: a message with tag 3 must be sent first, none was (rank 0 of 1)");
+  EXPECT_EQ(message_of<UsageError>([&] { world->send(x.buffer(), 0, 4).wait(); }),
+            "send: a recv with tag 4 must be started first, none was (rank 0 of 1)");
+}
+
+TEST_F(Nccl, ALostReceiverIsNamedToItsSender) {
+  shm::World shared = shm::World::create(3, {});
+  run_threads(3, [&](int rank) {
+    const auto world = shared.join(rank);
+    nccl::use_device(rank);
+    nccl::carry_devices(*world);
+    const DeviceFloats x({1});
+    if (rank == 0) {
+      Work sent = world->send(x.buffer(), 2);
+      EXPECT_FALSE(sent.test());
+      world->barrier();
+      EXPECT_THAT(message_of<CommError>([&] { sent.wait(); }),
+                  HasSubstr("rank 2 is lost: killed by signal 9"));
+      EXPECT_THAT(message_of<CommError>([&] { world->send(x.buffer(), 1).wait(); }),
+                  HasSubstr("rank 2 is lost"));
+    } else {
+      world->barrier();
+      if (rank == 2) shared.mark_lost(2, "killed by signal 9");
+    }
+  });
+}
+
+TEST_F(Nccl, AReceiverThatIsLostInTheMiddleIsNamedToItsSender) {
+  Network network(2);
+  std::atomic<bool> stuck = true;
+  run_threads(2, [&](int rank) {
+    const auto world = message::Group::world(network.transport(rank));
+    nccl::use_device(rank);
+    nccl::carry_devices(*world);
+    const DeviceFloats x({1});
+    // Both have called it, and the receiver's device never comes to it.
+    if (rank == 1) hold_up_while(stuck);
+    Work work = rank == 0 ? world->send(x.buffer(), 1) : world->recv(x.buffer(), 0);
+    world->barrier();
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_FALSE(work.test());
+      std::this_thread::sleep_for(1ms);
+    }
+    world->barrier();
+    if (rank == 1) network.kill(1, "connection closed by peer");
+    const std::string verdict = message_of<CommError>([&] { work.wait(); });
+    if (rank == 0) {
+      EXPECT_THAT(verdict, HasSubstr("rank 1 is lost: connection closed by peer"));
+    }
+    stuck = false;
+    fake::wait_until_idle();  // what is queued uses x
+  });
+}
+
+TEST_F(Nccl, AReceiverThatHasLeftIsNamedToItsSender) {
+  run(2, [](Communicator& world) {
+    const DeviceFloats x({1});
+    if (world.rank() == 1) return;
+    EXPECT_THAT(message_of<CommError>([&] { world.send(x.buffer(), 1).wait(); }),
+                HasSubstr("rank 1 has left"));
+  });
+}
+
+TEST_F(Nccl, AMessageWithoutItsOtherEndIsNamed) {
+  run(2,
+      [](Communicator& world) {
+        const DeviceFloats x({1});
+        const std::string verdict = message_of<CommError>([&] {
+          (world.rank() == 0 ? world.send(x.buffer(), 1, 3) : world.recv(x.buffer(), 0, 4)).wait();
+        });
+        EXPECT_THAT(verdict,
+                    testing::AnyOf(HasSubstr("has waited for its other end for 0.3 s (rank "),
+                                   HasSubstr("has left")));
+      },
+      {.timeout = 300ms});
+}
+
+TEST_F(Nccl, AMessageBetweenRanksThatCannotConnectEndsBoth) {
+  for (const bool share_device : {false, true}) {
+    if (!share_device) fake::set_faults({.cannot_begin = true});
+    run_ranks_over_messages(2, [&](Communicator& world) {
+      nccl::use_device(share_device ? 0 : world.rank());
+      nccl::carry_devices(world);
+      const DeviceFloats x({1});
+      const auto exchange = [&] {
+        (world.rank() == 0 ? world.send(x.buffer(), 1) : world.recv(x.buffer(), 0)).wait();
+      };
+      if (share_device) {
+        EXPECT_THAT(message_of<UsageError>(exchange),
+                    HasSubstr("ranks 0 and 1 both have 0000:00:00.0"));
+      } else {
+        EXPECT_THAT(message_of<CommError>(exchange),
+                    HasSubstr("nccl: rank 1 cannot begin: ncclGetUniqueId: a fake NCCL error"));
+      }
+    });
+    fake::set_faults({});
+  }
 }
 
 // --- refusals: before anything is published, so that the communicator goes on

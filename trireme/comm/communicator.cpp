@@ -184,13 +184,19 @@ DeviceLane& Communicator::device_lane(const char* call) const {
 }
 
 Work Communicator::begin(const Operation& operation) {
-  if (operation.device == Device::kCpu) return start(operation);
+  const bool is_of_process = operation.device == Device::kCpu;
+  if (is_of_process && !device_lane_) return start(operation);
   DeviceLane& lane = device_lane(semantics_of(operation.kind).name.data());
-  lane.check(operation);
-  if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
-    return lane.start_message(operation);
-  }
-  return lane.start(operation, start(operation));
+  if (!is_of_process) lane.check(operation);
+  Operation watched = operation;
+  if (operation.kind == OpKind::kRecv) watched.sender = std::make_shared<MatchedSend>();
+  Work matched = start(watched);
+  return is_of_process ? lane.watch(watched, std::move(matched))
+                       : lane.start(watched, std::move(matched));
+}
+
+Work DeviceLane::start_in(Communicator& communicator, const Operation& operation) {
+  return communicator.start(operation);
 }
 
 void Communicator::carry_devices(std::unique_ptr<DeviceLane> lane) {

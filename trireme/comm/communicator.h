@@ -170,8 +170,10 @@ class Communicator {
   Work scatter_sum(Buffer out, Buffer in, ReduceOp op, const ReductionTree& tree, double divisor,
                    std::span<const std::int64_t> counts, SourceLocation where);
 
+  friend class DeviceLane;
+
   // The functions of a backend; the arguments have been checked. start() copies `operation`. Of a
-  // collective on device memory it compares the calls and does not touch the data.
+  // call on device memory it compares the ranks' calls and does not touch the data.
   virtual Work start(const Operation& operation) = 0;
   virtual Memory do_allocate(std::size_t bytes, SourceLocation where) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key, SourceLocation where) = 0;

@@ -21,12 +21,13 @@ class DeviceLane {
   /// Throws UsageError unless the operation's data is on the device of this rank.
   virtual void check(const Operation& operation) = 0;
 
-  /// Starts a collective on device memory. `matched` is the communicator's comparison of the calls;
-  /// no data moves before it is done.
+  /// Starts a call on device memory. `matched` is the communicator's comparison of the calls; no
+  /// data moves before it is done. For a send it is done once the send is announced.
   virtual Work start(const Operation& operation, Work matched) = 0;
 
-  /// Starts a send or recv whose buffer on this rank is on a device.
-  virtual Work start_message(const Operation& operation) = 0;
+  /// Returns `work`, a call on the memory of the process, so that waiting for it moves this lane on
+  /// as well.
+  virtual Work watch(const Operation& operation, Work work) = 0;
 
   /// Does what Communicator::progress() does.
   virtual void progress() = 0;
@@ -38,6 +39,10 @@ class DeviceLane {
 
   /// Returns a lane for `part`, which was split from this lane's communicator.
   virtual std::unique_ptr<DeviceLane> lane_of(Communicator& part) const = 0;
+
+ protected:
+  /// Has `communicator` carry a call that its user did not make.
+  static Work start_in(Communicator& communicator, const Operation& operation);
 };
 
 }  // namespace trireme

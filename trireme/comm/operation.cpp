@@ -6,13 +6,8 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
-#include "trireme/comm/semantics.h"
 
 namespace trireme {
-
-std::string_view name_of(OpKind kind) {
-  return semantics_of(kind).name;
-}
 
 namespace {
 
@@ -39,7 +34,7 @@ std::string describe(const Call& call) {
     arguments += fmt::format(" at most, pieces {:08x}", call.layout);
   }
   if (semantics.sums) arguments += ", " + reduction_of(call);
-  if (is_rooted(call.kind)) arguments += fmt::format(", root {}", call.root);
+  if (semantics.is_rooted()) arguments += fmt::format(", root {}", call.root);
   if (semantics.is_message) {
     arguments += fmt::format(", {} {}, tag {}", call.kind == OpKind::kSend ? "to" : "from",
                              call.root, call.tag);

@@ -9,28 +9,11 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/partition.h"
+#include "trireme/base/semantics.h"
 #include "trireme/base/source_location.h"
 #include "trireme/kernels/reduce.h"
 
 namespace trireme {
-
-enum class OpKind : std::uint8_t {
-  kAllReduce,
-  kReduceScatter,
-  kAllGather,
-  kAllToAll,
-  kBroadcast,
-  kReduce,
-  kGather,
-  kScatter,
-  kSend,
-  kRecv,
-  kBarrier,
-  kAllocate,
-  kSplit,
-};
-
-std::string_view name_of(OpKind kind);
 
 /// What all ranks must agree on in one call. It can be copied between processes.
 struct Call {
@@ -45,7 +28,8 @@ struct Call {
   /// all_to_all: a number for each piece that the rank sends, minus one for each piece that it
   /// expects; the sum over all ranks is 0, modulo 2^32, if they agree.
   std::uint32_t layout = 0;
-  bool uneven = false;  ///< pieces have different sizes
+  bool uneven = false;   ///< pieces have different sizes
+  bool is_note = false;  ///< a message between device lanes, matched with its like alone
   /// Elements of one rank's piece, or of the longest if pieces are uneven. In an uneven all_to_all:
   /// all elements that this rank sends.
   std::int64_t count = 0;
@@ -95,6 +79,13 @@ struct Pieces {
   std::vector<Range> out;
 };
 
+/// What a backend reports about the send that a recv was matched with.
+struct MatchedSend {
+  bool is_matched = false;
+  DeviceKind device = DeviceKind::kCpu;
+  std::uint64_t number = 0;  ///< among the messages from devices that the sender sent to this rank
+};
+
 /// One call of a communicator, checked and ready for a backend to execute.
 struct Operation : Call {
   Buffer in;                             ///< what is read; equal to `out` if the call is in place
@@ -102,6 +93,7 @@ struct Operation : Call {
   const ReductionTree* tree = nullptr;   ///< of the reductions
   SourceLocation where;                  ///< of the call
   std::shared_ptr<const Pieces> pieces;  ///< of uneven calls; null: `count` elements each
+  std::shared_ptr<MatchedSend> sender;   ///< of a recv: to be filled in once it is matched
 
   /// The elements of a row of `in`, and of `out`, that are for or from `rank`.
   Range in_piece(int rank) const {

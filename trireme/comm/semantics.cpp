@@ -1,7 +1,10 @@
 #include "trireme/comm/semantics.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
+
+#include "trireme/base/error.h"
 
 namespace trireme {
 
@@ -9,55 +12,18 @@ namespace {
 
 using enum Semantics::Ranks;
 
-// In the order of OpKind.
-constexpr std::array kTable = {
-    Semantics{.name = "all_reduce", .givers = kAll, .getters = kAll, .sums = true},
-    Semantics{
-        .name = "reduce_scatter", .givers = kAll, .getters = kAll, .in_pieces = true, .sums = true},
-    Semantics{.name = "all_gather", .givers = kAll, .getters = kAll, .out_pieces = true},
-    Semantics{.name = "all_to_all",
-              .givers = kAll,
-              .getters = kAll,
-              .in_pieces = true,
-              .out_pieces = true},
-    Semantics{.name = "broadcast", .givers = kRoot, .getters = kAll},
-    Semantics{.name = "reduce", .givers = kAll, .getters = kRoot, .sums = true},
-    Semantics{.name = "gather", .givers = kAll, .getters = kRoot, .out_pieces = true},
-    Semantics{.name = "scatter", .givers = kRoot, .getters = kAll, .in_pieces = true},
-    Semantics{.name = "send", .is_message = true},
-    Semantics{.name = "recv", .is_message = true},
-    Semantics{.name = "barrier"},
-    // Each rank sends a few bytes to all others.
-    Semantics{.name = "allocate", .givers = kAll, .getters = kAll, .out_pieces = true},
-    Semantics{.name = "split", .givers = kAll, .getters = kAll, .out_pieces = true},
-};
-static_assert(kTable.size() == static_cast<std::size_t>(OpKind::kSplit) + 1);
-
-bool is_among(Semantics::Ranks ranks, int root, int rank) {
-  return ranks == kAll || (ranks == kRoot && rank == root);
-}
-
 bool is_among_others(Semantics::Ranks among, int root, int ranks, int rank) {
   return (among == kAll && ranks > 1) || (among == kRoot && rank != root);
 }
 
 }  // namespace
 
-const Semantics& semantics_of(OpKind kind) {
-  return kTable[static_cast<std::size_t>(kind)];
-}
-
-bool is_rooted(OpKind kind) {
-  const Semantics& semantics = semantics_of(kind);
-  return semantics.givers == kRoot || semantics.getters == kRoot;
-}
-
 bool gives(const Call& call, int rank) {
-  return is_among(semantics_of(call.kind).givers, call.root, rank);
+  return semantics_of(call.kind).gives(rank, call.root);
 }
 
 bool gets(const Call& call, int rank) {
-  return is_among(semantics_of(call.kind).getters, call.root, rank);
+  return semantics_of(call.kind).gets(rank, call.root);
 }
 
 bool gives_others(const Call& call, int ranks, int rank) {
@@ -102,6 +68,22 @@ bool fits_inline(const Operation& operation, int ranks, std::size_t room) {
   const auto bytes = most_units(operation, ranks) * operation.count *
                      static_cast<std::int64_t>(size_of(operation.dtype));
   return bytes <= static_cast<std::int64_t>(room);
+}
+
+std::size_t carried_bytes(const Call& message) {
+  if (message.device != DeviceKind::kCpu) return 0;
+  return static_cast<std::size_t>(message.count) * size_of(message.dtype);
+}
+
+std::exception_ptr refusal_of(const Call& sent, int from, const Call& wanted, int rank, int ranks) {
+  const auto memory_of = [&](const Call& call) {
+    return sent.device == wanted.device ? std::string()
+                                        : fmt::format(" on {}", name_of(call.device));
+  };
+  return std::make_exception_ptr(UsageError(
+      fmt::format("recv: rank {} sent {}[{}]{} with tag {}, wanted {}[{}]{} (rank {} of {})", from,
+                  name_of(sent.dtype), sent.count, memory_of(sent), sent.tag, name_of(wanted.dtype),
+                  wanted.count, memory_of(wanted), rank, ranks)));
 }
 
 Buffer part_for(const Operation& operation, int to) {

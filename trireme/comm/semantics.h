@@ -1,32 +1,11 @@
 #pragma once
 
-#include <string_view>
+#include <exception>
 
+#include "trireme/base/semantics.h"
 #include "trireme/comm/operation.h"
 
 namespace trireme {
-
-/// What each kind of operation means. Backends, counters and checks read this one table.
-///
-/// Data goes from every rank that gives to every rank that gets. The `in` of a rank has a piece for
-/// each rank, or is one whole that all receivers get; `out` has a piece of each rank, or is one
-/// whole.
-struct Semantics {
-  enum class Ranks : std::uint8_t { kNone, kRoot, kAll };
-
-  std::string_view name;
-  Ranks givers = Ranks::kNone;
-  Ranks getters = Ranks::kNone;
-  bool in_pieces = false;
-  bool out_pieces = false;
-  bool sums = false;        ///< what comes from several ranks is reduced over a tree
-  bool is_message = false;  ///< between two ranks; `root` is the other one
-};
-
-const Semantics& semantics_of(OpKind kind);
-
-/// Returns true if the call has a root.
-bool is_rooted(OpKind kind);
 
 /// Return true if `rank` gives data to the call, or gets data from it.
 bool gives(const Call& call, int rank);
@@ -38,8 +17,7 @@ bool gets_from_others(const Call& call, int ranks, int rank);
 
 /// Returns true if every rank sums a slice and sends the sum to others (all_reduce, reduce).
 inline bool sums_slices(const Call& call) {
-  const Semantics& semantics = semantics_of(call.kind);
-  return semantics.sums && !semantics.in_pieces;
+  return semantics_of(call.kind).sums_slices();
 }
 
 /// Returns the rows in the `in` of `rank`: its nodes of the tree, or 1 if nothing is summed.
@@ -55,6 +33,19 @@ int most_units(const Operation& operation, int ranks);
 /// Returns true if the data of every rank fits into an announcement with `room` bytes. The result
 /// is the same on all ranks.
 bool fits_inline(const Operation& operation, int ranks, std::size_t room);
+
+/// Returns true if a message belongs to a recv from its sender that no message has come for yet.
+inline bool is_for(const Call& sent, const Call& wanted) {
+  return sent.tag == wanted.tag && sent.is_note == wanted.is_note;
+}
+/// Returns true if the recv may take the message: count, type and memory are the same.
+inline bool fits(const Call& sent, const Call& wanted) {
+  return sent.count == wanted.count && sent.dtype == wanted.dtype && sent.device == wanted.device;
+}
+/// Returns the bytes that a backend moves of a message; none if the data is on a device.
+std::size_t carried_bytes(const Call& message);
+/// Returns the UsageError of a recv that does not fit the message that has come for it.
+std::exception_ptr refusal_of(const Call& sent, int from, const Call& wanted, int rank, int ranks);
 
 /// Return the part of this rank's `in` that is for rank `to`, and the part of its `out` that is
 /// from rank `from`, in an operation that does not sum.

@@ -55,14 +55,14 @@ Traffic data_of(const Operation& operation, int ranks, int rank) {
   const Semantics& semantics = semantics_of(operation.kind);
   const auto bytes = static_cast<std::int64_t>(operation.in.bytes());
   if (semantics.is_message) {
-    if (rank == operation.root) return {};
+    if (rank == operation.root || operation.is_note) return {};
     return operation.kind == OpKind::kSend ? Traffic{bytes, 0} : Traffic{0, bytes};
   }
   // The bytes that ranks exchange to make memory and communicators are not data.
   if (operation.kind == OpKind::kAllocate || operation.kind == OpKind::kSplit) return {};
   if (!semantics.sums) return of_movement(operation, ranks, rank);
-  return sums_slices(operation) ? of_sum(operation, ranks, rank)
-                                : of_scattered_sum(operation, ranks, rank);
+  return semantics.sums_slices() ? of_sum(operation, ranks, rank)
+                                 : of_scattered_sum(operation, ranks, rank);
 }
 
 }  // namespace trireme

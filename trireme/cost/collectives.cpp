@@ -27,7 +27,7 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 
 /// A collective among ranks that exchange with each other: all ranks, or one rank of each host.
 struct Party {
-  Collective kind;
+  OpKind kind;
   int size;
   int root;
   int to;
@@ -35,9 +35,21 @@ struct Party {
   std::int64_t element_bytes;
   std::vector<int> rows;  // of each member, in reductions
 
+  const Semantics& semantics() const { return semantics_of(kind); }
+  // Of a message the root is the sender.
+  bool gives(int rank) const {
+    return semantics().is_message ? rank == root : semantics().gives(rank, root);
+  }
+  bool gets(int rank) const {
+    return semantics().is_message ? rank == to : semantics().gets(rank, root);
+  }
   std::int64_t bytes() const { return count * element_bytes; }
   std::int64_t reduced_chunk() const { return kChunkBytes / element_bytes * size; }
-  bool broadcasts_flat() const { return size == 2 || bytes() <= kFlatBroadcastBytes; }
+  // A large broadcast: the root's data go in slices, which all then exchange.
+  bool goes_by_slices() const {
+    return semantics().spreads() && semantics().is_rooted() && size > 2 &&
+           bytes() > kFlatBroadcastBytes;
+  }
 };
 
 // The number of complete nodes of the reduction tree over these virtual workers: aligned powers of
@@ -53,21 +65,12 @@ int rows_of(Range workers) {
   return rows;
 }
 
-// Returns true if every rank sums a slice and sends the sum to others.
-bool sums_slices(Collective kind) {
-  return kind == Collective::kAllReduce || kind == Collective::kReduce;
-}
-
-bool has_rows(Collective kind) {
-  return sums_slices(kind) || kind == Collective::kReduceScatter;
-}
-
 Party all_ranks(const CollectiveCall& call, int ranks) {
   Party party{call.kind, ranks,      call.root,
               call.to,   call.count, static_cast<std::int64_t>(size_of(call.dtype)),
               {}};
   const int workers = call.virtual_workers > 0 ? call.virtual_workers : ranks;
-  for (int rank = 0; has_rows(call.kind) && rank < ranks; ++rank) {
+  for (int rank = 0; party.semantics().sums && rank < ranks; ++rank) {
     party.rows.push_back(rows_of(partition(workers, ranks, rank)));
   }
   return party;
@@ -75,26 +78,9 @@ Party all_ranks(const CollectiveCall& call, int ranks) {
 
 // Pieces of `count` elements that one member announces.
 std::int64_t announced_pieces(const Party& party, int rank) {
-  switch (party.kind) {
-    case Collective::kAllReduce:
-    case Collective::kReduce:
-      return party.rows[rank];
-    case Collective::kReduceScatter:
-      return std::int64_t{party.rows[rank]} * party.size;
-    case Collective::kAllToAll:
-      return party.size;
-    case Collective::kScatter:
-      return rank == party.root ? party.size : 0;
-    case Collective::kBroadcast:
-    case Collective::kSend:
-      return rank == party.root ? 1 : 0;
-    case Collective::kAllGather:
-    case Collective::kGather:
-      return 1;
-    case Collective::kBarrier:
-      return 0;
-  }
-  return 0;
+  if (!party.gives(rank)) return 0;
+  const std::int64_t rows = party.semantics().sums ? party.rows[rank] : 1;
+  return rows * (party.semantics().in_pieces ? party.size : 1);
 }
 
 bool travels_inline(const Party& party) {
@@ -117,56 +103,29 @@ std::int64_t summed_bytes(const Party& party, int rank) {
 // Bytes of data, without announcements.
 std::int64_t bytes_between(const Party& party, int from, int to) {
   if (from == to) return 0;
-  const auto broadcast_slice = [&](int rank) {
+  if (party.semantics().sums_slices()) {
+    return party.rows[from] * summed_bytes(party, to) +
+           (party.gets(to) ? summed_bytes(party, from) : 0);
+  }
+  if (party.semantics().sums) return party.rows[from] * party.bytes();
+  if (!party.goes_by_slices()) return party.gives(from) && party.gets(to) ? party.bytes() : 0;
+  const auto slice = [&](int rank) {
     return partition(party.count, party.size, rank).size() * party.element_bytes;
   };
-  switch (party.kind) {
-    case Collective::kAllReduce:
-      return party.rows[from] * summed_bytes(party, to) + summed_bytes(party, from);
-    case Collective::kReduce:
-      return party.rows[from] * summed_bytes(party, to) +
-             (to == party.root ? summed_bytes(party, from) : 0);
-    case Collective::kReduceScatter:
-      return party.rows[from] * party.bytes();
-    case Collective::kAllGather:
-    case Collective::kAllToAll:
-      return party.bytes();
-    case Collective::kBroadcast:
-      if (party.broadcasts_flat()) return from == party.root ? party.bytes() : 0;
-      if (to == party.root) return 0;
-      return broadcast_slice(from) + (from == party.root ? broadcast_slice(to) : 0);
-    case Collective::kGather:
-      return to == party.root ? party.bytes() : 0;
-    case Collective::kScatter:
-      return from == party.root ? party.bytes() : 0;
-    case Collective::kSend:
-      return from == party.root && to == party.to ? party.bytes() : 0;
-    case Collective::kBarrier:
-      return 0;
-  }
-  return 0;
+  if (party.gives(to)) return 0;
+  return slice(from) + (party.gives(from) ? slice(to) : 0);
 }
 
 std::int64_t phases_of(const Party& party) {
   if (party.size == 1 || party.count == 0) return 0;
-  switch (party.kind) {
-    case Collective::kAllReduce:
-    case Collective::kReduce:
-      // The sums of one chunk are sent while the terms of the next one arrive.
-      return divide_up(party.count, party.reduced_chunk()) + 1;
-    case Collective::kReduceScatter:
-      return divide_up(party.count, kChunkBytes / party.element_bytes);
-    case Collective::kBroadcast:
-      return party.broadcasts_flat() ? 1 : 2;
-    case Collective::kSend:
-      return party.root == party.to ? 0 : 1;
-    case Collective::kAllGather:
-    case Collective::kAllToAll:
-    case Collective::kGather:
-    case Collective::kScatter:
-      return 1;
-    case Collective::kBarrier:
-      return 0;
+  const Semantics& semantics = party.semantics();
+  // The sums of one chunk are sent while the terms of the next one arrive.
+  if (semantics.sums_slices()) return divide_up(party.count, party.reduced_chunk()) + 1;
+  if (semantics.sums) return divide_up(party.count, kChunkBytes / party.element_bytes);
+  if (party.goes_by_slices()) return 2;
+  for (int rank = 0; rank < party.size; ++rank) {
+    const bool moves = party.gives(rank) && !(semantics.is_message && party.gets(rank));
+    if (moves) return 1;
   }
   return 0;
 }
@@ -180,7 +139,7 @@ void add_data(const Party& party, int rank, std::int64_t times, Traffic& traffic
 
 Traffic announcements_of(const Party& party, int rank) {
   Traffic traffic;
-  const bool sends = party.kind == Collective::kSend;
+  const bool sends = party.semantics().is_message;
   const bool announces = !sends || (rank == party.root && rank != party.to);
   if (!announces) return traffic;
   traffic.announcements = sends ? 1 : party.size - 1;
@@ -214,20 +173,21 @@ struct HostLayout {
 
 bool moves_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   if (layout.hosts() == layout.ranks()) return false;
-  const bool can = has_rows(call.kind) || call.kind == Collective::kAllGather ||
-                   call.kind == Collective::kBroadcast;
+  const Semantics& semantics = semantics_of(call.kind);
+  const bool can = semantics.sums || semantics.spreads();
   return can && !travels_inline(all_ranks(call, layout.ranks()));
 }
 
 // Elements that go through shared memory at a time.
 std::int64_t staged_chunk(const CollectiveCall& call, const HostLayout& layout) {
+  const Semantics& semantics = semantics_of(call.kind);
   std::int64_t rows = 1;
   const std::vector<int> all = all_ranks(call, layout.ranks()).rows;
-  if (sums_slices(call.kind)) {
+  if (semantics.sums_slices()) {
     rows = 1 + *std::max_element(all.begin(), all.end());
-  } else if (call.kind == Collective::kAllGather) {
+  } else if (semantics.out_pieces) {
     for (int host = 0; host < layout.hosts(); ++host) rows += layout.served(host, 0);
-  } else if (call.kind == Collective::kReduceScatter) {
+  } else if (semantics.in_pieces) {
     std::int64_t most = 0;
     for (int host = 0; host < layout.hosts(); ++host) {
       most = std::max(most, layout.served(host, 0));
@@ -245,8 +205,7 @@ std::int64_t partial_bytes(DType dtype) {
 }
 
 std::vector<int> rows_of_hosts(const CollectiveCall& call, const HostLayout& layout) {
-  const int workers =
-      has_rows(call.kind) && call.virtual_workers > 0 ? call.virtual_workers : layout.ranks();
+  const int workers = semantics_of(call.kind).sums && call.virtual_workers > 0 ? call.virtual_workers : layout.ranks();
   std::vector<int> rows;
   for (int host = 0; host < layout.hosts(); ++host) {
     const int first = layout.first_of(host);
@@ -267,21 +226,24 @@ Party rail_of(const CollectiveCall& call, const HostLayout& layout, std::int64_t
              partition_aligned(chunk, layout.rails(), local, kLineBytes / element).size(),
              element,
              {}};
-  if (sums_slices(call.kind)) {
-    // All hosts get the sum, also where one rank is the root.
-    rail.kind = Collective::kAllReduce;
+  if (semantics_of(call.kind).sums_slices()) {
+    // Whichever rank is the root, all hosts get the sum.
+    rail.kind = OpKind::kAllReduce;
     rail.element_bytes = partial_bytes(call.dtype);
     rail.rows = rows_of_hosts(call, layout);
   }
   return rail;
 }
 
+// By hosts, what has pieces of ranks goes from host to host as it is.
+bool moves_once(OpKind kind) {
+  return semantics_of(kind).in_pieces || semantics_of(kind).out_pieces;
+}
+
 std::int64_t phases_by_hosts(const CollectiveCall& call, const HostLayout& layout) {
   const std::int64_t chunk = staged_chunk(call, layout);
   const std::int64_t turns = divide_up(divide_up(call.count, chunk), kStagingAreas);
-  const bool moves_once =
-      call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter;
-  if (moves_once) return turns;
+  if (moves_once(call.kind)) return turns;
   return turns * phases_of(rail_of(call, layout, std::min(chunk, call.count), 0));
 }
 
@@ -290,8 +252,8 @@ void add_data_by_hosts(const CollectiveCall& call, const HostLayout& layout, int
   const int host = layout.host_of(rank);
   const int local = rank - layout.first_of(host);
   if (local >= layout.rails()) return;
-  if (call.kind == Collective::kAllGather || call.kind == Collective::kReduceScatter) {
-    const bool gathers = call.kind == Collective::kAllGather;
+  if (moves_once(call.kind)) {
+    const bool gathers = semantics_of(call.kind).out_pieces;
     const auto element = static_cast<std::int64_t>(size_of(call.dtype));
     const std::int64_t bytes = call.count * (gathers ? element : partial_bytes(call.dtype));
     const std::vector<int> rows = rows_of_hosts(call, layout);
@@ -314,7 +276,8 @@ void add_data_by_hosts(const CollectiveCall& call, const HostLayout& layout, int
 std::int64_t announced_elsewhere(const CollectiveCall& call, const HostLayout& layout, int rank,
                                  std::int64_t announced_bytes) {
   const int host = layout.host_of(rank);
-  if (call.kind == Collective::kSend) return layout.host_of(call.to) == host ? 0 : announced_bytes;
+  if (semantics_of(call.kind).is_message)
+    return layout.host_of(call.to) == host ? 0 : announced_bytes;
   const int ranks = layout.ranks();
   return announced_bytes / (ranks - 1) * (ranks - layout.ranks_of_host[host]);
 }

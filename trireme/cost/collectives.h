@@ -4,25 +4,13 @@
 #include <span>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/semantics.h"
 
 namespace trireme::cost {
 
-enum class Collective : std::uint8_t {
-  kAllReduce,
-  kReduce,
-  kReduceScatter,
-  kAllGather,
-  kAllToAll,
-  kBroadcast,
-  kGather,
-  kScatter,
-  kSend,
-  kBarrier,
-};
-
 /// One call, as docs/algorithms.md counts it.
 struct CollectiveCall {
-  Collective kind = Collective::kBarrier;
+  OpKind kind = OpKind::kBarrier;
   std::int64_t count = 0;  ///< elements of one rank's piece
   DType dtype = DType::kF32;
   int root = 0;             ///< of the rooted ones; the sender of a send

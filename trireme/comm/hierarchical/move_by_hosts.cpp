@@ -388,8 +388,8 @@ class ReduceScatter final : public ByHosts {
 }  // namespace
 
 bool moves_by_hosts(const Operation& operation) {
-  return semantics_of(operation.kind).sums || operation.kind == OpKind::kAllGather ||
-         operation.kind == OpKind::kBroadcast;
+  const Semantics& semantics = semantics_of(operation.kind);
+  return semantics.sums || semantics.spreads();
 }
 
 void move_by_hosts(const Operation& operation, const Hosts& hosts, StagingArea& staging,

@@ -19,10 +19,6 @@ std::vector<int> all_ranks(int size) {
   return ranks;
 }
 
-bool is_message(const Operation& operation) {
-  return operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv;
-}
-
 PendingCall pending(const Operation& operation, std::uint64_t number) {
   return {operation, CallSite(operation.where), number};
 }
@@ -172,7 +168,7 @@ void Group::move_with(DataMover& mover) {
 Work Group::start(const Operation& operation) {
   std::unique_lock lock(mutex_);
   if (failures_.error()) std::rethrow_exception(failures_.error());
-  if (is_message(operation)) {
+  if (semantics_of(operation.kind).is_message) {
     lock.unlock();
     return start_message(operation);
   }

@@ -1,26 +1,13 @@
 #include "trireme/comm/message/messages.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::message {
-
-namespace {
-
-std::size_t bytes_of(const Call& call) {
-  return static_cast<std::size_t>(call.count) * size_of(call.dtype);
-}
-
-bool have_same_size(const Call& a, const Call& b) {
-  return a.count == b.count && a.dtype == b.dtype;
-}
-
-}  // namespace
 
 Messages::Messages(Channel& channel, ReportFailure report_failure)
     : channel_(channel),
@@ -48,7 +35,7 @@ std::shared_ptr<Completion> Messages::send(const Operation& operation) {
   Frame frame;
   frame.header = {
       .kind = FrameKind::kMessage, .call = operation, .site = CallSite(operation.where)};
-  const std::size_t bytes = operation.in.bytes();
+  const std::size_t bytes = carried_bytes(operation);
   if (bytes <= kInlineBytes) {
     frame.set_payload({operation.in.as<char>(), bytes});
     channel_.send(to, frame);
@@ -67,7 +54,7 @@ void Messages::send_to_self(const Operation& operation) {
   Peer& self = peer(channel_.rank());
   announced(channel_.rank(), operation);
   const char* const bytes = operation.in.as<char>();
-  self.messages.back().kept.assign(bytes, bytes + operation.in.bytes());
+  self.messages.back().kept.assign(bytes, bytes + carried_bytes(operation));
   arrived(channel_.rank(), std::prev(self.messages.end()));
 }
 
@@ -80,7 +67,7 @@ std::shared_ptr<Completion> Messages::recv(const Operation& operation) {
   }
   Peer& sender = peer(operation.root);
   const auto message = std::ranges::find_if(sender.messages, [&](const Message& candidate) {
-    return !candidate.request && candidate.sent.tag == operation.tag;
+    return !candidate.request && is_for(candidate.sent, operation);
   });
   if (message == sender.messages.end()) {
     sender.wanted.push_back(request);
@@ -96,7 +83,7 @@ void Messages::on_message(int from, const Frame& frame) {
   if (error_) return;
   Peer& sender = peer(from);
   announced(from, frame.header.call);
-  if (bytes_of(frame.header.call) <= kInlineBytes) {
+  if (carried_bytes(frame.header.call) <= kInlineBytes) {
     sender.messages.back().kept.assign(frame.text().begin(), frame.text().end());
     arrived(from, std::prev(sender.messages.end()));
     return;
@@ -112,8 +99,9 @@ void Messages::announced(int from, const Call& call) {
   Peer& sender = peer(from);
   Message& message = sender.messages.emplace_back();
   message.sent = call;
+  if (call.device != DeviceKind::kCpu) message.number = ++sender.from_devices;
   const auto wanted = std::ranges::find_if(
-      sender.wanted, [&](const auto& request) { return request->operation.tag == call.tag; });
+      sender.wanted, [&](const auto& request) { return is_for(call, request->operation); });
   if (wanted == sender.wanted.end()) return;
   message.request = *wanted;
   sender.wanted.erase(wanted);
@@ -161,9 +149,8 @@ void Messages::run_receiver(int from) {
 }
 
 void Messages::receive(int from, MessageIterator message, std::unique_lock<std::mutex>& lock) {
-  const std::size_t bytes = bytes_of(message->sent);
-  const bool is_direct =
-      message->request && have_same_size(message->sent, message->request->operation);
+  const std::size_t bytes = carried_bytes(message->sent);
+  const bool is_direct = message->request && fits(message->sent, message->request->operation);
   if (!is_direct) message->kept.resize(bytes);
   void* target = is_direct ? message->request->operation.out.data : message->kept.data();
   message->is_arriving = true;
@@ -208,11 +195,9 @@ bool Messages::move(const Operation& operation, std::vector<Chunk> sends,
 void Messages::hand_over(int from, MessageIterator message) {
   const Operation& wanted = message->request->operation;
   Completion& completion = *message->request->completion;
-  if (!have_same_size(message->sent, wanted)) {
-    completion.complete(std::make_exception_ptr(UsageError(
-        fmt::format("recv: rank {} sent {}[{}] with tag {}, wanted {}[{}] (rank {} of {})", from,
-                    name_of(message->sent.dtype), message->sent.count, message->sent.tag,
-                    name_of(wanted.dtype), wanted.count, channel_.rank(), channel_.size()))));
+  if (wanted.sender) *wanted.sender = {true, message->sent.device, message->number};
+  if (!fits(message->sent, wanted)) {
+    completion.complete(refusal_of(message->sent, from, wanted, channel_.rank(), channel_.size()));
   } else {
     if (!message->kept.empty()) {
       std::memcpy(wanted.out.data, message->kept.data(), message->kept.size());

@@ -51,7 +51,8 @@ class Messages {
   };
   struct Message {
     Call sent;
-    std::vector<char> kept;  // its bytes, unless they go directly to a recv
+    std::uint64_t number = 0;  // among those from devices
+    std::vector<char> kept;    // its bytes, unless they go directly to a recv
     std::shared_ptr<Request> request;
     bool has_arrived = false;
     bool is_arriving = false;
@@ -62,6 +63,7 @@ class Messages {
     std::deque<Request> outgoing;     // large sends; the first one is in flight
     std::list<std::shared_ptr<Request>> wanted;
     std::list<Message> messages;  // in the order of their sending
+    std::uint64_t from_devices = 0;
     std::thread sender;
     std::thread receiver;
   };

@@ -9,14 +9,11 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/mpi/mpi.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::mpi {
 
 namespace {
-
-bool is_reduction(OpKind kind) {
-  return kind == OpKind::kAllReduce || kind == OpKind::kReduceScatter || kind == OpKind::kReduce;
-}
 
 bool fits(std::int64_t count) {
   return count <= std::numeric_limits<int>::max();
@@ -54,6 +51,17 @@ MPI_Op op_of(ReduceOp op) {
   return MPI_OP_NULL;
 }
 
+// Has MPI the type, and an int for the elements or bytes of each buffer?
+bool can_take(const Call& call, int ranks) {
+  if (call.uneven) return false;
+  const Semantics& semantics = semantics_of(call.kind);
+  const std::int64_t bytes = call.count * static_cast<std::int64_t>(size_of(call.dtype));
+  const int pieces = semantics.in_pieces || semantics.out_pieces ? ranks : 1;
+  if (!semantics.sums) return fits(bytes * pieces);
+  if (call.virtual_workers != 0 || type_of(call.dtype) == MPI_DATATYPE_NULL) return false;
+  return fits(call.count * pieces) && (pieces == 1 || fits(bytes));
+}
+
 template <class T>
 void divide(Buffer x, double divisor) {
   for (T& value : std::span(x.as<T>(), static_cast<std::size_t>(x.count))) {
@@ -66,11 +74,12 @@ struct Collective {
   MPI_Request request = MPI_REQUEST_NULL;
   std::vector<char> apart;  // the result of a reduce_scatter whose out may lie in its in
 
-  void start(const Operation& operation, int rank, MPI_Comm comm);
+  // False if MPI has none of this kind.
+  bool start(const Operation& operation, int rank, MPI_Comm comm);
   void finish(const Operation& operation, int rank);
 };
 
-void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
+bool Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
   const int count = static_cast<int>(operation.count);
   const int bytes = static_cast<int>(operation.count * size_of(operation.dtype));
   void* const in = operation.in.data;
@@ -80,42 +89,42 @@ void Collective::start(const Operation& operation, int rank, MPI_Comm comm) {
   switch (operation.kind) {
     case OpKind::kAllReduce:
       check(MPI_Iallreduce(MPI_IN_PLACE, out, count, type, op, comm, &request), "MPI_Iallreduce");
-      return;
+      return true;
     case OpKind::kReduceScatter:
       apart.resize(bytes);
       check(MPI_Ireduce_scatter_block(in, apart.data(), count, type, op, comm, &request),
             "MPI_Ireduce_scatter_block");
-      return;
+      return true;
     case OpKind::kReduce:
       check(operation.root == rank
                 ? MPI_Ireduce(MPI_IN_PLACE, out, count, type, op, rank, comm, &request)
                 : MPI_Ireduce(in, nullptr, count, type, op, operation.root, comm, &request),
             "MPI_Ireduce");
-      return;
+      return true;
     case OpKind::kAllGather: {
       // MPI requires the call to be in place on every rank, also where the caller has two buffers.
       char* const piece = static_cast<char*>(out) + static_cast<std::size_t>(rank) * bytes;
       if (bytes > 0 && piece != in) std::memcpy(piece, in, bytes);
       check(MPI_Iallgather(MPI_IN_PLACE, 0, MPI_BYTE, out, bytes, MPI_BYTE, comm, &request),
             "MPI_Iallgather");
-      return;
+      return true;
     }
     case OpKind::kAllToAll:
       check(MPI_Ialltoall(in, bytes, MPI_BYTE, out, bytes, MPI_BYTE, comm, &request),
             "MPI_Ialltoall");
-      return;
+      return true;
     case OpKind::kBroadcast:
       check(MPI_Ibcast(out, bytes, MPI_BYTE, operation.root, comm, &request), "MPI_Ibcast");
-      return;
+      return true;
     default:
-      return;
+      return false;
   }
 }
 
 void Collective::finish(const Operation& operation, int rank) {
   if (!apart.empty()) std::memcpy(operation.out.data, apart.data(), apart.size());
-  const bool has_result = operation.kind != OpKind::kReduce || operation.root == rank;
-  if (!is_reduction(operation.kind) || operation.divisor == 1 || !has_result) return;
+  const Semantics& semantics = semantics_of(operation.kind);
+  if (!semantics.sums || operation.divisor == 1 || !gets(operation, rank)) return;
   const Buffer result{operation.out.data, operation.count, operation.dtype};
   if (operation.dtype == DType::kF32) divide<float>(result, operation.divisor);
   if (operation.dtype == DType::kF64) divide<double>(result, operation.divisor);
@@ -146,32 +155,13 @@ Native::Native(Engine& engine, int rank, int size)
 
 Native::~Native() = default;
 
-bool Native::has(const Call& call) const {
-  if (call.uneven) return false;
-  const std::int64_t bytes = call.count * static_cast<std::int64_t>(size_of(call.dtype));
-  const bool has_type = type_of(call.dtype) != MPI_DATATYPE_NULL;
-  switch (call.kind) {
-    case OpKind::kAllReduce:
-    case OpKind::kReduce:
-      return call.virtual_workers == 0 && has_type && fits(call.count);
-    case OpKind::kReduceScatter:
-      return call.virtual_workers == 0 && has_type && fits(call.count * size_) && fits(bytes);
-    case OpKind::kAllGather:
-    case OpKind::kAllToAll:
-      return fits(bytes * size_);
-    case OpKind::kBroadcast:
-      return fits(bytes);
-    default:
-      return false;
-  }
-}
-
-void Native::carry_out(const Operation& operation, message::Deadline deadline) {
+bool Native::carry_out(const Operation& operation, message::Deadline deadline) {
+  if (!can_take(operation, size_)) return false;
   const auto collective = std::make_shared<Collective>();
   {
     const auto locked = engine_.lock();
     engine_.require_usable();
-    collective->start(operation, rank_, communicator_->comm);
+    if (!collective->start(operation, rank_, communicator_->comm)) return false;
   }
   const Backoff backoff(operation.count * size_of(operation.dtype));
   for (;;) {
@@ -193,6 +183,7 @@ void Native::carry_out(const Operation& operation, message::Deadline deadline) {
     backoff.pause();
   }
   collective->finish(operation, rank_);
+  return true;
 }
 
 }  // namespace trireme::mpi

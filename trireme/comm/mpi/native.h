@@ -15,13 +15,10 @@ class Native {
   Native(Engine& engine, int rank, int size);
   ~Native();
 
-  /// Returns true if MPI has the call. The result depends on the call alone, so it is the same on
-  /// all ranks.
-  bool has(const Call& call) const;
-
-  /// Requires has(operation). Throws CommError at the deadline and then abandons MPI, because a
-  /// collective cannot be canceled.
-  void carry_out(const Operation& operation, message::Deadline deadline);
+  /// Returns false if MPI has no such collective. The result depends on the call alone, so it is the
+  /// same on all ranks. Throws CommError at the deadline and then abandons MPI, because a collective
+  /// cannot be canceled.
+  bool carry_out(const Operation& operation, message::Deadline deadline);
 
  private:
   struct Communicator;

@@ -3,66 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/comm/backoff.h"
-#include "trireme/comm/hierarchical/hierarchical.h"
+#include "trireme/comm/nccl/handshake.h"
 #include "trireme/comm/nccl/moves.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::nccl {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-/// What ranks tell each other before they connect through NCCL.
-struct Handshake {
-  ncclUniqueId id{};  // rank 0's
-  std::uint64_t host = 0;
-  char device[32] = {};    // its address on the bus of the host
-  char failure[160] = {};  // why this rank cannot go on
-};
-
-template <std::size_t kRoom>
-void write(char (&to)[kRoom], std::string_view text) {
-  std::memcpy(to, text.data(), std::min(text.size(), kRoom - 1));
-}
-
-Handshake handshake_of(int rank, int device) {
-  Handshake handshake;
-  handshake.host = host_of_this_process();
-  try {
-    cuda::check(cudaDeviceGetPCIBusId(handshake.device, sizeof(handshake.device), device),
-                "cudaDeviceGetPCIBusId");
-    if (rank == 0) Link::check(ncclGetUniqueId(&handshake.id), "ncclGetUniqueId");
-  } catch (const Error& error) {
-    write(handshake.failure, error.what());
-  }
-  return handshake;
-}
-
-// The same verdict on every rank.
-void check_handshakes(const std::vector<Handshake>& handshakes) {
-  for (std::size_t rank = 0; rank < handshakes.size(); ++rank) {
-    if (handshakes[rank].failure[0] == '\0') continue;
-    throw CommError(fmt::format("nccl: rank {} cannot begin: {}", rank, handshakes[rank].failure),
-                    static_cast<int>(rank));
-  }
-  for (std::size_t rank = 0; rank < handshakes.size(); ++rank) {
-    for (std::size_t other = 0; other < rank; ++other) {
-      if (handshakes[rank].host != handshakes[other].host ||
-          std::strcmp(handshakes[rank].device, handshakes[other].device) != 0) {
-        continue;
-      }
-      throw UsageError(fmt::format(
-          "nccl: each rank must have a CUDA device of its own, ranks {} and {} both have {}; start "
-          "as many ranks on a host as it has devices, and let each use the one of its local rank",
-          other, rank, handshakes[rank].device));
-    }
-  }
-}
 
 class DeviceBlock final : public Memory::Block {
  public:
@@ -75,24 +28,6 @@ class DeviceBlock final : public Memory::Block {
  private:
   cuda::DeviceMemory memory_;
   int rank_;
-};
-
-void copy_in_order(void* to, const void* from, std::size_t bytes, cudaStream_t stream) {
-  cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), "cudaMemcpyAsync");
-  cuda::check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-}
-
-/// A send whose data lie in the memory of the process until it is done.
-class SendWork final : public Work::State {
- public:
-  SendWork(std::vector<char> bytes, Work work) : bytes_(std::move(bytes)), work_(std::move(work)) {}
-
-  bool test() override { return work_.test(); }
-  void wait() override { work_.wait(); }
-
- private:
-  std::vector<char> bytes_;
-  Work work_;  // last: it uses the bytes
 };
 
 }  // namespace
@@ -115,48 +50,91 @@ class Lane::CollectiveWork final : public Work::State {
   std::uint64_t number_;
 };
 
-/// A recv by way of the memory of the process.
-class Lane::ReceiptWork final : public Work::State {
+class Lane::MessageWork final : public Work::State {
  public:
-  ReceiptWork(Lane& lane, const Operation& operation)
-      : lane_(lane), out_(operation.out), bytes_(out_.bytes()) {
-    work_ = lane.communicator_.recv({bytes_.data(), out_.count, out_.dtype}, operation.root,
-                                    operation.tag, operation.where);
-  }
+  MessageWork(Lane& lane, std::shared_ptr<Transfer> transfer)
+      : lane_(lane), transfer_(std::move(transfer)) {}
 
   bool test() override {
-    if (!work_.test()) return false;
-    deliver();
-    return true;
+    if (!transfer_->is_done) lane_.advance();
+    rethrow();
+    return transfer_->is_done;
   }
   void wait() override {
-    work_.wait();
-    deliver();
+    lane_.wait_for(*transfer_, [this] { return transfer_->is_done; });
+    rethrow();
+  }
+  void wait(StreamRef stream) override {
+    lane_.wait_for(*transfer_, [this] { return transfer_->is_done || transfer_->is_queued; });
+    rethrow();
+    if (transfer_->is_done) return;
+    const cuda::OnDevice on_device(lane_.device_);
+    transfer_->done.make_wait(static_cast<cudaStream_t>(stream.handle));
   }
 
  private:
-  void deliver() {
-    if (bytes_.empty()) return;
-    const cuda::OnDevice on_device(lane_.device_);
-    copy_in_order(out_.data, bytes_.data(), bytes_.size(), lane_.stream_of_caller());
+  void rethrow() const {
+    if (transfer_->error) std::rethrow_exception(transfer_->error);
   }
 
   Lane& lane_;
-  Buffer out_;
-  std::vector<char> bytes_;
+  std::shared_ptr<Transfer> transfer_;
+};
+
+/// A call on the memory of the process.
+class Lane::WatchedWork final : public Work::State {
+ public:
+  WatchedWork(Lane& lane, const Operation& operation, Work work)
+      : lane_(lane), from_(operation.root), sender_(operation.sender), work_(std::move(work)) {}
+
+  bool test() override {
+    lane_.advance();
+    return answering([this] { return work_.test(); });
+  }
+  void wait() override {
+    answering([this] { return lane_.wait_beside(work_), true; });
+  }
+
+ private:
+  // A send from a device that does not fit is to hear of it.
+  template <class Body>
+  bool answering(Body body) {
+    try {
+      return body();
+    } catch (const UsageError&) {
+      if (sender_ && sender_->is_matched && sender_->device != DeviceKind::kCpu) {
+        lane_.refuse(from_, sender_->number);
+      }
+      throw;
+    }
+  }
+
+  Lane& lane_;
+  int from_;
+  std::shared_ptr<MatchedSend> sender_;
   Work work_;
 };
 
 Lane::Lane(Communicator& communicator, Options options)
     : communicator_(communicator),
       options_(std::move(options)),
-      watch_([this] { communicator_.check(); }) {}
+      watch_([this] { communicator_.check(); }),
+      messages_(
+          communicator.rank(), communicator.size(),
+          [this](const Operation& note) { return start_in(communicator_, note); },
+          options_.timeout) {}
 
 Lane::~Lane() {
-  if (!link_) return;
+  if (error_) return;
   // What streams wait for may still be on its way, though nobody waits for it here.
-  const bool is_idle = pending_.empty() || (!error_ && pending_.back().is_queued && drain());
-  link_->close(is_idle);
+  const bool is_idle =
+      (pending_.empty() || pending_.back().is_queued) && messages_.is_settled() && drain();
+  close(is_idle);
+}
+
+void Lane::close(bool is_idle) {
+  if (link_) link_->close(is_idle);
+  messages_.close(is_idle);
 }
 
 std::unique_ptr<DeviceLane> Lane::lane_of(Communicator& part) const {
@@ -173,9 +151,12 @@ cudaStream_t Lane::stream_of_caller() const {
 
 void Lane::check(const Operation& operation) {
   throw_if_over();
-  const bool is_root = communicator_.rank() == operation.root;
-  if (operation.kind != OpKind::kGather || is_root) check(operation, "out", operation.out);
-  if (operation.kind != OpKind::kScatter || is_root) check(operation, "in", operation.in);
+  const Semantics& semantics = semantics_of(operation.kind);
+  // One that is ignored elsewhere may point anywhere.
+  if (!semantics.out_pieces || gets(operation, communicator_.rank()))
+    check(operation, "out", operation.out);
+  if (!semantics.in_pieces || gives(operation, communicator_.rank()))
+    check(operation, "in", operation.in);
   if (device_ < 0) cuda::check(cudaGetDevice(&device_), "cudaGetDevice");
 }
 
@@ -199,27 +180,75 @@ void Lane::check(const Operation& operation, const char* what, const Buffer& x) 
 
 Work Lane::start(const Operation& operation, Work matched) {
   const cuda::OnDevice on_device(device_);
+  traffic_ += data_of(operation, communicator_.size(), communicator_.rank());
+  return semantics_of(operation.kind).is_message ? start_message(operation, std::move(matched))
+                                                 : start_collective(operation, std::move(matched));
+}
+
+Work Lane::start_collective(const Operation& operation, Work matched) {
   try {
     Pending pending{.operation = operation, .matched = std::move(matched)};
     pending.ready.record(stream_of_caller());
     if (!link_) {
       // Ranks that call something else must hear of this call, not of how they meet.
-      pending.matched.wait();
+      wait_beside(pending.matched);
       connect();
     }
     pending_.push_back(std::move(pending));
   } catch (const Error&) {
     end();
   }
-  traffic_ += data_of(operation, communicator_.size(), communicator_.rank());
   ++started_;
   advance();
   return Work(std::make_unique<CollectiveWork>(*this, started_));
 }
 
+Work Lane::start_message(const Operation& operation, Work matched) {
+  std::shared_ptr<Transfer> transfer;
+  try {
+    transfer = messages_.start(operation, std::move(matched), device_);
+    transfer->ready.record(stream_of_caller());
+  } catch (const Error&) {
+    end();
+  }
+  advance();
+  return Work(std::make_unique<MessageWork>(*this, std::move(transfer)));
+}
+
+Work Lane::watch(const Operation& operation, Work work) {
+  if (!operation.sender && is_settled()) return work;
+  return Work(std::make_unique<WatchedWork>(*this, operation, std::move(work)));
+}
+
+void Lane::refuse(int sender, std::uint64_t number) {
+  try {
+    messages_.refuse(sender, number);
+  } catch (const Error&) {
+    end();
+  }
+}
+
+// Waits for `work` of the communicator, which may need what this lane has under way to end first.
+void Lane::wait_beside(Work& work) {
+  const Backoff backoff;
+  const auto late = Clock::now() + options_.timeout;
+  while (!is_settled() && Clock::now() < late) {
+    if (work.test()) return;
+    advance();
+    backoff.pause();
+  }
+  work.wait();
+}
+
+// Is there nothing that only advance() can move on?
+bool Lane::is_settled() const {
+  return (pending_.empty() || pending_.back().is_queued) && messages_.is_settled();
+}
+
 // Collective: the ranks meet in NCCL.
 void Lane::connect() {
-  Handshake mine = handshake_of(communicator_.rank(), device_);
+  const int rank = communicator_.rank();
+  Handshake mine = handshake_of(rank, device_, rank == 0);
   std::vector<Handshake> handshakes(static_cast<std::size_t>(communicator_.size()));
   const auto bytes_of = [](std::span<Handshake> handshakes) {
     return Buffer{handshakes.data(), static_cast<std::int64_t>(handshakes.size_bytes()),
@@ -228,35 +257,30 @@ void Lane::connect() {
   communicator_.all_gather(bytes_of(handshakes), bytes_of({&mine, 1})).wait();
   check_handshakes(handshakes);
   stream_.emplace();
-  link_.emplace(handshakes[0].id, communicator_.rank(), communicator_.size(), watch_,
-                Clock::now() + options_.timeout);
-}
-
-Work Lane::start_message(const Operation& operation) {
-  if (operation.kind == OpKind::kRecv) {
-    return Work(std::make_unique<ReceiptWork>(*this, operation));
+  link_.emplace(handshakes[0].id, rank, communicator_.size());
+  const Backoff backoff;
+  const auto late = Clock::now() + options_.timeout;
+  while (!link_->is_settled()) {
+    watch_();
+    messages_.advance();
+    if (Clock::now() >= late) link_->settle(watch_, late);
+    backoff.pause();
   }
-  const cuda::OnDevice on_device(device_);
-  std::vector<char> bytes(operation.in.bytes());
-  if (!bytes.empty()) {
-    copy_in_order(bytes.data(), operation.in.data, bytes.size(), stream_of_caller());
-  }
-  Work work = communicator_.send({bytes.data(), operation.count, operation.dtype}, operation.root,
-                                 operation.tag, operation.where);
-  return Work(std::make_unique<SendWork>(std::move(bytes), std::move(work)));
 }
 
 // Queues what all ranks have called, and notes what the device has done.
 void Lane::advance() {
   throw_if_over();
-  if (pending_.empty()) return;
-  const cuda::OnDevice on_device(device_);
+  if (pending_.empty() && messages_.is_idle()) return;
+  std::optional<cuda::OnDevice> on_device;
+  if (device_ >= 0) on_device.emplace(device_);
   try {
     for (Pending& pending : pending_) {
       if (pending.is_queued) continue;
       if (!pending.matched.test()) break;
       queue(pending);
     }
+    messages_.advance();
     // First: after a failure the stream goes on as if all were well.
     if (link_) link_->check_progress();
     while (!pending_.empty() && pending_.front().is_queued && pending_.front().done.is_done()) {
@@ -280,13 +304,15 @@ void Lane::queue(Pending& pending) {
 
 void Lane::wait_for(std::uint64_t number) {
   const Backoff backoff;
+  const auto late = Clock::now() + options_.timeout;
   while (finished_ < number) {
     advance();
     if (finished_ >= number) return;
     Pending& next = pending_.front();
     try {
       if (!next.is_queued) {
-        next.matched.wait();
+        if (messages_.is_settled() || Clock::now() >= late) next.matched.wait();
+        backoff.pause();
         continue;
       }
       watch_();
@@ -306,6 +332,8 @@ void Lane::wait_for(std::uint64_t number) {
 
 // Returns once operation `number` is queued.
 void Lane::wait_for(std::uint64_t number, cudaStream_t stream) {
+  const Backoff backoff;
+  const auto late = Clock::now() + options_.timeout;
   advance();
   while (finished_ < number) {
     Pending& wanted = pending_[static_cast<std::size_t>(number - finished_ - 1)];
@@ -315,12 +343,43 @@ void Lane::wait_for(std::uint64_t number, cudaStream_t stream) {
       // Operations are queued in order.
       const auto next = std::find_if(pending_.begin(), pending_.end(),
                                      [](const Pending& pending) { return !pending.is_queued; });
-      next->matched.wait();
+      if (messages_.is_settled() || Clock::now() >= late) next->matched.wait();
     } catch (const Error&) {
       end();
     }
+    backoff.pause();
     advance();
   }
+}
+
+template <class Done>
+void Lane::wait_for(const Transfer& transfer, Done done) {
+  const Backoff backoff;
+  const auto late = Clock::now() + options_.timeout;
+  const Deadline never = Deadline::max();
+  for (;;) {
+    if (!done()) advance();
+    if (done()) return;
+    messages_.require_hope(transfer);
+    try {
+      watch_();
+      const bool is_agreed = transfer.deadline != never;
+      if (Clock::now() >= (is_agreed ? transfer.deadline : late)) throw_late(transfer, is_agreed);
+    } catch (const Error&) {
+      end();
+    }
+    backoff.pause();
+  }
+}
+
+void Lane::throw_late(const Transfer& transfer, bool is_agreed) const {
+  const Operation& operation = transfer.operation;
+  throw CommError(fmt::format("nccl: {} {} {:g} s{} (rank {} of {})",
+                              describe(operation, CallSite(operation.where)),
+                              is_agreed ? "has not ended" : "has waited for its other end for",
+                              std::chrono::duration<double>(options_.timeout).count(),
+                              is_agreed ? " after both ranks had called it" : "",
+                              communicator_.rank(), communicator_.size()));
 }
 
 void Lane::throw_if_over() const {
@@ -331,23 +390,26 @@ void Lane::throw_if_over() const {
 void Lane::end() {
   error_ = std::current_exception();
   communicator_.abort(error_);
-  if (link_) link_->close(false);
+  close(false);
   drain();
   pending_.clear();
+  messages_.clear();
   std::rethrow_exception(error_);
 }
 
 // What is queued still uses the buffers of its callers; NCCL's part of it ends by itself once the
 // link is closed. A stream that waits for work of the caller's that never ends is left to itself.
 bool Lane::drain() {
-  if (!stream_) return true;
+  if (device_ < 0) return true;
   try {
     const cuda::OnDevice on_device(device_);
-    cuda::Event end;
-    end.record(stream_->get());
+    std::vector<cudaStream_t> streams = messages_.streams();
+    if (stream_) streams.push_back(stream_->get());
+    std::vector<cuda::Event> ends(streams.size());
+    for (std::size_t i = 0; i < streams.size(); ++i) ends[i].record(streams[i]);
     const Backoff backoff;
     const auto late = Clock::now() + kShutdownTimeout;
-    while (!end.is_done()) {
+    while (!std::ranges::all_of(ends, [](const cuda::Event& end) { return end.is_done(); })) {
       if (Clock::now() >= late) return false;
       backoff.pause();
     }

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <string>
+#include <vector>
 
 #include "trireme/comm/nccl/cuda.h"
 
@@ -23,9 +25,9 @@ using Watch = std::function<void()>;
 /// at a time.
 class Link {
  public:
-  /// Collective: all `size` ranks with the same `id`. Throws CommError at the deadline, and what
-  /// `watch` throws.
-  Link(const ncclUniqueId& id, int rank, int size, const Watch& watch, Deadline deadline);
+  /// Begins to meet the others: all `size` ranks with the same `id`. Nothing may be asked of the
+  /// link before is_settled().
+  Link(const ncclUniqueId& id, int rank, int size);
 
   /// close() with work under way.
   ~Link();
@@ -34,10 +36,15 @@ class Link {
 
   ncclComm_t get() const { return comm_; }
 
-  /// Queues what `calls` asks NCCL for as one piece of work: sends and receives in it go on at
+  /// Has NCCL taken up what it was asked last? Throws CommError if it failed.
+  bool is_settled();
+  /// Waits for that. Throws CommError at the deadline, and what `watch` throws.
+  void settle(const Watch& watch, Deadline deadline);
+
+  /// Asks NCCL to queue what `calls` names as one piece of work: sends and receives in it go on at
   /// once.
   template <class Calls>
-  void group_call(const Watch& watch, Deadline deadline, Calls calls) {
+  void begin_group(Calls calls) {
     check(ncclGroupStart(), "ncclGroupStart");
     try {
       calls();
@@ -45,7 +52,13 @@ class Link {
       (void)ncclGroupEnd();
       throw;
     }
-    settle(ncclGroupEnd(), "ncclGroupEnd", watch, deadline);
+    note(ncclGroupEnd(), "ncclGroupEnd");
+  }
+
+  template <class Calls>
+  void group_call(const Watch& watch, Deadline deadline, Calls calls) {
+    begin_group(calls);
+    settle(watch, deadline);
   }
 
   /// Throws CommError if NCCL has failed behind the scenes.
@@ -55,14 +68,19 @@ class Link {
   /// within seconds, since a peer on this host has not, a thread goes on waiting for that.
   void close(bool is_idle);
 
+  /// The same without waiting; then wait_for_end() of all that were closed.
+  std::future<void> begin_close(bool is_idle);
+  static void wait_for_end(const std::vector<std::future<void>>& closings);
+
   /// Throws CommError with NCCL's own text unless `code` is a success or on its way to be one.
   static void check(ncclResult_t code, const char* call);
 
  private:
-  void settle(ncclResult_t code, const char* call, const Watch& watch, Deadline deadline) const;
+  void note(ncclResult_t code, const char* call);
 
   int device_ = 0;
   ncclComm_t comm_ = nullptr;
+  const char* asked_ = nullptr;  // the call that NCCL has not taken up yet
 };
 
 }  // namespace trireme::nccl

@@ -4,6 +4,7 @@
 
 #include "trireme/base/partition.h"
 #include "trireme/comm/nccl/tree_sum.h"
+#include "trireme/comm/nccl/types.h"
 #include "trireme/comm/semantics.h"
 
 namespace trireme::nccl {
@@ -12,43 +13,6 @@ namespace {
 
 // Terms of this many bytes are summed at a time.
 constexpr std::int64_t kScratchBytes = std::int64_t{64} << 20;
-
-ncclDataType_t type_of(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return ncclFloat32;
-    case DType::kF64:
-      return ncclFloat64;
-    case DType::kF16:
-      return ncclFloat16;
-    case DType::kBF16:
-      return ncclBfloat16;
-    case DType::kI32:
-      return ncclInt32;
-    case DType::kI64:
-      return ncclInt64;
-    case DType::kU8:
-      break;
-  }
-  return ncclUint8;
-}
-
-ncclRedOp_t op_of(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum:
-    case ReduceOp::kMean:
-      break;
-    case ReduceOp::kMin:
-      return ncclMin;
-    case ReduceOp::kMax:
-      return ncclMax;
-  }
-  return ncclSum;
-}
-
-std::size_t count_of(std::int64_t count) {
-  return static_cast<std::size_t>(count);
-}
 
 }  // namespace
 
@@ -86,8 +50,7 @@ void Moves::reduce_natively(const Operation& operation) {
                            "ncclAllReduce");
     }
   });
-  const bool has_result = operation.kind != OpKind::kReduce || operation.root == rank_;
-  if (!averages && has_result) divide(operation);
+  if (!averages && gets(operation, rank_)) divide(operation);
 }
 
 void Moves::divide(const Operation& operation) {

@@ -36,8 +36,8 @@ void use_device(int device);
 /// do so, or none. CUDA is not touched before the first of them comes, which all ranks must bring
 /// to the same collective: they then meet, and errors of that are thrown there. Work::wait()
 /// returns when the result is in device memory, for any stream to use; Work::wait(stream) makes a
-/// stream wait instead. send and recv go through the memory of the process. In a build without NCCL
-/// it does nothing.
+/// stream wait instead. Both ends of a message must lie on devices, or neither. In a build without
+/// NCCL it does nothing.
 void carry_devices(Communicator& communicator, Options options = {});
 
 /// Copies between devices and the memory of this process, whichever the two are, and returns when

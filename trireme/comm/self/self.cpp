@@ -18,6 +18,7 @@ namespace {
 
 struct Message {
   Call sent;
+  std::uint64_t number = 0;  // among those from devices
   std::vector<char> bytes;
 };
 
@@ -34,12 +35,9 @@ class ReceiptState final : public Work::State {
   bool test() override {
     if (!receipt_->message) return false;
     const Operation& wanted = receipt_->operation;
-    const auto& [sent, bytes] = *receipt_->message;
-    if (sent.count != wanted.count || sent.dtype != wanted.dtype) {
-      throw UsageError(fmt::format(
-          "recv: rank 0 sent {}[{}] with tag {}, wanted {}[{}] (rank 0 of 1)", name_of(sent.dtype),
-          sent.count, sent.tag, name_of(wanted.dtype), wanted.count));
-    }
+    const auto& [sent, number, bytes] = *receipt_->message;
+    if (wanted.sender) *wanted.sender = {true, sent.device, number};
+    if (!fits(sent, wanted)) std::rethrow_exception(refusal_of(sent, 0, wanted, 0, 1));
     if (!bytes.empty()) std::memcpy(wanted.out.data, bytes.data(), bytes.size());
     return true;
   }
@@ -83,6 +81,7 @@ class SelfCommunicator final : public Communicator {
   }
 
   std::list<Message> unread_;
+  std::uint64_t from_devices_ = 0;
   std::list<std::shared_ptr<Receipt>> wanted_;
   std::mutex mutex_;
   std::exception_ptr error_;  // once this communicator is over
@@ -107,10 +106,11 @@ void copy(const Operation& operation) {
 
 Work SelfCommunicator::start(const Operation& operation) {
   throw_if_over();
-  if (operation.device != Device::kCpu) return Work();
   if (operation.kind == OpKind::kRecv) return recv(operation);
   if (operation.kind == OpKind::kSend) {
     send(operation);
+  } else if (operation.device != Device::kCpu) {
+    return Work();
   } else if (semantics_of(operation.kind).sums) {
     sum_rows(operation);
   } else if (gets(operation, 0)) {
@@ -121,9 +121,10 @@ Work SelfCommunicator::start(const Operation& operation) {
 
 void SelfCommunicator::send(const Operation& operation) {
   const char* data = operation.in.as<char>();
-  Message message{operation, {data, data + operation.in.bytes()}};
+  const std::uint64_t number = operation.device == Device::kCpu ? 0 : ++from_devices_;
+  Message message{operation, number, {data, data + carried_bytes(operation)}};
   const auto receipt = std::find_if(wanted_.begin(), wanted_.end(), [&](const auto& wanted) {
-    return wanted->operation.tag == operation.tag;
+    return is_for(operation, wanted->operation);
   });
   if (receipt == wanted_.end()) {
     unread_.push_back(std::move(message));
@@ -137,7 +138,7 @@ Work SelfCommunicator::recv(const Operation& operation) {
   auto receipt = std::make_shared<Receipt>();
   receipt->operation = operation;
   const auto message = std::find_if(unread_.begin(), unread_.end(), [&](const Message& unread) {
-    return unread.sent.tag == operation.tag;
+    return is_for(unread.sent, operation);
   });
   if (message == unread_.end()) {
     wanted_.push_back(receipt);

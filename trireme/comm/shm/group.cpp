@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::shm {
 
@@ -124,7 +125,7 @@ Group::~Group() {
 Work Group::start(const Operation& operation) {
   throw_if_over();
   if (operation.device == Device::kCpu) traffic_ += data_of(operation, size(), rank());
-  if (operation.kind == OpKind::kSend || operation.kind == OpKind::kRecv) {
+  if (semantics_of(operation.kind).is_message) {
     auto transfer =
         operation.kind == OpKind::kSend ? mailbox_.send(operation) : mailbox_.recv(operation);
     advance();

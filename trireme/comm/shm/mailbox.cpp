@@ -1,11 +1,9 @@
 #include "trireme/comm/shm/mailbox.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
-#include "trireme/base/error.h"
+#include "trireme/comm/semantics.h"
 
 namespace trireme::shm {
 
@@ -40,9 +38,19 @@ std::size_t Mailbox::padded(std::size_t bytes) {
   return (bytes + sizeof(Header) - 1) / sizeof(Header) * sizeof(Header);
 }
 
-bool Mailbox::fits(const Message& message) {
-  return message.header.count == message.transfer->operation.count &&
-         message.header.dtype == message.transfer->operation.dtype;
+Mailbox::Header Mailbox::Header::of(const Call& call) {
+  return {call.count, call.tag, call.dtype, call.device, call.is_note};
+}
+
+Call Mailbox::Header::call() const {
+  Call call;
+  call.kind = OpKind::kSend;
+  call.count = count;
+  call.tag = tag;
+  call.dtype = dtype;
+  call.device = device;
+  call.is_note = is_note;
+  return call;
 }
 
 std::shared_ptr<Transfer> Mailbox::send(const Operation& operation) {
@@ -54,11 +62,11 @@ std::shared_ptr<Transfer> Mailbox::send(const Operation& operation) {
   }
   // A message to this rank itself is copied at once, so that its recv may follow later.
   Inbox& inbox = inboxes_[operation.root];
-  begin_message(inbox, {operation.count, operation.tag, operation.dtype});
+  begin_message(inbox, operation);
   const auto message = std::prev(inbox.messages.end());
-  message->kept.resize(operation.in.bytes());
-  if (operation.count > 0) {
-    std::memcpy(message->kept.data(), operation.in.data, operation.in.bytes());
+  message->kept.resize(carried_bytes(operation));
+  if (!message->kept.empty()) {
+    std::memcpy(message->kept.data(), operation.in.data, message->kept.size());
   }
   inbox.arriving = false;
   if (message->transfer) settle(operation.root, message);
@@ -73,7 +81,7 @@ std::shared_ptr<Transfer> Mailbox::recv(const Operation& operation) {
   ++active_;
   const auto message =
       std::find_if(inbox.messages.begin(), inbox.messages.end(), [&](const Message& candidate) {
-        return !candidate.transfer && candidate.header.tag == operation.tag;
+        return !candidate.transfer && is_for(candidate.sent, operation);
       });
   if (message == inbox.messages.end()) {
     inbox.wanted.push_back(transfer);
@@ -126,13 +134,13 @@ bool Mailbox::push(int to) {
   std::uint64_t at = written;
   if (outbox.sent == 0) {
     if (space < sizeof(Header)) return false;
-    const Header header{operation.count, operation.tag, operation.dtype};
+    const Header header = Header::of(operation);
     copy_to_ring(channel, at, reinterpret_cast<const char*>(&header), sizeof(Header));
     outbox.sent = sizeof(Header);
     space -= sizeof(Header);
     at += sizeof(Header);
   }
-  const std::size_t bytes = operation.in.bytes();
+  const std::size_t bytes = carried_bytes(operation);
   const std::size_t done = outbox.sent - sizeof(Header);
   const std::size_t chunk = std::min(space, padded(bytes) - done);
   const std::size_t data = data_in(chunk, done, bytes);
@@ -153,13 +161,14 @@ bool Mailbox::push(int to) {
   return at != written;
 }
 
-void Mailbox::begin_message(Inbox& inbox, const Header& header) {
+void Mailbox::begin_message(Inbox& inbox, const Call& sent) {
   Message& message = inbox.messages.emplace_back();
-  message.header = header;
+  message.sent = sent;
+  if (sent.device != DeviceKind::kCpu) message.number = ++inbox.from_devices;
   inbox.arriving = true;
   const auto wanted =
       std::find_if(inbox.wanted.begin(), inbox.wanted.end(),
-                   [&](const auto& transfer) { return transfer->operation.tag == header.tag; });
+                   [&](const auto& transfer) { return is_for(sent, transfer->operation); });
   if (wanted == inbox.wanted.end()) return;
   message.transfer = *wanted;
   inbox.wanted.erase(wanted);
@@ -178,12 +187,14 @@ bool Mailbox::pull(int from) {
     copy_from_ring(channel, at, reinterpret_cast<char*>(&header), sizeof(Header));
     at += sizeof(Header);
     ready -= sizeof(Header);
-    begin_message(inbox, header);
+    begin_message(inbox, header.call());
     Message& message = inbox.messages.back();
-    if (!message.transfer || !fits(message)) message.kept.resize(header.bytes());
+    if (!message.transfer || !fits(message.sent, message.transfer->operation)) {
+      message.kept.resize(carried_bytes(message.sent));
+    }
   }
   const auto message = std::prev(inbox.messages.end());
-  const std::size_t bytes = message->header.bytes();
+  const std::size_t bytes = carried_bytes(message->sent);
   const std::size_t chunk = std::min(ready, padded(bytes) - message->arrived);
   const std::size_t data = data_in(chunk, message->arrived, bytes);
   if (data > 0) {
@@ -205,11 +216,9 @@ bool Mailbox::pull(int from) {
 void Mailbox::settle(int from, std::list<Message>::iterator message) {
   Transfer& transfer = *message->transfer;
   const Operation& operation = transfer.operation;
-  if (!fits(*message)) {
-    transfer.error = std::make_exception_ptr(UsageError(
-        fmt::format("recv: rank {} sent {}[{}] with tag {}, wanted {}[{}] (rank {} of {})", from,
-                    name_of(message->header.dtype), message->header.count, message->header.tag,
-                    name_of(operation.dtype), operation.count, peers_->rank(), peers_->size())));
+  if (operation.sender) *operation.sender = {true, message->sent.device, message->number};
+  if (!fits(message->sent, operation)) {
+    transfer.error = refusal_of(message->sent, from, operation, peers_->rank(), peers_->size());
   } else if (!message->kept.empty()) {
     std::memcpy(operation.out.data, message->kept.data(), message->kept.size());
   }

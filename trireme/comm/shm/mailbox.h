@@ -47,12 +47,17 @@ class Mailbox {
     std::int64_t count = 0;
     std::int32_t tag = 0;
     DType dtype = DType::kF32;
+    DeviceKind device = DeviceKind::kCpu;
+    bool is_note = false;
 
-    std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
+    static Header of(const Call& call);
+    Call call() const;
   };
+  static_assert(sizeof(Header) == 16);
   /// A message that is arriving or has arrived.
   struct Message {
-    Header header;
+    Call sent;
+    std::uint64_t number = 0;            ///< among those from devices
     std::vector<char> kept;              ///< its bytes, unless they are copied directly to a recv
     std::shared_ptr<Transfer> transfer;  ///< the recv that it is for, once there is one
     std::size_t arrived = 0;             ///< padding included
@@ -66,13 +71,13 @@ class Mailbox {
     std::list<Message> messages;                  ///< in order of arrival
     bool arriving = false;                        ///< the last message is incomplete
     int open = 0;                                 ///< recvs in progress
+    std::uint64_t from_devices = 0;               ///< messages that have come
   };
 
   bool push(int to);
   bool pull(int from);
-  void begin_message(Inbox& inbox, const Header& header);
+  void begin_message(Inbox& inbox, const Call& sent);
   void settle(int from, std::list<Message>::iterator message);
-  static bool fits(const Message& message);
   static std::size_t padded(std::size_t bytes);
 
   Peers* peers_;

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "trireme/comm/semantics.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme::c10d {
@@ -97,8 +98,7 @@ GlooWork begin_native(GlooGroup& group, const Operation& operation) {
 }
 
 void finish_native(const Operation& operation) {
-  const bool reduces = operation.kind == OpKind::kAllReduce || operation.kind == OpKind::kReduce;
-  if (!reduces || operation.divisor == 1) return;
+  if (!semantics_of(operation.kind).sums || operation.divisor == 1) return;
   tensor_of(operation.out).div_(operation.divisor);
 }
 
