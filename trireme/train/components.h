@@ -29,9 +29,6 @@ bool classifies(const Config& config);
 /// Makes the model; the groups of [optimizer] that are not trainable are frozen. Throws UsageError
 /// for a group that matches no parameter.
 std::unique_ptr<Model> model_of(const Config& config, const Dataset& train);
-/// Makes the strategy of a plan. Collective where the strategy connects to servers.
-std::unique_ptr<Strategy> make_strategy(const plan::RunPlan& plan, Communicator& world);
-
 std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world);
 std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards);
 std::unique_ptr<Schedule> schedule_of(const Config& config, std::int64_t total_steps);
