@@ -23,6 +23,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "trireme/base/error.h"
@@ -30,7 +31,8 @@
 #include "trireme/model/loss.h"
 #include "trireme/model/make_model.h"
 #include "trireme/optim/sgd.h"
-#include "trireme/parallel/make_strategy.h"
+#include "trireme/parallel/host_shared.h"
+#include "trireme/parallel/replicated.h"
 #include "trireme/tensor/named_tensors.h"
 #include "trireme/world/connect.h"
 
@@ -84,12 +86,12 @@ trireme::Batch data_of(const Workload& work, int rank) {
 /// One rank's model, data and everything that a step needs.
 class Training {
  public:
-  Training(const Workload& work, Communicator& world, std::string_view strategy, int data_seed)
+  Training(const Workload& work, std::unique_ptr<trireme::Strategy> strategy, int data_seed)
       : batch_(work.batch),
         data_(data_of(work, data_seed)),
         loss_(trireme::make_loss(work.target)),
         model_(trireme::make_model(work.model, std::vector{work.inputs}, work.target)),
-        strategy_(trireme::make_strategy(strategy, world)),
+        strategy_(std::move(strategy)),
         optimizer_(strategy_->attach(*model_), {.lr = 0.01, .momentum = work.momentum}) {}
 
   void step() {
@@ -128,15 +130,21 @@ int steps_of_window(Training& training, Communicator& world) {
   return std::max(1, static_cast<int>(kWindowSeconds / seconds));
 }
 
+std::unique_ptr<trireme::Strategy> strategy_named(const std::string& how, Communicator& world,
+                                                  Communicator& alone) {
+  if (how == "replicated") return trireme::replicated(world);
+  if (how == "host_shared") return trireme::host_shared(world);
+  if (how == "independent") return trireme::replicated(alone);
+  throw trireme::UsageError("how must be replicated, host_shared or independent, got " + how);
+}
+
 void run(const std::string& model, const std::string& how, double seconds) {
   at::set_num_threads(1);
   at::globalContext().setFlushDenormal(true);
   const auto world = trireme::connect();
   const auto alone = trireme::self_communicator();
-  const bool independent = how == "independent";
   const Workload work = workload_named(model);
-  Training training(work, independent ? *alone : *world, independent ? "replicated" : how,
-                    world->rank());
+  Training training(work, strategy_named(how, *world, *alone), world->rank());
 
   const int steps = steps_of_window(training, *world);
   const int windows = std::max(kFewestWindows, static_cast<int>(seconds / kWindowSeconds));

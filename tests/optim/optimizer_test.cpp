@@ -5,7 +5,10 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <set>
+#include <string>
 
 #include "tests/optim/parameters.h"
 #include "trireme/base/error.h"
@@ -28,7 +31,7 @@ OptimizerOptions with_momentum(const std::string& name) {
   options.lr = 0.01;
   options.momentum = 0.9;
   options.weight_decay = 0.01;
-  return options;
+  return without_other_options(options);
 }
 
 TEST(Optimizer, GivesTheSameBitsHoweverParametersAreCut) {
@@ -209,6 +212,55 @@ TEST(MakeOptimizer, NamesAnImpossibleOption) {
   expect({.name = "adagrad", .lr = std::nan("")}, "adagrad: lr must be a positive number, got nan");
   expect({.name = "sgd", .nesterov = true},
          "sgd: nesterov needs a momentum above 0 and no dampening");
+}
+
+// An option, a way to set it to a possible value, and the optimizers that have it.
+struct OptionCase {
+  std::string name;
+  std::function<void(OptimizerOptions&)> set;
+  std::set<std::string> optimizers;
+};
+
+const OptionCase kOptions[] = {
+    {"lr", [](auto& o) { o.lr = 0.5; }, {"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"}},
+    {"weight_decay",
+     [](auto& o) { o.weight_decay = 0; },
+     {"sgd", "adam", "adamw", "rmsprop", "adagrad"}},
+    {"eps", [](auto& o) { o.eps = 0.5; }, {"adam", "adamw", "rmsprop", "adagrad"}},
+    {"momentum", [](auto& o) { o.momentum = 0; }, {"sgd", "rmsprop"}},
+    {"dampening", [](auto& o) { o.dampening = 0; }, {"sgd"}},
+    {"nesterov", [](auto& o) { o.nesterov = false; }, {"sgd"}},
+    {"beta1", [](auto& o) { o.beta1 = 0.5; }, {"adam", "adamw"}},
+    {"beta2", [](auto& o) { o.beta2 = 0.5; }, {"adam", "adamw"}},
+    {"alpha", [](auto& o) { o.alpha = 0.5; }, {"rmsprop"}},
+    {"centered", [](auto& o) { o.centered = false; }, {"rmsprop"}},
+    {"lr_decay", [](auto& o) { o.lr_decay = 0; }, {"adagrad"}},
+    {"initial_accumulator", [](auto& o) { o.initial_accumulator = 0; }, {"adagrad"}},
+    {"beta", [](auto& o) { o.beta = 1; }, {"ftrl"}},
+    {"l1", [](auto& o) { o.l1 = 0; }, {"ftrl"}},
+    {"l2", [](auto& o) { o.l2 = 0; }, {"ftrl"}},
+};
+
+TEST(MakeOptimizer, RefusesAnOptionThatTheOptimizerDoesNotHave) {
+  for (const std::string& name : optimizer_names()) {
+    std::set<std::string> own;
+    for (const OptionCase& option : kOptions) {
+      OptimizerOptions options{.name = name};
+      option.set(options);
+      if (option.optimizers.contains(name)) {
+        own.insert(option.name);
+        EXPECT_NO_THROW(make_optimizer(options, {})) << name << " " << option.name;
+        continue;
+      }
+      EXPECT_THAT([&] { make_optimizer(options, {}); },
+                  ThrowsMessage<UsageError>(testing::StartsWith(
+                      "optimizer " + name + " has no option " + option.name + "; it has lr, ")));
+      EXPECT_NO_THROW(make_optimizer(without_other_options(options), {}));
+    }
+    std::set<std::string> found;
+    for (const OptimizerOption& option : options_of(name)) found.emplace(option.name);
+    EXPECT_EQ(found, own) << name;
+  }
 }
 
 TEST(MakeOptimizer, GivesEachOptimizerItsOwnDefaults) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/optim/parameters.h"
 #include "trireme/base/error.h"
 #include "trireme/optim/adam.h"
@@ -142,12 +144,33 @@ TEST(ParameterGroups, RefuseWhatTheOptimizerDoesNotHave) {
       [&] {
         make_optimizer({.name = "ftrl", .groups = {{.weight_decay = 0.0}}}, parameters.shards());
       },
-      ThrowsMessage<UsageError>("optimizer.groups[0]: weight_decay is not an option of ftrl"));
+      ThrowsMessage<UsageError>("optimizer.groups[0]: weight_decay is not an option of ftrl; its "
+                                "groups have lr_factor, trainable"));
   EXPECT_THAT(
       [&] {
         make_optimizer({.name = "sgd", .groups = {{.betas = {{0.9, 0.9}}}}}, parameters.shards());
       },
-      ThrowsMessage<UsageError>("optimizer.groups[0]: betas is not an option of sgd"));
+      ThrowsMessage<UsageError>("optimizer.groups[0]: betas is not an option of sgd; its groups "
+                                "have lr_factor, weight_decay, trainable"));
+}
+
+TEST(ParameterGroups, HaveTheOptionsThatTheOptimizerHas) {
+  const std::set<std::string> without_weight_decay = {"ftrl"};
+  const std::set<std::string> with_betas = {"adam", "adamw"};
+  for (const std::string& name : optimizer_names()) {
+    const auto accepts = [&](const ParameterGroup& group) {
+      try {
+        make_optimizer({.name = name, .groups = {group}}, {});
+        return true;
+      } catch (const UsageError&) {
+        return false;
+      }
+    };
+    EXPECT_TRUE(accepts({.lr_factor = 2})) << name;
+    EXPECT_TRUE(accepts({.trainable = false})) << name;
+    EXPECT_EQ(accepts({.weight_decay = 0}), !without_weight_decay.contains(name)) << name;
+    EXPECT_EQ(accepts({.betas = {{0.5, 0.5}}}), with_betas.contains(name)) << name;
+  }
 }
 
 TEST(ParameterGroups, FollowTheRateThatASchedulerSets) {

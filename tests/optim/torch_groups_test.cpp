@@ -196,6 +196,7 @@ Values train(const Case& one, const MakeStrategy& make, int ranks) {
                              .weight_decay = kWeightDecay,
                              .momentum = 0.9,
                              .groups = groups_for(one)};
+    options = without_other_options(std::move(options));
     prepare_groups(tensors_of(net), options.groups);
     const auto strategy = make(world, {.virtual_workers = kVirtualWorkers}, options);
     const auto optimizer = make_optimizer(options, strategy->attach(net));

@@ -14,7 +14,7 @@
 #include "trireme/base/hash.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/compressed_sum.h"
-#include "trireme/parallel/make_strategy.h"
+#include "trireme/parallel/host_shared.h"
 #include "trireme/parallel/replicated.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -330,12 +330,12 @@ TEST(CompressedGradients, OfAnUnusedParameterKeepTheirResidual) {
 TEST(CompressedGradients, AreRefusedWhereNoGradientIsSent) {
   test::run_ranks(1, [](Communicator& world) {
     try {
-      make_strategy("host_shared", world, {.compression = {.codec = "sign"}});
+      host_shared(world, {.compression = {.codec = "sign"}});
       FAIL();
     } catch (const UsageError& error) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("must be \"none\", got \"sign\""));
     }
-    EXPECT_THROW(make_strategy("replicated", world, {.compression = {.codec = "zip"}}), UsageError);
+    EXPECT_THROW(replicated(world, {.compression = {.codec = "zip"}}), UsageError);
   });
 }
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/nn/modules/linear.h>
+#include <torch/optim/adam.h>
 #include <torch/optim/sgd.h>
 
 #include <functional>
@@ -149,6 +150,20 @@ TEST_P(Misuse, OfAnOptimizerOfLibtorchIsRefusedWhereGradIsNotSet) {
     } else {
       expect_error([&] { loop.strategy->update(sgd); }, "make one of trireme's optimizers");
     }
+  });
+}
+
+TEST_P(Misuse, OfStepOnAnOptimizerOfLibtorchBeforeUpdateIsRefused) {
+  if (name() != "replicated" && name() != "local_steps") return;  // they alone set grad()
+  on_ranks([](Loop& loop) {
+    torch::optim::Adam adam(loop.model->parameters(), 0.1);
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->reduce_gradients();
+    adam.step();
+    expect_error([&] { loop.strategy->update(adam); }, "leave out optimizer.step()");
+    loop.strategy->abandon_step();
+    loop.step();
   });
 }
 

@@ -18,7 +18,6 @@
 #include "trireme/base/error.h"
 #include "trireme/optim/sgd.h"
 #include "trireme/parallel/host_shared.h"
-#include "trireme/parallel/make_strategy.h"
 #include "trireme/parallel/replicated.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -375,22 +374,6 @@ TEST(HostShared, HoldsTheParametersOnce) {
   });
   EXPECT_EQ(homes, std::vector<const void*>(3, homes[0]));
   EXPECT_EQ(elements, 500 * 100 + 100);
-}
-
-TEST(MakeStrategy, RefusesUnknownAndOldNamesAndSaysTheNewOnes) {
-  test::run_ranks(1, [](Communicator& world) {
-    for (const auto& [name, advice] :
-         {std::pair("sharded?", "must be \"replicated\" or \"host_shared\", got \"sharded?\""),
-          std::pair("shared", "now called \"host_shared\""),
-          std::pair("through_server", "now called \"parameter_server\"")}) {
-      try {
-        make_strategy(name, world);
-        ADD_FAILURE() << name;
-      } catch (const UsageError& error) {
-        EXPECT_THAT(error.what(), ::testing::HasSubstr(advice));
-      }
-    }
-  });
 }
 
 }  // namespace

@@ -257,6 +257,23 @@ TEST(Resolve, CompressesOnlyWhatIsSentAsAnAverage) {
               HasSubstr("needs gradients that are averages"));
 }
 
+TEST(Resolve, GivesTheOptimizerItsOwnOptionsAlone) {
+  for (const std::string& name : optimizer_names()) {
+    const OptimizerOptions options = plan_of({"optimizer.name=" + name}).optimizer;
+    EXPECT_NO_THROW(refuse_other_options(options)) << name;
+    EXPECT_TRUE(options.lr.has_value()) << name;
+  }
+  EXPECT_EQ(plan_of({"optimizer.name=sgd", "optimizer.momentum=0.9"}).optimizer.momentum, 0.9);
+}
+
+TEST(Resolve, NamesTheStrategy) {
+  EXPECT_EQ(name_of(plan_of({}).data_parallel), "replicated");
+  EXPECT_EQ(name_of(plan_of({"parallelism.strategy=host_shared"}).data_parallel), "host_shared");
+  EXPECT_EQ(name_of(plan_of({"communication.mode=hybrid"}).data_parallel), "local_steps");
+  EXPECT_EQ(name_of(plan_of({"communication.mode=asynchronous"}).data_parallel),
+            "parameter_server");
+}
+
 TEST(Resolve, RefusesAValueThatCodeHasMisspelled) {
   Config config;
   config.parallelism.strategy = "shared";

@@ -53,6 +53,30 @@ TEST(ModelSchema, WithGroupsIsReadBackAndToldApart) {
   EXPECT_THAT(difference(model, full()), HasSubstr("groups/0/match is \"fc1.bias\" here"));
 }
 
+// They wrote the options of all optimizers.
+TEST(ModelSchema, OfAnEarlierVersionHasTheOptionsOfItsOptimizerAlone) {
+  const ModelSchema read = server::parse_schema(
+      R"({"dense": [{"name": "w", "count": 4, "f64": false}], "sparse": [],
+          "optimizer": {"name": "adam", "momentum": 0.0, "dampening": 0.0, "nesterov": false,
+                        "beta1": 0.5, "beta2": 0.999, "alpha": 0.99, "centered": false,
+                        "lr_decay": 0.0, "initial_accumulator": 0.0, "beta": 1.0, "l1": 0.0,
+                        "l2": 0.0},
+          "clip_value": 0.0,
+          "consistency": {"mode": 2, "workers": 1, "staleness": 0, "backup_workers": 0,
+                          "virtual_workers": []}})");
+  EXPECT_EQ(read.optimizer.beta1, 0.5);
+  EXPECT_EQ(read.optimizer.momentum, std::nullopt);
+  const ModelSchema now{.dense = {{"w", 4}}, .optimizer = {.name = "adam", .beta1 = 0.5}};
+  EXPECT_EQ(difference(now, read), "");
+}
+
+TEST(ModelSchema, WhoseOptimizerHasAnOptionOfAnotherIsRejected) {
+  ModelSchema model = full();
+  model.optimizer.momentum = 0.5;
+  EXPECT_THAT(message_of<UsageError>([&] { check(model); }),
+              HasSubstr("optimizer adam has no option momentum"));
+}
+
 TEST(ModelSchema, HasADifferenceThatNamesWhatDiffers) {
   const auto differs = [](const std::function<void(ModelSchema&)>& change) {
     ModelSchema other = full();

@@ -8,6 +8,7 @@
 #include "tests/comm/ranks.h"
 #include "tests/train/runs.h"
 #include "tests/train/samples.h"
+#include "trireme/plan/resolve.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/evaluator.h"
 #include "trireme/train/trainer.h"
@@ -44,7 +45,7 @@ class Rebuild : public testing::TestWithParam<std::string> {
     const RunDirectory directory{config.run.directory};
     const bool continues = std::filesystem::exists(directory.checkpoints());
     run_ranks(ranks, [&](Communicator& world) {
-      Trainer trainer(config, world);
+      Trainer trainer(config, plan::resolve(config, world.size()), world);
       Checkpointer checkpointer(trainer, directory);
       if (continues) checkpointer.restore();
       std::vector<double> losses;
@@ -84,7 +85,7 @@ TEST_P(Rebuild, OfATrainerThatSavedNothingBeginsAgain) {
   std::vector<double> first, second;
   for (auto* losses : {&first, &second}) {
     run_ranks(3, [&](Communicator& world) {
-      Trainer trainer(config, world);
+      Trainer trainer(config, plan::resolve(config, world.size()), world);
       for (int step = 0; step < 3; ++step) {
         const double loss = trainer.step().loss;
         if (world.rank() == 0) losses->push_back(loss);

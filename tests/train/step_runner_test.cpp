@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
 
@@ -20,7 +21,7 @@ using Kind = plan::Action::Kind;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
-// One rank that trains a small network with dropout for some steps.
+// One rank that trains a small network with batch normalization and dropout for some steps.
 class OneRank {
  public:
   OneRank()
@@ -38,13 +39,14 @@ class OneRank {
     return loss;
   }
 
-  at::Tensor weight() const { return model_->tensors().parameters[0].second; }
+  NamedTensors tensors() const { return model_->tensors(); }
 
  private:
   static std::unique_ptr<Model> make_network() {
     at::manual_seed(3);
-    return model_of(torch::nn::Sequential(torch::nn::Linear(3, 5), torch::nn::Tanh(),
-                                          torch::nn::Dropout(0.5), torch::nn::Linear(5, 2)));
+    return model_of(torch::nn::Sequential(torch::nn::Linear(3, 5), torch::nn::BatchNorm1d(5),
+                                          torch::nn::Tanh(), torch::nn::Dropout(0.5),
+                                          torch::nn::Linear(5, 2)));
   }
 
   Loss loss_;
@@ -65,18 +67,41 @@ StepBatches batches_of(std::int64_t step) {
   return batches;
 }
 
-TEST(StepRunner, ComputesTheSameWithAnyScheduleOfOneStage) {
-  plan::Schedule all_forward_first{{{}}};
-  for (const Kind kind : {Kind::kForward, Kind::kBackward}) {
-    for (int m = 0; m < 4; ++m) all_forward_first.stages[0].push_back({kind, m});
+plan::Schedule schedule_of(std::initializer_list<plan::Action> actions) {
+  plan::Schedule schedule{{actions}};
+  plan::check(schedule, 4);
+  return schedule;
+}
+
+void expect_equal(const std::vector<NamedTensor>& actual, const std::vector<NamedTensor>& wanted) {
+  ASSERT_EQ(actual.size(), wanted.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    EXPECT_TRUE(actual[i].second.equal(wanted[i].second)) << wanted[i].first;
   }
-  plan::check(all_forward_first, 4);
+}
+
+void expect_same_bits_as_plain(const plan::Schedule& schedule) {
   OneRank plain, other;
   for (std::int64_t step = 0; step < 5; ++step) {
     const StepBatches batches = batches_of(step);
-    EXPECT_EQ(plain.step(batches, plan::single_stage(4)), other.step(batches, all_forward_first));
+    EXPECT_EQ(other.step(batches, schedule), plain.step(batches, plan::single_stage(4)));
   }
-  EXPECT_TRUE(plain.weight().equal(other.weight()));
+  expect_equal(other.tensors().parameters, plain.tensors().parameters);
+  ASSERT_FALSE(plain.tensors().buffers.empty());
+  expect_equal(other.tensors().buffers, plain.tensors().buffers);
+}
+
+constexpr Kind F = Kind::kForward;
+constexpr Kind B = Kind::kBackward;
+
+TEST(StepRunner, HasTheSameBitsIfAllForwardPassesComeFirst) {
+  expect_same_bits_as_plain(
+      schedule_of({{F, 0}, {F, 1}, {F, 2}, {F, 3}, {B, 0}, {B, 1}, {B, 2}, {B, 3}}));
+}
+
+TEST(StepRunner, HasTheSameBitsIfForwardAndBackwardPassesAlternate) {
+  expect_same_bits_as_plain(
+      schedule_of({{F, 0}, {F, 1}, {B, 0}, {F, 2}, {B, 1}, {F, 3}, {B, 2}, {B, 3}}));
 }
 
 TEST(StepRunner, RefusesALossThatCountsAnotherWeightThanItsBatch) {

@@ -34,6 +34,7 @@ struct Arguments {
 
 struct Job {
   Config config;
+  plan::RunPlan plan;
   int ranks = 1;
   Machine machine;  // read before this process is bound to a part of it
 };
@@ -54,12 +55,8 @@ Job job_of(const Arguments& arguments) {
   const bool started = environment.world_size > 1;
   resolve(job.config.training, job.ranks,
           started ? ranks_of_host(environment, job.ranks) : job.ranks);
-  check(job.config, job.ranks);
+  job.plan = check(job.config, job.ranks);
   return job;
-}
-
-std::string strategy_of(const Job& job) {
-  return job.config.parallelism.strategy;
 }
 
 // Returns the part of the communication that is hidden by computation, 0 if there is none.
@@ -74,8 +71,8 @@ std::string table(const Job& job, const StepTimes& times) {
       "rank{}, "
       "{}; {} rounds of {} steps\n#\n# {:<24} {:>10} {:>9}\n",
       version(), run.model, with_commas(run.parameters), run.global_batch, run.virtual_workers,
-      run.ranks, run.ranks == 1 ? "" : "s", strategy_of(job), times.rounds, times.steps_per_round,
-      "", "us", "of step");
+      run.ranks, run.ranks == 1 ? "" : "s", name_of(job.plan.data_parallel), times.rounds,
+      times.steps_per_round, "", "us", "of step");
   const auto row = [&](std::string_view name, double seconds, std::string_view remark) {
     text += fmt::format("  {:<24} {:>10.1f} {:>7.1f} %  {}", name, 1e6 * seconds,
                         100 * seconds / times.step, remark);
@@ -113,7 +110,7 @@ std::string json_of(const Job& job, const StepTimes& times) {
                                        {"virtual_workers", run.virtual_workers},
                                        {"ranks", run.ranks},
                                        {"threads", run.threads},
-                                       {"strategy", strategy_of(job)},
+                                       {"strategy", name_of(job.plan.data_parallel)},
                                        {"rounds", times.rounds},
                                        {"steps_per_round", times.steps_per_round},
                                        {"step_us", 1e6 * times.step},

@@ -21,7 +21,6 @@
 #include "trireme/cli/run_summary.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
-#include "trireme/plan/resolve.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
 #include "trireme/world/connect.h"
@@ -96,8 +95,7 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
   }
   resolve(job.config.training, job.ranks, ranks_of_host(environment, job.ranks));
-  check(job.config, job.ranks);
-  job.plan = plan::resolve(job.config, job.ranks);
+  job.plan = check(job.config, job.ranks);
   return job;
 }
 

@@ -96,7 +96,10 @@ void Optimizer::require_options_of(std::span<const ParameterGroup> groups) const
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const auto refuse = [&](std::string_view option) {
       throw UsageError(
-          fmt::format("optimizer.groups[{}]: {} is not an option of {}", i, option, name_));
+          fmt::format("optimizer.groups[{}]: {} is not an option of {}; its groups have "
+                      "lr_factor{}{}, trainable",
+                      i, option, name_, rates_.weight_decay ? ", weight_decay" : "",
+                      rates_.betas ? ", betas" : ""));
     };
     if (groups[i].weight_decay && !rates_.weight_decay) refuse("weight_decay");
     if (groups[i].betas && !rates_.betas) refuse("betas");

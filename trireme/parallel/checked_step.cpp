@@ -194,6 +194,29 @@ void CheckedStep::check_reduce() const {
   }
 }
 
+// Counts what libtorch has written to the parameters. It misses what is written to their memory, as
+// strategies and trireme's optimizers do, and to data(), as libtorch's SGD does.
+std::int64_t CheckedStep::version_of_parameters() const {
+  std::int64_t version = 0;
+  for (const auto& [name, tensor] : parameters_) {
+    if (tensor.requires_grad()) version += tensor._version();
+  }
+  return version;
+}
+
+void CheckedStep::end_backward() {
+  phase_ = Phase::kReduced;
+  version_ = version_of_parameters();
+}
+
+void CheckedStep::check_update() const {
+  check_reduced("update");
+  if (version_of_parameters() == version_) return;
+  refuse(strategy_,
+         "the parameters were changed between reduce_gradients() and update(); leave out "
+         "optimizer.step(), which update(optimizer) calls, or change them after update()");
+}
+
 void CheckedStep::check_reduced(const char* call) const {
   if (phase_ == Phase::kReduced) return;
   refuse(strategy_, "{}() was called {}; call reduce_gradients() before it", call,

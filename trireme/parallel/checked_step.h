@@ -31,8 +31,10 @@ class CheckedStep final : public GradientSink {
   void begin(GradientSink& sink, int passes);
   void backward(const at::Tensor& loss_sum);
   void check_reduce() const;
-  void end_backward() { phase_ = Phase::kReduced; }
+  void end_backward();
   void check_reduced(const char* call) const;
+  /// check_reduced(), and that nobody has changed the parameters since.
+  void check_update() const;
   void end() { phase_ = Phase::kReady; }
   bool is_attached() const { return phase_ != Phase::kUnattached; }
   bool in_backward() const { return phase_ == Phase::kBackward; }
@@ -49,6 +51,7 @@ class CheckedStep final : public GradientSink {
   void require_micro_batch(const char* call, int micro_batch) const;
   void on_gradient(int parameter);
   int next_pass() const;
+  std::int64_t version_of_parameters() const;
 
   std::string strategy_;
   Phase phase_ = Phase::kUnattached;
@@ -58,6 +61,7 @@ class CheckedStep final : public GradientSink {
   int active_ = kNone;                  // the micro-batch of gradients that autograd brings
   std::vector<char> begun_, finished_;  // of each micro-batch
   std::vector<int> next_;               // of each parameter: the smallest micro-batch that may come
+  std::int64_t version_ = 0;            // of the parameters when the gradients were complete
   std::vector<GradientHook> hooks_;     // last: they go first
 };
 

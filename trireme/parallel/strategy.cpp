@@ -51,14 +51,14 @@ double Strategy::gradient_norm() {
 }
 
 StepResult Strategy::update(Optimizer& optimizer, Sync sync) {
-  step_->check_reduced("update");
+  step_->check_update();
   const StepResult result = finish_step(&optimizer, sync);
   step_->end();
   return result;
 }
 
 StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
-  step_->check_reduced("update");
+  step_->check_update();
   if (!traits_.sets_grad) {
     throw UsageError(fmt::format(
         "strategy {}: update() was given an optimizer of libtorch, which would find no grad() to "

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <utility>
+
 #include "trireme/base/error.h"
 #include "trireme/config/key_use.h"
 
@@ -214,8 +216,6 @@ ParameterGroup group_of(const Config::Optimizer::Group& c) {
   return group;
 }
 
-}  // namespace
-
 OptimizerOptions optimizer_options(const Config::Optimizer& c) {
   if (c.nesterov && c.momentum == 0) {
     throw UsageError("optimizer.nesterov needs optimizer.momentum above 0, got 0");
@@ -237,9 +237,11 @@ OptimizerOptions optimizer_options(const Config::Optimizer& c) {
                            .l2 = c.l2};
   if (c.eps > 0) options.eps = c.eps;
   for (const Config::Optimizer::Group& group : c.groups) options.groups.push_back(group_of(group));
-  return options;
+  // Values that are not used: resolve() refuses them if the user has set them.
+  return without_other_options(std::move(options));
 }
 
+// But total_steps.
 ScheduleOptions schedule_options(const Config& config) {
   const Config::LrScheduler& c = config.lr_scheduler;
   return {.name = c.name,
@@ -250,6 +252,8 @@ ScheduleOptions schedule_options(const Config& config) {
           .min_lr_ratio = c.min_lr_ratio,
           .max_lr = c.max_lr};
 }
+
+}  // namespace
 
 RunPlan resolve_derived(const Config& config, int ranks) {
   check_values(config);

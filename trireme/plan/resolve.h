@@ -10,10 +10,6 @@ namespace trireme::plan {
 /// training does not use (refuse_unused_keys()).
 RunPlan resolve(const Config& config, int ranks);
 
-/// Parts of the plan that depend on no number of ranks.
-OptimizerOptions optimizer_options(const Config::Optimizer& config);
-ScheduleOptions schedule_options(const Config& config);  ///< but total_steps
-
 /// Like resolve(), but accepts keys that are set and not used. For configurations that code has
 /// derived from a user's.
 RunPlan resolve_derived(const Config& config, int ranks);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -53,6 +54,9 @@ struct ParameterServer {
 };
 
 using DataParallel = std::variant<Replicated, HostShared, LocalSteps, ParameterServer>;
+
+/// "replicated", "host_shared", "local_steps" or "parameter_server"
+std::string_view name_of(const DataParallel& way);
 
 /// The size of each axis of the mesh of ranks.
 struct MeshShape {

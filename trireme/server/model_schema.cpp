@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 #include <set>
+#include <type_traits>
+#include <variant>
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
@@ -21,43 +23,40 @@ constexpr std::int64_t kMaxRowWidth = 1 << 20;
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 46;  // more cannot be addressed
 constexpr std::size_t kMaxTables = 1 << 16;
 
-Json json_of(const OptimizerOptions& o) {
-  Json json = {{"name", o.name},
-               {"momentum", o.momentum},
-               {"dampening", o.dampening},
-               {"nesterov", o.nesterov},
-               {"beta1", o.beta1},
-               {"beta2", o.beta2},
-               {"alpha", o.alpha},
-               {"centered", o.centered},
-               {"lr_decay", o.lr_decay},
-               {"initial_accumulator", o.initial_accumulator},
-               {"beta", o.beta},
-               {"l1", o.l1},
-               {"l2", o.l2}};
-  if (o.eps) json["eps"] = *o.eps;
-  if (o.weight_decay) json["weight_decay"] = *o.weight_decay;
+// The options that a schema has: each push has the learning rate.
+std::vector<OptimizerOption> options_in_schema(std::string_view optimizer) {
+  std::vector<OptimizerOption> options;
+  for (const OptimizerOption& option : options_of(optimizer)) {
+    if (option.name != "lr") options.push_back(option);
+  }
+  return options;
+}
+
+Json json_of(const OptimizerOptions& options) {
+  refuse_other_options(options);
+  const OptimizerOptions all = with_defaults(options);
+  Json json = {{"name", all.name}};
+  for (const OptimizerOption& option : options_in_schema(all.name)) {
+    std::visit([&](auto field) { json[std::string(option.name)] = *(all.*field); }, option.field);
+  }
   return json;
 }
 
+// Earlier versions wrote the options of all optimizers, but neither eps nor weight_decay if they
+// were unset.
 OptimizerOptions optimizer_of(const Json& json) {
-  OptimizerOptions o;
-  json.at("name").get_to(o.name);
-  json.at("momentum").get_to(o.momentum);
-  json.at("dampening").get_to(o.dampening);
-  json.at("nesterov").get_to(o.nesterov);
-  json.at("beta1").get_to(o.beta1);
-  json.at("beta2").get_to(o.beta2);
-  json.at("alpha").get_to(o.alpha);
-  json.at("centered").get_to(o.centered);
-  json.at("lr_decay").get_to(o.lr_decay);
-  json.at("initial_accumulator").get_to(o.initial_accumulator);
-  json.at("beta").get_to(o.beta);
-  json.at("l1").get_to(o.l1);
-  json.at("l2").get_to(o.l2);
-  if (json.contains("eps")) o.eps = json["eps"].get<double>();
-  if (json.contains("weight_decay")) o.weight_decay = json["weight_decay"].get<double>();
-  return o;
+  OptimizerOptions options{.name = json.at("name").get<std::string>()};
+  for (const OptimizerOption& option : options_in_schema(options.name)) {
+    const auto found = json.find(std::string(option.name));
+    if (found == json.end()) continue;
+    std::visit(
+        [&](auto field) {
+          using Value = typename std::decay_t<decltype(options.*field)>::value_type;
+          options.*field = found->get<Value>();
+        },
+        option.field);
+  }
+  return options;
 }
 
 Json json_of(const ParameterGroup& group) {

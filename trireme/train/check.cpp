@@ -48,10 +48,11 @@ void check_data(const Config::Data& data) {
 
 }  // namespace
 
-void check(const Config& config, int ranks) {
-  plan::resolve(config, ranks);
+plan::RunPlan check(const Config& config, int ranks) {
+  plan::RunPlan plan = plan::resolve(config, ranks);
   check_data(config.data);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
+  return plan;
 }
 
 }  // namespace trireme

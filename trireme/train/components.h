@@ -2,38 +2,34 @@
 
 #include <memory>
 #include <span>
-#include <string>
 
-#include "trireme/base/buffer.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/comm/mesh.h"
 #include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/schedule.h"
-#include "trireme/parallel/strategy.h"
+#include "trireme/optim/shard.h"
 #include "trireme/plan/run_plan.h"
 
 namespace trireme {
 
-/// The parts of a run that a configuration describes.
+/// The parts of a run that a configuration and its plan describe.
 
-int virtual_workers_of(const Config& config, int ranks);
-/// Which virtual workers each rank has.
-ReductionTree tree_of(const Config& config, int ranks);
+/// Cuts `world` into the axes of a plan: "data", "pipeline", "context" and "tensor", the last ones
+/// being neighbors. Collective. `world` must outlive the mesh.
+Mesh mesh_of(const plan::MeshShape& shape, Communicator& world);
+
 /// A thread that reads ahead takes its core from training where no core is free.
 int prefetch_steps_of(const Config& config, int ranks);
-DType dtype_of_config(const Config& config);
 bool classifies(const Config& config);
 
-/// Makes the model; the groups of [optimizer] that are not trainable are frozen. Throws UsageError
-/// for a group that matches no parameter.
-std::unique_ptr<Model> model_of(const Config& config, const Dataset& train);
-/// Makes the strategy of a plan. Collective where the strategy connects to servers.
-std::unique_ptr<Strategy> make_strategy(const plan::RunPlan& plan, Communicator& world);
-
-std::unique_ptr<Strategy> strategy_of(const Config& config, Communicator& world);
-std::unique_ptr<Optimizer> optimizer_of(const Config& config, std::span<Shard> shards);
-std::unique_ptr<Schedule> schedule_of(const Config& config, std::int64_t total_steps);
+/// Makes the model of the ranks of `mesh`, which must outlive it; the parameter groups that are not
+/// trainable are frozen. Throws UsageError for a group that matches no parameter.
+std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
+                                const Dataset& train, const Mesh& mesh);
+std::unique_ptr<Optimizer> optimizer_of(const plan::RunPlan& plan, std::span<Shard> shards);
+std::unique_ptr<Schedule> schedule_of(const plan::RunPlan& plan, std::int64_t total_steps);
 
 }  // namespace trireme

@@ -22,8 +22,9 @@ constexpr std::int64_t kInMemoryBytes = std::int64_t{1} << 30;
 
 class DataSetBuilder {
  public:
-  DataSetBuilder(const Config& config, Communicator& world, const ReductionTree& tree)
-      : config_(config), world_(world), tree_(tree) {}
+  DataSetBuilder(const Config& config, const plan::RunPlan& plan, Communicator& world,
+                 const ReductionTree& tree)
+      : config_(config), dtype_(plan.precision.parameters), world_(world), tree_(tree) {}
 
   DataSets build() {
     if (config_.data.format == "csv") {
@@ -63,7 +64,7 @@ class DataSetBuilder {
                               .features = data.features,
                               .classify = classifies(config_),
                               .missing = missing_values_of(data.missing),
-                              .dtype = dtype_of_config(config_),
+                              .dtype = dtype_,
                               .delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0],
                               .header = data.header};
     if (data.sampler == "block" && data.holdout == 0) {
@@ -97,9 +98,9 @@ class DataSetBuilder {
                                   .features = data.features_count,
                                   .seed = static_cast<std::uint64_t>(config_.training.seed),
                                   .noise = data.noise,
-                                  .dtype = dtype_of_config(config_)});
-    const auto bytes = data.samples * data.features_count *
-                       static_cast<std::int64_t>(size_of(dtype_of_config(config_)));
+                                  .dtype = dtype_});
+    const auto bytes =
+        data.samples * data.features_count * static_cast<std::int64_t>(size_of(dtype_));
     if (bytes <= kInMemoryBytes) {
       sets_.train = own(in_memory(generated));
     } else {
@@ -139,6 +140,7 @@ class DataSetBuilder {
   }
 
   const Config& config_;
+  DType dtype_;
   Communicator& world_;
   const ReductionTree& tree_;
   DataSets sets_;
@@ -146,8 +148,9 @@ class DataSetBuilder {
 
 }  // namespace
 
-DataSets open_data(const Config& config, Communicator& world, const ReductionTree& tree) {
-  return DataSetBuilder(config, world, tree).build();
+DataSets open_data(const Config& config, const plan::RunPlan& plan, Communicator& world,
+                   const ReductionTree& tree) {
+  return DataSetBuilder(config, plan, world, tree).build();
 }
 
 }  // namespace trireme

@@ -9,6 +9,7 @@
 #include "trireme/data/dataset.h"
 #include "trireme/data/sampler.h"
 #include "trireme/data/standardize.h"
+#include "trireme/plan/run_plan.h"
 
 namespace trireme {
 
@@ -23,9 +24,10 @@ struct DataSets {
   std::vector<std::unique_ptr<Dataset>> owned;
 };
 
-/// Opens the data that [data] describes. Collective over `world` if it is standardized. With the
-/// block sampler a rank reads only the rows of its own virtual workers of `tree`, unless samples
-/// are held out at random. Throws UsageError or DataError.
-DataSets open_data(const Config& config, Communicator& world, const ReductionTree& tree);
+/// Opens the data that [data] describes, in the precision of the plan. Collective over `world` if
+/// it is standardized. With the block sampler a rank reads only the rows of its own virtual workers
+/// of `tree`, unless samples are held out at random. Throws UsageError or DataError.
+DataSets open_data(const Config& config, const plan::RunPlan& plan, Communicator& world,
+                   const ReductionTree& tree);
 
 }  // namespace trireme

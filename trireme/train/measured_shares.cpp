@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "trireme/comm/self/self.h"
@@ -31,30 +32,28 @@ double steps_per_second(StepBenchmark& benchmark) {
   return steps / seconds;
 }
 
-double speed_of(const Config& config, Communicator& world) {
-  const Config mine = single_rank_share(config, world.rank(), world.size());
+double speed_of(const Config& config, const plan::RunPlan& plan, Communicator& world) {
   const auto alone = self_communicator();
-  StepBenchmark benchmark(mine, *alone);
+  StepBenchmark benchmark = benchmark_of_share(config, plan, world.rank(), *alone);
   for (int step = 0; step < kWarmUpSteps; ++step) benchmark.step();
   world.barrier();
-  return steps_per_second(benchmark) * static_cast<double>(mine.training.virtual_workers);
+  return steps_per_second(benchmark) * benchmark.describe().virtual_workers;
 }
 
 }  // namespace
 
-Config with_measured_shares(Config config, Communicator& world) {
-  if (!config.training.measure_shares) return config;
-  double mine = speed_of(config, world);
-  std::vector<double>& shares = config.training.shares;
-  shares.resize(static_cast<std::size_t>(world.size()));
+void measure_shares(Config& config, plan::RunPlan& plan, Communicator& world) {
+  if (!plan.batch.measure_shares) return;
+  double mine = speed_of(config, plan, world);
+  std::vector<double> shares(static_cast<std::size_t>(world.size()));
   world.all_gather(buffer_of(std::span(shares)), buffer_of(std::span(&mine, 1))).wait();
   const double fastest = std::ranges::max(shares);
   // In hundredths, to be readable in config.toml.
   for (double& share : shares) {
     share = std::max(kSmallestShare, std::round(share / fastest / kSmallestShare) * kSmallestShare);
   }
-  config.training.measure_shares = false;
-  return config;
+  config.training.measure_shares = plan.batch.measure_shares = false;
+  config.training.shares = plan.batch.shares = std::move(shares);
 }
 
 }  // namespace trireme

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "trireme/train/components.h"
+#include "trireme/parallel/make_strategy.h"
+#include "trireme/plan/resolve.h"
 
 namespace trireme {
 
@@ -23,8 +24,8 @@ Config with_steps(Config config) {
 
 }  // namespace
 
-StepBenchmark::StepBenchmark(Config config, Communicator& world)
-    : trainer_(with_steps(std::move(config)), world) {}
+StepBenchmark::StepBenchmark(Config config, const plan::RunPlan& plan, Communicator& world)
+    : trainer_(with_steps(std::move(config)), plan, world) {}
 
 void StepBenchmark::step() {
   const TrainedStep step = trainer_.step({.lr = kLearnsNothing});
@@ -33,8 +34,9 @@ void StepBenchmark::step() {
   times_.communication += step.communication_seconds;
 }
 
-Config single_rank_share(Config config, int rank, int ranks) {
-  const ReductionTree tree = tree_of(config, ranks);
+StepBenchmark benchmark_of_share(Config config, const plan::RunPlan& plan, int rank,
+                                 Communicator& alone) {
+  const ReductionTree tree = tree_of(plan);
   const std::int64_t workers = tree.virtual_workers_of(rank).size();
   config.training.global_batch =
       std::max(workers, (config.training.global_batch * workers + tree.virtual_workers() / 2) /
@@ -44,7 +46,8 @@ Config single_rank_share(Config config, int rank, int ranks) {
   config.training.seed += 1 + rank;
   config.parallelism.strategy = Config::Parallelism().strategy;
   config.communication = {.transport = config.communication.transport};
-  return config;
+  const plan::RunPlan share = plan::resolve_derived(config, 1);
+  return StepBenchmark(std::move(config), share, alone);
 }
 
 }  // namespace trireme

@@ -9,7 +9,7 @@ namespace trireme {
 class StepBenchmark {
  public:
   /// Collective.
-  StepBenchmark(Config config, Communicator& world);
+  StepBenchmark(Config config, const plan::RunPlan& plan, Communicator& world);
 
   /// Makes one step. Collective.
   void step();
@@ -32,7 +32,9 @@ class StepBenchmark {
   Times times_;
 };
 
-/// What `rank` of `ranks` computes in a step of `config`, as a configuration for one rank.
-Config single_rank_share(Config config, int rank, int ranks);
+/// Makes the benchmark of what `rank` computes in a step of `config`, whose plan is `plan`, without
+/// communicating. `alone`: a world of one rank, which must outlive the benchmark.
+StepBenchmark benchmark_of_share(Config config, const plan::RunPlan& plan, int rank,
+                                 Communicator& alone);
 
 }  // namespace trireme

@@ -12,12 +12,14 @@ StepRunner::StepRunner(Model& model, const Loss& loss, Strategy& strategy, std::
     : model_(model), loss_(loss), strategy_(strategy), seed_(seed) {}
 
 void StepRunner::run(const StepBatches& step, const plan::Schedule& schedule, bool request_stop) {
-  strategy_.begin({.passes = static_cast<int>(step.batches.size()),
-                   .weight = step.weight,
-                   .request_stop = request_stop});
+  GradientSink& sink = strategy_.begin({.passes = static_cast<int>(step.batches.size()),
+                                        .weight = step.weight,
+                                        .request_stop = request_stop});
   std::vector<LossSum> losses(step.batches.size());
   for (const plan::Action& action : schedule.stages.front()) {
     LossSum& loss = losses.at(static_cast<std::size_t>(action.micro_batch));
+    // Passes of several micro-batches may alternate, and each changes the model's buffers.
+    sink.set_micro_batch(action.micro_batch);
     switch (action.kind) {
       case plan::Action::Kind::kForward:
         loss = forward(step, action.micro_batch);

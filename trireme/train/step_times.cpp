@@ -37,11 +37,11 @@ double median(std::vector<double> values) {
 /// The contenders and what their windows took.
 class Rounds {
  public:
-  Rounds(const Config& config, Communicator& world)
+  Rounds(const Config& config, const plan::RunPlan& plan, Communicator& world)
       : world_(world),
         alone_(self_communicator()),
-        together_(config, world),
-        apart_(single_rank_share(config, world.rank(), world.size()), *alone_) {}
+        together_(config, plan, world),
+        apart_(benchmark_of_share(config, plan, world.rank(), *alone_)) {}
 
   /// Steps of a window.
   std::int64_t warm_up() {
@@ -104,8 +104,10 @@ double StepTimes::hidden() const {
 
 StepTimes measure_steps(const Config& config, Communicator& world, StepTimesOptions options) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
-  check(config, world.size());
-  Rounds rounds(with_measured_shares(config, world), world);
+  plan::RunPlan plan = check(config, world.size());
+  Config measured = config;
+  measure_shares(measured, plan, world);
+  Rounds rounds(measured, plan, world);
   std::int64_t steps = rounds.warm_up();
   if (options.steps > 0) {
     const std::int64_t count = std::min(kRounds, options.steps);

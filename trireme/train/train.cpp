@@ -153,8 +153,10 @@ class Run {
 
 RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
-  check(config, world.size());
-  Trainer trainer(with_measured_shares(config, world), world);
+  plan::RunPlan plan = check(config, world.size());
+  Config measured = config;
+  measure_shares(measured, plan, world);
+  Trainer trainer(measured, plan, world);
   const RunDirectory directory{config.run.directory};
   Checkpointer checkpointer(trainer, directory);
   std::vector<std::string> not_restored;
@@ -168,12 +170,13 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer, 
 }
 
 void dry_run(const Config& config, int ranks) {
-  check(config, ranks);
+  const plan::RunPlan plan = check(config, ranks);
   const auto alone = self_communicator();
-  const ReductionTree tree(virtual_workers_of(config, ranks), 1);
-  const DataSets data = open_data(config, *alone, tree);
+  const Mesh mesh = mesh_of({}, *alone);
+  const ReductionTree tree(plan.batch.virtual_workers, 1);
+  const DataSets data = open_data(config, plan, *alone, tree);
   make_loss(data.train->target(), config.training.loss);
-  model_of(config, *data.train);
+  model_of(config, plan, *data.train, mesh);
 }
 
 }  // namespace trireme

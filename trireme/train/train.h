@@ -2,6 +2,7 @@
 
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
+#include "trireme/plan/run_plan.h"
 #include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
 
@@ -18,9 +19,9 @@ namespace trireme {
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  bool resume = false);
 
-/// Checks everything that needs neither the data nor the ranks: plan::resolve(), and whether the
-/// files exist. Throws UsageError or DataError.
-void check(const Config& config, int ranks);
+/// Returns plan::resolve(config, ranks), once everything is checked that needs neither the data nor
+/// the ranks: also whether the files exist. Throws UsageError or DataError.
+plan::RunPlan check(const Config& config, int ranks);
 
 /// check(), and what needs the data: opens it and builds the model, as rank 0 of `ranks` would.
 /// Writes nothing. Throws UsageError or DataError.

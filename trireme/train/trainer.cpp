@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "trireme/optim/clip.h"
+#include "trireme/parallel/make_strategy.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/components.h"
 
@@ -29,20 +30,21 @@ std::int64_t last_step_of(const Config& config, const Sampler& sampler) {
 
 }  // namespace
 
-Trainer::Trainer(const Config& config, Communicator& world)
+Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& world)
     : config_(config),
       world_(world),
-      tree_(tree_of(config, world.size())),
-      data_(open_data(config_, world, tree_)),
+      mesh_(mesh_of(plan.mesh, world)),
+      tree_(tree_of(plan)),
+      data_(open_data(config_, plan, world, tree_)),
       loss_(make_loss(data_.train->target(), config.training.loss)),
-      model_(model_of(config, *data_.train)),
-      strategy_(strategy_of(config, world)),
+      model_(model_of(config, plan, *data_.train, mesh_)),
+      strategy_(make_strategy(plan, world)),
       saving_group_(world, *strategy_, tree_),
       shards_(strategy_->attach(*model_)),
-      optimizer_(optimizer_of(config, shards_)),
+      optimizer_(optimizer_of(plan, shards_)),
       runner_(*model_, loss_, *strategy_, static_cast<std::uint64_t>(config.training.seed)),
       last_step_(last_step_of(config, *data_.sampler)),
-      lr_schedule_(schedule_of(config, last_step_)) {
+      lr_schedule_(schedule_of(plan, last_step_)) {
   model_->train(true);
 }
 

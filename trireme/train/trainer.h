@@ -6,6 +6,7 @@
 #include <span>
 
 #include "trireme/comm/communicator.h"
+#include "trireme/comm/mesh.h"
 #include "trireme/config/config.h"
 #include "trireme/data/loader.h"
 #include "trireme/kernels/reduction_tree.h"
@@ -14,6 +15,7 @@
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/schedule.h"
 #include "trireme/parallel/strategy.h"
+#include "trireme/plan/run_plan.h"
 #include "trireme/plan/schedule.h"
 #include "trireme/train/data_sets.h"
 #include "trireme/train/divergence.h"
@@ -51,7 +53,7 @@ struct TrainedStep {
 
 /// One rank's part of a training run in memory: data, model, strategy and optimizer.
 ///
-///     Trainer trainer(config, *world);
+///     Trainer trainer(config, plan::resolve(config, world->size()), *world);
 ///     while (trainer.steps_done() < trainer.last_step()) trainer.step();
 ///
 /// Constructing a trainer communicates and reads the data, and has no other effect: a trainer may
@@ -61,8 +63,9 @@ struct TrainedStep {
 /// One thread may use it.
 class Trainer {
  public:
-  /// Collective. `world` must outlive the trainer. Throws UsageError or DataError.
-  Trainer(const Config& config, Communicator& world);
+  /// Collective. `plan`: of `config` for the ranks of `world`, which must outlive the trainer.
+  /// Throws UsageError or DataError.
+  Trainer(const Config& config, const plan::RunPlan& plan, Communicator& world);
 
   /// Makes one optimizer update, the next one. Collective. If the other ranks have made steps
   /// without this one, skips them as well. Must be called only while steps_done() < last_step().
@@ -102,6 +105,7 @@ class Trainer {
 
   Config config_;
   Communicator& world_;
+  Mesh mesh_;
   ReductionTree tree_;
   DataSets data_;
   Loss loss_;
