@@ -28,18 +28,18 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory)
-    : trainer_(trainer), directory_(std::move(directory)) {}
+Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& files)
+    : trainer_(trainer), directory_(std::move(directory)), files_(files) {}
 
 std::vector<std::string> Checkpointer::restore() {
-  const auto newest = latest_checkpoint(directory_.checkpoints());
+  const auto newest = latest_checkpoint(directory_.checkpoints(), files_);
   if (!newest) {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
   WantedPieces wanted = wanted_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                                      trainer_.model(), tensors_of_checkpoint(*newest));
-  const RunState state = load_checkpoint(*newest, wanted.pieces);
+                                      trainer_.model(), tensors_of_checkpoint(*newest, files_));
+  const RunState state = load_checkpoint(*newest, wanted.pieces, files_);
   require_same_order(state, *newest);
   trainer_.continue_after(state.step);
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
@@ -56,10 +56,10 @@ std::vector<std::string> Checkpointer::restore_local() {
   if (states.empty()) return {};
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
-  if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
+  if (files_.kind_of(*own) == FileKind::kNone) own = latest_checkpoint(folder, files_);
   WantedPieces wanted;
-  append_known(states, own ? tensors_of_checkpoint(*own) : std::set<std::string>(), wanted);
-  if (!wanted.pieces.empty()) load_checkpoint(*own, wanted.pieces);
+  append_known(states, own ? tensors_of_checkpoint(*own, files_) : std::set<std::string>(), wanted);
+  if (!wanted.pieces.empty()) load_checkpoint(*own, wanted.pieces, files_);
   return std::move(wanted.absent);
 }
 
@@ -86,7 +86,7 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
   const auto pieces = own_pieces(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
                                  trainer_.model(), trainer_.world().rank() == 0);
-  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), pieces, keep());
+  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), pieces, keep(), files_);
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
 }
 
@@ -100,7 +100,7 @@ void Checkpointer::save_local() {
   if (pieces.empty()) return;
   const auto alone = self_communicator();
   save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), pieces,
-                  keep());
+                  keep(), files_);
 }
 
 }  // namespace trireme
