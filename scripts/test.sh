@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of the project, one stage after another; the first that fails ends it:
 #
-#   scripts/test.sh [STAGE ...]     stages: format release mpich tsan asan fuzz, and tidy if asked for
+#   scripts/test.sh [STAGE ...]     stages: format tidy release mpich tsan asan fuzz
 #
 # A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it. What
 # ctest calls a test is a suite of them, run by one process (tests/suites.cmake).
@@ -10,12 +10,12 @@ cd "$(dirname "$0")/.."
 
 jobs=$(scripts/jobs.sh)
 stages=("$@")
-if [[ ${#stages[@]} -eq 0 ]]; then stages=(format release mpich tsan asan fuzz); fi
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format tidy release mpich tsan asan fuzz); fi
 
 describe() {
   case $1 in
     format) echo "sources are formatted" ;;
-    tidy) echo "clang-tidy on what changed last" ;;
+    tidy) echo "clang-tidy on headers without libtorch and on the last change" ;;
     release) echo "release: library, program, examples, package" ;;
     mpich) echo "communication over MPICH" ;;
     tsan) echo "core under ThreadSanitizer" ;;
@@ -27,6 +27,17 @@ describe() {
 
 check_format() {
   git ls-files -z '*.h' '*.cpp' '*.cu' | xargs -0 -r clang-format --dry-run -Werror
+}
+
+require_mpich() {
+  local probe='#include <mpi.h>
+    int main() { return MPI_Init(nullptr, nullptr); }'
+  if command -v mpiexec.mpich >/dev/null &&
+      mpicxx.mpich -x c++ -o /dev/null - <<<"$probe" &>/dev/null; then
+    return 0
+  fi
+  echo "$0: the stage mpich needs MPICH and its headers: apt-get install mpich libmpich-dev" >&2
+  return 1
 }
 
 # Configures, builds and tests the preset $1. `make build` may have configured release without tests.
@@ -75,9 +86,13 @@ for i in "${!stages[@]}"; do
   if [[ $stage == format ]]; then
     check_format || failed=$stage
   elif [[ $stage == tidy ]]; then
-    scripts/tidy.sh || failed=$stage
+    scripts/tidy.sh --stage || failed=$stage
   else
-    check_preset "$stage" || failed=$stage
+    if [[ $stage != mpich ]] || require_mpich; then
+      check_preset "$stage" || failed=$stage
+    else
+      failed=$stage
+    fi
   fi
   if [[ -n ${failed:-} ]]; then
     echo "== stage $((i + 1)) of ${#stages[@]} FAILED: $title" >&2

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/base/memory_files.h"
 #include "tests/launch/launched.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
@@ -27,6 +29,7 @@ namespace {
 using test::becomes_true;
 using test::Capture;
 using test::LauncherProcess;
+using test::MemoryFiles;
 using test::Notes;
 using test::Orphanage;
 using test::SharedBetweenProcesses;
@@ -311,7 +314,43 @@ TEST_F(Launcher, NamesALogFileThatCannotBeOpened) {
     FAIL() << "no error";
   } catch (const DataError& error) {
     EXPECT_EQ(std::string(error.what()),
-              (logged.log_directory / "rank-1.log").string() + ": Not a directory");
+              logged.log_directory.string() + ": cannot create: File exists");
+  }
+}
+
+TEST_F(Launcher, PassesTheOutputOnIfTheDiskOfTheLogsIsFull) {
+  MemoryFiles files;
+  LaunchOptions logged = options(2);
+  logged.log_directory = "run/logs";
+  logged.files = &files;
+  files.limit_space(3);
+  const ExitReport report = launch(logged, [](int rank, int) {
+    std::cerr << "err of " << rank << '\n';
+    return 0;
+  });
+  EXPECT_TRUE(report.ok());
+  EXPECT_EQ(read_file("run/logs/rank-1.log", files), "err");
+  EXPECT_THAT(err_.text(), HasSubstr("run/logs/rank-1.log: cannot write: No space left on device; "
+                                     "its output goes on here\nerr of 1\n"));
+}
+
+TEST_F(Launcher, StartsNoRankIfTheLogsCannotBeCreated) {
+  LaunchOptions logged = options(2);
+  logged.log_directory = "run/logs";
+  for (int operation = 0;; ++operation) {
+    MemoryFiles files;
+    logged.files = &files;
+    files.fail_at(operation, EACCES);
+    try {
+      launch(logged, [](int, int) { return 0; });
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("Permission denied"));
+      EXPECT_TRUE(files.clear_fault());
+      continue;
+    }
+    EXPECT_FALSE(files.clear_fault());
+    EXPECT_GT(operation, 3);
+    break;
   }
 }
 

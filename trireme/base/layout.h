@@ -49,7 +49,7 @@ struct Layout {
   std::vector<std::string> partial = {};
   std::optional<PipelineStage> stage = std::nullopt;
   /// The parameter that this one is the same as, such as the embedding of a tied output layer.
-  std::string tied = "";
+  std::string tied = {};
 };
 
 /// Throws UsageError if a layout does not fit a mesh: an axis that the mesh lacks, that is cut,

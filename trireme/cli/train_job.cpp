@@ -15,6 +15,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
+#include "trireme/base/files.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/progress.h"
@@ -103,7 +104,8 @@ void clear_directory(const Job& job) {
   const std::filesystem::path directory = job.config.run.directory;
   const RunDirectory run{directory};
   const bool checkpoint = latest_checkpoint(run.checkpoints()).has_value();
-  if (!checkpoint && !std::filesystem::exists(run.model())) return;
+  Files& files = real_files();
+  if (!checkpoint && files.kind_of(run.model()) == FileKind::kNone) return;
   if (!job.overwrite) {
     throw UsageError(fmt::format(
         "run.directory: {} holds a run; choose another one, {}or replace it by --overwrite",
@@ -111,8 +113,11 @@ void clear_directory(const Job& job) {
         checkpoint ? fmt::format("go on with `trireme train --resume {}`, ", directory.string())
                    : ""));
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(run.logs(), ignored);
+  try {
+    files.remove(run.logs());
+  } catch (const DataError&) {
+    // The new run's lines follow the old ones.
+  }
 }
 
 std::string message_of(const std::exception& error) {

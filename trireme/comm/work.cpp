@@ -17,7 +17,7 @@ void wait_quietly(Work& work) {
 
 }  // namespace
 
-Work& Work::operator=(Work&& other) {
+Work& Work::operator=(Work&& other) noexcept {
   wait_quietly(*this);
   state_ = std::move(other.state_);
   return *this;

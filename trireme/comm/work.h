@@ -35,7 +35,7 @@ class Work {
   Work() = default;
   explicit Work(std::unique_ptr<State> state) : state_(std::move(state)) {}
   Work(Work&&) = default;
-  Work& operator=(Work&& other);
+  Work& operator=(Work&& other) noexcept;
   ~Work();
 
   /// Advances as far as possible without blocking. Returns true once done. Throws as wait() does.

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/files.h"
+
 namespace trireme {
 
 /// The configuration of one run: the TOML file, section by section. config/schema/ says once what
@@ -196,11 +198,13 @@ std::vector<KeyDescription> config_keys();
 /// must be a positive number, got "fast"`. The error for an unknown key names the nearest known
 /// one; the error for an old name of a key or a value names the new one. Throws DataError if the
 /// file cannot be read.
-Config read_config(const std::filesystem::path& path, std::span<const std::string> overrides);
+Config read_config(const std::filesystem::path& path, std::span<const std::string> overrides,
+                   Files& files = real_files());
 
 /// Reads the configuration that an earlier run has written: old names are replaced by new ones, and
 /// keys of the file that the overrides make useless are no error.
-Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides);
+Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides,
+                       Files& files = real_files());
 
 /// Like read_config(), but reads the text `toml`, which errors call `source`.
 Config parse_config(const std::string& toml, const std::string& source,

@@ -243,13 +243,15 @@ Config parse_config(const std::string& text, const std::string& source,
   return config;
 }
 
-Config read_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
+Config read_config(const std::filesystem::path& path, std::span<const std::string> overrides,
+                   Files& files) {
   if (path.empty()) return parse_config("", "defaults", overrides);
-  return parse_config(read_file(path), path.string(), overrides);
+  return parse_config(read_file(path, files), path.string(), overrides);
 }
 
-Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides) {
-  return parse_config(read_file(path), path.string(), overrides,
+Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides,
+                       Files& files) {
+  return parse_config(read_file(path, files), path.string(), overrides,
                       Config::Origin::Source::kRunDirectory);
 }
 

@@ -1,7 +1,6 @@
 #include "trireme/launch/launcher.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,9 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -102,14 +99,6 @@ std::filesystem::path log_path(const LaunchOptions& options, int rank) {
   return options.log_directory / ("rank-" + std::to_string(rank) + ".log");
 }
 
-std::unique_ptr<Outlet> open_log(const std::filesystem::path& path, Outlet& fallback) {
-  std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (!file.is_open()) throw DataError(path.string() + ": " + std::strerror(errno));
-  return std::make_unique<Outlet>(std::move(file), path.string(), fallback);
-}
-
 // Executes what the supervisor decides: the one place where its state machine meets the system.
 class Launch {
  public:
@@ -147,8 +136,10 @@ class Launch {
   // log_directory/rank-1.log and so on; before any process is started.
   void open_logs() {
     if (options_.log_directory.empty()) return;
+    make_directories(options_.log_directory, *options_.files);
     for (int rank = 1; rank < options_.ranks; ++rank) {
-      logs_.push_back(open_log(log_path(options_, rank), err_));
+      auto file = options_.files->open_to_append(log_path(options_, rank));
+      logs_.push_back(std::make_unique<Outlet>(std::move(file), err_));
     }
   }
 
@@ -184,7 +175,6 @@ class Launch {
       fds.insert(fds.end(), {rank.process.ended().fd(), rank.err.fd()});
       if (rank.out) fds.push_back(rank.out->fd());
     }
-    for (const auto& log : logs_) fds.push_back(log->fd());
     return fds;
   }
 
@@ -233,6 +223,7 @@ class Launch {
       timer_.reset();
       execute(supervisor_.time_passed(now()));
     }
+    for (const auto& log : logs_) log->write_all();
   }
 
   void take_signals() {

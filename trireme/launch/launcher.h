@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trireme/base/clock.h"
+#include "trireme/base/files.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/machine.h"
 #include "trireme/launch/supervisor.h"
@@ -27,6 +28,7 @@ struct LaunchOptions {
   /// The output of rank N > 0, stdout and stderr in whole lines, goes to rank-N.log in this
   /// directory. If the path is empty, it goes to stdout and stderr, each line after "[rank N] ".
   std::filesystem::path log_directory;
+  Files* files = &real_files();  ///< where the log directory lies
   /// Each rank runs on its own part of the usable cores, if there is a core for each rank.
   bool pin_to_cores = false;
   Supervisor::Options ending;

@@ -8,6 +8,8 @@
 #include <climits>
 #include <cstring>
 
+#include "trireme/base/error.h"
+
 namespace trireme {
 namespace {
 
@@ -27,8 +29,8 @@ std::string visible(std::string_view line) {
 
 }  // namespace
 
-Outlet::Outlet(FileDescriptor fd, std::string name, Outlet& fallback)
-    : fd_(fd.fd()), owned_(std::move(fd)), name_(std::move(name)), fallback_(&fallback) {}
+Outlet::Outlet(std::unique_ptr<File> file, Outlet& fallback)
+    : fd_(-1), file_(std::move(file)), fallback_(&fallback) {}
 
 void Outlet::append(std::string_view bytes) {
   if (bytes.empty()) return;
@@ -56,22 +58,32 @@ void Outlet::write_some() {
   if (written >= 0) {
     waiting_.erase(0, static_cast<std::size_t>(written));
   } else if (errno != EINTR && errno != EAGAIN) {
-    give_up(errno);
+    give_up(std::strerror(errno));
+  }
+}
+
+void Outlet::write_file() {
+  try {
+    file_->append(waiting_);
+    waiting_.clear();
+  } catch (const DataError& error) {
+    give_up(error.what());
   }
 }
 
 void Outlet::write_all() {
+  if (file_ && is_waiting()) return write_file();
   while (is_waiting()) {
     pollfd ready{fd_, POLLOUT, 0};
     if (::poll(&ready, 1, -1) > 0) write_some();
   }
 }
 
-void Outlet::give_up(int error) {
+void Outlet::give_up(std::string_view why) {
   given_up_ = true;
   if (fallback_ != nullptr) {
     fallback_->end_line();
-    fallback_->append(name_ + ": " + std::strerror(error) + "; its output goes on here\n");
+    fallback_->append(std::string(why) + "; its output goes on here\n");
     fallback_->append(waiting_);
   }
   waiting_.clear();

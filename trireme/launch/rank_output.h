@@ -2,30 +2,33 @@
 
 #include <cstddef>
 #include <deque>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "trireme/base/file_descriptor.h"
+#include "trireme/base/files.h"
 
 namespace trireme {
 
-/// A queue of bytes for a file, pipe or terminal that may not accept them at once, so that a slow
-/// reader does not keep the launcher from noticing the end of a rank.
+/// A queue of bytes for a pipe or terminal that may not accept them at once, so that a slow reader
+/// does not keep the launcher from noticing the end of a rank; or for a file.
 class Outlet {
  public:
   /// Borrows `fd`. Bytes are dropped after an error, such as a pipe whose reader is gone.
   explicit Outlet(int fd) : fd_(fd) {}
 
-  /// Owns the file `fd` called `name`. After an error, such as a full disk, bytes go to `fallback`.
-  Outlet(FileDescriptor fd, std::string name, Outlet& fallback);
+  /// For a file, which write_all() writes. After an error, such as a full disk, bytes go to
+  /// `fallback`.
+  Outlet(std::unique_ptr<File> file, Outlet& fallback);
 
   void append(std::string_view bytes);
 
   /// Starts a new line unless the last byte appended ended one.
   void end_line();
 
-  int fd() const { return fd_; }
+  int fd() const { return fd_; }  ///< -1: of a file
   bool is_waiting() const { return !waiting_.empty(); }
 
   /// True if the queue is so long that its sources should pause.
@@ -38,11 +41,11 @@ class Outlet {
   void write_all();
 
  private:
-  void give_up(int error);
+  void write_file();
+  void give_up(std::string_view why);
 
   int fd_;
-  FileDescriptor owned_;
-  std::string name_;
+  std::unique_ptr<File> file_;
   Outlet* fallback_ = nullptr;
   bool given_up_ = false;
   bool in_line_ = false;
@@ -53,7 +56,7 @@ class Outlet {
 class RankOutput {
  public:
   static constexpr std::size_t kKeptLines = 20;
-  static constexpr std::size_t kMaxLineBytes = 16 * 1024;  ///< a longer line is cut
+  static constexpr std::size_t kMaxLineBytes = std::size_t{16} * 1024;  ///< a longer line is cut
 
   enum class Passing {
     kBytes,  ///< at once and unchanged, including lines that have not ended

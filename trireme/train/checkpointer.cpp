@@ -28,19 +28,19 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory)
-    : trainer_(trainer), directory_(std::move(directory)) {}
+Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& files)
+    : trainer_(trainer), directory_(std::move(directory)), files_(files) {}
 
 std::vector<std::string> Checkpointer::restore() {
-  const auto newest = latest_checkpoint(directory_.checkpoints());
+  const auto newest = latest_checkpoint(directory_.checkpoints(), files_);
   if (!newest) {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
   TensorsToLoad wanted =
       tensors_to_load(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                      trainer_.model(), tensors_of_checkpoint(*newest));
-  const RunState state = load_checkpoint(*newest, wanted.tensors);
+                      trainer_.model(), tensors_of_checkpoint(*newest, files_));
+  const RunState state = load_checkpoint(*newest, wanted.tensors, files_);
   require_same_order(state, *newest);
   trainer_.continue_after(state.step);
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
@@ -57,10 +57,10 @@ std::vector<std::string> Checkpointer::restore_local() {
   if (states.empty()) return {};
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
   std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
-  if (!std::filesystem::exists(*own)) own = latest_checkpoint(folder);
+  if (files_.kind_of(*own) == FileKind::kNone) own = latest_checkpoint(folder, files_);
   TensorsToLoad wanted;
-  append_known(states, own ? tensors_of_checkpoint(*own) : std::set<std::string>(), wanted);
-  if (!wanted.tensors.empty()) load_checkpoint(*own, wanted.tensors);
+  append_known(states, own ? tensors_of_checkpoint(*own, files_) : std::set<std::string>(), wanted);
+  if (!wanted.tensors.empty()) load_checkpoint(*own, wanted.tensors, files_);
   return std::move(wanted.absent);
 }
 
@@ -87,7 +87,7 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
   const auto tensors = tensors_to_save(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
                                        trainer_.model(), trainer_.world().rank() == 0);
-  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep());
+  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep(), files_);
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
 }
 
@@ -101,7 +101,7 @@ void Checkpointer::save_local() {
   if (tensors.empty()) return;
   const auto alone = self_communicator();
   save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), tensors,
-                  keep());
+                  keep(), files_);
 }
 
 }  // namespace trireme

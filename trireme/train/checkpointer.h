@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/files.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/trainer.h"
@@ -21,10 +22,10 @@ namespace trireme {
 ///     checkpointer.save();
 ///
 /// A trainer on any number of ranks, with any strategy, restores what any other has saved. The
-/// trainer must outlive the checkpointer.
+/// trainer and `files` must outlive the checkpointer.
 class Checkpointer {
  public:
-  Checkpointer(Trainer& trainer, RunDirectory directory);
+  Checkpointer(Trainer& trainer, RunDirectory directory, Files& files = real_files());
 
   /// Restores the newest checkpoint; the trainer's next step is the one after it. Returns the names
   /// of the strategy's state that the checkpoint does not have, which keeps its initial values.
@@ -48,6 +49,7 @@ class Checkpointer {
 
   Trainer& trainer_;
   RunDirectory directory_;
+  Files& files_;
 };
 
 }  // namespace trireme

@@ -16,8 +16,10 @@ std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_ste
   std::string kept;
   for (std::string line; std::getline(in, line);) {
     const auto object = nlohmann::json::parse(line, nullptr, false);
-    if (object.is_discarded() || !object.contains("step")) continue;  // torn by a crash
-    if (object["step"].get<std::int64_t>() <= last_step) kept += line + "\n";
+    if (!object.is_object()) continue;  // torn by a crash
+    const auto step = object.find("step");
+    if (step == object.end() || !step->is_number_integer()) continue;
+    if (step->get<std::int64_t>() <= last_step) kept += line + "\n";
   }
   return kept;
 }

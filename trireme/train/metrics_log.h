@@ -17,8 +17,7 @@ class MetricsLog {
  public:
   /// Appends to the file at `path`, after removing the lines of steps after `last_step`, which the
   /// run will make again. Throws DataError.
-  MetricsLog(const std::filesystem::path& path, std::int64_t last_step,
-             Files& files = real_files());
+  MetricsLog(const std::filesystem::path& path, std::int64_t last_step, Files& files);
 
   void write(const StepReport& report);
   void write(const EvaluationReport& report);

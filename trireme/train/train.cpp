@@ -33,56 +33,53 @@ NamedTensors tensors_of(const Standardization& statistics) {
   return tensors;
 }
 
-bool is_of_one_rank(const std::filesystem::path& checkpoints) {
-  return checkpoints.filename().string().starts_with("rank-");
-}
-
 // Those of single ranks, or the others.
-void remove_checkpoints(const RunDirectory& run, bool of_one_rank) {
-  if (!std::filesystem::exists(run.checkpoints())) return;
-  std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(run.checkpoints())) {
-    if (is_of_one_rank(entry.path()) == of_one_rank) folders.push_back(entry.path());
+void remove_checkpoints(const RunDirectory& run, bool of_one_rank, Files& files) {
+  if (files.kind_of(run.checkpoints()) == FileKind::kNone) return;
+  for (const std::string& name : files.names_in(run.checkpoints())) {
+    if (name.starts_with("rank-") == of_one_rank) files.remove(run.checkpoints() / name);
   }
-  for (const auto& folder : folders) std::filesystem::remove_all(folder);
 }
 
 // An earlier run's files would be taken for this run's.
-void remove_earlier_run(const RunDirectory& run) {
-  remove_checkpoints(run, /*of_one_rank=*/false);
-  std::filesystem::remove(run.model());
-  std::filesystem::remove(run.standardization());
+void remove_earlier_run(const RunDirectory& run, Files& files) {
+  remove_checkpoints(run, /*of_one_rank=*/false, files);
+  files.remove(run.model());
+  files.remove(run.standardization());
 }
 
 // Asynchronous ranks remove their own checkpoints themselves: the ranks do not wait for each other.
-void prepare_directory(const Trainer& trainer, const RunDirectory& run) {
+void prepare_directory(const Trainer& trainer, const RunDirectory& run, Files& files) {
   const int rank = trainer.world().rank();
   const bool is_new = trainer.steps_done() == 0;
   if (rank == 0) {
-    if (is_new) remove_earlier_run(run);
-    if (trainer.saving_group().is_world()) remove_checkpoints(run, /*of_one_rank=*/true);
-    std::filesystem::create_directories(run.root);
-    write_file_atomically(run.config(), to_toml(trainer.config()));
+    if (is_new) remove_earlier_run(run, files);
+    if (trainer.saving_group().is_world()) remove_checkpoints(run, /*of_one_rank=*/true, files);
+    make_directories(run.root, files);
+    write_file_atomically(run.config(), to_toml(trainer.config()), files);
   }
-  if (is_new) std::filesystem::remove_all(run.local_checkpoints(rank));
+  if (is_new) files.remove(run.local_checkpoints(rank));
 }
 
-std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirectory& run) {
+std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirectory& run,
+                                       Files& files) {
   if (trainer.world().rank() > 0) return std::nullopt;
-  return MetricsLog(run.metrics(), trainer.steps_done());
+  return MetricsLog(run.metrics(), trainer.steps_done(), files);
 }
 
 /// The loop of a run and what is due after its steps.
 class Run {
  public:
-  Run(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory)
+  Run(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory,
+      Files& files)
       : trainer_(trainer),
         checkpointer_(checkpointer),
         observer_(observer),
         directory_(std::move(directory)),
+        files_(files),
         due_(trainer.config(), trainer.data().sampler->steps_per_epoch(), trainer.last_step(),
              trainer.data().evaluation != nullptr),
-        reporter_(observer, open_metrics(trainer, directory_),
+        reporter_(observer, open_metrics(trainer, directory_, files),
                   trainer.data().sampler->steps_per_epoch()) {}
 
   RunSummary run() {
@@ -130,9 +127,11 @@ class Run {
 
   void save_final_model() {
     if (trainer_.world().rank() == 0) {
-      save_model(directory_.model(), trainer_.model().tensors());
+      save_model(directory_.model(), trainer_.model().tensors(), {}, files_);
       const auto& statistics = trainer_.data().statistics;
-      if (statistics) save_model(directory_.standardization(), tensors_of(*statistics));
+      if (statistics) {
+        save_model(directory_.standardization(), tensors_of(*statistics), {}, files_);
+      }
     }
     trainer_.saving_group().communicator().barrier();
   }
@@ -141,6 +140,7 @@ class Run {
   Checkpointer& checkpointer_;
   Observer& observer_;
   RunDirectory directory_;
+  Files& files_;
   Due due_;
   Reporter reporter_;
   // Due, but ranks were not synchronized since.
@@ -151,20 +151,21 @@ class Run {
 
 }  // namespace
 
-RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume) {
+RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume,
+                 Files& files) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   plan::RunPlan plan = check(config, world.size());
   Config measured = config;
   measure_shares(measured, plan, world);
   Trainer trainer(measured, plan, world);
   const RunDirectory directory{config.run.directory};
-  Checkpointer checkpointer(trainer, directory);
+  Checkpointer checkpointer(trainer, directory, files);
   std::vector<std::string> not_restored;
   if (resume) not_restored = checkpointer.restore();
-  prepare_directory(trainer, directory);
+  prepare_directory(trainer, directory, files);
   RunDescription description = trainer.describe();
   description.not_restored = std::move(not_restored);
-  Run run(trainer, checkpointer, observer, directory);
+  Run run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
   return run.run();
 }

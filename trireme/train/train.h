@@ -1,5 +1,6 @@
 #pragma once
 
+#include "trireme/base/files.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
 #include "trireme/plan/run_plan.h"
@@ -16,8 +17,9 @@ namespace trireme {
 /// measured, config.toml has what was found.
 /// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
 /// written that was not there. Without `resume` an earlier run in that directory is replaced.
-RunSummary train(const Config& config, Communicator& world, Observer& observer,
-                 bool resume = false);
+/// `files`: where the run directory lies; ranks of one process share it.
+RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume = false,
+                 Files& files = real_files());
 
 /// Returns plan::resolve(config, ranks), once everything is checked that needs neither the data nor
 /// the ranks: also whether the files exist. Throws UsageError or DataError.

@@ -119,7 +119,7 @@ class GroupArea {
 
   Slot& slot(int rank) const { return reinterpret_cast<Slot*>(base_)[rank]; }
   char* stage(int rank, std::int64_t chunk) const {
-    return base_ + size_ * sizeof(Slot) + (2 * rank + (chunk & 1)) * kStageBytes;
+    return base_ + size_ * sizeof(Slot) + (std::int64_t{2} * rank + (chunk & 1)) * kStageBytes;
   }
   Channel& channel(int from, int to) const {
     char* channels = base_ + size_ * (sizeof(Slot) + 2 * kStageBytes);
