@@ -21,8 +21,10 @@ bool is_plain(std::string_view name) {
 // The sort is stable: of equal chunks, the lowest rank's stays.
 void sort_and_drop_copies(std::vector<Manifest::Chunk>& chunks) {
   std::ranges::stable_sort(chunks, comes_before, &Manifest::Chunk::region);
-  const auto copies = std::ranges::unique(chunks, {}, &Manifest::Chunk::region);
-  chunks.erase(copies.begin(), copies.end());
+  const auto is_copy = [](const Manifest::Chunk& a, const Manifest::Chunk& b) {
+    return a.region == b.region;
+  };
+  chunks.erase(std::unique(chunks.begin(), chunks.end(), is_copy), chunks.end());
 }
 
 void add(Manifest& whole, const std::string& name, const Manifest::Tensor& part) {

@@ -59,8 +59,10 @@ void check(const Manifest& manifest);
 /// or if the chunks do not cover each tensor exactly once.
 Manifest merge(std::span<const Manifest> parts);
 
-/// The JSON of a rank's part, whose chunks need not cover their tensors.
+/// Returns the JSON of a rank's part, whose chunks need not cover their tensors.
 std::string to_json(const Manifest& manifest);
+
+/// Reads it back. Throws UsageError.
 Manifest parse_part(std::string_view json);
 
 /// Returns the text of manifest.json: the manifest and its own SHA-256.

@@ -43,6 +43,11 @@ std::int64_t integer_of(const json& value) {
   return value.get<std::int64_t>();
 }
 
+const json& object_of(const json& value) {
+  if (!value.is_object()) throw UsageError(fmt::format("must be an object, got {}", value.dump()));
+  return value;
+}
+
 std::vector<std::int64_t> integers_of(const json& value) {
   if (!value.is_array()) throw UsageError(fmt::format("must be a list, got {}", value.dump()));
   std::vector<std::int64_t> integers;
@@ -87,9 +92,10 @@ json to_value(const std::map<std::string, RunState::Section>& all) {
 
 std::map<std::string, RunState::Section> sections_of(const json& value) {
   std::map<std::string, RunState::Section> sections;
-  for (const auto& [name, values] : value.items()) {
+  for (const auto& [name, values] : object_of(value).items()) {
     RunState::Section& section = sections[name];
-    for (const auto& [key, content] : values.items()) section[key] = section_value_of(content);
+    for (const auto& [key, content] : object_of(values).items())
+      section[key] = section_value_of(content);
   }
   return sections;
 }
@@ -198,7 +204,7 @@ Manifest of_value(const json& value) {
   manifest.state.metadata = value.at("metadata").get<std::map<std::string, std::string>>();
   if (value.contains("sections")) manifest.state.sections = sections_of(value["sections"]);
   for (const json& file : value.at("files")) manifest.files.push_back(file_of(file));
-  for (const auto& [name, tensor] : value.at("tensors").items()) {
+  for (const auto& [name, tensor] : object_of(value.at("tensors")).items()) {
     try {
       manifest.tensors[name] = tensor_of(tensor, version);
     } catch (const UsageError& error) {
@@ -215,7 +221,11 @@ std::string to_json(const Manifest& manifest) {
 }
 
 Manifest parse_part(std::string_view text) {
-  return of_value(parse_json(text));
+  try {
+    return of_value(parse_json(text));
+  } catch (const json::exception& error) {
+    throw UsageError(fmt::format("not the part of a manifest: {}", error.what()));
+  }
 }
 
 std::string to_file(const Manifest& manifest) {
