@@ -48,8 +48,8 @@ TEST_P(Verdict, OfAnyTwoCallsIsTheSameUsageErrorOnEveryRankAndTouchesNoData) {
     const std::vector<float> before = pattern(world.rank());
     double slowest = 0;
     int verdicts = 0;
-    // Each rank in turn makes every other call than the rest; or every so many of them, so that each
-    // call is on either side.
+    // Each rank in turn makes every other call than the rest; or every so many of them, so that
+    // each call is on either side.
     for (int a = 0; a < count; ++a) {
       for (int step = 1; step < count; step += every) {
         const int b = (a + step) % count;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <mutex>
 #include <numeric>
 
@@ -24,7 +25,8 @@ at::Tensor inputs() {
 }
 
 // On `ranks` ranks, each of which holds no more than the samples of its virtual workers.
-Standardization on_ranks(int ranks, const at::Tensor& x, const at::Tensor& y) {
+Standardization on_ranks(int ranks, const at::Tensor& x, const at::Tensor& y,
+                         bool fill_missing = false) {
   Standardization result;
   const ReductionTree tree(kWorkers, ranks);
   run_ranks(ranks, [&](Communicator& world) {
@@ -33,7 +35,8 @@ Standardization on_ranks(int ranks, const at::Tensor& x, const at::Tensor& y) {
                      partition(kSamples, kWorkers, workers.end - 1).end};
     const TensorDataset own(x.slice(0, held.begin, held.end), y.slice(0, held.begin, held.end), 0,
                             held, kSamples);
-    const Standardization found = standardization_of(own, world, tree, true);
+    const Standardization found =
+        standardization_of(own, world, tree, {.targets = true, .fill_missing = fill_missing});
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
     if (!result.mean.empty()) {
@@ -79,7 +82,7 @@ TEST(Standardize, AppliesInPlaceAsInAWrapper) {
   const Standardization by = on_ranks(2, x, y);
   std::vector<std::int64_t> all(kSamples);
   std::iota(all.begin(), all.end(), 0);
-  const Batch wrapped = StandardizedDataset(dataset, by).batch(all);
+  const Batch wrapped = StandardizedDataset(dataset, by, at::kFloat).batch(all);
   dataset.standardize(by);
   EXPECT_TRUE(at::equal(dataset.inputs(), wrapped.input));
   EXPECT_TRUE(at::equal(dataset.targets(), wrapped.target));
@@ -93,10 +96,65 @@ TEST(Standardize, AppliesInPlaceAsInAWrapper) {
   EXPECT_EQ(wrapped.input.select(1, 2).abs().max().item<float>(), 0);
 }
 
+// A constant column stays constant although its first value is missing, and a missing value lies
+// at the mean.
+TEST(Standardize, FillsMissingValuesWithTheMeanOfTheOthers) {
+  at::Tensor x = inputs();
+  const at::Tensor y = at::randn({kSamples, 1}, at::kDouble);
+  const at::Tensor missing = at::rand({kSamples, 4}) < 0.3;
+  missing[0].fill_(true);
+  x.masked_fill_(missing, std::nan(""));
+  const Standardization one = on_ranks(1, x, y, /*fill_missing=*/true);
+  for (const int ranks : {2, 3, 4}) {
+    const Standardization several = on_ranks(ranks, x, y, /*fill_missing=*/true);
+    EXPECT_EQ(several.fill, one.fill) << ranks;
+    EXPECT_EQ(several.deviation, one.deviation) << ranks;
+  }
+  const at::Tensor mean = x.nanmean(0);
+  const at::Tensor filled = at::where(missing, mean, x);
+  for (const int j : {0, 1, 3}) {
+    EXPECT_NEAR(one.fill[j], mean[j].item<double>(), 1e-8);
+    EXPECT_NEAR(one.deviation[j], filled.std(0, false)[j].item<double>(), 1e-9);
+  }
+  EXPECT_EQ(one.fill[2], 0.1);
+  EXPECT_EQ(one.deviation[2], 1.0);
+  EXPECT_EQ(one.mean, one.fill);
+  Batch batch{x.clone(), y.clone()};
+  one.apply(batch);
+  EXPECT_EQ(batch.input.masked_select(missing).abs().max().item<double>(), 0);
+  EXPECT_FALSE(batch.input.isnan().any().item<bool>());
+}
+
+// In f32 these years of seconds are all the same number.
+TEST(Standardize, IsComputedInF64BeforeItIsNarrowed) {
+  const at::Tensor x = at::arange(200, at::kDouble).reshape({200, 1}) + 1.7e9;
+  const TensorDataset dataset(x, x);
+  run_ranks(1, [&](Communicator& world) {
+    const Standardization by = standardization_of(dataset, world, ReductionTree(1, 1));
+    std::vector<std::int64_t> all(200);
+    std::iota(all.begin(), all.end(), 0);
+    const Batch batch = StandardizedDataset(dataset, by, at::kFloat).batch(all);
+    EXPECT_EQ(batch.input.scalar_type(), at::kFloat);
+    EXPECT_NEAR(batch.input.std(0, false).item<float>(), 1, 1e-6);
+    EXPECT_EQ(std::get<0>(at::_unique(batch.input)).numel(), 200);
+  });
+}
+
+TEST(Standardize, NamesAnInputWithoutAnyValue) {
+  at::Tensor x = at::ones({5, 3}, at::kDouble);
+  x.select(1, 2).fill_(std::nan(""));
+  const TensorDataset dataset(x, at::ones({5, 1}, at::kDouble));
+  run_ranks(2, [&](Communicator& world) {
+    EXPECT_THROW(standardization_of(dataset, world, ReductionTree(2, 2), {.fill_missing = true}),
+                 UsageError);
+  });
+}
+
 TEST(Standardize, RefusesClassesAsTargetsAndOtherWidths) {
   const TensorDataset labeled(at::randn({5, 2}), at::zeros({5}, at::kLong), 3);
   run_ranks(1, [&](Communicator& world) {
-    EXPECT_THROW(standardization_of(labeled, world, ReductionTree(1, 1), true), UsageError);
+    EXPECT_THROW(standardization_of(labeled, world, ReductionTree(1, 1), {.targets = true}),
+                 UsageError);
     const Standardization by = standardization_of(labeled, world, ReductionTree(1, 1));
     Batch wider{at::randn({3, 4}), at::zeros({3}, at::kLong)};
     EXPECT_THROW(by.apply(wider), UsageError);

@@ -17,7 +17,7 @@ using testing::StartsWith;
 using Rows = std::vector<std::vector<std::string>>;
 
 CsvReader reader(std::string_view text, CsvOptions options = {}) {
-  return CsvReader(bytes_of(text), "t.csv", options);
+  return {bytes_of(text), "t.csv", std::move(options)};
 }
 
 Rows rows_of(CsvReader&& csv) {

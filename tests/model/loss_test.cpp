@@ -139,6 +139,19 @@ TEST(Evaluation, R2IsOneForPerfectAndZeroForTheMean) {
   const at::Tensor y = numbers({1, 2, 3, 6}, {4});
   EXPECT_DOUBLE_EQ(loss.evaluate(y, y).r2(), 1);
   EXPECT_DOUBLE_EQ(loss.evaluate(at::full_like(y, 3), y).r2(), 0);
+  EXPECT_DOUBLE_EQ(loss.evaluate(at::full_like(y, 3), y, /*shift=*/100).r2(), 0);
+}
+
+TEST(Evaluation, HasNoR2WhereAllTargetsAreEqual) {
+  const at::Tensor y = at::full({7, 1}, 0.1, at::kDouble);
+  const Loss loss = make_loss(Target::numbers(1));
+  EXPECT_TRUE(std::isnan(loss.evaluate(y + 1, y, /*shift=*/0.1).r2()));
+}
+
+TEST(Evaluation, HasAnExactR2FarFromZero) {
+  const at::Tensor y = at::arange(5, at::kDouble).reshape({5, 1}) + 1e12;
+  const Loss loss = make_loss(Target::numbers(1));
+  EXPECT_DOUBLE_EQ(loss.evaluate(at::full_like(y, 1e12 + 2), y, /*shift=*/1e12).r2(), 0);
 }
 
 TEST(Evaluation, AccuracyCountsTheNamedClass) {

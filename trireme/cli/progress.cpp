@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 
@@ -27,8 +28,43 @@ double resident_bytes() {
 std::string metrics_of(const EvaluationReport& report) {
   std::string text = fmt::format("loss {:.4g}", report.loss);
   if (report.accuracy) text += fmt::format(", accuracy {:.2f} %", 100 * *report.accuracy);
-  if (report.r2) text += fmt::format(", R2 {:.4f}", *report.r2);
+  if (report.r2) {
+    text += std::isnan(*report.r2) ? ", R2 undefined (all targets are equal)"
+                                   : fmt::format(", R2 {:.4f}", *report.r2);
+  }
   return text;
+}
+
+// As many as are read at a glance.
+std::string list_of(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 20;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) {
+    text += fmt::format("{}{}", i > 0 ? ", " : "", names[i]);
+  }
+  if (names.size() > kShown) text += fmt::format(" and {} more", names.size() - kShown);
+  return text;
+}
+
+// What is used of a CSV file, a line each.
+std::vector<std::string> columns_of(const RunDescription& run) {
+  std::vector<std::string> lines;
+  if (run.columns.empty()) return lines;
+  lines.push_back(fmt::format("{} of {} columns predict: {}", run.columns.size(),
+                              run.columns.size() + run.unused_columns.size(),
+                              list_of(run.columns)));
+  if (!run.unused_columns.empty()) {
+    lines.push_back(fmt::format("not used: {}", list_of(run.unused_columns)));
+  }
+  if (run.dropped_rows > 0) {
+    lines.push_back(fmt::format("{} rows are dropped because of missing values",
+                                with_commas(run.dropped_rows)));
+  }
+  if (run.trimmed_labels > 0) {
+    lines.push_back(fmt::format("{} labels have blanks around them, which do not count",
+                                with_commas(run.trimmed_labels)));
+  }
+  return lines;
 }
 
 }  // namespace
@@ -66,10 +102,12 @@ void Progress::on_start(const RunDescription& run) {
   const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
   say(how);
+  for (const std::string& line : columns_of(run)) say(line);
   if (run.ranks > 1) say(joined);
   if (run.first_step > 0) say(fmt::format("going on after step {}", with_commas(run.first_step)));
   log(what);
   log(how);
+  for (const std::string& line : columns_of(run)) log(line);
   log(joined);
   if (!run.not_restored.empty()) {
     log(fmt::format("the checkpoint does not hold {}{}: starting it anew", run.not_restored.front(),

@@ -29,7 +29,10 @@ std::string summary_text(const RunSummary& summary) {
     row("test loss", fmt::format("{:.4g}", evaluation.loss));
     if (evaluation.accuracy)
       row("test accuracy", fmt::format("{:.2f} %", 100 * *evaluation.accuracy));
-    if (evaluation.r2) row("test R2", fmt::format("{:.4f}", *evaluation.r2));
+    if (evaluation.r2) {
+      row("test R2", std::isnan(*evaluation.r2) ? "undefined: all targets are equal"
+                                                : fmt::format("{:.4f}", *evaluation.r2));
+    }
   }
   if (!summary.interrupted) row("model", run.model().string());
   row("metrics", run.metrics().string());

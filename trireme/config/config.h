@@ -24,9 +24,14 @@ struct Config {
     std::string path;
     std::string target;
     std::vector<std::string> features;
+    std::vector<std::string> categorical;
+    std::vector<std::string> ignore;
     std::string task = "auto";
     std::string missing = "error";
+    std::vector<std::string> na_values = {"NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"};
     std::string delimiter = "auto";
+    std::string decimal = ".";
+    std::string thousands;
     bool header = true;
     bool standardize = false;
     bool standardize_target = false;

@@ -205,7 +205,9 @@ std::int64_t partial_bytes(DType dtype) {
 }
 
 std::vector<int> rows_of_hosts(const CollectiveCall& call, const HostLayout& layout) {
-  const int workers = semantics_of(call.kind).sums && call.virtual_workers > 0 ? call.virtual_workers : layout.ranks();
+  const int workers = semantics_of(call.kind).sums && call.virtual_workers > 0
+                          ? call.virtual_workers
+                          : layout.ranks();
   std::vector<int> rows;
   for (int host = 0; host < layout.hosts(); ++host) {
     const int first = layout.first_of(host);

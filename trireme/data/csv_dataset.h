@@ -8,60 +8,47 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/data/tensor_dataset.h"
+#include "trireme/formats/csv_schema.h"
 
 namespace trireme {
 
-enum class MissingValues {
-  kError,  ///< a DataError naming line and column
-  kDrop,   ///< the row is skipped
-  kMean,   ///< a feature gets its column's mean over the file; a target must have a value
-};
-
-/// "error", "drop" or "mean". Throws UsageError for others.
-MissingValues missing_values_of(std::string_view name);
-
 struct CsvDatasetOptions {
-  std::filesystem::path path;         ///< gzip or not
-  std::string target;                 ///< the column to predict
-  std::vector<std::string> features;  ///< none: all other columns of numbers
-  bool classify = false;              ///< the target is a label, text or number
-  std::vector<std::string> classes;   ///< none: all labels of the file, sorted
-  MissingValues missing = MissingValues::kError;
-  DType dtype = DType::kF32;  ///< kF32 or kF64
-  char delimiter = 0;         ///< 0: detected
-  bool header = true;         ///< false: the columns are "1", "2", ...
-  std::optional<Range> rows;  ///< keep only these rows (without dropped ones); none: all
+  std::filesystem::path path;  ///< gzip or not
+  CsvSelection columns;
+  CsvOptions format;
+  /// Features and classes, which a test file must have of its training file; none: of this file.
+  std::optional<CsvSchema> schema;
+  std::optional<Range> rows;  ///< keep only these samples; none: all
+  DType dtype = DType::kF32;  ///< of inputs and of targets that are numbers: kF32 or kF64
+  // What inputs and targets of kF64 are narrowed to later without being scaled. A value that does
+  // not fit is an error that names file and line.
+  DType narrowed_inputs = DType::kF64;
+  DType narrowed_targets = DType::kF64;
 };
 
 /// The rows of a CSV file as samples of (features) numbers. A rank that needs only some rows names
 /// these and keeps no others:
 ///
-///     const std::int64_t samples = count_samples(options);
-///     auto sampler = block_sampler({.samples = samples, ...});
+///     options.schema = csv_schema(options.path, options.format, options.columns);
+///     auto sampler = block_sampler({.samples = options.schema->rows, ...});
 ///     options.rows = sampler->rows_of(workers);
 ///     const CsvDataset train(options);
-///
-/// Labels are sorted as numbers if all of them are whole numbers, and as text otherwise.
 class CsvDataset final : public TensorDataset {
  public:
-  /// Throws DataError, which begins with file:line:column, for a faulty file and for a file without
-  /// rows; UsageError for options that contradict each other.
+  /// Throws DataError, which begins with file:line:column, for a faulty file, for a value that does
+  /// not fit the type and for a file without rows; UsageError for options that contradict each
+  /// other.
   explicit CsvDataset(const CsvDatasetOptions& options);
 
-  const std::vector<std::string>& features() const { return features_; }
-  /// Returns the labels of class 0, 1, ...; empty in a regression.
-  const std::vector<std::string>& classes() const { return classes_; }
+  /// Returns what is used of the file. The counts of rows are those of this file.
+  const CsvSchema& schema() const { return schema_; }
 
  private:
   struct Contents;
   explicit CsvDataset(Contents contents);
   static Contents read(const CsvDatasetOptions& options);
 
-  std::vector<std::string> features_;
-  std::vector<std::string> classes_;
+  CsvSchema schema_;
 };
-
-/// Returns the number of samples that a CsvDataset of these options has, without reading them in.
-std::int64_t count_samples(const CsvDatasetOptions& options);
 
 }  // namespace trireme

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include "trireme/base/error.h"
@@ -93,6 +94,31 @@ Sums first_sample(const Dataset& dataset, Communicator& world, bool targets, std
   return first;
 }
 
+// The least value of each column that is not missing, which serves the same purpose where sample 0
+// may lack values.
+Sums least_values(const Dataset& dataset, Communicator& world, const ReductionTree& tree,
+                  bool targets, std::size_t width) {
+  Sums least(width, std::numeric_limits<double>::infinity());
+  const Range workers = tree.virtual_workers_of(world.rank());
+  for (std::int64_t worker = workers.begin; worker < workers.end; ++worker) {
+    for_each_sample(dataset, partition(dataset.size(), tree.virtual_workers(), worker), targets,
+                    [&](std::span<const double> x) {
+                      for (std::size_t j = 0; j < width; ++j) {
+                        if (x[j] < least[j]) least[j] = x[j];
+                      }
+                    });
+  }
+  world.all_reduce(buffer_of<double>(least), ReduceOp::kMin).wait();
+  for (std::size_t j = 0; j < width; ++j) {
+    if (std::isfinite(least[j])) continue;
+    throw UsageError(fmt::format(
+        "standardize: input {} must have a value in one of the training samples, has none; leave "
+        "it out",
+        j));
+  }
+  return least;
+}
+
 void check(const Dataset& dataset, bool targets) {
   if (dataset.size() < 1) throw UsageError("standardize: the dataset must have samples, has none");
   if (targets && !dataset.target().is_numbers()) {
@@ -112,14 +138,17 @@ void apply_to(at::Tensor& x, const std::vector<double>& mean,
   }
 }
 
-void apply(at::Tensor& x, const std::vector<double>& mean, const std::vector<double>& deviation,
-           const char* what) {
+void require_width(const at::Tensor& x, std::size_t width, const char* what) {
   const std::int64_t rows = x.size(0);
-  if (rows == 0) return;
-  if (x.numel() / rows != static_cast<std::int64_t>(mean.size())) {
-    throw UsageError(fmt::format("standardize: {} must have {} values, has {}", what, mean.size(),
-                                 x.numel() / rows));
-  }
+  if (rows == 0 || x.numel() / rows == static_cast<std::int64_t>(width)) return;
+  throw UsageError(
+      fmt::format("standardize: {} must have {} values, has {}", what, width, x.numel() / rows));
+}
+
+void scale(at::Tensor& x, const std::vector<double>& mean, const std::vector<double>& deviation,
+           const char* what) {
+  require_width(x, mean.size(), what);
+  if (x.size(0) == 0) return;
   x = x.contiguous();
   if (x.scalar_type() == at::kFloat) return apply_to<float>(x, mean, deviation);
   if (x.scalar_type() == at::kDouble) return apply_to<double>(x, mean, deviation);
@@ -127,46 +156,71 @@ void apply(at::Tensor& x, const std::vector<double>& mean, const std::vector<dou
                                at::toString(x.scalar_type())));
 }
 
+void fill_missing(at::Tensor& x, const std::vector<double>& fill) {
+  const at::Tensor values = at::tensor(fill, at::kDouble).to(x.scalar_type());
+  x = at::where(x.isnan(), values.reshape(x.sizes().slice(1)), x);
+}
+
 }  // namespace
 
 void Standardization::apply(Batch& batch) const {
-  trireme::apply(batch.input, mean, deviation, "an input");
-  if (!target_mean.empty()) {
-    trireme::apply(batch.target, target_mean, target_deviation, "a target");
+  if (!fill.empty()) {
+    require_width(batch.input, fill.size(), "an input");
+    fill_missing(batch.input, fill);
   }
+  if (!mean.empty()) scale(batch.input, mean, deviation, "an input");
+  if (!target_mean.empty()) scale(batch.target, target_mean, target_deviation, "a target");
 }
 
 Standardization standardization_of(const Dataset& dataset, Communicator& world,
-                                   const ReductionTree& tree, bool targets) {
-  check(dataset, targets);
+                                   const ReductionTree& tree, StandardizationOptions options) {
+  check(dataset, options.targets);
   const auto shape = dataset.input_shape();
   const auto inputs = static_cast<std::size_t>(
       std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
   const std::size_t width =
-      inputs + (targets ? static_cast<std::size_t>(dataset.target().width) : 0);
-  const TreeSum sum(dataset, world, tree, targets, width);
-  const auto samples = static_cast<double>(dataset.size());
-
-  Sums mean = first_sample(dataset, world, targets, width);
+      inputs + (options.targets ? static_cast<std::size_t>(dataset.target().width) : 0);
+  const TreeSum sum(dataset, world, tree, options.targets, width);
+  Sums samples(width, static_cast<double>(dataset.size()));
+  Sums mean = options.fill_missing ? least_values(dataset, world, tree, options.targets, width)
+                                   : first_sample(dataset, world, options.targets, width);
+  // A missing value adds nothing to the sums: it is filled with the mean.
+  const auto present = [&](double x, double value) {
+    return options.fill_missing && std::isnan(x) ? 0.0 : value;
+  };
+  Sums values = samples;
+  if (options.fill_missing) {
+    values = sum([&](Sums& sums, std::span<const double> x) {
+      for (std::size_t j = 0; j < width; ++j) sums[j] += present(x[j], 1.0);
+    });
+  }
   const Sums distances = sum([&](Sums& sums, std::span<const double> x) {
-    for (std::size_t j = 0; j < width; ++j) sums[j] += x[j] - mean[j];
+    for (std::size_t j = 0; j < width; ++j) sums[j] += present(x[j], x[j] - mean[j]);
   });
-  for (std::size_t j = 0; j < width; ++j) mean[j] += distances[j] / samples;
-  Sums deviation = sum([&](Sums& sums, std::span<const double> x) {
-    for (std::size_t j = 0; j < width; ++j) sums[j] += (x[j] - mean[j]) * (x[j] - mean[j]);
-  });
-  for (double& d : deviation) d = d > 0 ? std::sqrt(d / samples) : 1.0;
-
+  for (std::size_t j = 0; j < width; ++j) mean[j] += distances[j] / values[j];
   const auto cut = static_cast<std::ptrdiff_t>(inputs);
-  return {{mean.begin(), mean.begin() + cut},
-          {deviation.begin(), deviation.begin() + cut},
-          {mean.begin() + cut, mean.end()},
-          {deviation.begin() + cut, deviation.end()}};
+  Standardization found;
+  if (options.fill_missing) found.fill.assign(mean.begin(), mean.begin() + cut);
+  Sums deviation = sum([&](Sums& sums, std::span<const double> x) {
+    for (std::size_t j = 0; j < width; ++j) {
+      sums[j] += present(x[j], (x[j] - mean[j]) * (x[j] - mean[j]));
+    }
+  });
+  for (std::size_t j = 0; j < width; ++j) {
+    deviation[j] = deviation[j] > 0 ? std::sqrt(deviation[j] / samples[j]) : 1.0;
+  }
+  found.mean.assign(mean.begin(), mean.begin() + cut);
+  found.deviation.assign(deviation.begin(), deviation.begin() + cut);
+  found.target_mean.assign(mean.begin() + cut, mean.end());
+  found.target_deviation.assign(deviation.begin() + cut, deviation.end());
+  return found;
 }
 
 Batch StandardizedDataset::batch(std::span<const std::int64_t> indices) const {
   Batch batch = inner_.batch(indices);
   by_.apply(batch);
+  batch.input = batch.input.to(type_);
+  if (inner_.target().is_numbers()) batch.target = batch.target.to(type_);
   return batch;
 }
 

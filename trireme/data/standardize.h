@@ -7,18 +7,25 @@
 
 namespace trireme {
 
-/// Mean and standard deviation of every value of an input, in row-major order, and of the target if
-/// it is standardized too. They are computed from the training samples, stored beside the model,
-/// and applied to every input of the model.
+/// What is done to a sample's numbers before a model sees them: missing inputs are filled, and
+/// inputs and targets are scaled to mean 0 and variance 1. The vectors have an entry for each value
+/// of an input, in row-major order, or of a target. They are computed from the training samples,
+/// stored beside the model, and applied to every input of the model.
 struct Standardization {
-  std::vector<double> mean;
+  std::vector<double> fill;         ///< for inputs that are NaN; empty: none is
+  std::vector<double> mean;         ///< empty: inputs are not scaled
   std::vector<double> deviation;    ///< 1 where all samples have the same value
-  std::vector<double> target_mean;  ///< empty: targets keep their values
+  std::vector<double> target_mean;  ///< empty: targets are not scaled
   std::vector<double> target_deviation;
 
-  /// x becomes (x - mean) / deviation, computed in f64, in place. Throws UsageError if the widths
-  /// differ or the type is neither f32 nor f64.
+  /// A NaN becomes its fill, then x becomes (x - mean) / deviation, computed in f64, in place.
+  /// Throws UsageError if the widths differ or the type is neither f32 nor f64.
   void apply(Batch& batch) const;
+};
+
+struct StandardizationOptions {
+  bool targets = false;       ///< scale targets too, which must be numbers
+  bool fill_missing = false;  ///< inputs may be NaN and get the mean of the others
 };
 
 /// Returns the statistics of `dataset` over all ranks, with the same bits on any number of ranks:
@@ -27,16 +34,16 @@ struct Standardization {
 /// distances from it (population variance). A rank needs only the samples of its own virtual
 /// workers.
 ///
-/// Collective over `world`, which must have tree.ranks() ranks. Throws UsageError if
-/// `targets` is true and targets are no numbers, or if there are no samples.
+/// Collective over `world`, which must have tree.ranks() ranks. Throws UsageError if targets are to
+/// be scaled and are no numbers, if there are no samples, or if an input is missing in all of them.
 Standardization standardization_of(const Dataset& dataset, Communicator& world,
-                                   const ReductionTree& tree, bool targets = false);
+                                   const ReductionTree& tree, StandardizationOptions options = {});
 
-/// `inner`, which must outlive it, with every batch standardized.
+/// `inner`, which must outlive it, with every batch standardized and then converted to `type`.
 class StandardizedDataset final : public Dataset {
  public:
-  StandardizedDataset(const Dataset& inner, Standardization by)
-      : inner_(inner), by_(std::move(by)) {}
+  StandardizedDataset(const Dataset& inner, Standardization by, at::ScalarType type)
+      : inner_(inner), by_(std::move(by)), type_(type) {}
 
   std::int64_t size() const override { return inner_.size(); }
   std::vector<std::int64_t> input_shape() const override { return inner_.input_shape(); }
@@ -51,6 +58,7 @@ class StandardizedDataset final : public Dataset {
  private:
   const Dataset& inner_;
   Standardization by_;
+  at::ScalarType type_;  // of inputs and of targets that are numbers
 };
 
 }  // namespace trireme

@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::size_t kReadBytes = std::size_t{1} << 16;
 constexpr std::size_t kMaxRowBytes = std::size_t{16} << 20;
+constexpr std::size_t kSeveral = std::numeric_limits<std::size_t>::max();  // columns of one name
 
 std::string_view trimmed(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t");
@@ -27,7 +28,8 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
-char most_frequent_delimiter(std::string_view line) {
+// What numbers are written with is no delimiter.
+char most_frequent_delimiter(std::string_view line, NumberFormat numbers) {
   constexpr std::array<char, 3> kDelimiters = {',', ';', '\t'};
   std::array<std::int64_t, 3> seen = {};
   bool in_quotes = false;
@@ -36,18 +38,24 @@ char most_frequent_delimiter(std::string_view line) {
     for (std::size_t i = 0; i < kDelimiters.size(); ++i)
       seen[i] += !in_quotes && c == kDelimiters[i];
   }
+  for (std::size_t i = 0; i < kDelimiters.size(); ++i) {
+    if (kDelimiters[i] == numbers.decimal || kDelimiters[i] == numbers.thousands) seen[i] = -1;
+  }
   return kDelimiters[std::ranges::max_element(seen) - seen.begin()];
 }
 
 }  // namespace
 
 CsvReader::CsvReader(const std::filesystem::path& path, CsvOptions options)
-    : CsvReader(open_file(path), path.string(), options) {}
+    : CsvReader(open_file(path), path.string(), std::move(options)) {}
 
 CsvReader::CsvReader(std::unique_ptr<ByteSource> source, std::string name, CsvOptions options)
-    : source_(maybe_inflate(std::move(source), name)), name_(std::move(name)) {
+    : source_(maybe_inflate(std::move(source), name)),
+      name_(std::move(name)),
+      options_(std::move(options)) {
   skip_byte_order_mark();
-  read_columns(options);
+  read_columns();
+  index_columns();
 }
 
 void CsvReader::skip_byte_order_mark() {
@@ -55,13 +63,14 @@ void CsvReader::skip_byte_order_mark() {
   if (std::string_view(buffer_.data(), filled_).starts_with("\xEF\xBB\xBF")) after_ = 3;
 }
 
-void CsvReader::read_columns(CsvOptions options) {
+void CsvReader::read_columns() {
   if (!next_record()) throw DataError(fmt::format("{}:1:1: must have rows, is empty", name_));
-  delimiter_ = options.delimiter != 0
-                   ? options.delimiter
-                   : most_frequent_delimiter({buffer_.data() + begin_, end_ - begin_});
+  delimiter_ =
+      options_.delimiter != 0
+          ? options_.delimiter
+          : most_frequent_delimiter({buffer_.data() + begin_, end_ - begin_}, options_.numbers);
   split();
-  if (options.header) {
+  if (options_.header) {
     columns_.assign(fields_.begin(), fields_.end());
     return;
   }
@@ -69,9 +78,16 @@ void CsvReader::read_columns(CsvOptions options) {
   first_row_read_ = true;
 }
 
+void CsvReader::index_columns() {
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    const auto [entry, is_first] = column_of_.try_emplace(columns_[i], i);
+    if (!is_first) entry->second = kSeveral;
+  }
+}
+
 std::size_t CsvReader::column(std::string_view name) const {
-  const auto found = std::ranges::find(columns_, name);
-  if (found == columns_.end()) {
+  const auto found = column_of_.find(name);
+  if (found == column_of_.end()) {
     std::vector<std::string> known;
     for (std::size_t i = 0; i < std::min<std::size_t>(columns_.size(), 20); ++i) {
       known.push_back(printable(columns_[i]));
@@ -80,11 +96,11 @@ std::size_t CsvReader::column(std::string_view name) const {
     throw DataError(fmt::format("{}:1: must have a column {}, has {}", name_, printable(name),
                                 fmt::join(known, ", ")));
   }
-  if (std::find(found + 1, columns_.end(), name) != columns_.end()) {
+  if (found->second == kSeveral) {
     throw DataError(
         fmt::format("{}:1: must have one column {}, has more than one", name_, printable(name)));
   }
-  return static_cast<std::size_t>(found - columns_.begin());
+  return found->second;
 }
 
 bool CsvReader::next() {
@@ -219,25 +235,35 @@ std::size_t CsvReader::take_quoted(std::size_t begin) {
   return quote + 1;
 }
 
+std::string_view CsvReader::trimmed_field(std::size_t column) const {
+  return trimmed(fields_[column]);
+}
+
 bool CsvReader::missing(std::size_t column) const {
   return is_missing(trimmed(fields_[column]));
 }
 
+bool CsvReader::is_missing(std::string_view text) const {
+  return text.empty() || std::ranges::find(options_.missing, text) != options_.missing.end();
+}
+
+bool CsvReader::is_number(std::size_t column) const {
+  return trireme::is_number(trimmed(fields_[column]), options_.numbers);
+}
+
 std::optional<double> CsvReader::number(std::size_t column) const {
-  std::string_view text = trimmed(fields_[column]);
+  const std::string_view text = trimmed(fields_[column]);
   if (is_missing(text)) return std::nullopt;
-  if (text.size() > 1 && text.front() == '+' && text[1] != '-') text.remove_prefix(1);
-  double value = 0;
-  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (status == std::errc::result_out_of_range) {
+  const std::optional<double> value = number_of(text, options_.numbers);
+  if (value && std::isfinite(*value)) return value;
+  if (value) {
     throw error(column, fmt::format("column {} must be a number that a double can hold, got {}",
                                     printable(columns_[column]), printable(text)));
   }
-  if (status != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
-    throw error(column, fmt::format("column {} must be a number, got {}",
-                                    printable(columns_[column]), printable(text)));
-  }
-  return value;
+  const std::optional<std::string> advice = advice_on_number(text, options_.numbers);
+  throw error(column,
+              fmt::format("column {} must be a number, got {}{}", printable(columns_[column]),
+                          printable(text), advice ? "; " + *advice : ""));
 }
 
 DataError CsvReader::error(std::size_t column, std::string_view message) const {
@@ -253,15 +279,8 @@ DataError CsvReader::error_at(std::size_t offset, std::string_view message) cons
                                column, message));
 }
 
-bool is_missing(std::string_view field) {
-  if (field.size() > 4) return false;
-  constexpr std::array<std::string_view, 9> kMissing = {"",     "NA",   "N/A",  "NaN", "nan",
-                                                        "null", "NULL", "None", "?"};
-  return std::ranges::find(kMissing, field) != kMissing.end();
-}
-
 std::int64_t count_csv_rows(const std::filesystem::path& path, CsvOptions options) {
-  return CsvReader(path, options).skip(std::numeric_limits<std::int64_t>::max());
+  return CsvReader(path, std::move(options)).skip(std::numeric_limits<std::int64_t>::max());
 }
 
 }  // namespace trireme

@@ -6,16 +6,23 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/formats/byte_source.h"
+#include "trireme/formats/number_format.h"
 
 namespace trireme {
 
 struct CsvOptions {
-  char delimiter = 0;  ///< 0: whichever of , ; and tab the first line has most of
-  bool header = true;  ///< the first line names the columns; otherwise they are "1", "2", ...
+  /// 0: whichever of , ; and tab the first line has most of and `numbers` does not use.
+  char delimiter = 0;
+  /// The first line names the columns; otherwise they are "1", "2", ...
+  bool header = true;
+  NumberFormat numbers;
+  /// Fields that stand for a missing value; an empty field always does.
+  std::vector<std::string> missing = {"NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"};
 };
 
 /// Reads a file of comma-separated values (RFC 4180) row by row: quoted fields with "" for a quote
@@ -40,6 +47,7 @@ class CsvReader {
   const std::vector<std::string>& columns() const { return columns_; }
   char delimiter() const { return delimiter_; }
 
+  bool has_column(std::string_view name) const { return column_of_.contains(name); }
   /// The position of the column `name`. Throws DataError if there is none or more than one.
   std::size_t column(std::string_view name) const;
 
@@ -52,8 +60,12 @@ class CsvReader {
 
   /// Of the row that next() moved to; valid until it is called again.
   std::string_view field(std::size_t column) const { return fields_[column]; }
-  /// The field as a finite number; nothing if it is missing. Blanks around it do not matter.
+  /// Returns the field without the blanks around it.
+  std::string_view trimmed_field(std::size_t column) const;
+  /// Returns the field as a finite number, or nothing if it is missing. Blanks around it do not
+  /// matter.
   std::optional<double> number(std::size_t column) const;
+  bool is_number(std::size_t column) const;
   bool missing(std::size_t column) const;
 
   /// Where the row begins, from 1.
@@ -66,7 +78,9 @@ class CsvReader {
   bool find_end(std::size_t& searched, bool& in_quotes);
   bool refill();
   void skip_byte_order_mark();
-  void read_columns(CsvOptions options);
+  void read_columns();
+  void index_columns();
+  bool is_missing(std::string_view text) const;
   void split();
   std::size_t take_plain(std::size_t begin);
   std::size_t take_quoted(std::size_t begin);
@@ -74,8 +88,10 @@ class CsvReader {
 
   std::unique_ptr<ByteSource> source_;
   std::string name_;
+  CsvOptions options_;
   char delimiter_ = ',';
   std::vector<std::string> columns_;
+  std::unordered_map<std::string_view, std::size_t> column_of_;
 
   // What was read is [0, filled_) of the buffer; the record, without its line break, is
   // [begin_, end_), and the next one begins at after_.
@@ -92,9 +108,6 @@ class CsvReader {
   std::string unescaped_;             // fields that held "", which cannot be looked at in place
   bool first_row_read_ = false;       // without a header the columns are counted in the first row
 };
-
-/// True for "", NA, N/A, NaN, nan, null, NULL, None and ?: what stands for a missing value.
-bool is_missing(std::string_view field);
 
 /// The rows of a file, in one cheap pass.
 std::int64_t count_csv_rows(const std::filesystem::path& path, CsvOptions options = {});

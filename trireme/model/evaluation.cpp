@@ -1,5 +1,7 @@
 #include "trireme/model/evaluation.h"
 
+#include <limits>
+
 namespace trireme {
 
 EvaluationSums& EvaluationSums::operator+=(const EvaluationSums& other) {
@@ -26,7 +28,8 @@ double EvaluationSums::accuracy() const {
 }
 
 double EvaluationSums::r2() const {
-  return 1 - squared_error / (y_squared - y * y / values);
+  const double total = y_squared - y * y / values;
+  return total > 0 ? 1 - squared_error / total : std::numeric_limits<double>::quiet_NaN();
 }
 
 }  // namespace trireme

@@ -22,8 +22,8 @@ struct EvaluationSums {
   double loss = 0;           ///< sum of the losses of the samples or tokens
   double correct = 0;        ///< samples or tokens whose class was predicted; 0 for numbers
   double values = 0;         ///< how many target numbers: samples * width; 0 for classes
-  double y = 0;              ///< sum of y over the target numbers
-  double y_squared = 0;      ///< sum of y^2
+  double y = 0;              ///< sum of y - shift over the target numbers
+  double y_squared = 0;      ///< sum of (y - shift)^2
   double squared_error = 0;  ///< sum of (output - y)^2
 
   EvaluationSums& operator+=(const EvaluationSums& other);
@@ -34,7 +34,8 @@ struct EvaluationSums {
   double mean_loss() const;
   double accuracy() const;
   /// R^2 = 1 - sum (output - y)^2 / sum (y - mean y)^2, the last sum being
-  /// sum y^2 - (sum y)^2 / values. Targets of several columns count as one long column.
+  /// sum (y - shift)^2 - (sum (y - shift))^2 / values. Targets of several columns count as one long
+  /// column. NaN if all targets are equal, because R^2 is not defined then.
   double r2() const;
 };
 

@@ -41,12 +41,13 @@ at::Tensor cross_entropy(const at::Tensor& rows, const at::Tensor& classes) {
   return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored);
 }
 
-EvaluationSums of_numbers(const at::Tensor& rows, const at::Tensor& target) {
+EvaluationSums of_numbers(const at::Tensor& rows, const at::Tensor& target, double shift) {
   const at::Tensor y = like(target, rows);
+  const at::Tensor shifted = y - shift;
   EvaluationSums sums;
   sums.values = static_cast<double>(y.numel());
-  sums.y = total(y);
-  sums.y_squared = total(y.square());
+  sums.y = total(shifted);
+  sums.y_squared = total(shifted.square());
   sums.squared_error = total((rows - y).square());
   sums.loss = sums.squared_error / static_cast<double>(rows.size(1));
   return sums;
@@ -108,10 +109,11 @@ LossSum Loss::operator()(const at::Tensor& output, const at::Tensor& target) con
   return {cross_entropy(rows, classes), weight_of(classes, target_)};
 }
 
-EvaluationSums Loss::evaluate(const at::Tensor& output, const at::Tensor& target) const {
+EvaluationSums Loss::evaluate(const at::Tensor& output, const at::Tensor& target,
+                              double shift) const {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = rows_of(output).to(at::kDouble);
-  EvaluationSums sums = kind_ == Kind::kMse             ? of_numbers(rows, target)
+  EvaluationSums sums = kind_ == Kind::kMse             ? of_numbers(rows, target, shift)
                         : kind_ == Kind::kBceWithLogits ? of_log_odds(rows, target)
                                                         : of_classes(rows, target);
   sums.samples = static_cast<double>(output.size(0));

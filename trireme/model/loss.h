@@ -38,7 +38,12 @@ class Loss {
 
   /// Returns the batch's contribution to the sums over an evaluation set, in f64, without
   /// gradients.
-  EvaluationSums evaluate(const at::Tensor& output, const at::Tensor& target) const;
+  ///
+  /// For target numbers: R^2 is as exact as the sums are small, so `shift` should be near the
+  /// targets; it must be the same for all batches of an evaluation set. With one of the targets as
+  /// the shift, equal targets are recognized as such.
+  EvaluationSums evaluate(const at::Tensor& output, const at::Tensor& target,
+                          double shift = 0) const;
 
  private:
   friend Loss make_loss(const Target& target, std::string_view name);

@@ -24,6 +24,18 @@ void require_file(std::string_view key, const std::string& path) {
   }
 }
 
+void require_different_separators(const Config::Data& data) {
+  if (data.decimal == data.thousands) {
+    throw UsageError(
+        fmt::format("data.decimal and data.thousands must differ, are both \"{}\"", data.decimal));
+  }
+  for (const auto& [key, text] :
+       {std::pair("data.decimal", data.decimal), std::pair("data.thousands", data.thousands)}) {
+    if (text != data.delimiter) continue;
+    throw UsageError(fmt::format("{} and data.delimiter must differ, are both \"{}\"", key, text));
+  }
+}
+
 void check_data(const Config::Data& data) {
   if (data.format == "csv") {
     require_file("data.path", data.path);
@@ -31,6 +43,7 @@ void check_data(const Config::Data& data) {
       throw UsageError("data.target must name the column to predict, got nothing");
     }
     if (!data.test_path.empty()) require_file("data.test_path", data.test_path);
+    require_different_separators(data);
   } else if (data.format == "idx") {
     require_file("data.images", data.images);
     require_file("data.labels", data.labels);

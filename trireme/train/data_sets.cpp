@@ -20,6 +20,11 @@ namespace {
 // Generated samples are computed once if they fit in this.
 constexpr std::int64_t kInMemoryBytes = std::int64_t{1} << 30;
 
+MissingValues missing_values_of(const std::string& name) {
+  if (name == "drop") return MissingValues::kDrop;
+  return name == "mean" ? MissingValues::kKeep : MissingValues::kError;
+}
+
 class DataSetBuilder {
  public:
   DataSetBuilder(const Config& config, const plan::RunPlan& plan, Communicator& world,
@@ -36,7 +41,7 @@ class DataSetBuilder {
     }
     if (config_.data.holdout > 0) hold_out_samples();
     sets_.sampler = make_sampler(config_.data.sampler, sampler_options(sets_.train->size()));
-    if (config_.data.standardize || config_.data.standardize_target) standardize();
+    if (prepares()) prepare();
     return std::move(sets_);
   }
 
@@ -57,28 +62,44 @@ class DataSetBuilder {
             .drop_last = config_.data.drop_last};
   }
 
+  CsvDatasetOptions csv_options() const {
+    const Config::Data& data = config_.data;
+    CsvDatasetOptions options{
+        .path = data.path,
+        .columns = {.target = data.target,
+                    .features = data.features,
+                    .categorical = data.categorical,
+                    .ignored = data.ignore,
+                    .classify = classifies(config_),
+                    .missing = missing_values_of(data.missing)},
+        .format = {.delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0],
+                   .header = data.header,
+                   .numbers = {data.decimal[0], data.thousands.empty() ? '\0' : data.thousands[0]},
+                   .missing = data.na_values},
+        .dtype = dtype_};
+    if (prepares()) {
+      // Filled and scaled in f64, then narrowed.
+      if (!data.standardize) options.narrowed_inputs = options.dtype;
+      if (!data.standardize_target) options.narrowed_targets = options.dtype;
+      options.dtype = DType::kF64;
+    }
+    return options;
+  }
+
   void open_csv() {
     const Config::Data& data = config_.data;
-    CsvDatasetOptions options{.path = data.path,
-                              .target = data.target,
-                              .features = data.features,
-                              .classify = classifies(config_),
-                              .missing = missing_values_of(data.missing),
-                              .dtype = dtype_,
-                              .delimiter = data.delimiter == "auto" ? '\0' : data.delimiter[0],
-                              .header = data.header};
+    CsvDatasetOptions options = csv_options();
+    options.schema = csv_schema(options.path, options.format, options.columns);
     if (data.sampler == "block" && data.holdout == 0) {
-      const auto sampler = block_sampler(sampler_options(count_samples(options)));
+      const auto sampler = block_sampler(sampler_options(options.schema->rows));
       options.rows = sampler->rows_of(tree_.virtual_workers_of(world_.rank()));
     }
-    const auto* train = own(CsvDataset(options));
-    sets_.train = train;
+    sets_.train = own(CsvDataset(options));
+    sets_.schema = options.schema;
     if (data.test_path.empty()) return;
     CsvDatasetOptions test = options;
     test.path = data.test_path;
     test.rows.reset();
-    test.features = train->features();
-    test.classes = train->classes();
     sets_.evaluation = own(CsvDataset(test));
   }
 
@@ -125,18 +146,31 @@ class DataSetBuilder {
         share, samples));
   }
 
-  void standardize() {
-    Standardization statistics =
-        standardization_of(*sets_.train, world_, tree_, config_.data.standardize_target);
+  bool fills_missing() const {
+    return config_.data.format == "csv" && config_.data.missing == "mean";
+  }
+
+  // Are samples changed by what the training samples are like?
+  bool prepares() const {
+    return config_.data.standardize || config_.data.standardize_target || fills_missing();
+  }
+
+  void prepare() {
+    Standardization statistics = standardization_of(
+        *sets_.train, world_, tree_,
+        {.targets = config_.data.standardize_target, .fill_missing = fills_missing()});
     if (!config_.data.standardize) {
       std::fill(statistics.mean.begin(), statistics.mean.end(), 0.0);
       std::fill(statistics.deviation.begin(), statistics.deviation.end(), 1.0);
     }
-    sets_.train = own(in_memory(StandardizedDataset(*sets_.train, statistics)));
-    if (sets_.evaluation != nullptr) {
-      sets_.evaluation = own(in_memory(StandardizedDataset(*sets_.evaluation, statistics)));
-    }
+    sets_.train = own(prepared(*sets_.train, statistics));
+    if (sets_.evaluation != nullptr)
+      sets_.evaluation = own(prepared(*sets_.evaluation, statistics));
     sets_.statistics = std::move(statistics);
+  }
+
+  TensorDataset prepared(const Dataset& dataset, const Standardization& statistics) const {
+    return in_memory(StandardizedDataset(dataset, statistics, scalar_type_of(dtype_)));
   }
 
   const Config& config_;

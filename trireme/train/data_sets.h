@@ -9,6 +9,7 @@
 #include "trireme/data/dataset.h"
 #include "trireme/data/sampler.h"
 #include "trireme/data/standardize.h"
+#include "trireme/formats/csv_schema.h"
 #include "trireme/plan/run_plan.h"
 
 namespace trireme {
@@ -19,6 +20,7 @@ struct DataSets {
   const Dataset* evaluation = nullptr;  ///< null: no samples are held out
   std::unique_ptr<Sampler> sampler;
   std::optional<Standardization> statistics;
+  std::optional<CsvSchema> schema;  ///< of a CSV training file
 
   /// The datasets that `train` and `evaluation` are made of: files, subsets, standardized views.
   std::vector<std::unique_ptr<Dataset>> owned;

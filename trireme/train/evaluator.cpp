@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -15,16 +16,28 @@ namespace trireme {
 namespace {
 
 EvaluationSums sums_of(Model& model, const Loss& loss, const Dataset& dataset, Range samples,
-                       std::int64_t batch) {
+                       std::int64_t batch, double shift) {
   EvaluationSums sums;
   std::vector<std::int64_t> indices;
   for (std::int64_t at = samples.begin; at < samples.end; at += batch) {
     indices.resize(static_cast<std::size_t>(std::min(batch, samples.end - at)));
     std::iota(indices.begin(), indices.end(), at);
     const Batch part = dataset.batch(indices);
-    sums += loss.evaluate(model.forward(part.input), part.target);
+    sums += loss.evaluate(model.forward(part.input), part.target, shift);
   }
   return sums;
+}
+
+// A target of the set, the same on all ranks: rank 0 has sample 0.
+double shift_of(const Dataset& dataset, Communicator& world) {
+  if (!dataset.target().is_numbers()) return 0;
+  std::array<double, 1> first{};
+  if (world.rank() == 0) {
+    const std::array<std::int64_t, 1> index{0};
+    first[0] = dataset.batch(index).target.flatten()[0].item<double>();
+  }
+  world.broadcast(buffer_of<double>(first), 0).wait();
+  return first[0];
 }
 
 }  // namespace
@@ -33,11 +46,12 @@ EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, 
                         const ReductionTree& tree, std::int64_t batch) {
   const at::NoGradGuard no_grad;
   model.train(false);
+  const double shift = shift_of(dataset, world);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
   const Range mine = tree.virtual_workers_of(world.rank());
   for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
     const Range samples = partition(dataset.size(), tree.virtual_workers(), worker);
-    fold.add(sums_of(model, loss, dataset, samples, batch).flat());
+    fold.add(sums_of(model, loss, dataset, samples, batch, shift).flat());
   }
   model.train(true);
   world.all_reduce(fold.nodes(), tree).wait();

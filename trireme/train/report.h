@@ -27,6 +27,10 @@ struct RunDescription {
   std::int64_t steps = 0;  ///< where the run ends
   std::int64_t steps_per_epoch = 0;
   std::int64_t global_batch = 0;
+  std::vector<std::string> columns;         ///< of a CSV file that are inputs
+  std::vector<std::string> unused_columns;  ///< the others, each with the reason
+  std::int64_t dropped_rows = 0;            ///< of the training file, with missing values
+  std::int64_t trimmed_labels = 0;          ///< of the training file, with blanks around them
 };
 
 /// One step. Equal on all ranks but for times and traffic, which are this rank's. In a step that
@@ -51,7 +55,7 @@ struct EvaluationReport {
   std::int64_t samples = 0;
   double loss = 0;
   std::optional<double> accuracy;  ///< for classes
-  std::optional<double> r2;        ///< for numbers
+  std::optional<double> r2;        ///< for numbers; NaN if all targets are equal
 };
 
 /// The result of a run.

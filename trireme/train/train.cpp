@@ -3,13 +3,18 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/self/self.h"
+#include "trireme/formats/printable.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
 #include "trireme/train/due.h"
@@ -26,11 +31,45 @@ NamedTensors tensors_of(const Standardization& statistics) {
   const auto add = [&](const char* name, const std::vector<double>& values) {
     if (!values.empty()) tensors.buffers.emplace_back(name, at::tensor(values, at::kDouble));
   };
+  add("fill", statistics.fill);
   add("mean", statistics.mean);
   add("deviation", statistics.deviation);
   add("target_mean", statistics.target_mean);
   add("target_deviation", statistics.target_deviation);
   return tensors;
+}
+
+// Names may have bytes that are no UTF-8, which are replaced.
+std::string to_text(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// How a program maps inputs and outputs of the model file to columns and classes: JSON arrays in
+// its metadata.
+std::map<std::string, std::string> metadata_of(const DataSets& data) {
+  if (!data.schema) return {};
+  nlohmann::json features = nlohmann::json::array();
+  for (const CsvFeature& feature : data.schema->features) features.push_back(feature.name());
+  nlohmann::json unused = nlohmann::json::object();
+  for (const UnusedCsvColumn& column : data.schema->unused) unused[column.name] = column.reason;
+  std::map<std::string, std::string> metadata{{"trireme.features", to_text(features)}};
+  if (!unused.empty()) metadata["trireme.unused_columns"] = to_text(unused);
+  if (!data.schema->classes.empty()) metadata["trireme.classes"] = to_text(data.schema->classes);
+  return metadata;
+}
+
+// The configuration with the columns that were found, and why others are not used.
+std::string config_text(const Trainer& trainer) {
+  const auto& schema = trainer.data().schema;
+  if (!schema) return to_toml(trainer.config());
+  Config config = trainer.config();
+  config.data.features = schema->columns();
+  std::string text = to_toml(config);
+  if (!schema->unused.empty()) text += "\n# Columns that are not used:\n";
+  for (const UnusedCsvColumn& column : schema->unused) {
+    text += fmt::format("#   {}: {}\n", printable(column.name), column.reason);
+  }
+  return text;
 }
 
 // Those of single ranks, or the others.
@@ -56,7 +95,7 @@ void prepare_directory(const Trainer& trainer, const RunDirectory& run, Files& f
     if (is_new) remove_earlier_run(run, files);
     if (trainer.saving_group().is_world()) remove_checkpoints(run, /*of_one_rank=*/true, files);
     make_directories(run.root, files);
-    write_file_atomically(run.config(), to_toml(trainer.config()), files);
+    write_file_atomically(run.config(), config_text(trainer), files);
   }
   if (is_new) files.remove(run.local_checkpoints(rank));
 }
@@ -127,7 +166,8 @@ class Run {
 
   void save_final_model() {
     if (trainer_.world().rank() == 0) {
-      save_model(directory_.model(), trainer_.model().tensors(), {}, files_);
+      save_model(directory_.model(), trainer_.model().tensors(), metadata_of(trainer_.data()),
+                 files_);
       const auto& statistics = trainer_.data().statistics;
       if (statistics) {
         save_model(directory_.standardization(), tensors_of(*statistics), {}, files_);

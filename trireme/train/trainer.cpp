@@ -8,6 +8,7 @@
 #include <cmath>
 #include <utility>
 
+#include "trireme/formats/printable.h"
 #include "trireme/optim/clip.h"
 #include "trireme/parallel/make_strategy.h"
 #include "trireme/parallel/relaxed_consistency.h"
@@ -145,19 +146,30 @@ RunDescription Trainer::describe() const {
   }
   std::int64_t parameters = 0;
   for (const auto& [name, tensor] : model_->tensors().parameters) parameters += tensor.numel();
-  return {.model = config_.model.name,
-          .parameters = parameters,
-          .samples = data_.train->size(),
-          .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
-          .ranks = world_.size(),
-          .communication = world_.description(),
-          .threads = at::get_num_threads(),
-          .virtual_workers = tree_.virtual_workers(),
-          .assignment = std::move(assignment),
-          .first_step = steps_done_,
-          .steps = last_step_,
-          .steps_per_epoch = data_.sampler->steps_per_epoch(),
-          .global_batch = config_.training.global_batch};
+  RunDescription run{.model = config_.model.name,
+                     .parameters = parameters,
+                     .samples = data_.train->size(),
+                     .evaluation_samples = data_.evaluation ? data_.evaluation->size() : 0,
+                     .ranks = world_.size(),
+                     .communication = world_.description(),
+                     .threads = at::get_num_threads(),
+                     .virtual_workers = tree_.virtual_workers(),
+                     .assignment = std::move(assignment),
+                     .first_step = steps_done_,
+                     .steps = last_step_,
+                     .steps_per_epoch = data_.sampler->steps_per_epoch(),
+                     .global_batch = config_.training.global_batch};
+  if (data_.schema) {
+    for (const std::string& column : data_.schema->columns()) {
+      run.columns.push_back(printable(column));
+    }
+    for (const UnusedCsvColumn& column : data_.schema->unused) {
+      run.unused_columns.push_back(fmt::format("{} ({})", printable(column.name), column.reason));
+    }
+    run.dropped_rows = data_.schema->dropped_rows;
+    run.trimmed_labels = data_.schema->trimmed_labels;
+  }
+  return run;
 }
 
 }  // namespace trireme

@@ -15,9 +15,9 @@ class Native {
   Native(Engine& engine, int rank, int size);
   ~Native();
 
-  /// Returns false if MPI has no such collective. The result depends on the call alone, so it is the
-  /// same on all ranks. Throws CommError at the deadline and then abandons MPI, because a collective
-  /// cannot be canceled.
+  /// Returns false if MPI has no such collective. The result depends on the call alone, so it is
+  /// the same on all ranks. Throws CommError at the deadline and then abandons MPI, because a
+  /// collective cannot be canceled.
   bool carry_out(const Operation& operation, message::Deadline deadline);
 
  private:

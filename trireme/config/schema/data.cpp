@@ -12,14 +12,25 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
   };
   csv("path", &c.path, "the training file, which may be a .gz file", anything());
   csv("target", &c.target, "the column to predict", anything());
-  csv("features", &c.features, "the columns to predict from; empty: all the others", anything());
+  csv("features", &c.features,
+      "the columns to predict from, names or patterns with * and ?; empty: all others of numbers",
+      anything());
+  csv("categorical", &c.categorical,
+      "columns, names or patterns, of which each value becomes an input of 0 or 1", anything());
+  csv("ignore", &c.ignore, "columns, names or patterns, that are not used", anything());
   csv("task", &c.task, "whether the target is a number or a class; auto: the model decides",
       one_of({"auto", "regression", "classification"}));
   csv("missing", &c.missing,
-      "an empty field is an error, drops its row, or gets the mean of the column",
+      "a missing value is an error, drops its row, or gets the mean of the training rows",
       one_of({"error", "drop", "mean"}));
+  csv("na_values", &c.na_values,
+      "texts that stand for a missing value, as an empty field does; not in a column of labels",
+      anything());
   csv("delimiter", &c.delimiter, "the separator; auto: found in the first line",
       one_of({"auto", ",", ";", "\t", " ", "|"}));
+  csv("decimal", &c.decimal, "the decimal separator of numbers", one_of({".", ","}));
+  csv("thousands", &c.thousands, "what separates groups of three digits; empty: nothing",
+      one_of({"", ",", ".", " ", "'", "_"}));
   csv("header", &c.header, "whether the first line names the columns; if not, they are 1, 2, ...",
       anything());
 }
