@@ -61,7 +61,9 @@ int main(int argc, char** argv) {
   torch::set_num_threads(1);
   torch::manual_seed(1);
 
-  const CsvDataset digits({.path = argv[1], .target = "65", .classify = true, .header = false});
+  const CsvDataset digits({.path = argv[1],
+                           .columns = {.target = "65", .classify = true},
+                           .format = {.header = false}});
   const auto [train, test] = hold_out(digits, 0.2, /*seed=*/1);
   const auto sampler = random_sampler(
       {.samples = train.size(), .global_batch = 60, .virtual_workers = kWorkers, .seed = 1});

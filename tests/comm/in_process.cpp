@@ -50,7 +50,7 @@ class InProcessTransfer final : public message::Transfer {
   void abort() override {
     const std::lock_guard lock(network_.mutex_);
     aborted_ = true;
-    network_.inboxes_[rank_].piece_came.notify_all();
+    network_.inboxes_[rank_].chunk_came.notify_all();
   }
 
  private:
@@ -129,7 +129,7 @@ void Network::kill(int rank, const std::string& why) {
   }
   for (Inbox& inbox : inboxes_) {
     inbox.frame_came.notify_all();
-    inbox.piece_came.notify_all();
+    inbox.chunk_came.notify_all();
   }
 }
 
