@@ -56,7 +56,8 @@ TEST_F(CsvDatasets, RefusesAColumnOfNumbersAndText) {
   for (const char* odd : {"inf", "n/k"}) {
     const CsvDatasetOptions o = options(std::string("a,b,y\n1,2,3\n4,") + odd + ",6\n", "y");
     EXPECT_THAT([&] { CsvDataset dataset(o); },
-                ThrowsMessage<DataError>(HasSubstr(":3:3: must be numbers or text throughout")));
+                ThrowsMessage<DataError>(
+                    HasSubstr(":3:3: column \"b\" must be numbers or text throughout")));
   }
 }
 
