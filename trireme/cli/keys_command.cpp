@@ -20,6 +20,7 @@ void print_keys(bool json) {
       std::cout << fmt::format("{}{}  ({})\n", key.name, value, key.type);
       std::cout << fmt::format("    {}\n", key.meaning);
       if (!key.used_with.empty()) std::cout << fmt::format("    used with {}\n", key.used_with);
+      if (key.may_differ) std::cout << "    may differ between hosts\n";
     }
     return;
   }
@@ -29,7 +30,8 @@ void print_keys(bool json) {
                     {"type", key.type},
                     {"default", key.default_value},
                     {"meaning", key.meaning},
-                    {"used_with", key.used_with}});
+                    {"used_with", key.used_with},
+                    {"may_differ", key.may_differ}});
   }
   std::cout << list.dump(2) << '\n';
 }

@@ -194,6 +194,7 @@ struct KeyDescription {
   std::string default_value;  ///< as TOML
   std::string meaning;        ///< with unit and what is allowed
   std::string used_with;      ///< "optimizer.name = \"adam\""; empty: always
+  bool may_differ = false;    ///< between the hosts of a run
 };
 
 std::vector<KeyDescription> config_keys();

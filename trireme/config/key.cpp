@@ -17,6 +17,11 @@ ConfigKey& ConfigKey::used_unless(std::string key, std::vector<std::string> valu
   return *this;
 }
 
+ConfigKey& ConfigKey::may_differ_between_hosts() {
+  may_differ = true;
+  return *this;
+}
+
 std::vector<ConfigKey> schema_of(Config& config) {
   std::vector<ConfigKey> keys;
   add_keys(keys, config.run);

@@ -31,9 +31,11 @@ struct ConfigKey {
   std::string meaning;
   Rule rule;
   std::vector<Use> uses = {};  ///< one of these is enough; empty: the key is always used
+  bool may_differ = false;     ///< between the hosts of a run: paths, addresses, threads
 
   ConfigKey& used_with(std::string key, std::vector<std::string> values);
   ConfigKey& used_unless(std::string key, std::vector<std::string> values);
+  ConfigKey& may_differ_between_hosts();
 };
 
 /// Returns every key, in the order in which files show them, bound to `config`.

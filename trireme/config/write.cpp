@@ -92,7 +92,7 @@ std::vector<KeyDescription> config_keys() {
   std::vector<KeyDescription> all;
   const auto add = [&](const std::string& prefix, const ConfigKey& key) {
     all.push_back({prefix + key.name, type_name(key.value), toml_text(key.value), key.meaning,
-                   uses.used_with(key)});
+                   uses.used_with(key), key.may_differ});
   };
   for (const ConfigKey& key : uses.keys()) {
     add("", key);

@@ -15,6 +15,7 @@
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/printable.h"
+#include "trireme/plan/agreement.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
 #include "trireme/train/due.h"
@@ -194,6 +195,7 @@ class Run {
 RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume,
                  Files& files) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
+  plan::require_same_configuration(config, world);
   plan::RunPlan plan = check(config, world.size());
   Config measured = config;
   measure_shares(measured, plan, world);

@@ -55,11 +55,13 @@ void add_servers(const KeyAdder& add, Config::Communication::Servers& c) {
       .used_unless("communication.servers", {"[]"});
   add("secret_key", &c.secret_key, "the file NAME.secret by which the servers know this worker",
       anything())
-      .used_unless("communication.servers", {"[]"});
+      .used_unless("communication.servers", {"[]"})
+      .may_differ_between_hosts();
   add("server_keys", &c.server_keys,
       "the files NAME.key by which the servers are known: one for each address, or one for all",
       anything())
-      .used_unless("communication.servers", {"[]"});
+      .used_unless("communication.servers", {"[]"})
+      .may_differ_between_hosts();
 }
 
 void add_local_steps(const KeyAdder& add, Config::Communication::Consistency& c) {
@@ -106,7 +108,8 @@ void add_transport(const KeyAdder& add, Config::Communication::Transport& c) {
       "sum in one order with any backend; false: in the order of MPI or Gloo where they sum",
       anything());
   add("interface", &c.interface,
-      "address at which other hosts reach this one; empty: found automatically", anything());
+      "address at which other hosts reach this one; empty: found automatically", anything())
+      .may_differ_between_hosts();
   add("timeout", &c.timeout, "seconds after which a rank that does not respond is an error",
       number_rule("a number of seconds from 0.001 to 1000000000",
                   [](double x) { return x >= 0.001 && x <= kMaxTimeoutSeconds; }));

@@ -7,10 +7,11 @@ namespace {
 
 void add_csv(const KeyAdder& add, Config::Data& c) {
   const auto csv = [&](const char* name, ConfigKey::Target value, const char* meaning,
-                       ConfigKey::Rule rule) {
-    add(name, value, meaning, std::move(rule)).used_with("data.format", {"csv"});
+                       ConfigKey::Rule rule) -> ConfigKey& {
+    return add(name, value, meaning, std::move(rule)).used_with("data.format", {"csv"});
   };
-  csv("path", &c.path, "the training file, which may be a .gz file", anything());
+  csv("path", &c.path, "the training file, which may be a .gz file", anything())
+      .may_differ_between_hosts();
   csv("target", &c.target, "the column to predict", anything());
   csv("features", &c.features,
       "the columns to predict from, names or patterns with * and ?; empty: all others of numbers",
@@ -37,7 +38,9 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
 
 void add_idx(const KeyAdder& add, Config::Data& c) {
   const auto idx = [&](const char* name, ConfigKey::Target value, const char* meaning) {
-    add(name, value, meaning, anything()).used_with("data.format", {"idx"});
+    add(name, value, meaning, anything())
+        .used_with("data.format", {"idx"})
+        .may_differ_between_hosts();
   };
   idx("images", &c.images, "the images, which may be a .gz file");
   idx("labels", &c.labels, "the labels of the images");
@@ -45,11 +48,14 @@ void add_idx(const KeyAdder& add, Config::Data& c) {
 
 void add_test(const KeyAdder& add, Config::Data& c) {
   add("test_path", &c.test_path, "a file to evaluate on", anything())
-      .used_with("data.format", {"csv"});
+      .used_with("data.format", {"csv"})
+      .may_differ_between_hosts();
   add("test_images", &c.test_images, "images to evaluate on", anything())
-      .used_with("data.format", {"idx"});
+      .used_with("data.format", {"idx"})
+      .may_differ_between_hosts();
   add("test_labels", &c.test_labels, "the labels of these images", anything())
-      .used_with("data.format", {"idx"});
+      .used_with("data.format", {"idx"})
+      .may_differ_between_hosts();
 }
 
 void add_linear_model(const KeyAdder& add, Config::Data& c) {
@@ -85,7 +91,8 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Data& c) {
   add("drop_last", &c.drop_last, "skip the last, smaller batch of an epoch", anything());
   add("prefetch_steps", &c.prefetch_steps,
       "steps that a thread reads ahead; 0: no thread; -1: 64 if a core is free, else 0",
-      at_least(-1));
+      at_least(-1))
+      .may_differ_between_hosts();
 }
 
 }  // namespace trireme

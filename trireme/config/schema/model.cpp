@@ -28,7 +28,8 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
       one_of({"default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
               "orthogonal", "zero"}));
   add("path", &c.path, "the file; it may run code, so use only files that you trust", anything())
-      .used_with("model.name", {"torchscript"});
+      .used_with("model.name", {"torchscript"})
+      .may_differ_between_hosts();
 }
 
 }  // namespace trireme
