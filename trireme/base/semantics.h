@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -20,8 +22,6 @@ enum class OpKind : std::uint8_t {
   kAllocate,
   kSplit,
 };
-
-std::string_view name_of(OpKind kind);
 
 /// What a kind of operation means: one table, which backends, counters, cost formulas and checks
 /// read.
@@ -55,6 +55,61 @@ struct Semantics {
   }
 };
 
-const Semantics& semantics_of(OpKind kind);
+/// In the order of OpKind.
+inline constexpr std::array kSemantics = {
+    Semantics{.name = "all_reduce",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .sums = true},
+    Semantics{.name = "reduce_scatter",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .in_pieces = true,
+              .sums = true},
+    Semantics{.name = "all_gather",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .out_pieces = true},
+    Semantics{.name = "all_to_all",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .in_pieces = true,
+              .out_pieces = true},
+    Semantics{
+        .name = "broadcast", .givers = Semantics::Ranks::kRoot, .getters = Semantics::Ranks::kAll},
+    Semantics{.name = "reduce",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kRoot,
+              .sums = true},
+    Semantics{.name = "gather",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kRoot,
+              .out_pieces = true},
+    Semantics{.name = "scatter",
+              .givers = Semantics::Ranks::kRoot,
+              .getters = Semantics::Ranks::kAll,
+              .in_pieces = true},
+    Semantics{.name = "send", .is_message = true},
+    Semantics{.name = "recv", .is_message = true},
+    Semantics{.name = "barrier"},
+    // Each rank tells all others a few bytes.
+    Semantics{.name = "allocate",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .out_pieces = true},
+    Semantics{.name = "split",
+              .givers = Semantics::Ranks::kAll,
+              .getters = Semantics::Ranks::kAll,
+              .out_pieces = true},
+};
+static_assert(kSemantics.size() == static_cast<std::size_t>(OpKind::kSplit) + 1);
+
+inline const Semantics& semantics_of(OpKind kind) {
+  return kSemantics[static_cast<std::size_t>(kind)];
+}
+
+inline std::string_view name_of(OpKind kind) {
+  return semantics_of(kind).name;
+}
 
 }  // namespace trireme
