@@ -235,12 +235,7 @@ CsvDataset::Contents CsvDataset::read(const CsvDatasetOptions& options) {
   } else {
     take(Table<double>(options, contents.schema));
   }
-  if (contents.schema.rows == 0) {
-    throw DataError(fmt::format("{}: must have rows, has none{}", options.path.string(),
-                                options.columns.missing == MissingValues::kDrop
-                                    ? " without missing values"
-                                    : " below its header"));
-  }
+  require_rows(contents.schema, options.path, options.columns.missing);
   if (options.rows && contents.local != *options.rows) {
     throw DataError(fmt::format("{}: must have the rows [{}, {}), has {}", options.path.string(),
                                 options.rows->begin, options.rows->end, contents.schema.rows));

@@ -181,14 +181,14 @@ Standardization standardization_of(const Dataset& dataset, Communicator& world,
   const std::size_t width =
       inputs + (options.targets ? static_cast<std::size_t>(dataset.target().width) : 0);
   const TreeSum sum(dataset, world, tree, options.targets, width);
-  Sums samples(width, static_cast<double>(dataset.size()));
+  const auto samples = static_cast<double>(dataset.size());
   Sums mean = options.fill_missing ? least_values(dataset, world, tree, options.targets, width)
                                    : first_sample(dataset, world, options.targets, width);
   // A missing value adds nothing to the sums: it is filled with the mean.
   const auto present = [&](double x, double value) {
     return options.fill_missing && std::isnan(x) ? 0.0 : value;
   };
-  Sums values = samples;
+  Sums values(width, samples);
   if (options.fill_missing) {
     values = sum([&](Sums& sums, std::span<const double> x) {
       for (std::size_t j = 0; j < width; ++j) sums[j] += present(x[j], 1.0);
@@ -207,7 +207,7 @@ Standardization standardization_of(const Dataset& dataset, Communicator& world,
     }
   });
   for (std::size_t j = 0; j < width; ++j) {
-    deviation[j] = deviation[j] > 0 ? std::sqrt(deviation[j] / samples[j]) : 1.0;
+    deviation[j] = deviation[j] > 0 ? std::sqrt(deviation[j] / samples) : 1.0;
   }
   found.mean.assign(mean.begin(), mean.begin() + cut);
   found.deviation.assign(deviation.begin(), deviation.begin() + cut);

@@ -73,7 +73,7 @@ class SchemaReader {
     }
     decide_from_values();
     if (drops()) count_whole_rows();
-    if (schema_.rows == 0) refuse_no_rows();
+    require_rows(schema_, path_, selection_.missing);
     if (selection_.classify) schema_.classes = sorted_labels(labels_);
     add_features();
     return std::move(schema_);
@@ -301,11 +301,6 @@ class SchemaReader {
     }
   }
 
-  [[noreturn]] void refuse_no_rows() const {
-    throw DataError(fmt::format("{}: must have rows, has none{}", path_.string(),
-                                drops() ? " without missing values" : " below its header"));
-  }
-
   const std::filesystem::path& path_;
   const CsvOptions& options_;
   const CsvSelection& selection_;
@@ -333,6 +328,14 @@ std::vector<std::string> CsvSchema::columns() const {
 
 bool is_target_missing(const CsvReader& csv, std::size_t target, bool classify) {
   return classify ? csv.trimmed_field(target).empty() : csv.missing(target);
+}
+
+void require_rows(const CsvSchema& schema, const std::filesystem::path& path,
+                  MissingValues missing) {
+  if (schema.rows > 0) return;
+  throw DataError(fmt::format(
+      "{}: must have rows, has none{}", path.string(),
+      missing == MissingValues::kDrop ? " without missing values" : " below its header"));
 }
 
 CsvSchema csv_schema(const std::filesystem::path& path, const CsvOptions& options,

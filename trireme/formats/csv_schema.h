@@ -70,6 +70,10 @@ struct CsvSchema {
 CsvSchema csv_schema(const std::filesystem::path& path, const CsvOptions& options,
                      const CsvSelection& selection);
 
+/// Throws DataError if the file at `path` has no samples.
+void require_rows(const CsvSchema& schema, const std::filesystem::path& path,
+                  MissingValues missing);
+
 /// Returns true if the row that `csv` is at has no label or no number in `target`.
 bool is_target_missing(const CsvReader& csv, std::size_t target, bool classify);
 
