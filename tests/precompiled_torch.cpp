@@ -1,0 +1,1 @@
+// For its precompiled header.
