@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -74,6 +76,32 @@ TEST(AllFinite, HandlesTheHalfTypes) {
   std::uint16_t brain_infinity[] = {0x7F7F, 0xFF80};
   EXPECT_TRUE(all_finite({brain_infinity, 1, DType::kBF16}));
   EXPECT_FALSE(all_finite({brain_infinity, 2, DType::kBF16}));
+}
+
+TEST(LargestMagnitude, HasTheBitsOfTheSlowLoopOnEveryInstructionSet) {
+  for (const std::int64_t count : {0, 1, 7, 17, 1000, 100'003}) {
+    auto f32 = normal_values<float>(count);
+    auto f64 = normal_values<double>(count);
+    double largest_f32 = 0, largest_f64 = 0;
+    for (const float x : f32) largest_f32 = std::max(largest_f32, std::fabs(double{x}));
+    for (const double x : f64) largest_f64 = std::max(largest_f64, std::fabs(x));
+    on_every_instruction_set([&] {
+      EXPECT_EQ(largest_magnitude(buffer_of(std::span(f32))), largest_f32) << count;
+      EXPECT_EQ(largest_magnitude(buffer_of(std::span(f64))), largest_f64) << count;
+    });
+  }
+}
+
+TEST(LargestMagnitude, ReadsTheHalfTypes) {
+  std::uint16_t half[] = {0x3C00, 0xC200, 0x0001};  // 1, -3, 2^-24
+  EXPECT_EQ(largest_magnitude({half, 3, DType::kF16}), 3);
+  EXPECT_EQ(largest_magnitude({half + 2, 1, DType::kF16}), std::ldexp(1.0, -24));
+  std::uint16_t largest[] = {0xFBFF};
+  EXPECT_EQ(largest_magnitude({largest, 1, DType::kF16}), largest_finite(DType::kF16));
+  std::uint16_t brain[] = {0x3F80, 0xC040};  // 1, -3
+  EXPECT_EQ(largest_magnitude({brain, 2, DType::kBF16}), 3);
+  std::uint16_t brain_largest[] = {0x7F7F};
+  EXPECT_EQ(largest_magnitude({brain_largest, 1, DType::kBF16}), largest_finite(DType::kBF16));
 }
 
 TEST(AllFinite, HoldsForIntegers) {

@@ -62,6 +62,34 @@ TEST_F(ScriptFile, NamesItsTensorsWithDots) {
   EXPECT_EQ(tensors.buffers[0].first, "scale");
 }
 
+// In two submodules, as an encoder and a decoder have it, and as a buffer of two names.
+TEST_F(ScriptFile, HasOneTensorForSeveralNames) {
+  const at::Tensor weight = at::ones({3, 3}).requires_grad_(true);
+  const at::Tensor table = at::ones({2});
+  torch::jit::Module model("model");
+  for (const char* name : {"encoder", "decoder"}) {
+    torch::jit::Module part(name);
+    part.register_parameter("weight", weight, false);
+    part.register_buffer("table", table);
+    part.define("def forward(self, x):\n  return torch.matmul(x, self.weight)\n");
+    model.register_module(name, part);
+  }
+  model.define("def forward(self, x):\n  return self.decoder.forward(self.encoder.forward(x))\n");
+  model.save(path_.string());
+
+  std::vector<std::unique_ptr<Block>> blocks;
+  blocks.push_back(std::make_unique<ScriptBlock>(path_));
+  Model loaded(std::move(blocks));
+  const NamedTensors tensors = loaded.tensors();
+  ASSERT_EQ(tensors.parameters.size(), 1u);
+  EXPECT_EQ(tensors.parameters[0].first, "encoder.weight");
+  EXPECT_EQ(tensors.buffers.size(), 1u);
+  loaded.forward(at::ones({1, 3})).sum().backward();
+  // d/dW sum(1 W W) = 1^T (1 W^T) + (1 W)^T 1: 3 + 3 with W = 1.
+  EXPECT_TRUE(tensors.parameters[0].second.grad().allclose(at::full({3, 3}, 6.0)))
+      << tensors.parameters[0].second.grad();
+}
+
 TEST_F(ScriptFile, LearnsInMemoryThatWasGivenToItsParameters) {
   write_linear();
   ScriptBlock model(path_);

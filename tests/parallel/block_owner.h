@@ -92,8 +92,8 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
     return std::sqrt(squares);
   }
 
-  StepResult finish_step(Optimizer* optimizer, Sync) override {
-    optimizer->step();
+  StepResult finish_step(const StepEnd& end) override {
+    if (end.optimizer != nullptr) end.optimizer->step();
     return {.loss = loss_, .stop = stop_ > 0};
   }
 

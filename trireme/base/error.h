@@ -24,6 +24,13 @@ class DataError : public Error {
   using Error::Error;
 };
 
+/// Training has left the finite numbers: the loss, a gradient or a value of the model is infinite
+/// or not a number.
+class DivergedError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A peer is lost or did not come: this communicator is over.
 class CommError : public Error {
  public:

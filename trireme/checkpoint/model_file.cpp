@@ -15,8 +15,8 @@ void save_model(const std::filesystem::path& path, const NamedTensors& model,
   std::vector<NamedBuffer> tensors;
   for (const auto* group : {&model.parameters, &model.buffers}) {
     for (const auto& [name, tensor] : *group) {
-      keep_alive.push_back(tensor.detach().cpu().contiguous());
-      tensors.push_back({name, tensor.sizes().vec(), host_buffer_of(keep_alive.back())});
+      keep_alive.push_back(stored_view(tensor.detach().cpu().contiguous()));
+      tensors.push_back({name, keep_alive.back().sizes().vec(), host_buffer_of(keep_alive.back())});
     }
   }
   metadata.emplace("format", "pt");

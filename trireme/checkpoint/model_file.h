@@ -14,7 +14,8 @@ namespace trireme {
 ///
 ///     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 ///
-/// works in Python. The file appears as a whole or not at all. Throws DataError.
+/// works in Python. Of tensors with several names the first one counts; types that the format lacks
+/// are written as stored_view() says. The file appears as a whole or not at all. Throws DataError.
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
                 std::map<std::string, std::string> metadata = {}, Files& files = real_files());
 

@@ -118,6 +118,11 @@ void Progress::on_start(const RunDescription& run) {
 }
 
 void Progress::on_step(const StepReport& report) {
+  if (!report.skipped.empty()) {
+    const std::string line = fmt::format("skipped step {}: {}", report.step, report.skipped);
+    say(line);
+    log(line);
+  }
   numbers_.step = report.step;
   numbers_.steps = run_.steps;
   numbers_.epoch = report.epoch;

@@ -19,6 +19,10 @@ std::string summary_text(const RunSummary& summary) {
   card += summary.interrupted ? "\nstopped as asked\n" : "\ndone\n";
   row("steps", fmt::format("{} in {}", with_commas(summary.steps), duration(summary.seconds)));
   row("samples/s", with_commas(std::llround(summary.samples_per_second)));
+  if (summary.skipped_steps > 0) {
+    row("skipped",
+        fmt::format("{} steps, in which not all was finite", with_commas(summary.skipped_steps)));
+  }
   row("training loss", fmt::format("{:.4g}", summary.loss));
   if (const auto [sent, received] = summary.traffic; sent + received > 0) {
     const auto size = [](std::int64_t bytes) { return memory_size(static_cast<double>(bytes)); };
@@ -50,6 +54,7 @@ std::string summary_json(const RunSummary& summary) {
                                  {"seconds", summary.seconds},
                                  {"samples_per_second", summary.samples_per_second},
                                  {"loss", summary.loss},
+                                 {"skipped_steps", summary.skipped_steps},
                                  {"bytes_sent", summary.traffic.sent},
                                  {"bytes_received", summary.traffic.received}};
   if (summary.evaluation) {

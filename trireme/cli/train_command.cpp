@@ -123,7 +123,8 @@ void add_train(CLI::App& app, int& exit_code) {
       "as:\n"
       "    mpirun -n 4 trireme train run.toml\n"
       "Exit codes: 0 done, 2 command line or configuration, 3 data, 4 a rank did not come, 5 the\n"
-      "loss or a gradient is not finite, 130 stopped by Ctrl-C, 128 + N: signal N ended a rank.");
+      "loss, a gradient or a value of the model is not finite, 130 stopped by Ctrl-C, 128 + N:\n"
+      "signal N ended a rank.");
   command->callback([arguments, &exit_code] {
     const RankEnvironment environment = read_environment();
     const Job job = job_of(*arguments, environment);

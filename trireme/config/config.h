@@ -74,6 +74,8 @@ struct Config {
     std::int64_t threads = 0;
     double clip_norm = 0.0;
     double clip_value = 0.0;
+    std::string on_nonfinite = "stop";
+    std::int64_t max_skipped_steps = 10;
   } training;
 
   struct Optimizer {

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "trireme/base/error.h"
 
@@ -65,27 +67,27 @@ double squares_f64(const double* x, std::size_t count) {
   return squares(x, count);
 }
 
-// A floating value is finite unless its exponent, the bits of `exponent`, is all ones.
+// Without their signs floating values are ordered as their bits are, NaN after infinity. Words are
+// signed: not every instruction set compares others.
 template <class Word>
-bool finite(const Word* x, std::size_t count, Word exponent) {
-  constexpr std::size_t kStride = 4096;
-  for (std::size_t first = 0; first < count; first += kStride) {
-    const std::size_t end = std::min(count, first + kStride);
-    Word bad = 0;
-    for (std::size_t i = first; i < end; ++i) bad |= (x[i] & exponent) == exponent;
-    if (bad) return false;
+Word largest_bits(const Word* x, std::size_t count) {
+  constexpr Word kWithoutSign = std::numeric_limits<Word>::max();
+  Word largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto bits = static_cast<Word>(x[i] & kWithoutSign);
+    largest = largest < bits ? bits : largest;
   }
-  return true;
+  return largest;
 }
 
-bool finite_16(const std::uint16_t* x, std::size_t count, std::uint16_t exponent) {
-  return finite(x, count, exponent);
+std::int16_t largest_16(const std::int16_t* x, std::size_t count) {
+  return largest_bits(x, count);
 }
-bool finite_32(const std::uint32_t* x, std::size_t count) {
-  return finite(x, count, std::uint32_t{0x7F800000});
+std::int32_t largest_32(const std::int32_t* x, std::size_t count) {
+  return largest_bits(x, count);
 }
-bool finite_64(const std::uint64_t* x, std::size_t count) {
-  return finite(x, count, std::uint64_t{0x7FF0000000000000});
+std::int64_t largest_64(const std::int64_t* x, std::size_t count) {
+  return largest_bits(x, count);
 }
 
 }  // namespace
@@ -98,9 +100,16 @@ namespace {
 
 HWY_EXPORT(squares_f32);
 HWY_EXPORT(squares_f64);
-HWY_EXPORT(finite_16);
-HWY_EXPORT(finite_32);
-HWY_EXPORT(finite_64);
+HWY_EXPORT(largest_16);
+HWY_EXPORT(largest_32);
+HWY_EXPORT(largest_64);
+
+double f16_of(std::int16_t bits) {
+  const int exponent = bits >> 10;
+  const int fraction = bits & 0x3FF;
+  if (exponent == 0x1F) return std::numeric_limits<double>::infinity();
+  return exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(0x400 + fraction, exponent - 25);
+}
 
 }  // namespace
 
@@ -117,19 +126,44 @@ double sum_of_squares(Buffer x) {
   }
 }
 
-bool all_finite(Buffer x) {
+double largest_magnitude(Buffer x) {
   const auto count = static_cast<std::size_t>(x.count);
+  double largest = 0;
   switch (x.dtype) {
     case DType::kF16:
-      return HWY_DYNAMIC_DISPATCH(finite_16)(x.as<std::uint16_t>(), count, 0x7C00);
+      largest = f16_of(HWY_DYNAMIC_DISPATCH(largest_16)(x.as<std::int16_t>(), count));
+      break;
     case DType::kBF16:
-      return HWY_DYNAMIC_DISPATCH(finite_16)(x.as<std::uint16_t>(), count, 0x7F80);
+      largest =
+          std::bit_cast<float>(HWY_DYNAMIC_DISPATCH(largest_16)(x.as<std::int16_t>(), count) << 16);
+      break;
     case DType::kF32:
-      return HWY_DYNAMIC_DISPATCH(finite_32)(x.as<std::uint32_t>(), count);
+      largest = std::bit_cast<float>(HWY_DYNAMIC_DISPATCH(largest_32)(x.as<std::int32_t>(), count));
+      break;
     case DType::kF64:
-      return HWY_DYNAMIC_DISPATCH(finite_64)(x.as<std::uint64_t>(), count);
+      largest =
+          std::bit_cast<double>(HWY_DYNAMIC_DISPATCH(largest_64)(x.as<std::int64_t>(), count));
+      break;
     default:
-      return true;
+      break;
+  }
+  return std::isnan(largest) ? std::numeric_limits<double>::infinity() : largest;
+}
+
+bool all_finite(Buffer x) {
+  return std::isfinite(largest_magnitude(x));
+}
+
+double largest_finite(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return 65504;
+    case DType::kBF16:
+      return std::bit_cast<float>(0x7F7F0000);
+    case DType::kF32:
+      return std::numeric_limits<float>::max();
+    default:
+      return std::numeric_limits<double>::max();
   }
 }
 

@@ -17,7 +17,7 @@ std::string_view meaning_of(ExitCode code) {
     case ExitCode::kPeerLost:
       return "another rank was lost or did not come";
     case ExitCode::kDiverged:
-      return "training diverged: the loss or a gradient is not finite";
+      return "training diverged: the loss, a gradient or a value of the model is not finite";
     case ExitCode::kInterrupted:
       return "interrupted";
   }

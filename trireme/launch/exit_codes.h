@@ -13,7 +13,7 @@ enum class ExitCode : int {
   kUsage = 2,          ///< the command line or the configuration must be fixed
   kData = 3,           ///< a file is missing, torn or not what it says
   kPeerLost = 4,       ///< another rank was lost or did not come: this rank is a victim
-  kDiverged = 5,       ///< the loss or a gradient is not finite
+  kDiverged = 5,       ///< the loss, a gradient or a value of the model is not finite
   kInterrupted = 130,  ///< stopped by Ctrl-C or another request to stop
 };
 

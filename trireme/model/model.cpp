@@ -103,10 +103,16 @@ at::Tensor Model::hooked_forward(const at::Tensor& input, Range range) {
 
 NamedTensors Model::tensors() const {
   NamedTensors all;
+  std::set<const void*> known;
+  const auto append = [&](std::vector<NamedTensor> from, std::vector<NamedTensor>& to) {
+    for (NamedTensor& named : from) {
+      if (known.insert(named.second.unsafeGetTensorImpl()).second) to.push_back(std::move(named));
+    }
+  };
   for (const auto& block : blocks_) {
     NamedTensors own = block->tensors();
-    std::ranges::move(own.parameters, std::back_inserter(all.parameters));
-    std::ranges::move(own.buffers, std::back_inserter(all.buffers));
+    append(std::move(own.parameters), all.parameters);
+    append(std::move(own.buffers), all.buffers);
   }
   return all;
 }

@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 
 #include "trireme/base/error.h"
@@ -36,9 +37,26 @@ torch::jit::Module load(const std::filesystem::path& path) {
   }
 }
 
+using Place = std::pair<const void*, std::vector<std::int64_t>>;
+
+// A file holds a tensor of two names twice, each over the same memory: makes them one tensor again,
+// which has one gradient.
+void tie(torch::jit::Module module, std::map<Place, at::Tensor>& first) {
+  for (const auto& item : module.named_attributes(/*recurse=*/false)) {
+    if (!item.value.isTensor()) continue;
+    const at::Tensor tensor = item.value.toTensor();
+    if (!tensor.defined() || tensor.numel() == 0) continue;
+    const auto [known, is_new] =
+        first.try_emplace({tensor.data_ptr(), tensor.sizes().vec()}, tensor);
+    if (!is_new && !known->second.is_same(tensor)) module.setattr(item.name, known->second);
+  }
+}
+
 }  // namespace
 
 ScriptBlock::ScriptBlock(const std::filesystem::path& path) : path_(path), module_(load(path)) {
+  std::map<Place, at::Tensor> first;
+  for (const torch::jit::Module& module : module_.modules()) tie(module, first);
   if (!module_.find_method("forward")) {
     throw DataError(fmt::format("{}: the module has no forward method", path.string()));
   }

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "trireme/base/error.h"
+#include "trireme/tensor/fingerprint.h"
 
 namespace trireme {
 
@@ -33,14 +34,64 @@ void CheckedStep::require_unattached() const {
   refuse(strategy_, "attach() was called twice; make a strategy for each model");
 }
 
+void CheckedStep::require_free(const std::vector<NamedTensor>& parameters) const {
+  for (const auto& [name, tensor] : parameters) {
+    if (!tensor.requires_grad() || !GradientHook::is_on(tensor)) continue;
+    refuse(strategy_,
+           "attach(): {} belongs to another strategy already; destroy that one first "
+           "(strategy.reset()), or give this one a model of its own",
+           name);
+  }
+}
+
 void CheckedStep::attach(std::vector<NamedTensor> parameters) {
   parameters_ = std::move(parameters);
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
     const at::Tensor& tensor = parameters_[p].second;
-    if (!tensor.requires_grad()) continue;
-    hooks_.emplace_back(tensor, [this, p] { on_gradient(static_cast<int>(p)); });
+    homes_.push_back(tensor.detach());
+    hooks_.emplace_back();
+    if (tensor.requires_grad()) hook(p);
   }
+  end();
+}
+
+void CheckedStep::hook(std::size_t p) {
+  hooks_[p].emplace(parameters_[p].second, [this, p] { on_gradient(static_cast<int>(p)); });
+}
+
+void CheckedStep::end() {
   phase_ = Phase::kReady;
+  last_version_ = version_of_parameters();
+}
+
+double CheckedStep::accept_changes() {
+  bool changed = version_of_parameters() != last_version_;
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const auto& [name, tensor] = parameters_[p];
+    if (tensor.requires_grad() && !hooks_[p]) {
+      refuse(strategy_,
+             "begin(): {} requires a gradient now and did not in attach(); attach a model with all "
+             "parameters that will ever be trained, and freeze and unfreeze them after that",
+             name);
+    }
+    if (tensor.sizes() != homes_[p].sizes() || tensor.scalar_type() != homes_[p].scalar_type()) {
+      refuse(strategy_, "begin(): {} must stay {}, got {}; make a new strategy for another model",
+             name, described(homes_[p]), described(tensor));
+    }
+    if (tensor.data_ptr() == homes_[p].data_ptr()) continue;
+    // torch::load() and set_data() bring memory of their own.
+    changed = true;
+    const at::NoGradGuard no_grad;
+    homes_[p].copy_(tensor.detach());
+    tensor.set_data(homes_[p]);
+  }
+  if (!changed) return 0;
+  // They lose their hooks to set_data() and to().
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    const at::Tensor& tensor = parameters_[p].second;
+    if (hooks_[p] && tensor.requires_grad() && !GradientHook::is_on(tensor)) hook(p);
+  }
+  return fingerprint_of(homes_);
 }
 
 int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double weight) const {
@@ -198,19 +249,28 @@ void CheckedStep::check_reduce() const {
 // strategies and trireme's optimizers do, and to data(), as libtorch's SGD does.
 std::int64_t CheckedStep::version_of_parameters() const {
   std::int64_t version = 0;
-  for (const auto& [name, tensor] : parameters_) {
-    if (tensor.requires_grad()) version += tensor._version();
-  }
+  for (const auto& [name, tensor] : parameters_) version += tensor._version();
   return version;
 }
 
-void CheckedStep::end_backward() {
+void CheckedStep::end_backward(const GradientReport& report) {
   phase_ = Phase::kReduced;
+  is_finite_ = report.is_finite;
+  bad_buffer_ = report.bad_buffer;
   version_ = version_of_parameters();
 }
 
 void CheckedStep::check_update() const {
   check_reduced("update");
+  if (!is_finite_) {
+    throw DivergedError(fmt::format(
+        "strategy {}: {} not finite, and update() would have written it to the model; nothing has "
+        "been changed. Look at GradientReport::is_finite and call skip_update() in place of "
+        "update(), or end the training and try a smaller learning rate",
+        strategy_,
+        bad_buffer_.empty() ? "the loss or a gradient of this step is"
+                            : fmt::format("values of buffer {} are", bad_buffer_)));
+  }
   if (version_of_parameters() == version_) return;
   refuse(strategy_,
          "the parameters were changed between reduce_gradients() and update(); leave out "

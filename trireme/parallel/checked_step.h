@@ -3,10 +3,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "trireme/parallel/gradient_sink.h"
+#include "trireme/parallel/step.h"
 #include "trireme/tensor/gradient_hook.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -22,20 +24,26 @@ class CheckedStep final : public GradientSink {
   explicit CheckedStep(std::string strategy);
 
   void require_unattached() const;
+  /// No strategy may have the parameters, of which each has one gradient.
+  void require_free(const std::vector<NamedTensor>& parameters) const;
   /// Hooks the parameters that require a gradient. They are kept by reference count.
   void attach(std::vector<NamedTensor> parameters);
 
   /// Returns the number of micro-batches that `passes` of StepShape stands for.
   int check_begin(int passes, std::int64_t virtual_workers, double weight) const;
+  /// Brings what has been loaded since the last step into the strategy's memory. Returns
+  /// StepShape::changed_values.
+  double accept_changes();
   /// `sink` gets the gradients of the step.
   void begin(GradientSink& sink, int passes);
   void backward(const at::Tensor& loss_sum);
   void check_reduce() const;
-  void end_backward();
+  void end_backward(const GradientReport& report);
   void check_reduced(const char* call) const;
-  /// check_reduced(), and that nobody has changed the parameters since.
+  /// check_reduced(), and that nobody has changed the parameters since. Throws DivergedError if not
+  /// all is finite.
   void check_update() const;
-  void end() { phase_ = Phase::kReady; }
+  void end();
   bool is_attached() const { return phase_ != Phase::kUnattached; }
   bool in_backward() const { return phase_ == Phase::kBackward; }
 
@@ -52,17 +60,23 @@ class CheckedStep final : public GradientSink {
   void on_gradient(int parameter);
   int next_pass() const;
   std::int64_t version_of_parameters() const;
+  void hook(std::size_t p);
 
   std::string strategy_;
   Phase phase_ = Phase::kUnattached;
   std::vector<NamedTensor> parameters_;
-  GradientSink* sink_ = nullptr;  // the strategy's
+  std::vector<at::Tensor> homes_;  // the strategy's own memory of each
+  std::int64_t last_version_ = 0;  // of the parameters when the last step ended
+  GradientSink* sink_ = nullptr;   // the strategy's
   int passes_ = 0;
   int active_ = kNone;                  // the micro-batch of gradients that autograd brings
   std::vector<char> begun_, finished_;  // of each micro-batch
   std::vector<int> next_;               // of each parameter: the smallest micro-batch that may come
   std::int64_t version_ = 0;            // of the parameters when the gradients were complete
-  std::vector<GradientHook> hooks_;     // last: they go first
+  bool is_finite_ = true;               // what has been reduced
+  std::string bad_buffer_;
+  // Of each parameter that required a gradient in attach(). Last: they go first.
+  std::vector<std::optional<GradientHook>> hooks_;
 };
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -39,7 +40,6 @@ class HostShared final : public Strategy {
  private:
   std::span<Shard> attach_model(Model& model) override {
     const NamedTensors tensors = model.tensors();
-    make_contiguous(tensors);
     broadcast_from_first_rank(world_, tensors);
     gradients_.emplace(world_, tensors, options_, StepGradients::Mode::kCollect);
     move_parameters();
@@ -60,7 +60,9 @@ class HostShared final : public Strategy {
       shards_[i].tree = &gradients_->tree();
       shards_[i].divisor = gradients_->divisor();
     }
-    return {.loss = gradients_->loss()};
+    GradientReport report = gradients_->report();
+    if (gradients_->may_overflow()) report.is_finite = std::isfinite(compute_gradient_norm());
+    return report;
   }
 
   double compute_gradient_norm() override {
@@ -74,8 +76,9 @@ class HostShared final : public Strategy {
     return norm_of(squares_);
   }
 
-  StepResult finish_step(Optimizer* optimizer, Sync) override {
-    optimizer->step();
+  StepResult finish_step(const StepEnd& end) override {
+    if (end.optimizer != nullptr) end.optimizer->step();
+    gradients_->end_step(end.is_skipped);
     world_.barrier();
     return {.loss = gradients_->loss(), .stop = gradients_->stop()};
   }
@@ -88,8 +91,9 @@ class HostShared final : public Strategy {
       bytes += (gradients_->parameter(p).nbytes() + kParameterAlignment - 1) / kParameterAlignment *
                kParameterAlignment;
     }
-    parameters_ = world_.allocate(world_.rank() == 0 ? bytes : 0);
-    char* base = static_cast<char*>(parameters_.peer(0));
+    // The parameters keep the memory when the strategy is gone.
+    const auto memory = std::make_shared<Memory>(world_.allocate(world_.rank() == 0 ? bytes : 0));
+    char* base = static_cast<char*>(memory->peer(0));
     if (bytes > 0 && base == nullptr) {
       throw UsageError(
           fmt::format("strategy host_shared: rank {} of {} does not share memory with rank 0; use "
@@ -101,7 +105,8 @@ class HostShared final : public Strategy {
       Buffer home = host_buffer_of(parameter);
       home.data = base + offsets[p];
       if (world_.rank() == 0) std::memcpy(home.data, parameter.data_ptr(), home.bytes());
-      parameter.set_data(tensor_over(home, parameter.sizes()));
+      parameter.set_data(at::from_blob(
+          home.data, parameter.sizes(), [memory](void*) {}, parameter.options()));
     }
     world_.barrier();
   }
@@ -156,7 +161,6 @@ class HostShared final : public Strategy {
   StrategyOptions options_;
   ReductionTree tree_;
   std::optional<StepGradients> gradients_;
-  Memory parameters_;  // rank 0's block holds them all
   std::vector<Shard> shards_;
   std::vector<std::vector<const void*>> terms_;
   std::vector<std::size_t> parameter_of_;

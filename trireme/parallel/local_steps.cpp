@@ -87,7 +87,6 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
 
   std::span<Shard> attach_model(Model& model) override {
     const NamedTensors tensors = model.tensors();
-    make_contiguous(tensors);
     broadcast_from_first_rank(world_, tensors);
     groups_.emplace(world_, tree_, options_.group_size);
     StrategyOptions inside = options_.world;
@@ -102,9 +101,10 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
       fragments_.push_back({.index = static_cast<std::size_t>(f),
                             .range = ranges.back(),
                             .offset = std::int64_t{options_.steps} * f / options_.fragments,
-                            .metadata = GroupMetadata(f == 0 ? tensors.buffers : no_buffers())});
+                            .metadata = GroupMetadata(f == 0 ? tensors.buffers : no_buffers(),
+                                                      options_.world.buffers)});
     }
-    all_metadata_ = GroupMetadata(tensors.buffers);
+    all_metadata_ = GroupMetadata(tensors.buffers, options_.world.buffers);
     if (leads()) {
       outer_.emplace(*groups_->leaders(), parameters_, std::move(ranges),
                      OuterOptimizer::Options{.lr = options_.outer_lr,
@@ -117,11 +117,22 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
 
   GradientSink& begin_step(const StepShape& shape) override {
     // Not before: a checkpoint may have been loaded since attach().
-    if (outer_ && !begun_) outer_->snapshot();
+    if (begun_ && shape.changed_values != 0) {
+      throw UsageError(
+          "strategy local_steps: begin(): parameters were changed between two steps, and groups of "
+          "ranks would exchange the change as if it were learnt; load before the first step");
+    }
+    if (!begun_) begin_run();
     begun_ = true;
     stop_ = false;
     if (leads()) groups_->leaders()->progress();
     return gradients_->begin(shape, weight_of_group(shape));
+  }
+
+  void begin_run() {
+    if (outer_) outer_->snapshot();
+    for (Fragment& fragment : fragments_) fragment.metadata.begin();
+    all_metadata_.begin();
   }
 
   // A group averages over its own virtual workers: their part of the weight.
@@ -131,15 +142,17 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   }
 
   GradientReport finish_gradients() override {
-    loss_ = gradients_->reduce().loss;
+    const GradientReport report = gradients_->reduce();
+    loss_ = report.loss;
     stop_pending_ = stop_pending_ || gradients_->stop();
-    return {.loss = loss_};
+    return report;
   }
 
   double compute_gradient_norm() override { return gradients_->norm(); }
 
-  StepResult finish_step(Optimizer* optimizer, Sync sync) override {
-    if (optimizer != nullptr) optimizer->step();
+  StepResult finish_step(const StepEnd& end) override {
+    if (end.optimizer != nullptr) end.optimizer->step();
+    gradients_->end_step(end.is_skipped);
     ++step_;
     synchronized_ = false;
     for (Fragment& fragment : fragments_) {
@@ -149,7 +162,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
       if (options_.delay == 0) receive(fragment);
     }
     const bool requested =
-        sync == Sync::kNow || (sync == Sync::kIfFree && !synchronizes_by_itself());
+        end.sync == Sync::kNow || (end.sync == Sync::kIfFree && !synchronizes_by_itself());
     if ((requested || stop_) && !synchronized_) average_groups();
     return {.loss = loss_, .stop = stop_, .synchronized = synchronized_};
   }
@@ -169,8 +182,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     fragment.in_flight = true;
     if (leads()) {
       fragment.values = outer_->start(fragment.index, step_);
-      fragment.told =
-          fragment.metadata.start(*groups_->leaders(), stop_pending_, loss_, groups_->weight());
+      fragment.told = fragment.metadata.start(*groups_, stop_pending_, loss_);
     }
     stop_pending_ = false;
   }
@@ -194,7 +206,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     }
     if (leads()) {
       Work values = outer_->start_mean();
-      Work told = all_metadata_.start(*groups_->leaders(), stop_pending_, loss_, groups_->weight());
+      Work told = all_metadata_.start(*groups_, stop_pending_, loss_);
       values.wait();
       told.wait();
       outer_->apply_mean();
@@ -212,9 +224,8 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
       for (const at::Tensor& part : parameters_.parts(range)) {
         inside.broadcast(host_buffer_of(part), 0).wait();
       }
-      inside.broadcast(metadata.values(), 0).wait();
     }
-    metadata.apply(alpha);
+    metadata.finish(*groups_, alpha);
     stop_ = stop_ || metadata.stop();
   }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -34,6 +35,15 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     check_options();
     // The rate comes with each push; a schema that has one would differ with it.
     options_.optimizer.lr.reset();
+  }
+
+  // The client's memory ends with it.
+  ~ParameterServer() override {
+    if (!gradients_) return;
+    for (std::size_t p = 0; p < shards_.size(); ++p) {
+      const at::Tensor& parameter = gradients_->parameter(p);
+      parameter.set_data(parameter.detach().clone());
+    }
   }
 
   Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
@@ -100,7 +110,6 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
  private:
   std::span<Shard> attach_model(Model& model) override {
     const NamedTensors tensors = model.tensors();
-    make_contiguous(tensors);
     broadcast_from_first_rank(world_, tensors);
     groups_.emplace(world_, tree_, options_.group_size);
     options_.consistency.workers = groups_->count();
@@ -118,6 +127,12 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
   }
 
   GradientSink& begin_step(const StepShape& shape) override {
+    if (shape.changed_values != 0) {
+      throw UsageError(
+          "strategy parameter_server: begin(): parameters were changed since attach(), but they "
+          "lie "
+          "on the servers, whose values replace them; load before attach()");
+    }
     if (!has_pulled_) {
       if (client_) client_->pull(wanted_);
       share();
@@ -136,7 +151,10 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
       pushed_[p].values = partial_sums_of(p);
       shards_[p].gradient = {pushed_[p].values.data};
     }
-    return {.loss = loss()};
+    GradientReport report = gradients_->report();
+    report.loss = loss();
+    if (gradients_->may_overflow()) report.is_finite = std::isfinite(compute_gradient_norm());
+    return report;
   }
 
   // What groups push is divided by the mean weight of a group; what they report by their own.
@@ -153,11 +171,14 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     return of_group(norm_of(squares_));
   }
 
-  StepResult finish_step(Optimizer* optimizer, Sync sync) override {
+  StepResult finish_step(const StepEnd& end) override {
+    gradients_->end_step(end.is_skipped);
+    // A skipped step is one in which no parameter had a gradient: clocks move all the same.
+    for (server::Gradient& gradient : pushed_) gradient.empty = gradient.empty || end.is_skipped;
     if (client_) {
       client_->push_pull(pushed_,
-                         {.lr = optimizer->lr(),
-                          .scale = optimizer->gradient_scale(),
+                         {.lr = end.is_skipped ? 0 : end.optimizer->lr(),
+                          .scale = end.is_skipped ? 1 : end.optimizer->gradient_scale(),
                           .divisor = asynchronous() ? 0 : weight_},
                          wanted_);
       // A push that came too late for any step moves no clock.
@@ -165,7 +186,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
       steps_ += 1 + skipped_;
     }
     share();
-    if (sync == Sync::kNow || gradients_->stop()) synchronize();
+    if (end.sync == Sync::kNow || gradients_->stop()) synchronize();
     return {.loss = loss(),
             .stop = gradients_->stop(),
             .skipped_steps = options_.consistency.backup_workers > 0 ? skipped_ : 0};

@@ -26,7 +26,6 @@ class Replicated final : public Strategy {
  private:
   std::span<Shard> attach_model(Model& model) override {
     const NamedTensors tensors = model.tensors();
-    make_contiguous(tensors);
     broadcast_from_first_rank(world_, tensors);
     gradients_.emplace(world_, tensors, options_);
     return gradients_->shards();
@@ -39,8 +38,9 @@ class Replicated final : public Strategy {
   GradientReport finish_gradients() override { return report_ = gradients_->reduce(); }
   double compute_gradient_norm() override { return gradients_->norm(); }
 
-  StepResult finish_step(Optimizer* optimizer, Sync) override {
-    if (optimizer != nullptr) optimizer->step();
+  StepResult finish_step(const StepEnd& end) override {
+    if (end.optimizer != nullptr) end.optimizer->step();
+    gradients_->end_step(end.is_skipped);
     return {.loss = report_.loss, .stop = gradients_->stop()};
   }
 

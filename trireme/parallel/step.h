@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace trireme {
 
@@ -14,6 +15,10 @@ struct StepShape {
   double weight = 0;
   /// This rank asks all ranks to stop after a common step: StepResult::stop.
   bool request_stop = false;
+  /// Left 0 by callers. Strategy::begin() writes here what has become of the model's values between
+  /// the last step and this one: not 0 if somebody has changed them, and the same number on ranks
+  /// that have the same values.
+  double changed_values = 0;
 };
 
 /// What a step has found before the parameters are updated.
@@ -21,6 +26,14 @@ struct GradientReport {
   /// The sum of the losses divided by the weight of the step. Of this rank's group where groups of
   /// ranks train independently.
   double loss = 0;
+  /// The loss, every gradient and every changed buffer of the model are finite; the same on all
+  /// ranks, or on those of the group. If not, update() throws DivergedError: the step can only end
+  /// by skip_update() or abandon_step().
+  bool is_finite = true;
+  /// The first micro-batch of this rank whose loss or gradient is not finite; -1: none.
+  int bad_micro_batch = -1;
+  /// The first buffer that would have values that are not finite, and had not before; "": none.
+  std::string bad_buffer = {};
 };
 
 /// When parameters of ranks that may differ are made equal. Strategies whose parameters are equal

@@ -17,6 +17,7 @@ Strategy::~Strategy() = default;
 
 std::span<Shard> Strategy::attach(Model& model) {
   step_->require_unattached();
+  step_->require_free(model.tensors().parameters);
   const std::span<Shard> shards = attach_model(model);
   step_->attach(model.tensors().parameters);
   return shards;
@@ -30,6 +31,7 @@ std::span<Shard> Strategy::attach(torch::nn::Module& module) {
 
 GradientSink& Strategy::begin(StepShape shape) {
   shape.passes = step_->check_begin(shape.passes, virtual_workers().size(), shape.weight);
+  shape.changed_values = step_->accept_changes();
   step_->begin(begin_step(shape), shape.passes);
   return *step_;
 }
@@ -41,7 +43,7 @@ void Strategy::backward(const at::Tensor& loss_sum) {
 GradientReport Strategy::reduce_gradients() {
   step_->check_reduce();
   const GradientReport report = finish_gradients();
-  step_->end_backward();
+  step_->end_backward(report);
   return report;
 }
 
@@ -52,9 +54,7 @@ double Strategy::gradient_norm() {
 
 StepResult Strategy::update(Optimizer& optimizer, Sync sync) {
   step_->check_update();
-  const StepResult result = finish_step(&optimizer, sync);
-  step_->end();
-  return result;
+  return finish({.optimizer = &optimizer, .sync = sync});
 }
 
 StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
@@ -66,7 +66,16 @@ StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
         traits_.name));
   }
   optimizer.step();
-  const StepResult result = finish_step(nullptr, sync);
+  return finish({.sync = sync});
+}
+
+StepResult Strategy::skip_update(Sync sync) {
+  step_->check_reduced("skip_update");
+  return finish({.is_skipped = true, .sync = sync});
+}
+
+StepResult Strategy::finish(const StepEnd& end) {
+  const StepResult result = finish_step(end);
   step_->end();
   return result;
 }

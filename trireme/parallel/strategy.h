@@ -80,14 +80,20 @@ class Strategy {
 
   /// Updates the parameters and publishes them: the next forward pass on any rank uses the new
   /// ones. If servers update the parameters, they take the learning rate and the gradient scale
-  /// from `optimizer`.
+  /// from `optimizer`. Throws DivergedError, and leaves the parameters as they are, if the report
+  /// of the step says that not all is finite.
   StepResult update(Optimizer& optimizer, Sync sync = Sync::kWhenDue);
   /// The same with an optimizer of libtorch, for strategies that set grad(). Throws UsageError for
   /// others.
   StepResult update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue);
 
-  /// Ends a step without an update, on every rank, after an exception for instance. The parameters
-  /// stay as they are. Does nothing if no step has begun.
+  /// In place of update(), on every rank, or group of ranks: the step counts, and ranks exchange
+  /// what they exchange in every step, but its gradients are not used. Parameters, buffers and the
+  /// state of optimizer and compression stay as they are.
+  StepResult skip_update(Sync sync = Sync::kWhenDue);
+
+  /// Ends a step as if it had not begun, on every rank, after an exception for instance. The
+  /// parameters stay as they are. Does nothing if no step has begun.
   void abandon_step();
 
   /// True if every rank has all shards, false if each rank has its own part of them.
@@ -116,6 +122,13 @@ class Strategy {
   };
   explicit Strategy(Traits traits);
 
+  /// How a step ends.
+  struct StepEnd {
+    Optimizer* optimizer = nullptr;  ///< null: the caller has stepped it, or the step is skipped
+    bool is_skipped = false;
+    Sync sync = Sync::kWhenDue;
+  };
+
  private:
   // What a strategy implements; the public functions have checked the order of calls.
   virtual std::span<Shard> attach_model(Model& model) = 0;
@@ -124,8 +137,9 @@ class Strategy {
   virtual GradientSink& begin_step(const StepShape& shape) = 0;
   virtual GradientReport finish_gradients() = 0;
   virtual double compute_gradient_norm() = 0;
-  // Steps `optimizer`, or null if the caller has, and publishes the parameters.
-  virtual StepResult finish_step(Optimizer* optimizer, Sync sync) = 0;
+  // Steps the optimizer and publishes the parameters.
+  virtual StepResult finish_step(const StepEnd& end) = 0;
+  StepResult finish(const StepEnd& end);
 
   Traits traits_;
   std::unique_ptr<Model> model_of_module_;

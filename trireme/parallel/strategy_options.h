@@ -8,6 +8,12 @@
 
 namespace trireme {
 
+/// What becomes of a buffer of the model (running statistics, counters) that micro-batches change.
+enum class BufferUpdate : std::uint8_t {
+  kMean,   ///< the mean of their changes, rounded for integers; bool: as kFirst
+  kFirst,  ///< what the first virtual worker, on rank 0, has made of it
+};
+
 /// Options that all strategies have.
 struct StrategyOptions {
   /// Virtual workers of a step over all ranks, at least one for each rank; 0: one for each rank.
@@ -23,6 +29,8 @@ struct StrategyOptions {
   /// How gradients are compressed before they are sent. With a codec the bits depend on the number
   /// of ranks: each rank compresses the sum over its own virtual workers.
   CompressionOptions compression = {};
+  /// Buffers that no micro-batch changes keep their bits in any case, and cost nothing.
+  BufferUpdate buffers = BufferUpdate::kMean;
 };
 
 /// Returns which virtual workers each of `ranks` ranks has. Throws UsageError if there are fewer

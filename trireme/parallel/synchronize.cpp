@@ -4,6 +4,10 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstddef>
+#include <cstring>
+#include <span>
+#include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
@@ -25,6 +29,32 @@ std::uint64_t fingerprint(const NamedTensors& model) {
   return hash;
 }
 
+void require_dense(const char* kind, const NamedTensor& named) {
+  const auto& [name, tensor] = named;
+  if (tensor.layout() == at::kStrided && !tensor.is_quantized() && tensor.device().is_cpu()) return;
+  throw UsageError(fmt::format(
+      "attach: {} {} must be a dense tensor on the CPU, got {} {} on {}; keep a tensor that is not "
+      "dense out of the module's registered tensors, and move others by to(torch::kCPU)",
+      kind, name, at::toString(tensor.scalar_type()), c10::str(tensor.layout()),
+      tensor.device().str()));
+}
+
+void require_supported(const NamedTensors& model) {
+  for (const NamedTensor& buffer : model.buffers) require_dense("buffer", buffer);
+  for (const NamedTensor& parameter : model.parameters) {
+    require_dense("parameter", parameter);
+    const at::ScalarType type = parameter.second.scalar_type();
+    if (!parameter.second.requires_grad() || type == at::kFloat || type == at::kDouble ||
+        type == at::kHalf || type == at::kBFloat16) {
+      continue;
+    }
+    throw UsageError(fmt::format(
+        "attach: parameter {} must be f32, f64, f16 or bf16, got {}; keep its real and imaginary "
+        "parts as two parameters, or freeze it by requires_grad_(false)",
+        parameter.first, at::toString(type)));
+  }
+}
+
 void require_same_model(Communicator& world, const NamedTensors& model) {
   const auto mine = static_cast<std::int64_t>(fingerprint(model));
   std::array<std::int64_t, 2> extremes{mine, mine};
@@ -38,25 +68,85 @@ void require_same_model(Communicator& world, const NamedTensors& model) {
       world.rank(), world.size(), model.parameters.size(), model.buffers.size()));
 }
 
-}  // namespace
+// Broadcasts tensors in the order of add(), many small ones in one message.
+class Broadcast {
+ public:
+  explicit Broadcast(Communicator& world) : world_(world) {}
+
+  void add(const at::Tensor& tensor) {
+    if (tensor.nbytes() > kMessageBytes) {
+      flush();
+      const at::Tensor values = tensor.detach().contiguous();
+      send({static_cast<std::byte*>(values.data_ptr()), values.nbytes()});
+      receive(tensor, values);
+      return;
+    }
+    if (bytes_ + tensor.nbytes() > kMessageBytes) flush();
+    tensors_.push_back(tensor);
+    bytes_ += tensor.nbytes();
+  }
+
+  void flush() {
+    message_.resize(bytes_);
+    std::size_t at = 0;
+    for (const at::Tensor& tensor : tensors_) {
+      const at::Tensor values = tensor.detach().contiguous();
+      if (values.nbytes() > 0)
+        std::memcpy(message_.data() + at, values.data_ptr(), values.nbytes());
+      at += values.nbytes();
+    }
+    send(message_);
+    at = 0;
+    for (const at::Tensor& tensor : tensors_) {
+      const at::Tensor values = at::empty(tensor.sizes(), tensor.options());
+      if (values.nbytes() > 0)
+        std::memcpy(values.data_ptr(), message_.data() + at, values.nbytes());
+      at += values.nbytes();
+      receive(tensor, values);
+    }
+    tensors_.clear();
+    bytes_ = 0;
+  }
+
+ private:
+  static constexpr std::size_t kMessageBytes = std::size_t{1} << 20;
+
+  void send(std::span<std::byte> bytes) {
+    if (bytes.empty()) return;
+    world_.broadcast({bytes.data(), static_cast<std::int64_t>(bytes.size()), DType::kU8}, 0).wait();
+  }
+
+  void receive(const at::Tensor& tensor, const at::Tensor& values) const {
+    if (world_.rank() > 0 && tensor.data_ptr() != values.data_ptr()) tensor.detach().copy_(values);
+  }
+
+  Communicator& world_;
+  std::vector<at::Tensor> tensors_;
+  std::size_t bytes_ = 0;
+  std::vector<std::byte> message_;
+};
 
 void make_contiguous(const NamedTensors& model) {
-  for (const auto& [name, tensor] : model.parameters) {
-    if (!tensor.is_contiguous()) tensor.set_data(tensor.detach().contiguous());
+  for (const auto* tensors : {&model.parameters, &model.buffers}) {
+    for (const auto& [name, tensor] : *tensors) {
+      if (!tensor.is_contiguous()) tensor.set_data(tensor.detach().contiguous());
+    }
   }
 }
 
+}  // namespace
+
 void broadcast_from_first_rank(Communicator& world, const NamedTensors& model) {
+  require_supported(model);
+  make_contiguous(model);
   require_same_model(world, model);
+  if (world.size() == 1) return;
   const at::NoGradGuard no_grad;
+  Broadcast broadcast(world);
   for (const auto* tensors : {&model.parameters, &model.buffers}) {
-    for (const auto& [name, tensor] : *tensors) {
-      at::Tensor bytes = tensor.detach().contiguous();
-      Buffer buffer{bytes.data_ptr(), static_cast<std::int64_t>(bytes.nbytes()), DType::kU8};
-      world.broadcast(buffer, 0).wait();
-      if (!bytes.is_same(tensor)) tensor.detach().copy_(bytes);
-    }
+    for (const auto& [name, tensor] : *tensors) broadcast.add(tensor);
   }
+  broadcast.flush();
 }
 
 }  // namespace trireme

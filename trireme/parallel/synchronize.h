@@ -5,11 +5,11 @@
 
 namespace trireme {
 
-/// Moves parameters with gaps or permuted strides into contiguous memory.
-void make_contiguous(const NamedTensors& model);
-
-/// Collective. Makes every rank's parameters and buffers equal to rank 0's. Throws UsageError on
-/// every rank if the ranks' models differ in names, shapes or types.
+/// Collective. Makes every rank's parameters and buffers equal to rank 0's. Those with gaps,
+/// permuted or repeated elements (expand()) move into contiguous memory. Throws UsageError, which
+/// names the tensor, if one is not dense or does not lie on the CPU, or if a parameter to be
+/// trained is not of a floating type; on every rank if the ranks' models differ in names, shapes or
+/// types.
 void broadcast_from_first_rank(Communicator& world, const NamedTensors& model);
 
 }  // namespace trireme

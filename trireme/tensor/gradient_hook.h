@@ -16,6 +16,9 @@ class GradientHook {
   GradientHook(GradientHook&&) noexcept;
   ~GradientHook();
 
+  /// True if there is a GradientHook on the parameter.
+  static bool is_on(const at::Tensor& parameter);
+
  private:
   struct Registration;
   std::unique_ptr<Registration> registration_;

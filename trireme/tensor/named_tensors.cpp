@@ -11,12 +11,24 @@ namespace trireme {
 NamedTensors tensors_of(const torch::nn::Module& module) {
   NamedTensors tensors;
   for (const auto& item : module.named_parameters()) {
-    tensors.parameters.emplace_back(item.key(), item.value());
+    if (item.value().defined()) tensors.parameters.emplace_back(item.key(), item.value());
   }
   for (const auto& item : module.named_buffers()) {
-    tensors.buffers.emplace_back(item.key(), item.value());
+    if (item.value().defined()) tensors.buffers.emplace_back(item.key(), item.value());
   }
   return tensors;
+}
+
+at::Tensor stored_view(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kBool:
+    case at::kChar:
+      return tensor.view(at::kByte);
+    case at::kShort:
+      return tensor.unsqueeze(-1).view(at::kByte);
+    default:
+      return tensor.is_complex() ? at::view_as_real(tensor) : tensor;
+  }
 }
 
 DType dtype_of(at::ScalarType type) {

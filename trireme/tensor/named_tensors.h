@@ -23,8 +23,13 @@ struct NamedTensors {
   std::vector<NamedTensor> buffers;
 };
 
-/// The tensors of an ordinary module, "0.weight" and so on, submodules included.
+/// The tensors of an ordinary module, "0.weight" and so on, submodules included. Undefined ones,
+/// which only reserve a name, are left out.
 NamedTensors tensors_of(const torch::nn::Module& module);
+
+/// The memory of a contiguous tensor in a type that files hold: bool and i8 as u8, i16 as two u8,
+/// complex numbers as their two parts in a last dimension. Other tensors as they are.
+at::Tensor stored_view(const at::Tensor& tensor);
 
 /// Throws UsageError for types that trireme does not move (complex, quantised, ...).
 DType dtype_of(at::ScalarType type);

@@ -44,9 +44,10 @@ std::string prefix_of(const Group& group) {
 void append_rest(const Model& model, std::vector<StateTensor>& tensors) {
   const NamedTensors of_model = model.tensors();
   const auto append = [&](const NamedTensor& tensor) {
+    const at::Tensor stored = stored_view(tensor.second.detach());
     tensors.push_back({.name = "model." + tensor.first,
-                       .region = Region(tensor.second.sizes().vec()),
-                       .values = host_buffer_of(tensor.second.detach())});
+                       .region = Region(stored.sizes().vec()),
+                       .values = host_buffer_of(stored)});
   };
   for (const NamedTensor& parameter : of_model.parameters) {
     if (!parameter.second.requires_grad()) append(parameter);

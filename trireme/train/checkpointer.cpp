@@ -6,6 +6,7 @@
 #include <iterator>
 #include <set>
 #include <utility>
+#include <variant>
 
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
@@ -26,6 +27,18 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
           {"optimizer.name", config.optimizer.name}};
 }
 
+constexpr const char* kStepsWithoutUpdate = "steps_without_update";
+
+// Checkpoints of earlier versions have no such section.
+std::int64_t steps_without_update(const RunState& state) {
+  const auto section = state.sections.find(sections::kSchedule);
+  if (section == state.sections.end()) return 0;
+  const auto value = section->second.find(kStepsWithoutUpdate);
+  const auto* const steps =
+      value == section->second.end() ? nullptr : std::get_if<std::int64_t>(&value->second);
+  return steps != nullptr ? *steps : 0;
+}
+
 }  // namespace
 
 Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& files)
@@ -42,7 +55,7 @@ std::vector<std::string> Checkpointer::restore() {
                       trainer_.model(), tensors_of_checkpoint(*newest, files_));
   const RunState state = load_checkpoint(*newest, wanted.tensors, files_);
   require_same_order(state, *newest);
-  trainer_.continue_after(state.step);
+  trainer_.continue_after(state.step, steps_without_update(state));
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
   std::ranges::move(restore_local(), std::back_inserter(wanted.absent));
   // Ranks may share memory: no rank may train before all have read.
@@ -77,7 +90,10 @@ void Checkpointer::require_same_order(const RunState& state,
 }
 
 RunState Checkpointer::state() const {
-  return {.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
+  return {.step = trainer_.steps_done(),
+          .metadata = order_of(trainer_),
+          .sections = {
+              {sections::kSchedule, {{kStepsWithoutUpdate, trainer_.steps_without_update()}}}}};
 }
 
 std::optional<std::filesystem::path> Checkpointer::save() {
@@ -85,6 +101,7 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   const SavingGroup& group = trainer_.saving_group();
   if (!group.has_this_rank()) return std::nullopt;
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
+  trainer_.require_finite_state();
   const auto tensors = tensors_to_save(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
                                        trainer_.model(), trainer_.world().rank() == 0);
   save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep(), files_);

@@ -1,28 +1,35 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
-#include <string_view>
+#include <string>
 
-#include "trireme/base/error.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/data/loader.h"
+#include "trireme/data/sampler.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/shard.h"
 #include "trireme/parallel/strategy.h"
 
 namespace trireme {
 
-/// The loss or the gradient is no longer finite. The message names the step and the first parameter
-/// with a bad gradient.
-class DivergedError : public Error {
- public:
-  using Error::Error;
+/// A step after reduce_gradients() and before its end, in which not all is finite.
+struct NonFiniteStep {
+  std::int64_t step = 0;  ///< counted from 1
+  const GradientReport& report;
+  const StepBatches& batches;
 };
 
-/// Throws DivergedError: "training diverged: WHAT", the name of the first parameter of the model
-/// with a gradient that is not finite, and what to try. Must be called after reduce_gradients() and
-/// before the update. Collective over `world` if ranks hold parts of the shards.
-[[noreturn]] void throw_diverged(std::string_view what, const Model& model,
-                                 std::span<const Shard> shards, Strategy& strategy,
-                                 Communicator& world);
+/// Says what is not finite: the loss, or the gradient and the first parameter of the model with a
+/// bad one, or a buffer; and the samples of the first virtual worker to have had it, as far as it
+/// can be told. Collective over `world`, unless ranks train without each other.
+std::string describe(const NonFiniteStep& step, const Model& model, std::span<const Shard> shards,
+                     const Sampler& sampler, Strategy& strategy, Communicator& world);
+
+/// Throws DivergedError if a value of the parameters, of the optimizer's state or of the strategy's
+/// is not finite; the message names it. `step`: how many are done. Collective over `ranks`: all
+/// throw if one does.
+void require_finite_state(std::int64_t step, std::span<const Shard> shards, Optimizer& optimizer,
+                          Strategy& strategy, Communicator& ranks);
 
 }  // namespace trireme

@@ -1,13 +1,16 @@
 #include "trireme/train/evaluator.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <span>
 #include <vector>
 
+#include "trireme/base/error.h"
 #include "trireme/base/partition.h"
 #include "trireme/kernels/tree_fold.h"
 
@@ -68,6 +71,13 @@ EvaluationReport evaluate(Trainer& trainer) {
   EvaluationReport report{.step = trainer.steps_done(),
                           .samples = static_cast<std::int64_t>(sums.samples),
                           .loss = sums.mean_loss()};
+  if (!std::isfinite(report.loss)) {
+    throw DivergedError(fmt::format(
+        "training diverged: after step {} the evaluation's loss is {}: the model's outputs for the "
+        "held-back samples are too large or not finite. Try a smaller optimizer.lr, "
+        "training.clip_norm or data.standardize",
+        report.step, report.loss));
+  }
   if (trainer.data().train->target().is_numbers()) {
     report.r2 = sums.r2();
   } else {

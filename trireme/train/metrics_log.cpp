@@ -43,6 +43,7 @@ void MetricsLog::write(const StepReport& report) {
                  {"communication_seconds", report.communication_seconds},
                  {"bytes_sent", report.traffic.sent},
                  {"bytes_received", report.traffic.received}};
+  if (report.skipped_steps > 0) object["skipped_steps"] = report.skipped_steps;
   if (report.gradient_norm) object["gradient_norm"] = *report.gradient_norm;
   line(object.dump());
 }

@@ -41,7 +41,9 @@ struct StepReport {
   double loss = 0;  ///< mean over the weight of the step
   double lr = 0;
   std::optional<double> gradient_norm;  ///< in steps that are written to metrics.jsonl
-  double samples_per_second = 0;        ///< over all ranks, since the last such step
+  std::string skipped = {};             ///< why this step has updated nothing; "" if it has
+  std::int64_t skipped_steps = 0;  ///< steps that have updated nothing, since the last such step
+  double samples_per_second = 0;   ///< over all ranks, since the last such step
   // Seconds since the last such step.
   double data_seconds = 0;
   double compute_seconds = 0;
@@ -64,7 +66,8 @@ struct RunSummary {
   bool interrupted = false;
   double seconds = 0;                          ///< of training, evaluations included
   double samples_per_second = 0;               ///< over all ranks, evaluations not included
-  double loss = 0;                             ///< of the last step
+  double loss = 0;                             ///< of the last step that was not skipped
+  std::int64_t skipped_steps = 0;              ///< that have updated nothing
   Traffic traffic;                             ///< of this rank in all steps
   std::optional<EvaluationReport> evaluation;  ///< the last
   std::filesystem::path directory;

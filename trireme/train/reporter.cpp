@@ -24,11 +24,17 @@ void Reporter::report(const TrainedStep& step, bool is_due) {
   samples_ += step.samples;
   samples_of_run_ += step.samples;
   seconds_of_steps_ += step.seconds;
-  summary_.loss = step.loss;
+  report_.skipped = step.skipped;
+  if (step.skipped.empty()) {
+    summary_.loss = step.loss;
+  } else {
+    ++report_.skipped_steps;
+    ++summary_.skipped_steps;
+  }
   summary_.traffic += step.traffic;
   report_.step = step.step;
   report_.epoch = static_cast<double>(step.step) / static_cast<double>(steps_per_epoch_);
-  report_.loss = step.loss;
+  report_.loss = summary_.loss;
   report_.lr = step.lr;
   report_.gradient_norm = step.gradient_norm;
   report_.data_seconds += step.data_seconds;

@@ -4,7 +4,6 @@
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
 #include "trireme/plan/run_plan.h"
-#include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
 
 namespace trireme {

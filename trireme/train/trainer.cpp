@@ -8,11 +8,13 @@
 #include <cmath>
 #include <utility>
 
+#include "trireme/base/error.h"
 #include "trireme/formats/printable.h"
 #include "trireme/optim/clip.h"
 #include "trireme/parallel/make_strategy.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/components.h"
+#include "trireme/train/divergence.h"
 
 namespace trireme {
 
@@ -49,8 +51,10 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
   model_->train(true);
 }
 
-void Trainer::continue_after(std::int64_t done) {
+void Trainer::continue_after(std::int64_t done, std::int64_t without_update) {
   steps_done_ = done;
+  without_update_ = without_update;
+  skipped_in_a_row_ = 0;
   loader_.reset();
 }
 
@@ -75,19 +79,21 @@ TrainedStep Trainer::step(const StepRequest& request) {
   }
   runner_.run(batches, micro_batches_, request.stop);
   const auto computed = Clock::now();
-  done.loss = strategy_->reduce_gradients().loss;
+  const GradientReport report = strategy_->reduce_gradients();
   const auto reduced = Clock::now();
-  if (!std::isfinite(done.loss)) {
-    diverge(fmt::format("the loss of step {} is {}", done.step, done.loss));
+  if (!report.is_finite || !clip(done, request)) {
+    done.skipped = reject(done.step, report, batches);
   }
-  clip(done, request);
-  done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_));
+  done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - without_update_));
   optimizer_->set_lr(done.lr);
   const auto clipped = Clock::now();
-  const StepResult result = strategy_->update(*optimizer_, request.sync);
+  const StepResult result = done.skipped.empty() ? strategy_->update(*optimizer_, request.sync)
+                                                 : strategy_->skip_update(request.sync);
   const auto end = Clock::now();
 
   ++steps_done_;
+  skipped_in_a_row_ = done.skipped.empty() ? 0 : skipped_in_a_row_ + 1;
+  if (!done.skipped.empty()) ++without_update_;
   done.loss = result.loss;
   done.stop = result.stop;
   done.synchronized = result.synchronized;
@@ -103,15 +109,36 @@ TrainedStep Trainer::step(const StepRequest& request) {
   return done;
 }
 
-void Trainer::clip(TrainedStep& step, const StepRequest& request) {
+// Returns false if the norm is not finite.
+bool Trainer::clip(TrainedStep& step, const StepRequest& request) {
   const double limit = config_.training.clip_norm;
-  if (!request.measure_norm && limit == 0) return;
+  if (!request.measure_norm && limit == 0) return true;
   const double norm = strategy_->gradient_norm();
-  if (!std::isfinite(norm)) {
-    diverge(fmt::format("the gradient of step {} has norm {}", step.step, norm));
-  }
+  if (!std::isfinite(norm)) return false;
   if (limit > 0) optimizer_->set_gradient_scale(clip_scale(norm, limit));
   if (request.measure_norm) step.gradient_norm = norm;
+  return true;
+}
+
+// Returns what is wrong with the step, if it may be skipped.
+std::string Trainer::reject(std::int64_t step, const GradientReport& report,
+                            const StepBatches& batches) {
+  std::string what = trireme::describe({.step = step, .report = report, .batches = batches}, *model_,
+                              shards_, *data_.sampler, *strategy_, world_);
+  const bool may_skip = config_.training.on_nonfinite == "skip";
+  if (may_skip && skipped_in_a_row_ + 1 < config_.training.max_skipped_steps) return what;
+  throw DivergedError(fmt::format(
+      "training diverged: {}{}. The parameters are those before the step. Try a smaller "
+      "optimizer.lr, training.clip_norm or lr_scheduler.warmup_steps",
+      what,
+      may_skip ? fmt::format("; {} steps in a row would be skipped (training.max_skipped_steps)",
+                             skipped_in_a_row_ + 1)
+               : ""));
+}
+
+void Trainer::require_finite_state() {
+  trireme::require_finite_state(steps_done_, shards_, *optimizer_, *strategy_,
+                                saving_group_.communicator());
 }
 
 // The samples of skipped steps are read all the same, in order.
@@ -122,10 +149,6 @@ void Trainer::skip(std::int64_t steps, TrainedStep& step) {
   if (steps_done_ < last_step_) return;
   strategy_->relaxed()->synchronize();
   step.synchronized = true;
-}
-
-void Trainer::diverge(const std::string& what) {
-  throw_diverged(what, *model_, shards_, *strategy_, world_);
 }
 
 Traffic Trainer::traffic() const {

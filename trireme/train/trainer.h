@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "trireme/comm/communicator.h"
 #include "trireme/comm/mesh.h"
@@ -18,7 +19,6 @@
 #include "trireme/plan/run_plan.h"
 #include "trireme/plan/schedule.h"
 #include "trireme/train/data_sets.h"
-#include "trireme/train/divergence.h"
 #include "trireme/train/report.h"
 #include "trireme/train/saving_group.h"
 #include "trireme/train/step_runner.h"
@@ -41,6 +41,8 @@ struct TrainedStep {
   std::optional<double> gradient_norm;
   bool stop = false;         ///< all ranks stop after this step
   bool synchronized = true;  ///< all ranks have the same parameters: they may be saved
+  /// Why nothing was updated in this step, which counts all the same; "" if all went well.
+  std::string skipped = {};
   std::int64_t samples = 0;  ///< over all ranks
 
   // Of this rank. seconds: from the first to the last instruction, the next three together.
@@ -69,7 +71,11 @@ class Trainer {
 
   /// Makes one optimizer update, the next one. Collective. If the other ranks have made steps
   /// without this one, skips them as well. Must be called only while steps_done() < last_step().
-  /// Throws DivergedError if the loss or the gradient's norm is not finite.
+  ///
+  /// If the loss, a gradient or a buffer is not finite, the parameters stay as they are. Then
+  /// throws DivergedError, or with training.on_nonfinite = "skip" goes on: the samples count as
+  /// used, the learning rate's schedule does not advance, and training.max_skipped_steps such steps
+  /// in a row throw DivergedError.
   TrainedStep step(const StepRequest& request = {});
 
   /// The communication of a step by itself, with gradients of zero. Collective.
@@ -79,8 +85,16 @@ class Trainer {
   std::int64_t steps_done() const { return steps_done_; }
   std::int64_t last_step() const { return last_step_; }
 
-  /// Continues after step `done`, once the state of that step has been restored.
-  void continue_after(std::int64_t done);
+  /// Steps of this trainer's whole run in which nothing was updated (training.on_nonfinite).
+  std::int64_t steps_without_update() const { return without_update_; }
+
+  /// Continues after step `done`, once the state of that step has been restored. `without_update`:
+  /// how many of the steps have updated nothing.
+  void continue_after(std::int64_t done, std::int64_t without_update = 0);
+
+  /// Throws DivergedError if what a checkpoint would hold is not finite. Collective over the
+  /// SavingGroup.
+  void require_finite_state();
 
   RunDescription describe() const;
 
@@ -98,9 +112,9 @@ class Trainer {
 
  private:
   StepBatches next_batches();
-  void clip(TrainedStep& step, const StepRequest& request);
+  bool clip(TrainedStep& step, const StepRequest& request);
+  std::string reject(std::int64_t step, const GradientReport& report, const StepBatches& batches);
   void skip(std::int64_t steps, TrainedStep& step);
-  [[noreturn]] void diverge(const std::string& what);
   Traffic traffic() const;
 
   Config config_;
@@ -120,6 +134,8 @@ class Trainer {
   std::unique_ptr<Schedule> lr_schedule_;
   std::unique_ptr<Loader> loader_;  // null: reading has not begun
   std::int64_t steps_done_ = 0;
+  std::int64_t without_update_ = 0;  // of these
+  std::int64_t skipped_in_a_row_ = 0;
 };
 
 }  // namespace trireme

@@ -8,6 +8,7 @@ namespace {
 constexpr std::int64_t kMaxEpochs = 1'000'000;
 constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
 constexpr std::int64_t kMaxThreads = 1024;
+constexpr std::int64_t kMaxSkippedSteps = 1'000'000;
 
 }  // namespace
 
@@ -36,6 +37,14 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Training& c) {
   add("clip_norm", &c.clip_norm, "largest L2 norm of the gradient; 0: no limit", not_negative());
   add("clip_value", &c.clip_value, "largest absolute value in the gradient; 0: no limit",
       not_negative());
+  add("on_nonfinite", &c.on_nonfinite,
+      "when the loss, a gradient or a buffer is infinite or NaN: stop the run, or skip the update "
+      "of "
+      "that step",
+      one_of({"stop", "skip"}));
+  add("max_skipped_steps", &c.max_skipped_steps, "so many skipped steps in a row stop the run",
+      positive_up_to(kMaxSkippedSteps))
+      .used_with("training.on_nonfinite", {"skip"});
 }
 
 }  // namespace trireme

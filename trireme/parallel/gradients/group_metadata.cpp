@@ -2,46 +2,125 @@
 
 #include <ATen/ATen.h>
 
-#include "trireme/kernels/reduce.h"
+#include <algorithm>
+#include <span>
 
 namespace trireme {
 
 namespace {
 
-constexpr std::size_t kBuffers = 2;  // after stop and loss
+constexpr std::size_t kChanges = 2;  // after stop and loss
+
+at::Tensor numbers_of(const at::Tensor& tensor) {
+  return (tensor.is_complex() ? at::view_as_real(tensor) : tensor).to(at::kDouble).contiguous();
+}
+
+// The inverse for values of the type of `like`.
+at::Tensor tensor_of(const at::Tensor& numbers, const at::Tensor& like) {
+  if (like.is_complex()) {
+    return at::view_as_complex(numbers.to(at::toRealValueType(like.scalar_type())));
+  }
+  return (like.is_floating_point() ? numbers : numbers.round()).to(like.scalar_type());
+}
 
 }  // namespace
 
-GroupMetadata::GroupMetadata(std::vector<NamedTensor> buffers) : buffers_(std::move(buffers)) {
-  std::size_t count = kBuffers;
-  for (const auto& [name, tensor] : buffers_) count += static_cast<std::size_t>(tensor.numel());
+GroupMetadata::GroupMetadata(const std::vector<NamedTensor>& buffers, BufferUpdate update) {
+  for (const NamedTensor& buffer : buffers) {
+    buffers_.push_back(
+        {.watched = WatchedTensor(buffer),
+         .first_only = update == BufferUpdate::kFirst || buffer.second.scalar_type() == at::kBool});
+  }
+  resize_values();
+}
+
+void GroupMetadata::resize_values() {
+  std::size_t count = kChanges + buffers_.size();
+  for (const Tracked& tracked : buffers_) {
+    if (!tracked.is_included) continue;
+    count += static_cast<std::size_t>(numbers_of(tracked.watched.remembered()).numel());
+  }
   values_.resize(count);
 }
 
-Work GroupMetadata::start(Communicator& groups, bool request_stop, double loss, double weight) {
-  values_[0] = request_stop ? 1 : 0;
-  values_[1] = loss;
-  double* at = values_.data() + kBuffers;
-  for (const auto& [name, tensor] : buffers_) {
-    tensor_over({at, tensor.numel(), DType::kF64}, tensor.sizes()).copy_(tensor);
-    at += tensor.numel();
-  }
-  if (weight != 1) {
-    for (double& value : values_) value *= weight;
-  }
-  return groups.all_reduce(values(), ReduceOp::kMean);
+void GroupMetadata::begin() {
+  for (Tracked& tracked : buffers_) tracked.watched.remember();
 }
 
-void GroupMetadata::apply(double alpha) const {
-  const at::NoGradGuard no_grad;
-  double* at = const_cast<double*>(values_.data()) + kBuffers;
-  for (const auto& [name, tensor] : buffers_) {
-    at::Tensor now = tensor_over({at, tensor.numel(), DType::kF64}, tensor.sizes()).clone();
-    at += tensor.numel();
-    if (alpha > 0) now.mul_(1 - alpha).add_(tensor, alpha);
-    if (!tensor.is_floating_point()) now.round_();
-    tensor.copy_(now);
+Work GroupMetadata::start(const RankGroups& groups, bool request_stop, double loss) {
+  values_[0] = request_stop ? 1 : 0;
+  values_[1] = loss;
+  double* at = values_.data() + kChanges + buffers_.size();
+  for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    Tracked& tracked = buffers_[b];
+    const bool changed = tracked.watched.has_changed();
+    values_[kChanges + b] = changed ? 1 : 0;
+    if (tracked.is_included) {
+      const at::Tensor numbers = numbers_of(tracked.watched.tensor());
+      std::copy_n(numbers.data_ptr<double>(), numbers.numel(), at);
+      at += numbers.numel();
+    } else {
+      // Unchanged values are still the remembered ones when they are asked for.
+      tracked.sent = changed ? tracked.watched.tensor().detach().clone(at::MemoryFormat::Contiguous)
+                             : at::Tensor();
+    }
   }
+  if (groups.weight() != 1) {
+    for (double& value : values_) value *= groups.weight();
+  }
+  return groups.leaders()->all_reduce(buffer_of(std::span(values_)), ReduceOp::kMean);
+}
+
+void GroupMetadata::finish(const RankGroups& groups, double alpha) {
+  const at::NoGradGuard no_grad;
+  if (groups.inside().size() > 1) {
+    groups.inside().broadcast(buffer_of(std::span(values_)), 0).wait();
+  }
+  const double* at = values_.data() + kChanges + buffers_.size();
+  bool grows = false;
+  for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    Tracked& tracked = buffers_[b];
+    const double* const included = at;
+    if (tracked.is_included) at += numbers_of(tracked.watched.remembered()).numel();
+    if (values_[kChanges + b] == 0) continue;
+    const at::Tensor theirs = received(groups, tracked, included);
+    if (tracked.first_only) {
+      tracked.watched.assign(theirs);
+      continue;
+    }
+    at::Tensor now = theirs;
+    if (alpha > 0) now.mul_(1 - alpha).add_(numbers_of(tracked.watched.tensor()), alpha);
+    tracked.watched.assign(tensor_of(now, tracked.watched.remembered()));
+    grows = grows || !tracked.is_included;
+    tracked.is_included = true;
+  }
+  if (grows) resize_values();
+}
+
+// What the groups have in common of a buffer: its mean in f64, or the first group's values.
+at::Tensor GroupMetadata::received(const RankGroups& groups, Tracked& tracked,
+                                   const double* in_values) const {
+  const at::Tensor& like = tracked.watched.remembered();
+  at::Tensor values;
+  if (tracked.is_included) {
+    values = at::empty_like(numbers_of(like));
+    std::copy_n(in_values, values.numel(), values.data_ptr<double>());
+    return values;
+  }
+  const at::Tensor& own = tracked.sent.defined() ? tracked.sent : like;
+  values = tracked.first_only ? own.clone() : numbers_of(own).clone();
+  const Buffer bytes{values.data_ptr(), static_cast<std::int64_t>(values.nbytes()), DType::kU8};
+  if (Communicator* const leaders = groups.leaders()) {
+    if (tracked.first_only) {
+      leaders->broadcast(bytes, 0).wait();
+    } else {
+      if (groups.weight() != 1) values.mul_(groups.weight());
+      leaders->all_reduce(buffer_of(values), ReduceOp::kMean).wait();
+    }
+  }
+  if (groups.inside().size() > 1) groups.inside().broadcast(bytes, 0).wait();
+  tracked.sent.reset();
+  return values;
 }
 
 }  // namespace trireme

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cstring>
+
 #include "trireme/kernels/reduce.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -23,6 +25,19 @@ GradientReducer::GradientReducer(Communicator& ranks, const ReductionTree& tree,
 void GradientReducer::begin(double divisor) {
   divisor_ = divisor;
   started_ = 0;
+  const std::vector<Strategy::State> now = state();
+  before_.resize(now.size());
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    const auto* const bytes = static_cast<const std::byte*>(now[i].values.data);
+    before_[i].assign(bytes, bytes + now[i].values.bytes());
+  }
+}
+
+void GradientReducer::restore_state() {
+  const std::vector<Strategy::State> now = state();
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    std::memcpy(now[i].values.data, before_[i].data(), before_[i].size());
+  }
 }
 
 void GradientReducer::start_complete(const GradientAccumulator& accumulator) {

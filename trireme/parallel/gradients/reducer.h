@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -26,6 +27,9 @@ class GradientReducer {
 
   /// The sums of the step are divided by `divisor`.
   void begin(double divisor);
+  /// Makes what is remembered from step to step what it was before this one.
+  void restore_state();
+  bool compresses() const { return !compressed_.empty(); }
   /// Starts the all-reduce of each bucket whose turn it is and which is complete.
   void start_complete(const GradientAccumulator& accumulator);
 
@@ -48,8 +52,9 @@ class GradientReducer {
   const ReductionTree& tree_;
   const BucketLayout& layout_;
   void* block_;
-  std::vector<CompressedSum> compressed_;  // one for each bucket, or none
-  std::int64_t step_ = 0;                  // for the random choices of codecs
+  std::vector<CompressedSum> compressed_;       // one for each bucket, or none
+  std::vector<std::vector<std::byte>> before_;  // the step: each tensor of state()
+  std::int64_t step_ = 0;                       // for the random choices of codecs
   double divisor_ = 1;
   std::size_t started_ = 0;
   std::vector<Work> works_;

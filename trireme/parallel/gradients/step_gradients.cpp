@@ -2,6 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+
+#include "trireme/kernels/norm.h"
+
 namespace trireme {
 
 StepGradients::StepGradients(Communicator& ranks, const NamedTensors& model,
@@ -24,24 +29,52 @@ StepGradients::StepGradients(Communicator& ranks, const NamedTensors& model,
   if (mode == Mode::kReduce) {
     reducer_.emplace(ranks, tree_, *layout_, memory_.data(), shapes, options.compression);
   }
-  metadata_.emplace(ranks, tree_, layout_->program(rank), parameters_.size(), model.buffers);
+  const RowProgram& program = layout_->program(rank);
+  buffers_.emplace(ranks, tree_, program, model.buffers, options.buffers);
+  metadata_.emplace(ranks, tree_, program, parameters_.size(), model.buffers.size());
 }
 
 void StepGradients::begin(const StepShape& shape, double divisor) {
+  if (is_open_) end_step(/*is_skipped=*/true);
   divisor_ = divisor;
+  current_ = 0;
+  largest_ = 0;
+  bad_micro_batch_ = kNone;
+  bad_buffer_.clear();
+  sums_are_finite_ = true;
   accumulator_->begin();
   if (reducer_) reducer_->begin(divisor);
-  metadata_->begin(shape, divisor);
+  StepShape with_buffers = shape;
+  with_buffers.changed_values += buffers_->begin(shape.passes);
+  metadata_->begin(with_buffers, divisor);
 }
 
 void StepGradients::add(int parameter, int micro_batch, const at::Tensor& gradient) {
   const std::size_t p = index_of_[static_cast<std::size_t>(parameter)];
-  const bool completes = accumulator_->add(p, micro_batch, gradient.contiguous().data_ptr());
+  const at::Tensor contiguous = gradient.contiguous();
+  const Buffer values = host_buffer_of(contiguous);
+  const double largest = largest_magnitude(values) / largest_finite(values.dtype);
+  largest_ = std::max(largest_, largest);
+  if (!std::isfinite(largest)) note_bad(micro_batch);
+  const bool completes = accumulator_->add(p, micro_batch, values.data);
   if (completes && reducer_) reducer_->start_complete(*accumulator_);
+}
+
+void StepGradients::note_bad(int micro_batch) {
+  if (bad_micro_batch_ == kNone || micro_batch < bad_micro_batch_) bad_micro_batch_ = micro_batch;
+}
+
+void StepGradients::set_micro_batch(int micro_batch) {
+  if (current_ == static_cast<std::size_t>(micro_batch)) return;
+  buffers_->capture(current_);
+  current_ = static_cast<std::size_t>(micro_batch);
 }
 
 void StepGradients::finish(int micro_batch, double loss_sum) {
   const bool completes = accumulator_->finish(micro_batch);
+  buffers_->capture(current_);
+  if (current_ == static_cast<std::size_t>(micro_batch)) ++current_;
+  if (!std::isfinite(loss_sum)) note_bad(micro_batch);
   metadata_->finish(micro_batch, loss_sum);
   if (completes && reducer_) reducer_->start_complete(*accumulator_);
 }
@@ -49,11 +82,54 @@ void StepGradients::finish(int micro_batch, double loss_sum) {
 void StepGradients::reduce() {
   accumulator_->finish_all();
   if (reducer_) reducer_->start_complete(*accumulator_);
-  Work told = metadata_->start(accumulator_->gradients());
+  buffers_->capture(current_);
+  const auto micro_batches = static_cast<double>(layout_->program(ranks_.rank()).steps.size());
+  Work told = metadata_->start({.gradients = accumulator_->gradients(),
+                                .buffer_changes = buffers_->changes(),
+                                .bound = largest_ * micro_batches});
+  Work changed = buffers_->start();
   if (reducer_) reducer_->wait();
   told.wait();
-  metadata_->apply();
-  if (reducer_) reducer_->finish(metadata_->used());
+  changed.wait();
+  metadata_->finish();
+  bad_buffer_ = buffers_->finish(metadata_->buffer_changes(), metadata_->micro_batches());
+  is_open_ = true;
+  if (!reducer_) return;
+  reducer_->finish(metadata_->used());
+  // Codecs may overflow where the gradients do not. Every rank has the same sums.
+  if (sums_may_overflow() || reducer_->compresses()) sums_are_finite_ = all_sums_are_finite();
+}
+
+bool StepGradients::sums_may_overflow() const {
+  return metadata_->bound() >= 0.5;
+}
+
+bool StepGradients::all_sums_are_finite() const {
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    if (has_gradient(p) && !all_finite(row(ranks_.rank(), p, 0))) return false;
+  }
+  return true;
+}
+
+bool StepGradients::may_overflow() const {
+  return !reducer_ && sums_may_overflow() && std::isfinite(metadata_->bound());
+}
+
+GradientReport StepGradients::report() const {
+  return {.loss = loss(),
+          .is_finite = std::isfinite(loss()) && std::isfinite(metadata_->bound()) &&
+                       sums_are_finite_ && bad_buffer_.empty(),
+          .bad_micro_batch = bad_micro_batch_,
+          .bad_buffer = bad_buffer_};
+}
+
+void StepGradients::end_step(bool is_skipped) {
+  if (!is_skipped) {
+    buffers_->commit();
+  } else if (reducer_) {
+    reducer_->restore_state();
+  }
+  is_open_ = false;
 }
 
 Buffer StepGradients::row(int rank, std::size_t p, int row) const {
@@ -61,6 +137,7 @@ Buffer StepGradients::row(int rank, std::size_t p, int row) const {
 }
 
 std::vector<Strategy::State> StepGradients::state() {
+  if (is_open_) end_step(/*is_skipped=*/true);
   return reducer_ ? reducer_->state() : std::vector<Strategy::State>();
 }
 

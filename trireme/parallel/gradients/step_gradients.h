@@ -10,6 +10,7 @@
 #include "trireme/parallel/gradients/accumulator.h"
 #include "trireme/parallel/gradients/bucket_layout.h"
 #include "trireme/parallel/gradients/reducer.h"
+#include "trireme/parallel/gradients/step_buffers.h"
 #include "trireme/parallel/gradients/step_metadata.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/parallel/strategy_options.h"
@@ -21,6 +22,10 @@ namespace trireme {
 /// backward; with kCollect the partial sums stay where they are for others to read.
 ///
 /// Functions that take `p` number the parameters that require a gradient; add() numbers all.
+///
+/// Whether all gradients are finite costs no communication of its own: each rank finds a bound of
+/// its sums as gradients come, and the metadata of the step sum these bounds. Sums of gradients
+/// that are below half of the largest number of their type cannot overflow.
 class StepGradients final : public GradientSink {
  public:
   enum class Mode : std::uint8_t { kReduce, kCollect };
@@ -34,10 +39,13 @@ class StepGradients final : public GradientSink {
   void begin(const StepShape& shape, double divisor);
   void add(int parameter, int micro_batch, const at::Tensor& gradient) override;
   void finish(int micro_batch, double loss_sum) override;
-  void set_micro_batch(int micro_batch) override { metadata_->set_micro_batch(micro_batch); }
+  void set_micro_batch(int micro_batch) override;
 
   /// Collective: returns once the gradients of every rank are complete, and reduced with kReduce.
   void reduce();
+  /// Must follow reduce(), at the end of the step: gives the model's buffers their new values. With
+  /// `is_skipped` these and what the reduction remembers are as before the step.
+  void end_step(bool is_skipped);
 
   const ReductionTree& tree() const { return tree_; }
   double divisor() const { return divisor_; }
@@ -53,11 +61,21 @@ class StepGradients final : public GradientSink {
   bool has_gradient(std::size_t p) const { return metadata_->used()[p] != 0; }
   double loss() const { return metadata_->loss_sum() / divisor_; }
   bool stop() const { return metadata_->stop(); }
+  /// What the step has found. `is_finite` may be true though a sum overflows if may_overflow().
+  GradientReport report() const;
+  /// With kCollect: every gradient is finite, but the sums over ranks may not be.
+  bool may_overflow() const;
 
   /// What the reduction remembers from step to step: residuals of the compression.
   std::vector<Strategy::State> state();
 
  private:
+  static constexpr int kNone = -1;
+
+  void note_bad(int micro_batch);
+  bool sums_may_overflow() const;
+  bool all_sums_are_finite() const;
+
   Communicator& ranks_;
   ReductionTree tree_;
   std::vector<NamedTensor> parameters_;
@@ -66,8 +84,17 @@ class StepGradients final : public GradientSink {
   Memory memory_;
   std::optional<GradientAccumulator> accumulator_;
   std::optional<GradientReducer> reducer_;  // with kReduce
+  std::optional<StepBuffers> buffers_;
   std::optional<StepMetadata> metadata_;
   double divisor_ = 1;
+
+  // The step under way.
+  bool is_open_ = false;     // reduced, and not ended
+  std::size_t current_ = 0;  // micro-batch that changes of the buffers belong to
+  double largest_ = 0;       // of all gradients, in units of the largest number of their type
+  int bad_micro_batch_ = kNone;
+  std::string bad_buffer_;
+  bool sums_are_finite_ = true;
 };
 
 }  // namespace trireme

@@ -18,6 +18,13 @@ WholeGradients::WholeGradients(Communicator& ranks, const NamedTensors& model,
   }
 }
 
+WholeGradients::~WholeGradients() {
+  for (std::size_t p = 0; p < results_.size(); ++p) {
+    at::Tensor& gradient = gradients_.parameter(p).mutable_grad();
+    if (gradient.defined() && gradient.is_same(results_[p])) gradient.reset();
+  }
+}
+
 GradientSink& WholeGradients::begin(const StepShape& shape, double divisor) {
   gradients_.begin(shape, divisor);
   return gradients_;
@@ -29,7 +36,7 @@ GradientReport WholeGradients::reduce() {
     shards_[p].has_gradient = gradients_.has_gradient(p);
     if (shards_[p].has_gradient) gradients_.parameter(p).mutable_grad() = results_[p];
   }
-  return {.loss = gradients_.loss()};
+  return gradients_.report();
 }
 
 double WholeGradients::norm() {

@@ -14,12 +14,19 @@ class WholeGradients {
   /// Collective. As StepGradients.
   WholeGradients(Communicator& ranks, const NamedTensors& model, const StrategyOptions& options);
 
+  /// Takes away each grad() that reduce() has set: its memory ends here.
+  ~WholeGradients();
+  WholeGradients(const WholeGradients&) = delete;
+  WholeGradients& operator=(const WholeGradients&) = delete;
+
   std::span<Shard> shards() { return shards_; }
 
   GradientSink& begin(const StepShape& shape, double divisor);
   /// Collective: sets grad() of each parameter that has a gradient.
   GradientReport reduce();
   double norm();
+  /// Gives the model's buffers their new values, or forgets the step.
+  void end_step(bool is_skipped) { gradients_.end_step(is_skipped); }
 
   bool stop() const { return gradients_.stop(); }
   std::vector<Strategy::State> state() { return gradients_.state(); }
