@@ -234,7 +234,10 @@ TEST_F(RunOnFailingFiles, TheDirectoryIsTriedBeforeTheFirstStep) {
   for (int operation = 0; operation < 40; ++operation) {
     const Ended ended = train_with_failure(2, operation);
     files_.clear_fault();
-    if (!ended.error.empty()) errors.insert(ended.error);
+    if (ended.error.empty()) continue;
+    errors.insert(ended.error);
+    if (ended.error.find("files and folders must be written") == std::string::npos) continue;
+    EXPECT_EQ(files_.kind_of(run_.root), FileKind::kNone) << ended.error;
   }
   for (const std::string verb : {"create", "write", "sync", "rename", "remove"}) {
     EXPECT_TRUE(std::ranges::any_of(errors, [&](const std::string& text) {

@@ -37,6 +37,15 @@ int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   }
 }
 
+// Removes the logs of a run that has failed before its first step, as far as possible.
+void remove_if_never_begun(const RunDirectory& run) {
+  try {
+    if (real_files().kind_of(run.config()) == FileKind::kNone) remove_logs(run);
+  } catch (const DataError&) {
+    // The error of the run is the one to report.
+  }
+}
+
 // What tells the newest checkpoint from every other one; empty if there is none.
 std::string newest_checkpoint(const RunDirectory& run) {
   const auto newest = latest_checkpoint(run.checkpoints());
@@ -93,8 +102,7 @@ int run(const Job& job) {
   options.ending.tolerates_lost_ranks = job.plan.is_asynchronous();
   const ExitReport report = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
-  const bool has_begun = real_files().kind_of(directory.config()) != FileKind::kNone;
-  if (!report.ok() && !has_begun) remove_logs(directory);
+  if (!report.ok()) remove_if_never_begun(directory);
   for (const int rank : report.tolerated_failures) {
     const ExitStatus status = report.ranks[static_cast<std::size_t>(rank)];
     terminal.write(fmt::format(

@@ -67,6 +67,21 @@ bool is_of_beginning(const std::string& name, const RunDirectory& run, Files& fi
   return run.root / name == run.logs() && are_logs(run.logs(), files);
 }
 
+// Of probe(), as far as possible.
+void clear_probe(const fs::path& directory, Files& files) {
+  try {
+    for (const fs::path& folder : {directory / kProbeFolder, directory / kProbe}) {
+      if (!is_directory(folder, files)) continue;
+      for (const std::string& name : files.names_in(folder)) {
+        if (name == kProbe || is_left_by_atomic_file(name, kProbe)) files.remove(folder / name);
+      }
+      remove_if_empty(folder, files);
+    }
+  } catch (const DataError&) {
+    // The next run tries again.
+  }
+}
+
 void probe(const fs::path& directory, Files& files) {
   const fs::path folder = directory / kProbeFolder, renamed = directory / kProbe;
   try {
@@ -78,6 +93,7 @@ void probe(const fs::path& directory, Files& files) {
     files.remove(renamed / kProbe);
     files.remove(renamed);
   } catch (const DataError& error) {
+    clear_probe(directory, files);
     throw DataError(
         fmt::format("run.directory: in {} files and folders must be written, synced, renamed and "
                     "removed; choose another directory or make room: {}",
@@ -125,17 +141,10 @@ void probe_directory(const RunDirectory& run, Files& files) {
 }
 
 void remove_unfinished(const RunDirectory& run, Files& files) {
+  clear_probe(run.root, files);
   for (const std::string& name : files.names_in(run.root)) {
-    if (!is_unfinished(name, run)) continue;
     const fs::path path = run.root / name;
-    if (!is_directory(path, files)) {
-      files.remove(path);
-      continue;
-    }
-    for (const std::string& inner : files.names_in(path)) {
-      if (is_unfinished(inner, run)) files.remove(path / inner);
-    }
-    remove_if_empty(path, files);
+    if (is_unfinished(name, run) && !is_directory(path, files)) files.remove(path);
   }
   clear_unfinished_checkpoints(run.checkpoints(), files);
 }
