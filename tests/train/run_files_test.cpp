@@ -73,7 +73,7 @@ class RunOnFailingFiles : public testing::Test {
     std::string error;
   };
 
-  Ended train_with_failure(int ranks, int operation) {
+  Ended train_with_failure(int ranks, int operation, const Words& words = {}) {
     Ended ended;
     ended.summaries.resize(static_cast<std::size_t>(ranks));
     ended.warnings.resize(static_cast<std::size_t>(ranks));
@@ -83,7 +83,7 @@ class RunOnFailingFiles : public testing::Test {
       run_ranks(ranks, [&](Communicator& world) {
         const auto rank = static_cast<std::size_t>(world.rank());
         Recorder recorder;
-        ended.summaries[rank] = trireme::train(config(), world, recorder, {}, files_);
+        ended.summaries[rank] = trireme::train(config(words), world, recorder, {}, files_);
         ended.warnings[rank] = recorder.warnings;
       });
     } catch (const Error& error) {
@@ -209,6 +209,20 @@ TEST_F(RunOnFailingFiles, RanksAgreeThatACheckpointCouldNotBeWritten) {
     EXPECT_EQ(ended.warnings[1], ended.warnings[0]);
     EXPECT_EQ(ended.warnings[2], ended.warnings[0]);
     warned += static_cast<int>(ended.warnings[0].size());
+  }
+  EXPECT_GT(warned, 5);
+}
+
+// Each of them saves what only it has, and none waits for another.
+TEST_F(RunOnFailingFiles, AsynchronousRanksGoOnWithoutACheckpoint) {
+  const Words words = asynchronous() + Words{"communication.compression=int8"};
+  int warned = 0;
+  for (int operation = 0;; operation += 7) {
+    const Ended ended = train_with_failure(3, operation, words);
+    if (!files_.clear_fault()) break;
+    if (!ended.error.empty()) continue;
+    EXPECT_EQ(files_.kind_of(run_.model()), FileKind::kFile);
+    for (const auto& warnings : ended.warnings) warned += static_cast<int>(warnings.size());
   }
   EXPECT_GT(warned, 5);
 }
