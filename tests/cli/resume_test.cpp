@@ -151,7 +151,7 @@ TEST_F(ResumedRun, IsNotSuggestedAgainIfItHasFailed) {
   }
   const Ended ended = run({"train", "--resume", "out"});
   EXPECT_EQ(ended.exit_code, 3);
-  EXPECT_THAT(ended.err, HasSubstr("none of the 3 checkpoints is whole"));
+  EXPECT_THAT(ended.err, HasSubstr("no checkpoint is whole (of 3)"));
   EXPECT_THAT(ended.err, Not(HasSubstr("--resume")));
 }
 

@@ -217,9 +217,10 @@ TEST_F(Resume, WithoutAWholeCheckpointNamesTheNewest) {
   for (const auto& step : std::filesystem::directory_iterator(runs_ / "run" / "checkpoints")) {
     std::filesystem::resize_file(step.path() / "manifest.json", 50);
   }
-  EXPECT_THAT([&] { runs_.resume("run", 3); },
-              ThrowsMessage<DataError>(AllOf(HasSubstr("none of the 4 checkpoints is whole"),
-                                             HasSubstr("step-40/manifest.json"))));
+  EXPECT_THAT(
+      [&] { runs_.resume("run", 3); },
+      ThrowsMessage<DataError>(AllOf(HasSubstr("no checkpoint is whole (of 4); the newest: "),
+                                     HasSubstr("step-40/manifest.json"))));
 }
 
 TEST_F(Resume, FromAChosenStepForgetsTheLaterOnes) {
@@ -239,7 +240,8 @@ TEST_F(Resume, FromAChosenStepThatIsDamagedIsAnError) {
   runs_.train("run", 2, with_checkpoints());
   std::filesystem::resize_file(runs_ / "run/checkpoints/step-20/manifest.json", 50);
   EXPECT_THAT([&] { runs_.resume("run", 3, {}, {}, 20); },
-              ThrowsMessage<DataError>(HasSubstr("step-20/manifest.json")));
+              ThrowsMessage<DataError>(
+                  AllOf(HasSubstr("step-20/manifest.json"), HasSubstr("; choose another step"))));
 }
 
 TEST_F(Resume, OfAFinishedRunHasNoLoss) {

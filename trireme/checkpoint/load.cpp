@@ -63,15 +63,13 @@ void verify(const fs::path& path, const Manifest::File& file, Files& files) {
   require_file(path, files);
   const std::int64_t bytes = files.open(path)->size();
   if (bytes != file.bytes) {
-    throw DataError(fmt::format(
-        "{}: the file is damaged: it must have {} bytes, got {}; resume from another checkpoint",
-        path.string(), file.bytes, bytes));
+    throw DataError(fmt::format("{}: the file is damaged: it must have {} bytes, got {}",
+                                path.string(), file.bytes, bytes));
   }
   const std::string hash = sha256_of_file(path, files);
   if (hash != file.sha256) {
-    throw DataError(fmt::format(
-        "{}: the file is damaged: its SHA-256 must be {}, got {}; resume from another checkpoint",
-        path.string(), file.sha256, hash));
+    throw DataError(fmt::format("{}: the file is damaged: its SHA-256 must be {}, got {}",
+                                path.string(), file.sha256, hash));
   }
 }
 

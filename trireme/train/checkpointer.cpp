@@ -72,11 +72,13 @@ Restored Checkpointer::restore(std::optional<std::int64_t> step) {
     } catch (const DataError& error) {
       restored.damaged.emplace_back(error.what());
       if (candidate != steps.back()) continue;
-      throw DataError(steps.size() == 1
-                          ? restored.damaged.front()
-                          : fmt::format("{}: none of the {} checkpoints is whole; the newest: {}",
-                                        directory_.checkpoints().string(), steps.size(),
-                                        restored.damaged.front()));
+      if (step) {
+        throw DataError(fmt::format("{}; choose another step", restored.damaged.front()));
+      }
+      throw DataError(
+          fmt::format("{}: no checkpoint is whole (of {}); the newest: {}; the run must be started "
+                      "anew",
+                      directory_.checkpoints().string(), steps.size(), restored.damaged.front()));
     }
   }
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
