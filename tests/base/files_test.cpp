@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <fstream>
 #include <thread>
 
 #include "tests/base/memory_files.h"
@@ -72,20 +73,46 @@ TEST_P(FilesConformance, ReplaceAFileAsAWholeOrNotAtAll) {
   EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("a"));
 }
 
-TEST_P(FilesConformance, MakeListRenameExchangeAndRemoveDirectories) {
+TEST_P(FilesConformance, MakeListRenameAndRemoveDirectories) {
   make_directories(root() / "one" / "inside", files());
   files().make_directory(root() / "one");  // exists
   files().make_directory(root() / "two");
   write("one/file", "1");
-  files().exchange(root() / "one", root() / "two");
-  EXPECT_EQ(read_file(root() / "two/file", files()), "1");
-  files().rename(root() / "two", root() / "three");
+  files().rename(root() / "one", root() / "three");
   files().sync_directory(root());
-  EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("one", "three"));
+  EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("two", "three"));
   EXPECT_THAT(files().names_in(root() / "three"), UnorderedElementsAre("inside", "file"));
-  files().remove(root() / "three");
+  files().remove(root() / "two");
+  files().remove(root() / "three" / "file");
   files().remove(root() / "nothing of this name");
-  EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("one"));
+  EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("three"));
+  EXPECT_THAT(files().names_in(root() / "three"), UnorderedElementsAre("inside"));
+}
+
+TEST_P(FilesConformance, RemoveNoDirectoryThatHoldsAnything) {
+  make_directories(root() / "one", files());
+  write("one/file", "1");
+  EXPECT_THAT(error_of<DataError>([&] { files().remove(root() / "one"); }),
+              HasSubstr("one: cannot remove: Directory not empty"));
+  EXPECT_EQ(read_file(root() / "one/file", files()), "1");
+}
+
+TEST_P(FilesConformance, LockForOneAtATime) {
+  const auto path = root() / "lock";
+  auto first = files().lock(path, "the first holder");
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(files().lock(path, "the second"), nullptr);
+  EXPECT_EQ(read_file(path, files()), "the first holder");
+  first.reset();
+  EXPECT_NE(files().lock(path, "2nd"), nullptr);
+  EXPECT_EQ(read_file(path, files()), "2nd");
+}
+
+TEST_P(FilesConformance, LockTheFileThatHasTheName) {
+  const auto path = root() / "lock";
+  const auto first = files().lock(path, "1");
+  files().remove(path);
+  EXPECT_NE(files().lock(path, "2"), nullptr);
 }
 
 TEST_P(FilesConformance, SayWhatAPathIs) {
@@ -109,7 +136,9 @@ TEST_P(FilesConformance, NameThePathAndTheReason) {
   EXPECT_THAT(refusal([&] { files().names_in(missing); }), no_such_file);
   EXPECT_THAT(refusal([&] { files().make_directory(missing); }), no_such_file);
   EXPECT_THAT(refusal([&] { files().rename(missing, root() / "no" / "n"); }), no_such_file);
-  EXPECT_THAT(refusal([&] { files().exchange(missing, root() / "no" / "n"); }), no_such_file);
+  EXPECT_THAT(refusal([&] { files().lock(missing, ""); }), no_such_file);
+  EXPECT_THAT(refusal([&] { require_file(missing, files()); }),
+              HasSubstr("m: must be a file, there is"));
   EXPECT_THAT(refusal([&] { files().sync_directory(missing); }), no_such_file);
   EXPECT_THAT(refusal([&] { read_file(root(), files()); }), HasSubstr("Is a directory"));
 }
@@ -122,9 +151,52 @@ TEST(RealFiles, ReadAPipeToItsEnd) {
   const auto path = folder.path() / "pipe";
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
   const std::string text(200'000, 'x');
-  std::thread writer([&] { real_files().open_to_append(path)->append(text); });
+  std::thread writer([&] { std::ofstream(path) << text; });
   EXPECT_EQ(read_file(path), text);
   writer.join();
+}
+
+TEST(RealFiles, RemoveALinkAndNotWhatItLeadsTo) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("file", "of the user");
+  std::filesystem::create_directory(folder.path() / "directory");
+  for (const char* target : {"file", "directory", "link"}) {  // the last leads to itself
+    const auto link = folder.path() / "link";
+    std::filesystem::create_symlink(folder.path() / target, link);
+    EXPECT_TRUE(real_files().is_link(link));
+    real_files().remove(link);
+    EXPECT_FALSE(std::filesystem::is_symlink(link));
+  }
+  EXPECT_FALSE(real_files().is_link(file));
+  EXPECT_EQ(read_file(file), "of the user");
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "directory"));
+}
+
+// To open a FIFO that nobody reads or writes would wait without end.
+TEST(RealFiles, WriteNoFifosAndNoDevices) {
+  const TemporaryFolder folder;
+  const auto fifo = folder.path() / "fifo", device = folder.path() / "device";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  std::filesystem::create_symlink("/dev/null", device);
+  for (const auto& path : {fifo, device}) {
+    const auto expect_refused = [&](auto&& action) {
+      EXPECT_THAT(error_of<DataError>(action),
+                  AllOf(HasSubstr(path.string()), HasSubstr("a FIFO, a socket or a device")));
+    };
+    expect_refused([&] { real_files().open_to_append(path); });
+    expect_refused([&] { real_files().create(path, path); });
+    expect_refused([&] { write_file_atomically(path, "text"); });
+    expect_refused([&] { require_file(path); });
+  }
+  EXPECT_THAT(error_of<DataError>([&] { real_files().lock(fifo, ""); }), HasSubstr("a FIFO"));
+}
+
+TEST(RealFiles, NameALoopOfLinks) {
+  const TemporaryFolder folder;
+  const auto loop = folder.path() / "loop";
+  std::filesystem::create_symlink(loop, loop);
+  EXPECT_THAT(error_of<DataError>([&] { real_files().kind_of(loop); }),
+              HasSubstr("Too many levels of symbolic links"));
 }
 
 // What a file system may do to names and contents that were not synced.

@@ -21,6 +21,7 @@ struct MemoryFiles::Node {
   // The contents after a loss of power.
   std::string synced_content;
   std::map<std::string, NodePointer> synced_names;
+  std::weak_ptr<int> lock;  // held while the file that took it is open
 
   void lose_power(Kept kept) {
     if (kept == Kept::kNothing) names = synced_names;
@@ -32,6 +33,7 @@ struct MemoryFiles::Node {
     for (auto& [name, node] : names) node->lose_power(kept);
     synced_names = names;
     synced_content = content;
+    lock.reset();
   }
 };
 
@@ -78,6 +80,11 @@ class MemoryFile final : public File {
     fail(shown_as_, "write", ENOSPC);
   }
 
+  void take_lock() {
+    lock_ = std::make_shared<int>();
+    node_->lock = lock_;
+  }
+
   void sync() override {
     const std::lock_guard lock(files_.mutex_);
     begin("sync");
@@ -94,6 +101,7 @@ class MemoryFile final : public File {
   MemoryFiles::NodePointer node_;
   fs::path shown_as_;
   int power_cuts_;
+  std::shared_ptr<int> lock_;
 };
 
 MemoryFiles::MemoryFiles() : root_(std::make_shared<Node>(true)) {}
@@ -124,6 +132,11 @@ void MemoryFiles::limit_space(std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
   has_struck_ = false;
   space_left_ = bytes;
+}
+
+void MemoryFiles::clear() {
+  const std::lock_guard lock(mutex_);
+  root_ = std::make_shared<Node>(true);
 }
 
 bool MemoryFiles::clear_fault() {
@@ -201,6 +214,19 @@ std::unique_ptr<File> MemoryFiles::open_to_append(const fs::path& path) {
   return handle(node, path);
 }
 
+std::unique_ptr<File> MemoryFiles::lock(const fs::path& path, std::string_view holder) {
+  const std::lock_guard lock(mutex_);
+  begin(path, "lock");
+  NodePointer& node = parent_of(path, "lock")->names[path.filename().string()];
+  if (!node) node = std::make_shared<Node>(false);
+  if (node->is_directory) fail(path, "lock", EISDIR);
+  if (!node->lock.expired()) return nullptr;
+  node->content = holder;
+  auto file = std::make_unique<MemoryFile>(*this, node, path);
+  file->take_lock();
+  return file;
+}
+
 FileKind MemoryFiles::kind_of(const fs::path& path) {
   const std::lock_guard lock(mutex_);
   begin(path, "open");
@@ -236,22 +262,13 @@ void MemoryFiles::rename(const fs::path& from, const fs::path& to) {
   parent->names.erase(from.filename().string());
 }
 
-void MemoryFiles::exchange(const fs::path& a, const fs::path& b) {
-  const std::lock_guard lock(mutex_);
-  begin(b, "exchange");
-  const NodePointer parent = parent_of(a, "exchange");
-  if (!find(a) || !find(b)) fail(b, "exchange", ENOENT);
-  std::swap(parent->names[a.filename().string()], parent->names[b.filename().string()]);
-}
-
-// In the kernel, each file of a directory is an operation.
 void MemoryFiles::remove(const fs::path& path) {
-  std::vector<std::string> names;
-  if (kind_of(path) == FileKind::kDirectory) names = names_in(path);
-  for (const std::string& name : names) remove(path / name);
   const std::lock_guard lock(mutex_);
   begin(path, "remove");
-  if (find(path)) parent_of(path, "remove")->names.erase(path.filename().string());
+  const NodePointer node = find(path);
+  if (!node) return;
+  if (!node->names.empty()) fail(path, "remove", ENOTEMPTY);
+  parent_of(path, "remove")->names.erase(path.filename().string());
 }
 
 void MemoryFiles::sync_directory(const fs::path& path) {

@@ -36,6 +36,8 @@ class MemoryFiles final : public Files {
   void restore_power(Kept kept);
   /// Files may have this many bytes more; a write beyond that writes what fits, and fails.
   void limit_space(std::int64_t bytes);
+  /// Removes everything.
+  void clear();
   /// Ends all faults and returns true if the last one has struck.
   bool clear_fault();
 
@@ -43,11 +45,12 @@ class MemoryFiles final : public Files {
   std::unique_ptr<File> create(const std::filesystem::path& path,
                                const std::filesystem::path& shown_as) override;
   std::unique_ptr<File> open_to_append(const std::filesystem::path& path) override;
+  std::unique_ptr<File> lock(const std::filesystem::path& path, std::string_view holder) override;
   FileKind kind_of(const std::filesystem::path& path) override;
+  bool is_link(const std::filesystem::path&) override { return false; }
   std::vector<std::string> names_in(const std::filesystem::path& directory) override;
   void make_directory(const std::filesystem::path& path) override;
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override;
-  void exchange(const std::filesystem::path& a, const std::filesystem::path& b) override;
   void remove(const std::filesystem::path& path) override;
   void sync_directory(const std::filesystem::path& path) override;
 

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -163,9 +164,49 @@ TEST(Checkpoint, KeepsTheNewestAndLeavesOtherFilesAlone) {
 
 TEST(Checkpoint, ClearsAwayWhatAKilledWriterLeft) {
   const TemporaryFolder folder;
-  fs::create_directories(folder.path() / "step-3.partial" / "rubbish");
+  const fs::path partial = folder.path() / "step-3.partial";
+  fs::create_directories(partial);
+  for (const char* name :
+       {"rank-0.safetensors", "rank-12.safetensors.partial-77", "manifest.json.partial-1"}) {
+    std::ofstream(partial / name) << "torn";
+  }
   save_matrix(folder.path(), 2, {4, {}});
-  EXPECT_FALSE(fs::exists(folder.path() / "step-3.partial"));
+  EXPECT_FALSE(fs::exists(partial));
+}
+
+// Everything that a user may have put where checkpoints lie.
+TEST(Checkpoint, RemovesNothingThatIsNotItsOwn) {
+  const TemporaryFolder folder, elsewhere;
+  save_matrix(folder.path(), 1, {1, {}});
+  save_matrix(elsewhere.path(), 1, {2, {}});
+  fs::create_directory_symlink(elsewhere.path() / "step-2", folder.path() / "step-2");
+  fs::create_directory_symlink(elsewhere.path() / "step-2", folder.path() / "step-3.partial");
+  fs::create_directories(folder.path() / "step-4.partial" / "rank-0.safetensors");
+  const std::vector<fs::path> others = {
+      "step-1/notes.txt", "step-1/rank-.safetensors", "step-1/rank-0.safetensors.orig",
+      "step-4.partial/manifest.json.partial-", "step-4.partial/rank-0.safetensors/inside"};
+  for (const fs::path& name : others) std::ofstream(folder.path() / name) << "of the user";
+  for (const std::int64_t step : {5, 6, 7}) save_matrix(folder.path(), 1, {step, {}});
+  std::string kept;
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path())) {
+    if (entry.is_regular_file()) kept += fs::file_size(entry) == 11 ? "1" : "";
+  }
+  EXPECT_EQ(kept, "11111");
+  expect_matrix(elsewhere.path() / "step-2", 1);
+  expect_matrix(folder.path() / "step-2", 1);
+  EXPECT_FALSE(fs::exists(folder.path() / "step-5"));
+}
+
+// Between the two renames of a replacement.
+TEST(Checkpoint, ThatWasBeingReplacedIsFoundAndCompleted) {
+  const TemporaryFolder folder;
+  save_matrix(folder.path(), 2, {3, {}});
+  fs::rename(folder.path() / "step-3", folder.path() / "step-3.replaced");
+  EXPECT_EQ(latest_checkpoint(folder.path()), folder.path() / "step-3.replaced");
+  expect_matrix(folder.path() / "step-3.replaced", 3);
+  save_matrix(folder.path(), 2, {4, {}});
+  expect_matrix(folder.path() / "step-3", 3);
+  EXPECT_FALSE(fs::exists(folder.path() / "step-3.replaced"));
 }
 
 TEST(Checkpoint, RefusesRegionsThatDoNotCoverTheirTensorOnEveryRank) {
@@ -233,12 +274,12 @@ class SavedCheckpoint : public testing::Test {
 };
 
 TEST_F(SavedCheckpoint, SaysWhichTensorIsMissingOrDiffers) {
-  EXPECT_THAT(refusal(OwnedTensor<>("bias", {3}, 0, 3)),
+  EXPECT_THAT(refusal<UsageError>(OwnedTensor<>("bias", {3}, 0, 3)),
               HasSubstr("no tensor \"bias\" among the 3 of this checkpoint"));
-  EXPECT_THAT(refusal(OwnedTensor<>("vector", {3}, 0, 3)),
-              HasSubstr("\"vector\" must be f32[3], got f64[3]"));
-  EXPECT_THAT(refusal(OwnedTensor<double>("vector", {4}, 0, 4)),
-              HasSubstr("must be f64[4], got f64[3]"));
+  EXPECT_THAT(refusal<UsageError>(OwnedTensor<>("vector", {3}, 0, 3)),
+              HasSubstr("\"vector\" was written as f64[3], the model or optimizer has f32[3]"));
+  EXPECT_THAT(refusal<UsageError>(OwnedTensor<double>("vector", {4}, 0, 4)),
+              HasSubstr("was written as f64[3], the model or optimizer has f64[4]"));
   OwnedTensor<double> short_of_memory("vector", {3}, 0, 2);
   short_of_memory.tensor.region = Region({3});
   EXPECT_THAT(refusal<UsageError>(short_of_memory),
@@ -269,11 +310,21 @@ TEST_F(SavedCheckpoint, NamesTheFileThatIsMissingOrShort) {
   fs::resize_file(step() / "rank-1.safetensors", 50);
   EXPECT_THAT(refusal(wanted), HasSubstr("bytes, got 50"));
   fs::remove(step() / "rank-1.safetensors");
-  EXPECT_THAT(refusal(wanted), HasSubstr("rank-1.safetensors: cannot open"));
+  EXPECT_THAT(refusal(wanted), HasSubstr("rank-1.safetensors: must be a file, there is none"));
   const OwnedTensor<> first("matrix", {7, 11}, 0, 39);
   load_checkpoint(step(), std::span(&first.tensor, 1));  // lies in the other file
   fs::remove(step() / "manifest.json");
-  EXPECT_THAT(refusal(wanted), HasSubstr("manifest.json: cannot open"));
+  EXPECT_THAT(refusal(wanted), HasSubstr("manifest.json: must be a file, there is none"));
+}
+
+TEST_F(SavedCheckpoint, WithAFifoIsAnErrorAndDoesNotWait) {
+  const OwnedTensor<> wanted("matrix", {7, 11}, 0, 77);
+  for (const char* name : {"rank-1.safetensors", "manifest.json"}) {
+    fs::remove(step() / name);
+    ASSERT_EQ(::mkfifo((step() / name).c_str(), 0600), 0);
+    EXPECT_THAT(refusal(wanted), HasSubstr("must be a file, got a FIFO"));
+  }
+  EXPECT_FALSE(latest_checkpoint(folder_.path()));
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ std::vector<BadInput> bad_inputs() {
       {"FileForDirectory",
        {"run.directory=good.csv"},
        kUsage,
-       "run.directory must be a folder to write in, got good.csv: Not a directory"},
+       "run.directory must be a folder to write in, got good.csv: good.csv: cannot create: "},
       {"NothingToResume", {"--resume", "nowhere"}, kUsage, "holds no checkpoint to resume from"},
   };
 }

@@ -171,7 +171,7 @@ TEST_F(Failure, ByDivergenceNamesStepAndParameterInOneLine) {
 }
 
 // A limit of file size stands for a full disk: every write beyond it fails.
-TEST_F(Failure, AFullDiskKeepsTheLastCheckpoint) {
+TEST_F(Failure, AFullDiskIsAWarningAndKeepsTheLastCheckpoint) {
   {
     Program program(folder_.path(), long_run(2, {"checkpoint.every_steps=25"}));
     program.wait_for("out/logs/rank-0.log", "checkpoint out/checkpoints/step-25");
@@ -179,6 +179,8 @@ TEST_F(Failure, AFullDiskKeepsTheLastCheckpoint) {
     for (const pid_t rank : children_of(program.pid())) {
       ASSERT_EQ(::prlimit(rank, RLIMIT_FSIZE, &nothing, nullptr), 0);
     }
+    program.wait_for("out/logs/rank-0.log", "warning: the checkpoint of step");
+    ::kill(program.pid(), SIGINT);
     const Ended ended = program.wait();
     EXPECT_EQ(ended.exit_code, 3) << ended.err;
     EXPECT_THAT(ended.err, HasSubstr(": File too large"));

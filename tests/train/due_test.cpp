@@ -9,6 +9,7 @@
 #include "tests/train/runs.h"
 #include "tests/train/samples.h"
 #include "trireme/base/files.h"
+#include "trireme/train/run_directory.h"
 
 namespace trireme::test {
 namespace {
@@ -148,7 +149,8 @@ TEST_F(Due, EvaluationsAndCheckpointsOfLocalStepsWaitForASynchronization) {
 TEST_F(Due, TheConfigurationIsWrittenWithEveryKey) {
   runs_.train("run", 2, {"optimizer.betas=[0.8, 0.99]"});
   const Config expected = runs_.config("run", {"optimizer.betas=[0.8, 0.99]"});
-  EXPECT_EQ(read_file(runs_ / "run" / "config.toml"), to_toml(expected));
+  EXPECT_EQ(read_file(runs_ / "run" / "config.toml"),
+            std::string(kRunConfigHeader) + to_toml(expected));
 }
 
 }  // namespace

@@ -5,10 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 
 #include "tests/train/runs.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
+#include "trireme/checkpoint/checkpoint.h"
+#include "trireme/comm/self/self.h"
+#include "trireme/config/difference.h"
+#include "trireme/train/checkpoint_tensors.h"
+#include "trireme/train/checkpointer.h"
 
 namespace trireme::test {
 namespace {
@@ -142,6 +148,114 @@ TEST_F(Resume, RefusesAnotherOrderOfSamples) {
   EXPECT_EQ(read_file(runs_ / "run" / "config.toml"), config);
   EXPECT_EQ(runs_.metrics("run").size(), 45u);  // 40 steps, 5 evaluations
   EXPECT_THAT(runs_.checkpoints("run"), ElementsAre(40));
+}
+
+TEST_F(Resume, RefusesAnotherModelOrType) {
+  runs_.train("run", 2);
+  const auto refused = [&](const std::string& word, const std::string& message) {
+    EXPECT_THAT(
+        [&] {
+          runs_.resume("run", 3, {word, "training.steps=80"});
+        },
+        ThrowsMessage<UsageError>(HasSubstr("was written with " + message)));
+  };
+  refused("training.dtype=f64", "training.dtype = 'f32', got 'f64'");
+  refused("model.name=mlp", "model.name = 'linear', got 'mlp'");
+  runs_.train("deep", 1, {"model.name=mlp", "model.hidden=[4]"});
+  EXPECT_THAT(
+      [&] {
+        runs_.resume("deep", 3, {"model.name=mlp", "model.hidden=[5, 6]"});
+      },
+      ThrowsMessage<UsageError>(HasSubstr("model.hidden = [4], got [5, 6]")));
+}
+
+// The same for checkpoints of earlier versions, which hold no configuration.
+TEST_F(Resume, RefusesTensorsOfAnotherType) {
+  runs_.train("run", 2);
+  const Config config = runs_.config("run", {"training.dtype=f64"});
+  const auto alone = self_communicator();
+  Trainer trainer(config, check(config, 1), *alone);
+  const auto wanted = tensors_to_load(trainer.shards(), trainer.optimizer(), trainer.strategy(),
+                                      trainer.model(), runs_.tensors_of_checkpoint("run", 40));
+  EXPECT_THAT([&] { load_checkpoint(runs_ / "run" / "checkpoints" / "step-40", wanted.tensors); },
+              ThrowsMessage<UsageError>(
+                  HasSubstr("was written as f32[1, 7], the model or optimizer has f64")));
+}
+
+TEST_F(Resume, FallsBackToTheNewestCheckpointThatIsWhole) {
+  runs_.train("whole", 3, with_checkpoints());
+  const auto damage = [&](const std::string& name, const std::function<void()>& how) {
+    runs_.copy_until("whole", "cut", 40);
+    how();
+    for (const int ranks : {1, 2, 3}) {
+      runs_.copy_until("whole", "copy", 40);
+      std::filesystem::remove_all(runs_ / "copy" / "checkpoints");
+      std::filesystem::copy(runs_ / "cut" / "checkpoints", runs_ / "copy" / "checkpoints",
+                            std::filesystem::copy_options::recursive);
+      const Outcome outcome = runs_.resume("copy", ranks, with_checkpoints());
+      for (const Recorder& rank : outcome.ranks) {
+        EXPECT_EQ(rank.start.first_step, 30) << name;
+        EXPECT_THAT(rank.warnings, ElementsAre(AllOf(HasSubstr("the run goes on from step 30: "),
+                                                     HasSubstr("step-40"))));
+      }
+      EXPECT_EQ(runs_.model("copy"), runs_.model("whole")) << name;
+    }
+  };
+  const std::filesystem::path newest = runs_ / "cut" / "checkpoints" / "step-40";
+  damage("a byte", [&] {
+    std::fstream file(newest / "rank-0.safetensors", std::ios::in | std::ios::out);
+    file.seekp(-1, std::ios::end);
+    file.put('x');
+  });
+  damage("a short file", [&] { std::filesystem::resize_file(newest / "rank-0.safetensors", 9); });
+  damage("no file", [&] { std::filesystem::remove(newest / "rank-0.safetensors"); });
+  damage("a torn manifest", [&] { std::filesystem::resize_file(newest / "manifest.json", 99); });
+}
+
+TEST_F(Resume, WithoutAWholeCheckpointNamesTheNewest) {
+  runs_.train("run", 2, with_checkpoints());
+  for (const auto& step : std::filesystem::directory_iterator(runs_ / "run" / "checkpoints")) {
+    std::filesystem::resize_file(step.path() / "manifest.json", 50);
+  }
+  EXPECT_THAT(
+      [&] { runs_.resume("run", 3); },
+      ThrowsMessage<DataError>(AllOf(HasSubstr("no checkpoint is whole (of 4); the newest: "),
+                                     HasSubstr("step-40/manifest.json"))));
+}
+
+TEST_F(Resume, FromAChosenStepForgetsTheLaterOnes) {
+  runs_.train("whole", 2, with_checkpoints());
+  runs_.copy_until("whole", "cut", 40);
+  const Outcome outcome = runs_.resume("cut", 3, with_checkpoints(), {}, 20);
+  EXPECT_EQ(outcome.ranks.front().start.first_step, 20);
+  EXPECT_EQ(runs_.model("cut"), runs_.model("whole"));
+  runs_.resume("cut", 3, with_checkpoints() + Words{"training.steps=15"}, {}, 10);
+  EXPECT_THAT(runs_.checkpoints("cut"), ElementsAre(10, 15));
+  EXPECT_THAT([&] { runs_.resume("cut", 3, {}, {}, 7); },
+              ThrowsMessage<UsageError>(HasSubstr("no checkpoint of step 7, only of: 15 10")));
+}
+
+// A chosen checkpoint is what was asked for: no other one is taken for it.
+TEST_F(Resume, FromAChosenStepThatIsDamagedIsAnError) {
+  runs_.train("run", 2, with_checkpoints());
+  std::filesystem::resize_file(runs_ / "run/checkpoints/step-20/manifest.json", 50);
+  EXPECT_THAT([&] { runs_.resume("run", 3, {}, {}, 20); },
+              ThrowsMessage<DataError>(
+                  AllOf(HasSubstr("step-20/manifest.json"), HasSubstr("; choose another step"))));
+}
+
+TEST_F(Resume, OfAFinishedRunHasNoLoss) {
+  runs_.train("run", 2);
+  EXPECT_FALSE(runs_.resume("run", 3).summaries.front().loss);
+}
+
+TEST_F(Resume, FindsTheConfigurationInTheCheckpoint) {
+  runs_.train("run", 3, {"optimizer.lr=0.0625", "data.standardize=true"});
+  const auto state = state_of_checkpoint(runs_ / "run" / "checkpoints" / "step-40");
+  const auto written = config_of_checkpoint(state, "the checkpoint");
+  ASSERT_TRUE(written);
+  EXPECT_EQ(written->optimizer.lr, 0.0625);
+  EXPECT_THAT(differences(read_run_config(runs_ / "run" / "config.toml", {}), *written), IsEmpty());
 }
 
 TEST_F(Resume, ContinuesTheMetricsAtTheCheckpoint) {

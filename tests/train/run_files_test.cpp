@@ -1,24 +1,32 @@
 // A run whose files fail, fill the disk or lose power.
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
+#include <set>
 
 #include "tests/base/memory_files.h"
 #include "tests/comm/ranks.h"
 #include "tests/train/runs.h"
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/train/metrics_log.h"
 #include "trireme/train/run_directory.h"
+#include "trireme/train/run_lock.h"
 
 namespace trireme::test {
 namespace {
 
+using testing::AllOf;
 using testing::AnyOf;
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 using testing::ThrowsMessage;
 
@@ -37,7 +45,7 @@ class RunOnFailingFiles : public testing::Test {
   void train(int ranks, const Config& config, bool resume = false) {
     run_ranks(ranks, [&](Communicator& world) {
       Recorder recorder;
-      trireme::train(config, world, recorder, resume, files_);
+      trireme::train(config, world, recorder, {.resume = resume}, files_);
     });
   }
 
@@ -52,6 +60,37 @@ class RunOnFailingFiles : public testing::Test {
   }
 
   std::string content(const std::string& name) { return read_file(run_.root / name, files_); }
+
+  int lines_of_metrics() {
+    const std::string lines = content("metrics.jsonl");
+    return static_cast<int>(std::ranges::count(lines, '\n'));
+  }
+
+  // What each rank was told of a run in which one operation fails.
+  struct Ended {
+    std::vector<RunSummary> summaries;
+    std::vector<std::vector<std::string>> warnings;
+    std::string error;
+  };
+
+  Ended train_with_failure(int ranks, int operation, const Words& words = {}) {
+    Ended ended;
+    ended.summaries.resize(static_cast<std::size_t>(ranks));
+    ended.warnings.resize(static_cast<std::size_t>(ranks));
+    files_.clear();
+    files_.fail_at(operation, EIO);
+    try {
+      run_ranks(ranks, [&](Communicator& world) {
+        const auto rank = static_cast<std::size_t>(world.rank());
+        Recorder recorder;
+        ended.summaries[rank] = trireme::train(config(words), world, recorder, {}, files_);
+        ended.warnings[rank] = recorder.warnings;
+      });
+    } catch (const Error& error) {
+      ended.error = error.what();
+    }
+    return ended;
+  }
 
   MemoryFiles files_;
   RunDirectory run_{"runs/one"};
@@ -86,13 +125,13 @@ TEST_F(RunOnFailingFiles, AFullDiskIsAnErrorThatNamesTheFile) {
   const std::string toml = content("config.toml");
   int full = 0;
   for (std::int64_t space = 0;; space += 401) {
-    files_.remove("runs");
+    files_.clear();
     files_.limit_space(space);
     const auto error = error_of(config());
     EXPECT_EQ(files_.clear_fault(), error.has_value());
     if (!error) break;
     ++full;
-    EXPECT_THAT(*error, StartsWith("runs/one/"));
+    EXPECT_THAT(*error, HasSubstr("runs/one/"));
     EXPECT_THAT(*error, EndsWith("No space left on device"));
     if (files_.kind_of(run_.config()) != FileKind::kNone) EXPECT_EQ(content("config.toml"), toml);
     if (files_.kind_of(run_.model()) != FileKind::kNone) {
@@ -108,19 +147,16 @@ TEST_F(RunOnFailingFiles, MetricsOfAFullDiskAreMadeAgain) {
   const std::string model = content("model.safetensors");
   int torn = 0;
   for (std::int64_t space = 0;; space += 211) {
-    files_.remove("runs");
+    files_.clear();
     files_.limit_space(space);
     const auto error = error_of(config());
     files_.clear_fault();
     if (!error) break;
-    if (error->find("metrics.jsonl: cannot write") == std::string::npos) continue;
     if (!latest_checkpoint(run_.checkpoints(), files_)) continue;
-    ++torn;
+    if (lines_of_metrics() < 4) ++torn;
     train(1, config(), /*resume=*/true);
     EXPECT_EQ(content("model.safetensors"), model);
-    int lines = 0;
-    for (const char c : content("metrics.jsonl")) lines += c == '\n';
-    EXPECT_EQ(lines, 4);
+    EXPECT_EQ(lines_of_metrics(), 4);
   }
   EXPECT_GT(torn, 0);
 }
@@ -132,6 +168,113 @@ TEST_F(RunOnFailingFiles, OtherRanksEndIfTheFirstOnesDiskIsFull) {
 }
 
 // At every operation in turn.
+TEST_F(RunOnFailingFiles, ACheckpointThatCannotBeWrittenIsAWarningAndNotTheEnd) {
+  train(1, config());
+  const std::string model = content("model.safetensors");
+  int warned = 0, incomplete = 0;
+  for (int operation = 0;; ++operation) {
+    const Ended ended = train_with_failure(1, operation);
+    const bool has_struck = files_.clear_fault();
+    if (!has_struck) break;
+    EXPECT_THAT(ended.error, Not(HasSubstr("/step-"))) << operation;
+    if (!ended.error.empty()) continue;
+    EXPECT_EQ(content("model.safetensors"), model) << operation;
+    const RunSummary& summary = ended.summaries[0];
+    EXPECT_EQ(summary.not_written, ended.warnings[0]);
+    if (summary.not_written.empty()) continue;
+    ++warned;
+    if (!summary.is_complete) ++incomplete;
+    EXPECT_THAT(summary.not_written[0], HasSubstr("Input/output error"));
+    const bool is_last = summary.not_written[0].find("checkpoint of step 4") != std::string::npos;
+    const bool is_metrics = summary.not_written[0].find("metrics.jsonl") != std::string::npos;
+    EXPECT_EQ(summary.is_complete, !is_last && !is_metrics) << summary.not_written[0];
+  }
+  EXPECT_GT(warned, 20);
+  EXPECT_GT(incomplete, 10);
+  EXPECT_LT(incomplete, warned);
+}
+
+TEST_F(RunOnFailingFiles, RanksAgreeThatACheckpointCouldNotBeWritten) {
+  train(3, config());
+  const std::string model = content("model.safetensors");
+  int warned = 0;
+  for (int operation = 0;; operation += 5) {
+    const Ended ended = train_with_failure(3, operation);
+    if (!files_.clear_fault()) break;
+    if (!ended.error.empty()) continue;
+    EXPECT_EQ(content("model.safetensors"), model) << operation;
+    const bool is_metrics =
+        !ended.warnings[0].empty() && ended.warnings[0][0].find("metrics") != std::string::npos;
+    if (is_metrics) continue;  // which the first rank writes alone
+    EXPECT_EQ(ended.warnings[1], ended.warnings[0]);
+    EXPECT_EQ(ended.warnings[2], ended.warnings[0]);
+    warned += static_cast<int>(ended.warnings[0].size());
+  }
+  EXPECT_GT(warned, 5);
+}
+
+// Each of them saves what only it has, and none waits for another.
+TEST_F(RunOnFailingFiles, AsynchronousRanksGoOnWithoutACheckpoint) {
+  const Words words = asynchronous() + Words{"communication.compression=int8"};
+  int warned = 0;
+  for (int operation = 0;; operation += 7) {
+    const Ended ended = train_with_failure(3, operation, words);
+    if (!files_.clear_fault()) break;
+    if (!ended.error.empty()) continue;
+    EXPECT_EQ(files_.kind_of(run_.model()), FileKind::kFile);
+    for (const auto& warnings : ended.warnings) warned += static_cast<int>(warnings.size());
+  }
+  EXPECT_GT(warned, 5);
+}
+
+TEST_F(RunOnFailingFiles, ALineOfMetricsThatCannotBeWrittenIsAWarning) {
+  train(1, config());
+  const int all = lines_of_metrics();
+  int torn = 0;
+  for (int operation = 0;; ++operation) {
+    const Ended ended = train_with_failure(1, operation);
+    if (!files_.clear_fault()) break;
+    if (ended.summaries[0].not_written.empty()) continue;
+    if (ended.summaries[0].not_written[0].find("metrics.jsonl") == std::string::npos) continue;
+    ++torn;
+    EXPECT_FALSE(ended.summaries[0].is_complete);
+    EXPECT_GE(lines_of_metrics(), all - 1);
+  }
+  EXPECT_EQ(torn, 4);
+}
+
+TEST_F(RunOnFailingFiles, TheDirectoryIsTriedBeforeTheFirstStep) {
+  std::set<std::string> errors;
+  for (int operation = 0; operation < 40; ++operation) {
+    const Ended ended = train_with_failure(2, operation);
+    files_.clear_fault();
+    if (ended.error.empty()) continue;
+    errors.insert(ended.error);
+    if (ended.error.find("files and folders must be written") == std::string::npos) continue;
+    EXPECT_EQ(files_.kind_of(run_.root), FileKind::kNone) << ended.error;
+  }
+  for (const std::string verb : {"create", "write", "sync", "rename", "remove"}) {
+    EXPECT_TRUE(std::ranges::any_of(errors, [&](const std::string& text) {
+      return text.starts_with("run.directory: in runs/one files and folders must be written") &&
+             text.find("cannot " + verb) != std::string::npos;
+    })) << verb;
+  }
+}
+
+TEST_F(RunOnFailingFiles, OfOneRunAtATime) {
+  {
+    const RunLock lock(run_, files_);
+    EXPECT_THAT([&] { train(3, config()); },
+                ThrowsMessage<UsageError>(AllOf(
+                    HasSubstr(fmt::format("runs/one is in use by \"process {} on ", ::getpid())),
+                    HasSubstr("runs/one/trireme.lock; wait for its end"))));
+  }
+  EXPECT_EQ(files_.kind_of(run_.root), FileKind::kNone);
+  train(3, config());
+  EXPECT_EQ(files_.kind_of(run_.lock()), FileKind::kNone);
+}
+
+// At every operation in turn.
 TEST_F(RunOnFailingFiles, ALossOfPowerTearsNoConfigurationAndNoModel) {
   train(1, config());
   const std::string toml = content("config.toml");
@@ -139,7 +282,7 @@ TEST_F(RunOnFailingFiles, ALossOfPowerTearsNoConfigurationAndNoModel) {
   const Config longer = config({"training.steps=5"});
   for (const Kept kept : {Kept::kNothing, Kept::kNamesAndHalfOfContents}) {
     for (int operation = 0;; operation += 3) {
-      files_.remove("runs");
+      files_.clear();
       train(1, config());
       files_.cut_power_at(operation);
       const auto error = error_of(longer);
@@ -156,6 +299,18 @@ TEST_F(RunOnFailingFiles, ALossOfPowerTearsNoConfigurationAndNoModel) {
       EXPECT_EQ(content("model.safetensors"), model) << operation;
     }
   }
+}
+
+TEST(MetricsLog, HasWholeLinesAfterOneThatCouldNotBeWritten) {
+  MemoryFiles files;
+  MetricsLog log("/metrics", 0, files);
+  files.limit_space(10);
+  EXPECT_THROW(log.write(StepReport{.step = 1}), DataError);
+  files.clear_fault();
+  log.write(StepReport{.step = 2});
+  log.write(StepReport{.step = 3});
+  const MetricsLog resumed("/metrics", 2, files);
+  EXPECT_THAT(read_file("/metrics", files), StartsWith("{\"step\":2,"));
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ Config Runs::config(const std::string& run, const Words& words) const {
   return parse_config(to_toml(parse_config("", "test", own + words_)), "test", words);
 }
 
-Outcome Runs::run(const Config& config, int ranks, bool resume, StopRequest stop) {
+Outcome Runs::run(const Config& config, int ranks, const TrainOptions& options, StopRequest stop) {
   Outcome outcome;
   outcome.summaries.resize(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
@@ -65,17 +65,18 @@ Outcome Runs::run(const Config& config, int ranks, bool resume, StopRequest stop
   }
   run_ranks(ranks, [&](Communicator& world) {
     const auto rank = static_cast<std::size_t>(world.rank());
-    outcome.summaries[rank] = trireme::train(config, world, outcome.ranks[rank], resume);
+    outcome.summaries[rank] = trireme::train(config, world, outcome.ranks[rank], options);
   });
   return outcome;
 }
 
 Outcome Runs::train(const std::string& run, int ranks, const Words& words, StopRequest stop) {
-  return this->run(config(run, words), ranks, false, stop);
+  return this->run(config(run, words), ranks, {}, stop);
 }
 
-Outcome Runs::resume(const std::string& run, int ranks, const Words& words, StopRequest stop) {
-  return this->run(config(run, words), ranks, true, stop);
+Outcome Runs::resume(const std::string& run, int ranks, const Words& words, StopRequest stop,
+                     std::optional<std::int64_t> step) {
+  return this->run(config(run, words), ranks, {.resume = true, .step = step}, stop);
 }
 
 std::vector<std::string> Runs::errors(const std::string& run, int ranks, const Words& words) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ class Recorder final : public Observer {
   void on_step(const StepReport& report) override { steps.push_back(report); }
   void on_evaluation(const EvaluationReport& report) override { evaluations.push_back(report); }
   void on_checkpoint(const std::filesystem::path& path) override { checkpoints.push_back(path); }
+  void on_warning(const std::string& text) override { warnings.push_back(text); }
   bool stop_requested() override;
 
   RunDescription start;
@@ -33,6 +35,7 @@ class Recorder final : public Observer {
   std::vector<StepReport> steps;
   std::vector<EvaluationReport> evaluations;
   std::vector<std::filesystem::path> checkpoints;
+  std::vector<std::string> warnings;
 
  private:
   std::int64_t stop_in_step_;
@@ -64,8 +67,9 @@ class Runs {
 
   /// Trains `run` from its beginning. Throws the root cause of a failure.
   Outcome train(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
-  /// Continues `run` from its newest checkpoint.
-  Outcome resume(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
+  /// Continues `run` from its newest checkpoint, or from that of `step`.
+  Outcome resume(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {},
+                 std::optional<std::int64_t> step = std::nullopt);
   /// Trains a run that fails, and returns the error of each rank, with its kind before it where it
   /// is a DivergedError: "diverged: ".
   std::vector<std::string> errors(const std::string& run, int ranks, const Words& words = {});
@@ -91,7 +95,7 @@ class Runs {
   std::vector<std::string> metrics(const std::string& run) const;
 
  private:
-  Outcome run(const Config& config, int ranks, bool resume, StopRequest stop);
+  Outcome run(const Config& config, int ranks, const TrainOptions& options, StopRequest stop);
 
   TemporaryFolder folder_{folder_in_memory()};
   Words words_;

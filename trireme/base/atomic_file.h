@@ -16,8 +16,9 @@ namespace trireme {
 ///     file.write(weights);
 ///     file.commit();
 ///
-/// Without commit(), the temporary file is removed and `path` keeps what it held before. Every
-/// function throws DataError, which names the path and the system's reason.
+/// Without commit(), the temporary file is removed and `path` keeps what it held before. A `path`
+/// that is no file, such as a device, is an error. Every function throws DataError, which names the
+/// path and the system's reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path, Files& files = real_files());
@@ -36,5 +37,9 @@ class AtomicFile {
   std::filesystem::path temporary_;
   std::unique_ptr<File> file_;
 };
+
+/// Returns true if an AtomicFile for the file `target` of the same directory, whose process was
+/// killed, has left the file `name`.
+bool is_left_by_atomic_file(std::string_view name, std::string_view target);
 
 }  // namespace trireme

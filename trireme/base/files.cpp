@@ -1,6 +1,9 @@
 #include "trireme/base/files.h"
 
+#include <fmt/format.h>
+
 #include "trireme/base/atomic_file.h"
+#include "trireme/base/error.h"
 
 namespace trireme {
 
@@ -22,6 +25,15 @@ void make_directories(const fs::path& path, Files& files) {
   if (parent != path) make_directories(parent, files);
   files.make_directory(path);
   files.sync_directory(parent);
+}
+
+void require_file(const fs::path& path, Files& files) {
+  const FileKind kind = files.kind_of(path);
+  if (kind == FileKind::kFile) return;
+  throw DataError(fmt::format("{}: must be a file, {}", path.string(),
+                              kind == FileKind::kNone        ? "there is none"
+                              : kind == FileKind::kDirectory ? "got a directory"
+                                                             : "got a FIFO, a socket or a device"));
 }
 
 std::string read_file(const fs::path& path, Files& files) {

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +62,28 @@ class RealFile final : public File {
   }
 
   bool is_directory() const { return S_ISDIR(status().st_mode); }
+  bool is_file() const { return S_ISREG(status().st_mode); }
+
+  // True if the name `path` still leads to this file.
+  bool is_at(const fs::path& path) const {
+    struct stat there {};
+    const struct stat mine = status();
+    return ::stat(path.c_str(), &there) == 0 && there.st_ino == mine.st_ino &&
+           there.st_dev == mine.st_dev;
+  }
+
+  // Returns false if another process has the lock.
+  bool try_lock() const {
+    if (::flock(file_.fd(), LOCK_EX | LOCK_NB) == 0) return true;
+    if (errno == EWOULDBLOCK) return false;
+    const bool has_no_locks = errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK;
+    if (!has_no_locks) fail(shown_as_, "lock", errno);
+    return true;
+  }
+
+  void clear() const {
+    if (::ftruncate(file_.fd(), 0) != 0) fail(shown_as_, "write", errno);
+  }
 
  private:
   // A pipe has no offsets; its reader must read in order.
@@ -86,27 +109,49 @@ class RealFile final : public File {
   fs::path shown_as_;
 };
 
-std::unique_ptr<RealFile> open_real(const fs::path& path, const fs::path& shown_as, int flags,
-                                    const char* verb) {
-  FileDescriptor file(::open(path.c_str(), flags | O_CLOEXEC, 0666));
+// Without O_NONBLOCK, a FIFO would wait for its reader.
+std::unique_ptr<RealFile> open_to_write(const fs::path& path, const fs::path& shown_as, int flags,
+                                        const char* verb) {
+  const auto refuse = [&] {
+    throw DataError(fmt::format("{}: cannot {}: it is no file but a FIFO, a socket or a device",
+                                shown_as.string(), verb));
+  };
+  FileDescriptor file(::open(path.c_str(), flags | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666));
+  if (!file.is_open() && errno == ENXIO) refuse();
   if (!file.is_open()) fail(shown_as, verb, errno);
-  return std::make_unique<RealFile>(std::move(file), shown_as);
+  auto opened = std::make_unique<RealFile>(std::move(file), shown_as);
+  if (!opened->is_file()) refuse();
+  return opened;
 }
 
 class RealFiles final : public Files {
  public:
   std::unique_ptr<File> open(const fs::path& path) override {
-    auto file = open_real(path, path, O_RDONLY, "open");
+    FileDescriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!descriptor.is_open()) fail(path, "open", errno);
+    auto file = std::make_unique<RealFile>(std::move(descriptor), path);
     if (file->is_directory()) fail(path, "read", EISDIR);
     return file;
   }
 
   std::unique_ptr<File> create(const fs::path& path, const fs::path& shown_as) override {
-    return open_real(path, shown_as, O_WRONLY | O_CREAT | O_TRUNC, "create");
+    return open_to_write(path, shown_as, O_WRONLY | O_TRUNC, "create");
   }
 
   std::unique_ptr<File> open_to_append(const fs::path& path) override {
-    return open_real(path, path, O_WRONLY | O_CREAT | O_APPEND, "write");
+    return open_to_write(path, path, O_WRONLY | O_APPEND, "write");
+  }
+
+  std::unique_ptr<File> lock(const fs::path& path, std::string_view holder) override {
+    while (true) {
+      auto file = open_to_write(path, path, O_RDWR | O_APPEND | O_NOFOLLOW, "lock");
+      if (!file->try_lock()) return nullptr;
+      // The last holder may have removed the file between the two.
+      if (!file->is_at(path)) continue;
+      file->clear();
+      file->append(holder);
+      return file;
+    }
   }
 
   FileKind kind_of(const fs::path& path) override {
@@ -116,6 +161,13 @@ class RealFiles final : public Files {
     if (type == fs::file_type::not_found) return FileKind::kNone;
     if (type == fs::file_type::regular) return FileKind::kFile;
     return type == fs::file_type::directory ? FileKind::kDirectory : FileKind::kOther;
+  }
+
+  bool is_link(const fs::path& path) override {
+    std::error_code error;
+    const fs::file_type type = fs::symlink_status(path, error).type();
+    if (type == fs::file_type::none) fail(path, "open", error.value());
+    return type == fs::file_type::symlink;
   }
 
   std::vector<std::string> names_in(const fs::path& directory) override {
@@ -142,16 +194,8 @@ class RealFiles final : public Files {
     }
   }
 
-  void exchange(const fs::path& a, const fs::path& b) override {
-    if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) != 0) {
-      fail(b, fmt::format("exchange it with {}", a.string()), errno);
-    }
-  }
-
   void remove(const fs::path& path) override {
-    std::error_code error;
-    fs::remove_all(path, error);
-    if (error) fail(path, "remove", error.value());
+    if (::remove(path.c_str()) != 0 && errno != ENOENT) fail(path, "remove", errno);
   }
 
   void sync_directory(const fs::path& path) override {

@@ -10,4 +10,7 @@ namespace trireme {
 /// near enough to be what was meant.
 std::string nearest(std::string_view word, std::span<const std::string> candidates);
 
+/// Returns `word` as a POSIX shell must be given it: between single quotes unless it needs none.
+std::string shell_quoted(std::string_view word);
+
 }  // namespace trireme

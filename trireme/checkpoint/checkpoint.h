@@ -24,20 +24,22 @@ namespace trireme {
 /// on every rank.
 ///
 /// The checkpoint appears as a whole or not at all: it is written to step-N.partial, synced and
-/// renamed, and an older step-N is replaced at the same instant. After that, all but the `keep`
-/// checkpoints of the highest steps are removed; keep == 0 keeps all, and the one just written
-/// always stays. If anything fails, every rank throws the same error, which names the failed rank,
-/// and the directory is as it was before: DataError if a file cannot be written, UsageError if the
-/// regions do not fit together.
+/// renamed. An older step-N is renamed to step-N.replaced before, where readers find it until the
+/// new one is there. After that, all but the `keep` checkpoints of the highest steps are removed;
+/// keep
+/// == 0 keeps all, and the one just written always stays. Only files that a checkpoint consists of
+/// are removed: what others have put beside them stays. If anything fails, every rank throws the
+/// same error, which names the failed rank, and the directory is as it was before: DataError if a
+/// file cannot be written, UsageError if the regions do not fit together.
 void save_checkpoint(const std::filesystem::path& directory, Communicator& world,
                      const RunState& state, std::span<const StateTensor> mine, int keep,
                      Files& files = real_files());
 
 /// Fills the regions of `wanted`, from whatever regions the checkpoint stores; not collective.
 /// Other tensors of the checkpoint are ignored. Reads each needed byte of a tensor once, through a
-/// buffer of fixed size. Throws DataError, which names the file or tensor, if the manifest or a
-/// file is missing or damaged (every file that is needed is hashed), or if a tensor is missing or
-/// has another type or shape. No values have been changed then.
+/// buffer of fixed size. Throws DataError, which names the file, if the manifest or a file is
+/// missing or damaged (every file that is needed is hashed), UsageError, which names the tensor, if
+/// a tensor is missing or has another type or shape. No values have been changed then.
 RunState load_checkpoint(const std::filesystem::path& step_directory,
                          std::span<const StateTensor> wanted, Files& files = real_files());
 
@@ -45,6 +47,11 @@ RunState load_checkpoint(const std::filesystem::path& step_directory,
 /// missing or damaged.
 std::set<std::string> tensors_of_checkpoint(const std::filesystem::path& step_directory,
                                             Files& files = real_files());
+
+/// Returns what a checkpoint holds besides tensors. Throws DataError if its manifest is missing or
+/// damaged.
+RunState state_of_checkpoint(const std::filesystem::path& step_directory,
+                             Files& files = real_files());
 
 /// Returns the complete checkpoint of the highest step, if there is any.
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& directory,

@@ -37,17 +37,17 @@ const Manifest::Tensor& find(const Manifest& manifest, const StateTensor& wanted
   }
   const auto found = manifest.tensors.find(wanted.name);
   if (found == manifest.tensors.end()) {
-    throw DataError(fmt::format(
+    throw UsageError(fmt::format(
         "{}: no tensor \"{}\" among the {} of this checkpoint; model and optimizer must be those "
         "that were saved",
         folder.string(), wanted.name, manifest.tensors.size()));
   }
   const Manifest::Tensor& tensor = found->second;
   if (tensor.dtype != wanted.values.dtype || tensor.shape != wanted.region.full_shape()) {
-    throw DataError(fmt::format("{}: tensor \"{}\" must be {}, got {}", folder.string(),
-                                wanted.name,
-                                describe(wanted.values.dtype, wanted.region.full_shape()),
-                                describe(tensor.dtype, tensor.shape)));
+    throw UsageError(
+        fmt::format("{}: tensor \"{}\" was written as {}, the model or optimizer has {}",
+                    folder.string(), wanted.name, describe(tensor.dtype, tensor.shape),
+                    describe(wanted.values.dtype, wanted.region.full_shape())));
   }
   return tensor;
 }
@@ -60,17 +60,16 @@ void plan(const StateTensor& wanted, const Manifest::Tensor& tensor, ReadsOfFile
 }
 
 void verify(const fs::path& path, const Manifest::File& file, Files& files) {
+  require_file(path, files);
   const std::int64_t bytes = files.open(path)->size();
   if (bytes != file.bytes) {
-    throw DataError(fmt::format(
-        "{}: the file is damaged: it must have {} bytes, got {}; resume from another checkpoint",
-        path.string(), file.bytes, bytes));
+    throw DataError(fmt::format("{}: the file is damaged: it must have {} bytes, got {}",
+                                path.string(), file.bytes, bytes));
   }
   const std::string hash = sha256_of_file(path, files);
   if (hash != file.sha256) {
-    throw DataError(fmt::format(
-        "{}: the file is damaged: its SHA-256 must be {}, got {}; resume from another checkpoint",
-        path.string(), file.sha256, hash));
+    throw DataError(fmt::format("{}: the file is damaged: its SHA-256 must be {}, got {}",
+                                path.string(), file.sha256, hash));
   }
 }
 
@@ -91,6 +90,7 @@ void read_common(const SafetensorsFile& file, const Read& read) {
 
 Manifest manifest_of(const fs::path& step_directory, Files& files) {
   const fs::path path = step_directory / "manifest.json";
+  require_file(path, files);
   return parse_manifest(read_file(path, files), path.string());
 }
 
@@ -100,6 +100,10 @@ std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory, File
   std::set<std::string> names;
   for (const auto& [name, tensor] : manifest_of(step_directory, files).tensors) names.insert(name);
   return names;
+}
+
+RunState state_of_checkpoint(const fs::path& step_directory, Files& files) {
+  return manifest_of(step_directory, files).state;
 }
 
 RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTensor> wanted,
@@ -124,9 +128,9 @@ RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTe
 }
 
 std::optional<fs::path> latest_checkpoint(const fs::path& directory, Files& files) {
-  const std::vector<std::int64_t> steps = steps_in(directory, files);
-  if (steps.empty()) return std::nullopt;
-  return StepFolder(directory, steps.back(), files).path();
+  const auto checkpoints = complete_checkpoints(directory, files);
+  if (checkpoints.empty()) return std::nullopt;
+  return checkpoints.rbegin()->second;
 }
 
 }  // namespace trireme

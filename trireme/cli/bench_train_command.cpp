@@ -132,21 +132,22 @@ int run(const Arguments& arguments) {
     throw UsageError(
         "bench train: -n is for ranks of our own; here another launcher has started them");
   }
-  return run_ranks(
-      job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
-      [&](Communicator& world) {
-        keep_freed_memory();
-        try {
-          const StepTimes times = measure_steps(job.config, world, {.steps = arguments.steps});
-          if (world.rank() == 0) {
-            std::cout << (arguments.json ? json_of(job, times) : table(job, times)) << std::flush;
-          }
-        } catch (const DivergedError& error) {
-          std::cerr << error.what() << '\n';
-          return static_cast<int>(ExitCode::kDiverged);
-        }
-        return static_cast<int>(ExitCode::kOk);
-      });
+  return run_ranks(job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
+                   [&](Communicator& world) {
+                     keep_freed_memory();
+                     try {
+                       const StepTimes times =
+                           measure_steps(job.config, world, {.steps = arguments.steps});
+                       if (world.rank() == 0) {
+                         std::cout << (arguments.json ? json_of(job, times) : table(job, times));
+                         flush_stdout();
+                       }
+                     } catch (const DivergedError& error) {
+                       std::cerr << error.what() << '\n';
+                       return static_cast<int>(ExitCode::kDiverged);
+                     }
+                     return static_cast<int>(ExitCode::kOk);
+                   });
 }
 
 }  // namespace

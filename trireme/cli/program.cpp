@@ -9,6 +9,7 @@
 #include "trireme/base/text.h"
 #include "trireme/base/version.h"
 #include "trireme/cli/commands.h"
+#include "trireme/cli/terminal.h"
 #include "trireme/launch/exit_codes.h"
 
 namespace trireme::cli {
@@ -46,6 +47,16 @@ std::string message_of(const CLI::App& app, const CLI::ParseError& error) {
          (who.empty() ? "" : who + " ") + "--help`";
 }
 
+// Runs the subcommand. CLI11 throws for --help and --version too, which are printed.
+void parse(CLI::App& app, int argc, char** argv) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) throw;
+    app.exit(error);
+  }
+}
+
 }  // namespace
 
 int run_program(int argc, char** argv) {
@@ -70,10 +81,9 @@ int run_program(int argc, char** argv) {
     return refuse(unknown);
   }
   try {
-    app.parse(argc, argv);
+    parse(app, argc, argv);
+    flush_stdout();
   } catch (const CLI::ParseError& error) {
-    // CLI11 throws for --help and --version too.
-    if (error.get_exit_code() == 0) return app.exit(error);
     return refuse(message_of(app, error));
   } catch (const std::exception& error) {
     std::cerr << "trireme: " << error.what() << '\n';

@@ -176,6 +176,12 @@ void Progress::on_checkpoint(const std::filesystem::path& path) {
   log(line);
 }
 
+void Progress::on_warning(const std::string& text) {
+  const std::string line = "warning: " + text;
+  say(terminal_.red(line));
+  log(line);
+}
+
 void Progress::log(const std::string& line) const {
   const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
   fmt::print(stderr, "{:%F %T} {}\n", now, line);

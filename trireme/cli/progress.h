@@ -20,6 +20,7 @@ class Progress : public Observer {
   void on_step(const StepReport& report) override;
   void on_evaluation(const EvaluationReport& report) override;
   void on_checkpoint(const std::filesystem::path& path) override;
+  void on_warning(const std::string& text) override;
   bool stop_requested() override;
 
   /// Removes the live line.

@@ -5,10 +5,17 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "trireme/base/text.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
+
+namespace {
+
+constexpr std::size_t kShownFailures = 5;
+
+}  // namespace
 
 std::string summary_text(const RunSummary& summary) {
   const RunDirectory run{summary.directory};
@@ -23,7 +30,7 @@ std::string summary_text(const RunSummary& summary) {
     row("skipped",
         fmt::format("{} steps, in which not all was finite", with_commas(summary.skipped_steps)));
   }
-  row("training loss", fmt::format("{:.4g}", summary.loss));
+  if (summary.loss) row("training loss", fmt::format("{:.4g}", *summary.loss));
   if (const auto [sent, received] = summary.traffic; sent + received > 0) {
     const auto size = [](std::int64_t bytes) { return memory_size(static_cast<double>(bytes)); };
     row("rank 0", fmt::format("sent {}, received {}", size(sent), size(received)));
@@ -41,8 +48,15 @@ std::string summary_text(const RunSummary& summary) {
   if (!summary.interrupted) row("model", run.model().string());
   row("metrics", run.metrics().string());
   row("configuration", run.config().string());
-  if (summary.interrupted) {
-    row("resume with", fmt::format("trireme train --resume {}", run.root.string()));
+  for (std::size_t i = 0; i < summary.not_written.size(); ++i) {
+    if (i == kShownFailures) {
+      row("", fmt::format("and {} more", summary.not_written.size() - i));
+      break;
+    }
+    row("NOT WRITTEN", summary.not_written[i]);
+  }
+  if (summary.interrupted && summary.is_complete) {
+    row("resume with", fmt::format("trireme train --resume {}", shell_quoted(run.root.string())));
   }
   return card;
 }
@@ -53,10 +67,12 @@ std::string summary_json(const RunSummary& summary) {
                                  {"interrupted", summary.interrupted},
                                  {"seconds", summary.seconds},
                                  {"samples_per_second", summary.samples_per_second},
-                                 {"loss", summary.loss},
+                                 {"loss", nullptr},
                                  {"skipped_steps", summary.skipped_steps},
                                  {"bytes_sent", summary.traffic.sent},
                                  {"bytes_received", summary.traffic.received}};
+  if (summary.loss) json["loss"] = *summary.loss;
+  if (!summary.not_written.empty()) json["not_written"] = summary.not_written;
   if (summary.evaluation) {
     const EvaluationReport& report = *summary.evaluation;
     json["evaluation"] = {{"samples", report.samples}, {"loss", report.loss}};

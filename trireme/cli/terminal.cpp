@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
+
+#include "trireme/base/error.h"
 
 namespace trireme::cli {
 
@@ -41,6 +44,14 @@ std::string Terminal::bold(std::string_view text) const {
 
 std::string Terminal::red(std::string_view text) const {
   return colors ? fmt::format("\x1b[31m{}\x1b[0m", text) : std::string(text);
+}
+
+void flush_stdout() {
+  errno = 0;
+  if (std::cout.flush()) return;
+  const int error = errno;
+  throw DataError(fmt::format("stdout: cannot write the result{}{}; free space or print elsewhere",
+                              error != 0 ? ": " : "", error != 0 ? std::strerror(error) : ""));
 }
 
 std::string with_commas(std::int64_t number) {

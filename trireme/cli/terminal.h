@@ -20,6 +20,9 @@ struct Terminal {
   std::string red(std::string_view text) const;
 };
 
+/// Writes what std::cout holds. Throws DataError if it or anything before could not be written.
+void flush_stdout();
+
 /// "1,234,567"
 std::string with_commas(std::int64_t number);
 

@@ -8,6 +8,8 @@
 #include <string>
 
 #include "trireme/base/error.h"
+#include "trireme/base/files.h"
+#include "trireme/base/text.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/failure_report.h"
@@ -35,12 +37,19 @@ int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
   }
 }
 
-// Removes the logs of a run that has failed before its first step.
-void remove_if_never_begun(const RunDirectory& run, bool existed) {
-  if (std::filesystem::exists(run.config())) return;
-  std::error_code ignored;
-  std::filesystem::remove_all(run.logs(), ignored);
-  if (!existed) std::filesystem::remove(run.root, ignored);
+// Removes the logs of a run that has failed before its first step, as far as possible.
+void remove_if_never_begun(const RunDirectory& run) {
+  try {
+    if (real_files().kind_of(run.config()) == FileKind::kNone) remove_logs(run);
+  } catch (const DataError&) {
+    // The error of the run is the one to report.
+  }
+}
+
+// What tells the newest checkpoint from every other one; empty if there is none.
+std::string newest_checkpoint(const RunDirectory& run) {
+  const auto newest = latest_checkpoint(run.checkpoints());
+  return newest ? newest->string() + read_file(*newest / "manifest.json") : "";
 }
 
 // Returns true for errors that one line explains; no progress has been lost.
@@ -52,26 +61,32 @@ bool is_plain_error(const ExitReport& report, bool can_resume) {
          (code == static_cast<int>(ExitCode::kData) && !can_resume);
 }
 
-void explain_failure(const ExitReport& report, const Job& job, const Terminal& terminal) {
+// `newest_before`: newest_checkpoint() before the run. Without a newer one, the run that could be
+// resumed is an earlier one, or has just been resumed and failed.
+void explain_failure(const ExitReport& report, const Job& job, const std::string& newest_before,
+                     const Terminal& terminal) {
   const RunDirectory run{job.config.run.directory};
-  const bool can_resume = latest_checkpoint(run.checkpoints()).has_value();
+  const std::string newest = newest_checkpoint(run);
+  const bool can_resume = !newest.empty() && newest != newest_before;
   if (is_plain_error(report, can_resume)) {
     terminal.write(fmt::format("trireme: {}\n", report.last_lines.back()));
     return;
   }
   const std::string resume =
-      can_resume ? fmt::format("trireme train --resume {}", run.root.string()) : std::string();
+      can_resume ? fmt::format("trireme train --resume {}", shell_quoted(run.root.string()))
+                 : std::string();
   ExitReport shown = report;
   if (shown.log.empty()) {
     shown.log = (run.logs() / fmt::format("rank-{}.log", shown.failed_rank)).string();
   }
-  if (!std::filesystem::exists(shown.log)) shown.log.clear();
+  if (real_files().kind_of(shown.log) != FileKind::kFile) shown.log.clear();
   terminal.write(failure_report(shown, resume, terminal));
 }
 
 int run(const Job& job) {
   const RunDirectory directory{job.config.run.directory};
-  const bool existed = std::filesystem::exists(directory.root);
+  const std::unique_ptr<RunLock> lock = claim_directory(job);
+  const std::string newest_before = newest_checkpoint(directory);
   const FileDescriptor log = open_log(directory, 0);
   // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
@@ -87,14 +102,14 @@ int run(const Job& job) {
   options.ending.tolerates_lost_ranks = job.plan.is_asynchronous();
   const ExitReport report = launch(
       options, [&](int rank, int world_fd) { return run_rank(job, rank, world_fd, terminal); });
-  if (!report.ok()) remove_if_never_begun(directory, existed);
+  if (!report.ok()) remove_if_never_begun(directory);
   for (const int rank : report.tolerated_failures) {
     const ExitStatus status = report.ranks[static_cast<std::size_t>(rank)];
     terminal.write(fmt::format(
         "trireme: rank {} {}; the others have gone on without it\n", rank,
         status.signal != 0 ? "was " + explain(status) : "has ended with a rank of its group"));
   }
-  if (report.failed_rank >= 0) explain_failure(report, job, terminal);
+  if (report.failed_rank >= 0) explain_failure(report, job, newest_before, terminal);
   ::close(terminal.fd);
   return report.exit_code;
 }
@@ -108,7 +123,11 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_option("-n,--ranks", arguments->ranks, "how many ranks (default: one a core)")
       ->check(CLI::Range(1, 256));
   command->add_option("--resume", arguments->resume,
-                      "go on from the newest checkpoint in this run directory");
+                      "go on from the newest whole checkpoint in this run directory, or from the "
+                      "checkpoint RUN/checkpoints/step-N");
+  command->add_option("--step", arguments->step, "with --resume: the step of the checkpoint")
+      ->check(CLI::NonNegativeNumber)
+      ->needs("--resume");
   command->add_flag("--overwrite", arguments->overwrite,
                     "replace the run that run.directory holds");
   command->add_flag("--dry-run", arguments->dry_run,
@@ -132,6 +151,7 @@ void add_train(CLI::App& app, int& exit_code) {
       for (const std::string& key : dropped_keys(job.config)) {
         std::cerr << "trireme: " << key << '\n';
       }
+      for (const std::string& change : job.changes) std::cerr << "trireme: " << change << '\n';
     }
     if (arguments->dry_run) {
       dry_run(job.config, job.ranks);
@@ -142,7 +162,6 @@ void add_train(CLI::App& app, int& exit_code) {
       exit_code = train_as_started_rank(job, environment);
       return;
     }
-    if (!job.resume) clear_directory(job);
     if (job.plan.transport.backend != "auto" && job.plan.transport.backend != "shm") {
       throw UsageError(
           fmt::format("communication.backend: \"{}\" joins ranks that mpirun, srun or torchrun has "

@@ -3,12 +3,10 @@
 #include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <new>
@@ -16,12 +14,17 @@
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
 #include "trireme/base/files.h"
+#include "trireme/base/text.h"
+#include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/progress.h"
 #include "trireme/cli/run_summary.h"
+#include "trireme/config/difference.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
+#include "trireme/train/checkpointer.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
 #include "trireme/world/connect.h"
@@ -40,20 +43,6 @@ class RankProgress final : public Progress {
   }
 };
 
-// If rank 0 rejects the run directory, every rank throws the same error.
-void agree_to_begin(const Job& job, Communicator& world) {
-  std::array<std::uint8_t, 1024> text{};
-  if (world.rank() == 0) {
-    try {
-      if (!job.resume) clear_directory(job);
-    } catch (const UsageError& error) {
-      std::strncpy(reinterpret_cast<char*>(text.data()), error.what(), text.size() - 1);
-    }
-  }
-  world.broadcast(buffer_of(std::span<std::uint8_t>(text)), 0).wait();
-  if (text[0] != 0) throw UsageError(reinterpret_cast<const char*>(text.data()));
-}
-
 ConnectOptions options_of(const plan::Transport& transport) {
   return {.backend = transport.backend,
           .timeout = transport.timeout,
@@ -61,30 +50,116 @@ ConnectOptions options_of(const plan::Transport& transport) {
           .interface_address = transport.interface_address};
 }
 
+// A run and the step of its checkpoint that `--resume` and `--step` name.
+struct ResumedRun {
+  RunDirectory directory;
+  std::optional<std::int64_t> step;
+};
+
+ResumedRun resumed_run(const TrainArguments& arguments) {
+  std::filesystem::path path = arguments.resume;
+  if (!path.has_filename()) path = path.parent_path();
+  ResumedRun run{{path}, arguments.step};
+  const auto step = step_of_folder(path.filename().string());
+  const std::filesystem::path checkpoints = std::filesystem::absolute(path).parent_path();
+  if (!step || checkpoints.filename() != RunDirectory{}.checkpoints().filename()) return run;
+  if (run.step && run.step != step) {
+    throw UsageError(
+        fmt::format("train: --step {} and --resume {} name two checkpoints; leave one out",
+                    *run.step, arguments.resume));
+  }
+  const auto root = path.parent_path().parent_path();
+  return {{root.empty() ? checkpoints.parent_path() : root}, step};
+}
+
+// The state in the checkpoint to resume from or, without a step, in the newest that can be read.
+std::optional<RunState> state_to_resume(const ResumedRun& run) {
+  const std::string folder = run.directory.checkpoints().string();
+  const auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
+  if (checkpoints.empty()) {
+    throw UsageError(fmt::format("train: {} holds no checkpoint to resume from", folder));
+  }
+  if (run.step) {
+    const auto found = checkpoints.find(*run.step);
+    if (found != checkpoints.end()) return state_of_checkpoint(found->second);
+    std::vector<std::int64_t> steps;
+    for (const auto& [step, path] : checkpoints) steps.push_back(step);
+    throw UsageError(fmt::format("train: {} holds no checkpoint of step {}, only of {}", folder,
+                                 *run.step, fmt::join(steps, ", ")));
+  }
+  for (auto checkpoint = checkpoints.rbegin(); checkpoint != checkpoints.rend(); ++checkpoint) {
+    try {
+      return state_of_checkpoint(checkpoint->second);
+    } catch (const DataError&) {
+      // The run falls back to an older one, too, and says so.
+    }
+  }
+  return std::nullopt;
+}
+
+// The checkpoint is what was trained: config.toml may have been changed since, by hand or by a torn
+// copy. Returns what the command line has changed, a sentence each.
+std::vector<std::string> require_config_of(const RunState& state, const Config& config,
+                                           const RunDirectory& run) {
+  const std::string name = fmt::format("the checkpoint of step {}", state.step);
+  const std::optional<Config> written = config_of_checkpoint(state, name);
+  if (!written) return {};
+  std::vector<std::string> changes, refused, words;
+  const Config absolute = with_absolute_paths(config, std::filesystem::current_path());
+  for (const KeyDifference& difference : differences(absolute, *written)) {
+    const auto origin = config.origins.find(difference.key);
+    const bool was_asked_for = origin != config.origins.end() &&
+                               origin->second.source == Config::Origin::Source::kCommandLine;
+    // Refused by every rank, asked for or not.
+    if (was_asked_for && is_kept_by_run(difference.key)) continue;
+    std::string text = fmt::format("{} is {}, {} has {}", difference.key, difference.value, name,
+                                   difference.other);
+    if (was_asked_for) {
+      changes.push_back(std::move(text));
+      continue;
+    }
+    refused.push_back(std::move(text));
+    words.push_back(shell_quoted(fmt::format("{}={}", difference.key, difference.other)));
+  }
+  if (refused.empty()) return changes;
+  throw UsageError(
+      fmt::format("{} is not the configuration that was trained with: {}; say on the command line "
+                  "which value is meant, for those of the checkpoint: {}",
+                  run.config().string(), fmt::join(refused, "; "), fmt::join(words, " ")));
+}
+
+[[noreturn]] void refuse_directory(const RunDirectory& run, const DataError& error) {
+  throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
+                               run.root.string(), error.what()));
+}
+
 }  // namespace
 
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) {
   auto [file, overrides] = parse_words("train", arguments.words);
   Job job{.overwrite = arguments.overwrite, .json = arguments.json};
+  std::optional<ResumedRun> resumed;
+  std::optional<RunState> state;
   if (!arguments.resume.empty()) {
     if (!file.empty()) {
       throw UsageError(
           "train: --resume RUN goes on with that run's own configuration; leave out "
           "the file, and change keys by section.key=value");
     }
-    const RunDirectory run{arguments.resume};
-    if (!latest_checkpoint(run.checkpoints())) {
-      throw UsageError(
-          fmt::format("train: {} holds no checkpoint to resume from", run.checkpoints().string()));
-    }
-    file = run.config();
-    overrides.push_back(fmt::format("run.directory=\"{}\"", arguments.resume));
+    resumed = resumed_run(arguments);
+    state = state_to_resume(*resumed);
+    file = resumed->directory.config();
     job.resume = true;
   }
   if (file.empty() && overrides.empty()) {
     throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
   }
   job.config = job.resume ? read_run_config(file, overrides) : read_config(file, overrides);
+  if (resumed) {
+    job.config.run.directory = resumed->directory.root.string();
+    job.step = resumed->step;
+    if (state) job.changes = require_config_of(*state, job.config, resumed->directory);
+  }
   if (is_started_rank(environment)) {
     if (arguments.ranks > 0 && arguments.ranks != environment.world_size) {
       throw UsageError(fmt::format(
@@ -100,24 +175,31 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
   return job;
 }
 
-void clear_directory(const Job& job) {
-  const std::filesystem::path directory = job.config.run.directory;
-  const RunDirectory run{directory};
+std::unique_ptr<RunLock> claim_directory(const Job& job) {
+  const RunDirectory run{job.config.run.directory};
+  if (!job.resume) require_own_directory(run);
+  std::unique_ptr<RunLock> lock;
+  try {
+    lock = std::make_unique<RunLock>(run);
+  } catch (const DataError& error) {
+    refuse_directory(run, error);
+  }
+  if (job.resume) return lock;
   const bool checkpoint = latest_checkpoint(run.checkpoints()).has_value();
-  Files& files = real_files();
-  if (!checkpoint && files.kind_of(run.model()) == FileKind::kNone) return;
+  if (!checkpoint && real_files().kind_of(run.model()) == FileKind::kNone) return lock;
   if (!job.overwrite) {
+    const std::string root = run.root.string();
     throw UsageError(fmt::format(
-        "run.directory: {} holds a run; choose another one, {}or replace it by --overwrite",
-        directory.string(),
-        checkpoint ? fmt::format("go on with `trireme train --resume {}`, ", directory.string())
+        "run.directory: {} holds a run; choose another one, {}or replace it by --overwrite", root,
+        checkpoint ? fmt::format("go on with `trireme train --resume {}`, ", shell_quoted(root))
                    : ""));
   }
   try {
-    files.remove(run.logs());
+    remove_logs(run);
   } catch (const DataError&) {
     // The new run's lines follow the old ones.
   }
+  return lock;
 }
 
 std::string message_of(const std::exception& error) {
@@ -132,12 +214,13 @@ std::string message_of(const std::exception& error) {
 
 FileDescriptor open_log(const RunDirectory& run, int rank) {
   const std::filesystem::path path = run.logs() / fmt::format("rank-{}.log", rank);
-  std::error_code error;
-  std::filesystem::create_directories(run.logs(), error);
-  FileDescriptor log(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-  if (log.is_open()) return log;
-  throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
-                               run.root.string(), std::strerror(errno)));
+  try {
+    make_directories(run.logs());
+    real_files().open_to_append(path);  // says what is wrong with it
+  } catch (const DataError& error) {
+    refuse_directory(run, error);
+  }
+  return FileDescriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
 }
 
 int exit_code_of_rank(const std::exception& error) {
@@ -148,11 +231,14 @@ int exit_code_of_rank(const std::exception& error) {
 int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal) {
   RankProgress progress(world.rank(), terminal);
   try {
-    const RunSummary summary = train(job.config, world, progress, job.resume);
+    const RunSummary summary = train(job.config, world, progress,
+                                     {.resume = job.resume, .step = job.step, .holds_lock = true});
     progress.clear();
     if (world.rank() == 0) {
-      std::cout << (job.json ? summary_json(summary) : summary_text(summary)) << std::flush;
+      std::cout << (job.json ? summary_json(summary) : summary_text(summary));
+      flush_stdout();
     }
+    if (!summary.is_complete) throw DataError(summary.not_written.back());
     return static_cast<int>(summary.interrupted ? ExitCode::kInterrupted : ExitCode::kOk);
   } catch (...) {
     progress.clear();
@@ -175,7 +261,11 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   const RunDirectory directory{job.config.run.directory};
   try {
     world = connect(environment, options_of(job.plan.transport));
-    agree_to_begin(job, *world);
+    std::unique_ptr<RunLock> lock;
+    agree(*world, [&] {
+      if (world->rank() == 0) lock = claim_directory(job);
+      return std::string();
+    });
     const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);
     return train_as_rank(job, *world, terminal);

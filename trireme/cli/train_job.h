@@ -1,6 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <exception>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +14,7 @@
 #include "trireme/launch/environment.h"
 #include "trireme/plan/run_plan.h"
 #include "trireme/train/run_directory.h"
+#include "trireme/train/run_lock.h"
 
 namespace trireme::cli {
 
@@ -18,7 +22,8 @@ namespace trireme::cli {
 struct TrainArguments {
   std::vector<std::string> words;  // FILE.toml and section.key=value
   int ranks = 0;
-  std::string resume;
+  std::string resume;                // RUN or RUN/checkpoints/step-N
+  std::optional<std::int64_t> step;  // of the checkpoint to resume from
   bool overwrite = false;
   bool dry_run = false;
   bool json = false;
@@ -30,6 +35,9 @@ struct Job {
   plan::RunPlan plan;
   int ranks = 1;
   bool resume = false;
+  std::optional<std::int64_t> step;  ///< of the checkpoint to resume from; none: the newest
+  /// Of the configuration of a run that is resumed: what the command line has changed.
+  std::vector<std::string> changes;
   bool overwrite = false;
   bool json = false;
 };
@@ -37,9 +45,10 @@ struct Job {
 /// `environment` is that of this process, which a launcher may have started as a rank.
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 
-/// Throws UsageError if the directory holds another run. With `overwrite` it removes that run
-/// instead; its last files disappear once the new run begins.
-void clear_directory(const Job& job);
+/// Locks the run directory of a job and, unless the job resumes a run, removes the logs of an
+/// earlier one. Throws UsageError if the directory is in use, holds files that trireme has not
+/// written, or holds a run that may not be overwritten.
+std::unique_ptr<RunLock> claim_directory(const Job& job);
 
 /// Opens the log of `rank` to append to it. Throws UsageError if the run's directory cannot be
 /// written.

@@ -210,7 +210,8 @@ Config read_config(const std::filesystem::path& path, std::span<const std::strin
                    Files& files = real_files());
 
 /// Reads the configuration that an earlier run has written: old names are replaced by new ones, and
-/// keys of the file that the overrides make useless are no error.
+/// keys of the file that the overrides make useless are no error. Throws DataError if `path` is no
+/// file.
 Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides,
                        Files& files = real_files());
 
@@ -218,6 +219,10 @@ Config read_run_config(const std::filesystem::path& path, std::span<const std::s
 Config parse_config(const std::string& toml, const std::string& source,
                     std::span<const std::string> overrides,
                     Config::Origin::Source kind = Config::Origin::Source::kFile);
+
+/// Returns `config` with the relative paths of its files, but not run.directory, taken from
+/// `folder`.
+Config with_absolute_paths(Config config, const std::filesystem::path& folder);
 
 /// Throws UsageError for a value that its key may not have, as read_config() does. For
 /// configurations that code has made.

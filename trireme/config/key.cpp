@@ -22,6 +22,11 @@ ConfigKey& ConfigKey::may_differ_between_hosts() {
   return *this;
 }
 
+ConfigKey& ConfigKey::names_files() {
+  is_file = true;
+  return may_differ_between_hosts();
+}
+
 std::vector<ConfigKey> schema_of(Config& config) {
   std::vector<ConfigKey> keys;
   add_keys(keys, config.run);
@@ -45,6 +50,20 @@ void check_values(const Config& config) {
     if (!wanted) continue;
     throw UsageError(fmt::format("{} must be {}, got {}", key.name, *wanted, toml_text(key.value)));
   }
+}
+
+Config with_absolute_paths(Config config, const std::filesystem::path& folder) {
+  const auto complete = [&](std::string& path) {
+    if (!path.empty()) path = (folder / path).lexically_normal().string();
+  };
+  for (const ConfigKey& key : schema_of(config)) {
+    if (!key.is_file) continue;
+    if (auto* const* path = std::get_if<std::string*>(&key.value)) complete(**path);
+    if (auto* const* paths = std::get_if<std::vector<std::string>*>(&key.value)) {
+      for (std::string& path : **paths) complete(path);
+    }
+  }
+  return config;
 }
 
 std::vector<ConfigKey> schema_of(Config::Optimizer::Group& group) {

@@ -32,10 +32,13 @@ struct ConfigKey {
   Rule rule;
   std::vector<Use> uses = {};  ///< one of these is enough; empty: the key is always used
   bool may_differ = false;     ///< between the hosts of a run: paths, addresses, threads
+  bool is_file = false;        ///< text or texts: paths of files
 
   ConfigKey& used_with(std::string key, std::vector<std::string> values);
   ConfigKey& used_unless(std::string key, std::vector<std::string> values);
   ConfigKey& may_differ_between_hosts();
+  /// Its paths may differ between hosts.
+  ConfigKey& names_files();
 };
 
 /// Returns every key, in the order in which files show them, bound to `config`.

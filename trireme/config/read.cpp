@@ -251,6 +251,7 @@ Config read_config(const std::filesystem::path& path, std::span<const std::strin
 
 Config read_run_config(const std::filesystem::path& path, std::span<const std::string> overrides,
                        Files& files) {
+  require_file(path, files);
   return parse_config(read_file(path, files), path.string(), overrides,
                       Config::Origin::Source::kRunDirectory);
 }

@@ -3,19 +3,26 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
+#include <map>
 #include <set>
+#include <sstream>
 #include <utility>
 #include <variant>
 
 #include "trireme/base/error.h"
+#include "trireme/checkpoint/agreement.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/comm/self/self.h"
+#include "trireme/config/difference.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/checkpoint_tensors.h"
+#include "trireme/train/resolved_config.h"
 
 namespace trireme {
 
 namespace {
+
+constexpr const char* kConfigurationText = "toml";
 
 // What decides which samples a step sees, and what its gradient becomes.
 std::map<std::string, std::string> order_of(const Trainer& trainer) {
@@ -41,71 +48,189 @@ std::int64_t steps_without_update(const RunState& state) {
 
 }  // namespace
 
+bool is_kept_by_run(const std::string& key) {
+  const std::vector<std::string> kept = {
+      "training.virtual_workers", "training.global_batch", "training.seed",
+      "training.dtype",           "data.sampler",          "optimizer.name"};
+  if (key == "model.path") return false;  // the file may lie elsewhere
+  return key.starts_with("model.") || std::ranges::count(kept, key) > 0;
+}
+
+std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name) {
+  const auto section = state.sections.find(sections::kConfiguration);
+  if (section == state.sections.end()) return std::nullopt;
+  const auto text = section->second.find(kConfigurationText);
+  if (text == section->second.end() || !std::holds_alternative<std::string>(text->second)) {
+    return std::nullopt;
+  }
+  return parse_config(std::get<std::string>(text->second), "the configuration in " + name, {},
+                      Config::Origin::Source::kRunDirectory);
+}
+
 Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& files)
     : trainer_(trainer), directory_(std::move(directory)), files_(files) {}
 
-std::vector<std::string> Checkpointer::restore() {
-  const auto newest = latest_checkpoint(directory_.checkpoints(), files_);
-  if (!newest) {
-    throw DataError(
-        fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
+Restored Checkpointer::restore(std::optional<std::int64_t> step) {
+  Restored restored;
+  const std::vector<std::int64_t> steps = steps_to_try(step);
+  for (const std::int64_t candidate : steps) {
+    try {
+      // Ranks may share memory: no rank may train before all have read.
+      agree(trainer_.world(), [&] {
+        load(candidate, restored);
+        return std::string();
+      });
+      trainer_.continue_after(candidate, restored.steps_without_update);
+      break;
+    } catch (const DataError& error) {
+      restored.damaged.emplace_back(error.what());
+      if (candidate != steps.back()) continue;
+      if (step) {
+        throw DataError(fmt::format("{}; choose another step", restored.damaged.front()));
+      }
+      throw DataError(
+          fmt::format("{}: no checkpoint is whole (of {}); the newest: {}; the run must be started "
+                      "anew",
+                      directory_.checkpoints().string(), steps.size(), restored.damaged.front()));
+    }
   }
+  if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
+  restore_local(restored);
+  trainer_.world().barrier();
+  return restored;
+}
+
+// The newest first, as rank 0 sees them.
+std::vector<std::int64_t> Checkpointer::steps_to_try(std::optional<std::int64_t> step) {
+  const std::string seen =
+      agree(trainer_.world(), [&] {
+        std::string steps;
+        for (const auto& [found, path] : complete_checkpoints(directory_.checkpoints(), files_)) {
+          steps = fmt::format("{} {}", found, steps);
+        }
+        return steps;
+      }).front();
+  std::istringstream in(seen);
+  std::vector<std::int64_t> steps;
+  for (std::int64_t found = 0; in >> found;) steps.push_back(found);
+  const std::string folder = directory_.checkpoints().string();
+  if (steps.empty()) throw DataError(fmt::format("{}: no checkpoint to resume from", folder));
+  if (!step) return steps;
+  if (std::ranges::count(steps, *step) > 0) return {*step};
+  throw UsageError(fmt::format("{}: no checkpoint of step {}, only of: {}", folder, *step, seen));
+}
+
+void Checkpointer::load(std::int64_t step, Restored& restored) {
+  const auto checkpoints = complete_checkpoints(directory_.checkpoints(), files_);
+  const auto found = checkpoints.find(step);
+  if (found == checkpoints.end()) {
+    throw DataError(
+        fmt::format("{}: no checkpoint of step {}", directory_.checkpoints().string(), step));
+  }
+  const std::filesystem::path& path = found->second;
+  const RunState state = state_of_checkpoint(path, files_);
+  require_same_run(state, path);
   TensorsToLoad wanted =
       tensors_to_load(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                      trainer_.model(), tensors_of_checkpoint(*newest, files_));
-  const RunState state = load_checkpoint(*newest, wanted.tensors, files_);
-  require_same_order(state, *newest);
-  trainer_.continue_after(state.step, steps_without_update(state));
-  if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
-  std::ranges::move(restore_local(), std::back_inserter(wanted.absent));
-  // Ranks may share memory: no rank may train before all have read.
-  trainer_.world().barrier();
-  return std::move(wanted.absent);
+                      trainer_.model(), tensors_of_checkpoint(path, files_));
+  load_checkpoint(path, wanted.tensors, files_);
+  restored.absent = std::move(wanted.absent);
+  restored.steps_without_update = steps_without_update(state);
 }
 
 // This rank's own checkpoint has the step of the common one, or is the newest: ranks that are
 // stopped by Ctrl-C end after different steps.
-std::vector<std::string> Checkpointer::restore_local() {
+void Checkpointer::restore_local(Restored& restored) {
   const std::vector<StateTensor> states = local_state();
-  if (states.empty()) return {};
+  if (states.empty()) return;
   const std::filesystem::path folder = directory_.local_checkpoints(trainer_.world().rank());
-  std::optional<std::filesystem::path> own = folder / fmt::format("step-{}", trainer_.steps_done());
-  if (files_.kind_of(*own) == FileKind::kNone) own = latest_checkpoint(folder, files_);
+  const auto checkpoints = complete_checkpoints(folder, files_);
+  auto own = checkpoints.find(trainer_.steps_done());
+  if (own == checkpoints.end() && !checkpoints.empty()) own = std::prev(checkpoints.end());
   TensorsToLoad wanted;
-  append_known(states, own ? tensors_of_checkpoint(*own, files_) : std::set<std::string>(), wanted);
-  if (!wanted.tensors.empty()) load_checkpoint(*own, wanted.tensors, files_);
-  return std::move(wanted.absent);
+  try {
+    const bool is_there = own != checkpoints.end();
+    append_known(states,
+                 is_there ? tensors_of_checkpoint(own->second, files_) : std::set<std::string>(),
+                 wanted);
+    if (!wanted.tensors.empty()) load_checkpoint(own->second, wanted.tensors, files_);
+  } catch (const DataError& error) {
+    restored.damaged.emplace_back(error.what());
+    wanted = {};
+    append_known(states, {}, wanted);
+  }
+  std::ranges::move(wanted.absent, std::back_inserter(restored.absent));
 }
 
-// With other batches or another shuffle it would be another run.
-void Checkpointer::require_same_order(const RunState& state,
-                                      const std::filesystem::path& checkpoint) const {
-  for (const auto& [key, mine] : order_of(trainer_)) {
+// With other batches, another shuffle or another model it would be another run.
+void Checkpointer::require_same_run(const RunState& state,
+                                    const std::filesystem::path& checkpoint) const {
+  const auto refuse = [&](const std::string& key, const std::string& was, const std::string& is) {
+    throw UsageError(
+        fmt::format("{}: was written with {} = {}, got {}; a run that is resumed keeps it",
+                    checkpoint.string(), key, was, is));
+  };
+  const std::map<std::string, std::string> order = order_of(trainer_);
+  for (const auto& [key, mine] : order) {
     const auto theirs = state.metadata.find(key);
-    if (theirs != state.metadata.end() && theirs->second == mine) continue;
-    throw UsageError(fmt::format(
-        "{}: was written with {} = {}, got {}; a run that is resumed keeps it", checkpoint.string(),
-        key, theirs == state.metadata.end() ? "nothing" : theirs->second, mine));
+    if (theirs == state.metadata.end()) refuse(key, "nothing", mine);
+    if (theirs->second != mine) refuse(key, theirs->second, mine);
+  }
+  const std::optional<Config> written = config_of_checkpoint(state, checkpoint.string());
+  if (!written) return;
+  for (const KeyDifference& difference : differences(resolved_config(trainer_), *written)) {
+    if (is_kept_by_run(difference.key) && !order.contains(difference.key)) {
+      refuse(difference.key, difference.other, difference.value);
+    }
   }
 }
 
 RunState Checkpointer::state() const {
-  return {.step = trainer_.steps_done(),
-          .metadata = order_of(trainer_),
-          .sections = {
-              {sections::kSchedule, {{kStepsWithoutUpdate, trainer_.steps_without_update()}}}}};
+  RunState state{.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
+  state.sections[sections::kSchedule][kStepsWithoutUpdate] = trainer_.steps_without_update();
+  // Paths may differ between hosts: those of the first rank are saved.
+  if (trainer_.world().rank() != 0) return state;
+  const std::string text = to_toml(resolved_config(trainer_));
+  try {
+    parse_config(text, "the configuration", {}, Config::Origin::Source::kRunDirectory);
+    state.sections[sections::kConfiguration][kConfigurationText] = text;
+  } catch (const UsageError&) {
+    // Names of columns that are no UTF-8 are no TOML either.
+  }
+  return state;
 }
 
 std::optional<std::filesystem::path> Checkpointer::save() {
-  save_local();
   const SavingGroup& group = trainer_.saving_group();
+  RelaxedConsistency* const relaxed = trainer_.strategy().relaxed();
+  if (!group.is_world()) save_local();
   if (!group.has_this_rank()) return std::nullopt;
-  if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->gather_state(trainer_.optimizer());
+  if (group.is_world() && relaxed != nullptr) {
+    // A rank that cannot write must not leave the others waiting.
+    agree(group.communicator(), [&] {
+      save_local();
+      return std::string();
+    });
+  }
+  if (relaxed != nullptr) relaxed->gather_state(trainer_.optimizer());
   trainer_.require_finite_state();
   const auto tensors = tensors_to_save(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
                                        trainer_.model(), trainer_.world().rank() == 0);
   save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep(), files_);
+  if (trainer_.world().rank() == 0) remove_later();
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
+}
+
+// Those that the run had made before it was resumed from an earlier one.
+void Checkpointer::remove_later() const {
+  try {
+    for (const auto& [step, path] : complete_checkpoints(directory_.checkpoints(), files_)) {
+      if (step <= trainer_.steps_done()) continue;
+      StepFolder(directory_.checkpoints(), step, files_).remove();
+    }
+  } catch (const DataError&) {
+    // The new checkpoint is whole; the next save removes what is left.
+  }
 }
 
 std::vector<StateTensor> Checkpointer::local_state() {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +12,17 @@
 #include "trireme/train/trainer.h"
 
 namespace trireme {
+
+/// What Checkpointer::restore() has found.
+struct Restored {
+  /// Names of the strategy's state that the checkpoint does not have, which keeps its initial
+  /// values.
+  std::vector<std::string> absent;
+  /// Checkpoints that were passed over because they are damaged, each with the reason.
+  std::vector<std::string> damaged;
+  /// How many of the steps before have updated nothing (training.on_nonfinite).
+  std::int64_t steps_without_update = 0;
+};
 
 /// Saves and restores the state of a trainer in the checkpoints of a run directory.
 ///
@@ -27,23 +38,28 @@ class Checkpointer {
  public:
   Checkpointer(Trainer& trainer, RunDirectory directory, Files& files = real_files());
 
-  /// Restores the newest checkpoint; the trainer's next step is the one after it. Returns the names
-  /// of the strategy's state that the checkpoint does not have, which keeps its initial values.
-  /// Collective. Throws DataError if there is no checkpoint or a damaged one, UsageError if it
-  /// belongs to a run with another order of samples.
-  std::vector<std::string> restore();
+  /// Restores the newest checkpoint that is whole or, with `step`, the one of that step; the
+  /// trainer's next step is the one after it. Collective. Throws DataError if there is no
+  /// checkpoint or no whole one, UsageError if there is none of `step` or if it belongs to a run
+  /// with another order of samples, model or type.
+  Restored restore(std::optional<std::int64_t> step = std::nullopt);
 
   /// Saves the state after the steps that are done, and removes older checkpoints than
-  /// checkpoint.keep. Must be called after a step that was synchronized. Collective over the
-  /// trainer's SavingGroup; other ranks save the state that only they have. Returns the folder of
-  /// the checkpoint, nothing on a rank outside of the group.
+  /// checkpoint.keep, and those of later steps, which the run will make again. Must be called after
+  /// a step that was synchronized. Collective over the trainer's SavingGroup; other ranks save the
+  /// state that only they have. Returns the folder of the checkpoint, nothing on a rank outside of
+  /// the group. Throws DivergedError if the state is not finite, and DataError, on all ranks of the
+  /// group, if it cannot be written; the run may go on then.
   std::optional<std::filesystem::path> save();
 
  private:
-  std::vector<std::string> restore_local();
+  std::vector<std::int64_t> steps_to_try(std::optional<std::int64_t> step);
+  void load(std::int64_t step, Restored& restored);
+  void restore_local(Restored& restored);
   void save_local();
+  void remove_later() const;
   std::vector<StateTensor> local_state();
-  void require_same_order(const RunState& state, const std::filesystem::path& checkpoint) const;
+  void require_same_run(const RunState& state, const std::filesystem::path& checkpoint) const;
   RunState state() const;
   int keep() const { return static_cast<int>(trainer_.config().checkpoint.keep); }
 
@@ -51,5 +67,13 @@ class Checkpointer {
   RunDirectory directory_;
   Files& files_;
 };
+
+/// Returns true for the keys that a resumed run keeps: those of its model, its type and what
+/// decides the order of samples. Checkpointer::restore() throws UsageError if one of them differs.
+bool is_kept_by_run(const std::string& key);
+
+/// Returns the resolved configuration that a checkpoint of a run holds, if it does: those of
+/// earlier versions do not. `name`: of the checkpoint, for errors. Throws UsageError.
+std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name);
 
 }  // namespace trireme

@@ -28,6 +28,7 @@ std::string lines_up_to(const std::filesystem::path& path, std::int64_t last_ste
 
 MetricsLog::MetricsLog(const std::filesystem::path& path, std::int64_t last_step, Files& files) {
   const bool exists = files.kind_of(path) != FileKind::kNone;
+  if (exists) require_file(path, files);
   write_file_atomically(path, exists ? lines_up_to(path, last_step, files) : std::string(), files);
   file_ = files.open_to_append(path);
 }
@@ -56,7 +57,10 @@ void MetricsLog::write(const EvaluationReport& report) {
 }
 
 void MetricsLog::line(const std::string& text) {
-  file_->append(text + "\n");
+  const std::string end_of_torn = is_torn_ ? "\n" : "";
+  is_torn_ = true;
+  file_->append(end_of_torn + text + "\n");
+  is_torn_ = false;
 }
 
 }  // namespace trireme

@@ -19,6 +19,7 @@ class MetricsLog {
   /// run will make again. Throws DataError.
   MetricsLog(const std::filesystem::path& path, std::int64_t last_step, Files& files);
 
+  /// Throws DataError; lines that follow are whole.
   void write(const StepReport& report);
   void write(const EvaluationReport& report);
 
@@ -26,6 +27,7 @@ class MetricsLog {
   void line(const std::string& text);
 
   std::unique_ptr<File> file_;
+  bool is_torn_ = false;  // the last line may lack its end
 };
 
 }  // namespace trireme

@@ -64,13 +64,16 @@ struct EvaluationReport {
 struct RunSummary {
   std::int64_t steps = 0;
   bool interrupted = false;
-  double seconds = 0;                          ///< of training, evaluations included
-  double samples_per_second = 0;               ///< over all ranks, evaluations not included
-  double loss = 0;                             ///< of the last step that was not skipped
-  std::int64_t skipped_steps = 0;              ///< that have updated nothing
-  Traffic traffic;                             ///< of this rank in all steps
+  double seconds = 0;              ///< of training, evaluations included
+  double samples_per_second = 0;   ///< over all ranks, evaluations not included
+  std::optional<double> loss;      ///< of the last step that updated anything; none: there was none
+  std::int64_t skipped_steps = 0;  ///< that have updated nothing
+  Traffic traffic;                 ///< of this rank in all steps
   std::optional<EvaluationReport> evaluation;  ///< the last
   std::filesystem::path directory;
+  /// Checkpoints and lines of metrics.jsonl that could not be written, each with the reason.
+  std::vector<std::string> not_written;
+  bool is_complete = true;  ///< false: the last checkpoint or lines of metrics.jsonl are missing
 };
 
 /// Receives what happens in a run, on every rank, and may ask the run to stop.
@@ -81,6 +84,8 @@ class Observer {
   virtual void on_step(const StepReport&) {}
   virtual void on_evaluation(const EvaluationReport&) {}
   virtual void on_checkpoint(const std::filesystem::path&) {}
+  /// Something is wrong that does not end the run: a damaged checkpoint, a full disk.
+  virtual void on_warning(const std::string&) {}
   /// Returns true if the run should end after the current step. One rank is enough.
   virtual bool stop_requested() { return false; }
 };

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "trireme/base/error.h"
+
 namespace trireme {
 
 namespace {
@@ -34,7 +36,7 @@ void Reporter::report(const TrainedStep& step, bool is_due) {
   summary_.traffic += step.traffic;
   report_.step = step.step;
   report_.epoch = static_cast<double>(step.step) / static_cast<double>(steps_per_epoch_);
-  report_.loss = summary_.loss;
+  report_.loss = summary_.loss.value_or(step.loss);
   report_.lr = step.lr;
   report_.gradient_norm = step.gradient_norm;
   report_.data_seconds += step.data_seconds;
@@ -44,7 +46,7 @@ void Reporter::report(const TrainedStep& step, bool is_due) {
   if (!is_due) return observer_.on_step(report_);
   report_.samples_per_second = static_cast<double>(samples_) / seconds_since(window_began_);
   observer_.on_step(report_);
-  if (metrics_) metrics_->write(report_);
+  write_metrics(report_);
   report_ = StepReport();
   restart_window();
 }
@@ -52,8 +54,25 @@ void Reporter::report(const TrainedStep& step, bool is_due) {
 void Reporter::report(const EvaluationReport& evaluation) {
   summary_.evaluation = evaluation;
   observer_.on_evaluation(evaluation);
-  if (metrics_) metrics_->write(evaluation);
+  write_metrics(evaluation);
   restart_window();
+}
+
+// Lines that are missing are no reason to lose the run; the first of them is reported.
+template <class Report>
+void Reporter::write_metrics(const Report& report) {
+  if (!metrics_) return;
+  try {
+    metrics_->write(report);
+  } catch (const DataError& error) {
+    if (has_metrics_) warn(error.what());
+    has_metrics_ = false;
+  }
+}
+
+void Reporter::warn(const std::string& not_written) {
+  summary_.not_written.push_back(not_written);
+  observer_.on_warning(not_written);
 }
 
 void Reporter::restart_window() {
@@ -69,6 +88,7 @@ RunSummary Reporter::finish(std::int64_t steps, bool interrupted, std::filesyste
     summary_.samples_per_second = static_cast<double>(samples_of_run_) / seconds_of_steps_;
   }
   summary_.directory = std::move(directory);
+  summary_.is_complete = has_checkpoint_ && has_metrics_;
   return summary_;
 }
 

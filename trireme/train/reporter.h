@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "trireme/train/metrics_log.h"
 #include "trireme/train/report.h"
@@ -21,11 +22,18 @@ class Reporter {
   void report(const TrainedStep& step, bool is_due);
   void report(const EvaluationReport& evaluation);
 
+  /// Reports that something could not be written.
+  void warn(const std::string& not_written);
+  /// Whether the checkpoint that was due last could be written.
+  void note_checkpoint(bool is_written) { has_checkpoint_ = is_written; }
+
   RunSummary finish(std::int64_t steps, bool interrupted, std::filesystem::path directory);
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  template <class Report>
+  void write_metrics(const Report& report);
   void restart_window();
 
   Observer& observer_;
@@ -40,6 +48,8 @@ class Reporter {
   RunSummary summary_;
   std::int64_t samples_of_run_ = 0;
   double seconds_of_steps_ = 0;
+  bool has_checkpoint_ = true;
+  bool has_metrics_ = true;
 };
 
 }  // namespace trireme

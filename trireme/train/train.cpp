@@ -6,12 +6,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
+#include "trireme/base/error.h"
 #include "trireme/base/files.h"
+#include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/printable.h"
@@ -22,6 +26,8 @@
 #include "trireme/train/evaluator.h"
 #include "trireme/train/measured_shares.h"
 #include "trireme/train/reporter.h"
+#include "trireme/train/resolved_config.h"
+#include "trireme/train/run_lock.h"
 
 namespace trireme {
 
@@ -61,44 +67,48 @@ std::map<std::string, std::string> metadata_of(const DataSets& data) {
 
 // The configuration with the columns that were found, and why others are not used.
 std::string config_text(const Trainer& trainer) {
+  std::string text = std::string(kRunConfigHeader) + to_toml(resolved_config(trainer));
   const auto& schema = trainer.data().schema;
-  if (!schema) return to_toml(trainer.config());
-  Config config = trainer.config();
-  config.data.features = schema->columns();
-  std::string text = to_toml(config);
-  if (!schema->unused.empty()) text += "\n# Columns that are not used:\n";
-  for (const UnusedCsvColumn& column : schema->unused) {
-    text += fmt::format("#   {}: {}\n", printable(column.name), column.reason);
+  if (schema && !schema->unused.empty()) {
+    text += "\n# Columns that are not used:\n";
+    for (const UnusedCsvColumn& column : schema->unused) {
+      text += fmt::format("#   {}: {}\n", printable(column.name), column.reason);
+    }
   }
   return text;
 }
 
-// Those of single ranks, or the others.
-void remove_checkpoints(const RunDirectory& run, bool of_one_rank, Files& files) {
-  if (files.kind_of(run.checkpoints()) == FileKind::kNone) return;
-  for (const std::string& name : files.names_in(run.checkpoints())) {
-    if (name.starts_with("rank-") == of_one_rank) files.remove(run.checkpoints() / name);
-  }
+// Collective: the first rank does `part`; if it fails, all ranks throw its error.
+void on_first_rank(Communicator& world, const std::function<void()>& part) {
+  agree(world, [&] {
+    if (world.rank() == 0) part();
+    return std::string();
+  });
 }
 
-// An earlier run's files would be taken for this run's.
-void remove_earlier_run(const RunDirectory& run, Files& files) {
-  remove_checkpoints(run, /*of_one_rank=*/false, files);
-  files.remove(run.model());
-  files.remove(run.standardization());
+// What could fail is tried before the data is read. Collective.
+std::unique_ptr<RunLock> claim_directory(const RunDirectory& run, Communicator& world,
+                                         const TrainOptions& options, Files& files) {
+  std::unique_ptr<RunLock> lock;
+  on_first_rank(world, [&] {
+    if (!options.resume) require_own_directory(run, files);
+    if (!options.holds_lock) lock = std::make_unique<RunLock>(run, files);
+    remove_unfinished(run, files);
+    probe_directory(run, files);
+  });
+  return lock;
 }
 
 // Asynchronous ranks remove their own checkpoints themselves: the ranks do not wait for each other.
 void prepare_directory(const Trainer& trainer, const RunDirectory& run, Files& files) {
   const int rank = trainer.world().rank();
   const bool is_new = trainer.steps_done() == 0;
-  if (rank == 0) {
+  on_first_rank(trainer.world(), [&] {
     if (is_new) remove_earlier_run(run, files);
-    if (trainer.saving_group().is_world()) remove_checkpoints(run, /*of_one_rank=*/true, files);
-    make_directories(run.root, files);
+    if (trainer.saving_group().is_world()) remove_local_checkpoints(run, files);
     write_file_atomically(run.config(), config_text(trainer), files);
-  }
-  if (is_new) files.remove(run.local_checkpoints(rank));
+  });
+  if (is_new) remove_local_checkpoints(run, rank, files);
 }
 
 std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirectory& run,
@@ -159,10 +169,20 @@ class Run {
   void catch_up() {
     const bool belongs = trainer_.saving_group().has_this_rank();
     if (must_evaluate_ && !interrupted_ && belongs) reporter_.report(evaluate(trainer_));
-    if (must_save_ || interrupted_) {
-      if (const auto saved = checkpointer_.save()) observer_.on_checkpoint(*saved);
-    }
+    if (must_save_ || interrupted_) save();
     must_evaluate_ = must_save_ = false;
+  }
+
+  // What has been trained is worth more than a checkpoint.
+  void save() {
+    try {
+      if (const auto saved = checkpointer_.save()) observer_.on_checkpoint(*saved);
+      reporter_.note_checkpoint(true);
+    } catch (const DataError& error) {
+      reporter_.note_checkpoint(false);
+      reporter_.warn(fmt::format("the checkpoint of step {} could not be written: {}",
+                                 trainer_.steps_done(), error.what()));
+    }
   }
 
   void save_final_model() {
@@ -192,23 +212,28 @@ class Run {
 
 }  // namespace
 
-RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume,
-                 Files& files) {
+RunSummary train(const Config& config, Communicator& world, Observer& observer,
+                 const TrainOptions& options, Files& files) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   plan::require_same_configuration(config, world);
   plan::RunPlan plan = check(config, world.size());
+  const RunDirectory directory{config.run.directory};
+  const std::unique_ptr<RunLock> lock = claim_directory(directory, world, options, files);
   Config measured = config;
   measure_shares(measured, plan, world);
   Trainer trainer(measured, plan, world);
-  const RunDirectory directory{config.run.directory};
   Checkpointer checkpointer(trainer, directory, files);
-  std::vector<std::string> not_restored;
-  if (resume) not_restored = checkpointer.restore();
+  Restored restored;
+  if (options.resume) restored = checkpointer.restore(options.step);
   prepare_directory(trainer, directory, files);
   RunDescription description = trainer.describe();
-  description.not_restored = std::move(not_restored);
+  description.not_restored = std::move(restored.absent);
   Run run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
+  for (const std::string& damaged : restored.damaged) {
+    observer.on_warning(
+        fmt::format("the run goes on from step {}: {}", trainer.steps_done(), damaged));
+  }
   return run.run();
 }
 

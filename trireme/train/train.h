@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include "trireme/base/files.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
@@ -8,17 +11,30 @@
 
 namespace trireme {
 
+/// How train() begins.
+struct TrainOptions {
+  bool resume = false;
+  /// Resume from the checkpoint of this step. None: from the newest that is whole.
+  std::optional<std::int64_t> step = std::nullopt;
+  /// The caller holds the RunLock of run.directory. Otherwise train() takes it.
+  bool holds_lock = false;
+};
+
 /// Trains what `config` describes on the ranks of `world`. Collective.
 ///
 /// Writes into config.run.directory: config.toml (resolved), metrics.jsonl, checkpoints/step-N/
-/// and, at the end, model.safetensors. With `resume` the newest checkpoint there is loaded first
-/// and the run goes on with the same bits as if it had never stopped. Where shares are to be
-/// measured, config.toml has what was found.
+/// and, at the end, model.safetensors. With `resume` a checkpoint there is loaded first and the run
+/// goes on with the same bits as if it had never stopped. Where shares are to be measured,
+/// config.toml has what was found.
+///
 /// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
-/// written that was not there. Without `resume` an earlier run in that directory is replaced.
-/// `files`: where the run directory lies; ranks of one process share it.
-RunSummary train(const Config& config, Communicator& world, Observer& observer, bool resume = false,
-                 Files& files = real_files());
+/// written that was not there. Throws UsageError if another run uses the directory or if it holds
+/// files that trireme has not written. Without `resume` an earlier run there is replaced: its files
+/// are removed, and no others. A checkpoint or a line of metrics that cannot be written does not
+/// end the run: observers are told, and RunSummary::is_complete says whether any is missing at the
+/// end. `files`: where the run directory lies; ranks of one process share it.
+RunSummary train(const Config& config, Communicator& world, Observer& observer,
+                 const TrainOptions& options = {}, Files& files = real_files());
 
 /// Returns plan::resolve(config, ranks), once everything is checked that needs neither the data nor
 /// the ranks: also whether the files exist. Throws UsageError or DataError.

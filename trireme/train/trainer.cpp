@@ -123,8 +123,8 @@ bool Trainer::clip(TrainedStep& step, const StepRequest& request) {
 // Returns what is wrong with the step, if it may be skipped.
 std::string Trainer::reject(std::int64_t step, const GradientReport& report,
                             const StepBatches& batches) {
-  std::string what = trireme::describe({.step = step, .report = report, .batches = batches}, *model_,
-                              shards_, *data_.sampler, *strategy_, world_);
+  std::string what = trireme::describe({.step = step, .report = report, .batches = batches},
+                                       *model_, shards_, *data_.sampler, *strategy_, world_);
   const bool may_skip = config_.training.on_nonfinite == "skip";
   if (may_skip && skipped_in_a_row_ + 1 < config_.training.max_skipped_steps) return what;
   throw DivergedError(fmt::format(

@@ -56,12 +56,12 @@ void add_servers(const KeyAdder& add, Config::Communication::Servers& c) {
   add("secret_key", &c.secret_key, "the file NAME.secret by which the servers know this worker",
       anything())
       .used_unless("communication.servers", {"[]"})
-      .may_differ_between_hosts();
+      .names_files();
   add("server_keys", &c.server_keys,
       "the files NAME.key by which the servers are known: one for each address, or one for all",
       anything())
       .used_unless("communication.servers", {"[]"})
-      .may_differ_between_hosts();
+      .names_files();
 }
 
 void add_local_steps(const KeyAdder& add, Config::Communication::Consistency& c) {

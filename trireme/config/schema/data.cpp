@@ -10,8 +10,7 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
                        ConfigKey::Rule rule) -> ConfigKey& {
     return add(name, value, meaning, std::move(rule)).used_with("data.format", {"csv"});
   };
-  csv("path", &c.path, "the training file, which may be a .gz file", anything())
-      .may_differ_between_hosts();
+  csv("path", &c.path, "the training file, which may be a .gz file", anything()).names_files();
   csv("target", &c.target, "the column to predict", anything());
   csv("features", &c.features,
       "the columns to predict from, names or patterns with * and ?; empty: all others of numbers",
@@ -38,9 +37,7 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
 
 void add_idx(const KeyAdder& add, Config::Data& c) {
   const auto idx = [&](const char* name, ConfigKey::Target value, const char* meaning) {
-    add(name, value, meaning, anything())
-        .used_with("data.format", {"idx"})
-        .may_differ_between_hosts();
+    add(name, value, meaning, anything()).used_with("data.format", {"idx"}).names_files();
   };
   idx("images", &c.images, "the images, which may be a .gz file");
   idx("labels", &c.labels, "the labels of the images");
@@ -49,13 +46,13 @@ void add_idx(const KeyAdder& add, Config::Data& c) {
 void add_test(const KeyAdder& add, Config::Data& c) {
   add("test_path", &c.test_path, "a file to evaluate on", anything())
       .used_with("data.format", {"csv"})
-      .may_differ_between_hosts();
+      .names_files();
   add("test_images", &c.test_images, "images to evaluate on", anything())
       .used_with("data.format", {"idx"})
-      .may_differ_between_hosts();
+      .names_files();
   add("test_labels", &c.test_labels, "the labels of these images", anything())
       .used_with("data.format", {"idx"})
-      .may_differ_between_hosts();
+      .names_files();
 }
 
 void add_linear_model(const KeyAdder& add, Config::Data& c) {

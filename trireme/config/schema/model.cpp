@@ -29,7 +29,7 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
               "orthogonal", "zero"}));
   add("path", &c.path, "the file; it may run code, so use only files that you trust", anything())
       .used_with("model.name", {"torchscript"})
-      .may_differ_between_hosts();
+      .names_files();
 }
 
 }  // namespace trireme

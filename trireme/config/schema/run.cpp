@@ -5,7 +5,8 @@ namespace trireme {
 
 void add_keys(std::vector<ConfigKey>& keys, Config::Run& c) {
   const KeyAdder add{keys, "run."};
-  add("directory", &c.directory, "folder for model, metrics, logs and checkpoints", path())
+  add("directory", &c.directory,
+      "folder for model, metrics, logs and checkpoints: new, empty or of a run", path())
       .may_differ_between_hosts();
 }
 
