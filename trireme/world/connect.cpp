@@ -69,6 +69,9 @@ std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environm
   rendezvous.master_address = environment.meeting->address;
   rendezvous.master_port = environment.meeting->port;
   rendezvous.store_is_served = environment.meeting->is_served;
+  rendezvous.job = environment.job;
+  rendezvous.secret = environment.secret;
+  rendezvous.is_one_host = environment.local_world_size == environment.world_size;
   rendezvous.attempt = environment.meeting->attempt;
   rendezvous.interface_address = options.interface_address;
   rendezvous.timeout = std::min(rendezvous.timeout, options.timeout);
