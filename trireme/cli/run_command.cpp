@@ -1,4 +1,5 @@
 #include <charconv>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct RunArguments {
   HostsOptions hosts;
   std::string master;
   std::string job_secret;
+  int timeout = 1800;
   std::vector<std::string> command;
 };
 
@@ -84,6 +86,7 @@ int run(const RunArguments& arguments) {
   options.ranks = arguments.ranks;
   options.log_directory = arguments.log_directory;
   options.pin_to_cores = arguments.pin;
+  options.world.timeout = std::chrono::seconds(arguments.timeout);
   const ExitReport report = launch(options, arguments.command);
   if (report.failed_rank >= 0) {
     const Terminal terminal = Terminal::of(2);
@@ -112,6 +115,10 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--job-secret", arguments->job_secret,
                       "file with a secret of 16 or more characters, the same on all hosts: only "
                       "ranks that know it are let in");
+  command->add_option("--timeout", arguments->timeout,
+                      "seconds that a rank waits for another before its call is an error")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
   // The first word that is no option begins the command line of the program.
   command->add_option("program", arguments->command, "the program and its arguments");
   command->positionals_at_end();

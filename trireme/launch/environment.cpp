@@ -183,6 +183,9 @@ RankEnvironment read_environment(const Lookup& lookup) {
     environment.meeting = read_meeting_point(reader, family.starter);
     environment.job = job_of(reader, family.starter);
     environment.secret = read_job_secret(lookup);
+    if (const auto seconds = reader.number(kTimeoutVariable, 1)) {
+      environment.timeout = std::chrono::seconds(*seconds);
+    }
     return environment;
   }
   RankEnvironment alone;

@@ -36,7 +36,8 @@ struct LaunchOptions {
   bool pin_to_cores = false;
   Supervisor::Options ending;
   HostsOptions hosts;
-  shm::Options world;             ///< of the memory that the ranks share
+  shm::Options world;             ///< of the memory that the ranks share; its timeout is for all
+                                  ///< their communicators, those between hosts included
   int stdout_fd = STDOUT_FILENO;  ///< rank 0 writes to it directly
   int stderr_fd = STDERR_FILENO;
   const Clock* clock = &Clock::system();  ///< of the deadlines in `ending`

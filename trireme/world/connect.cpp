@@ -43,7 +43,20 @@ bool has_mpi(const RankEnvironment& environment) {
       environment.world_size));
 }
 
-std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment) {
+constexpr std::chrono::milliseconds kUsualTimeout = std::chrono::minutes(30);
+
+std::chrono::milliseconds timeout_of(const RankEnvironment& environment,
+                                     const ConnectOptions& options) {
+  const auto timeout = options.timeout ? options.timeout : environment.timeout;
+  if (timeout && timeout->count() <= 0) {
+    throw UsageError(
+        fmt::format("connect: the timeout must be positive, got {} ms", timeout->count()));
+  }
+  return timeout.value_or(kUsualTimeout);
+}
+
+std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment,
+                                                const ConnectOptions& options) {
   if (!environment.world_fd) {
     throw UsageError(fmt::format(
         "connect: backend shm needs the shared memory of trireme's launcher, and TRIREME_WORLD_FD "
@@ -57,7 +70,7 @@ std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environme
         "variables as the launcher sets them",
         world.size(), environment.world_size));
   }
-  return world.join(environment.rank);
+  return world.join(environment.rank, timeout_of(environment, options));
 }
 
 std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environment,
@@ -74,7 +87,7 @@ std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environm
   rendezvous.is_one_host = environment.local_world_size == environment.world_size;
   rendezvous.attempt = environment.meeting->attempt;
   rendezvous.interface_address = options.interface_address;
-  rendezvous.timeout = std::min(rendezvous.timeout, options.timeout);
+  rendezvous.timeout = std::min(rendezvous.timeout, timeout_of(environment, options));
   return c10d::gloo(rendezvous);
 }
 
@@ -91,9 +104,10 @@ std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environme
 std::unique_ptr<Communicator> connect_by(const std::string& backend,
                                          const RankEnvironment& environment,
                                          const ConnectOptions& options) {
-  const message::Options messages{.timeout = options.timeout, .native = !options.reproducible};
+  const message::Options messages{.timeout = timeout_of(environment, options),
+                                  .native = !options.reproducible};
   if (backend == "self") return self_communicator();
-  if (backend == "shm") return join_shared_world(environment);
+  if (backend == "shm") return join_shared_world(environment, options);
   if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
   return hierarchical(meet_by_gloo(environment, options), messages);
 }
@@ -123,12 +137,14 @@ std::string backend_for(const RankEnvironment& environment, const ConnectOptions
 std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options) {
   auto world = connect_by(backend_for(environment, options), environment, options);
-  carry_devices(*world, options);
+  ConnectOptions devices = options;
+  devices.timeout = timeout_of(environment, options);
+  carry_devices(*world, devices);
   return world;
 }
 
 void carry_devices(Communicator& world, const ConnectOptions& options) {
-  nccl::carry_devices(world, {.timeout = options.timeout,
+  nccl::carry_devices(world, {.timeout = options.timeout.value_or(kUsualTimeout),
                               .reproducible = options.reproducible,
                               .stream = libtorch_stream()});
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,9 @@ namespace trireme {
 struct ConnectOptions {
   /// "auto", or "shm", "mpi" or "gloo" to require one of them.
   std::string backend = "auto";
-  /// How long a rank waits for a peer that is alive before its call ends in CommError.
-  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// How long a rank waits for a peer that is alive before its call ends in CommError, on every
+  /// backend. If it is not given: that of the launcher (`trireme run --timeout`), else 30 minutes.
+  std::optional<std::chrono::milliseconds> timeout;
   /// Sum in one order on any backend and any number of hosts. Without it MPI, Gloo and NCCL sum in
   /// orders of their own where they have a collective for the call.
   bool reproducible = true;

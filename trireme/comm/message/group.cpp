@@ -20,7 +20,7 @@ std::vector<int> all_ranks(int size) {
 }
 
 PendingCall pending(const Operation& operation, std::uint64_t number) {
-  return {operation, CallSite(operation.where), number};
+  return {operation, CallSite(operation.where), number, operation.timeout};
 }
 
 int lost_rank_of(const std::exception_ptr& error) {
