@@ -168,12 +168,12 @@ void Meeting::leave_with(const std::string& verdict) {
 
 std::string Meeting::read(const std::string& key) {
   const std::vector<std::uint8_t> bytes = store_->get(key);
-  return without_control_characters({bytes.begin(), bytes.end()});
+  return without_control_characters(std::string(bytes.begin(), bytes.end()));
 }
 
 std::string Meeting::write_first(const std::string& key, const std::string& text) {
   const std::vector<std::uint8_t> bytes = store_->compareSet(key, {}, bytes_of(text));
-  return without_control_characters({bytes.begin(), bytes.end()});
+  return without_control_characters(std::string(bytes.begin(), bytes.end()));
 }
 
 }  // namespace trireme::c10d
