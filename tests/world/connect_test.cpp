@@ -76,6 +76,23 @@ TEST(Connect, TheTimeoutHoldsInSharedMemory) {
   EXPECT_THROW(error_of_waiting({.timeout = 0ms}, 1h), UsageError);
 }
 
+TEST(Connect, SaysOnceThatSeveralHostsMeetWithoutASecret) {
+  RankEnvironment environment;
+  environment.world_size = 4;
+  environment.local_world_size = 2;
+  environment.meeting = {.address = "node1", .port = 4000};
+  EXPECT_THAT(warning_for(environment), testing::HasSubstr("meet at node1:4000 without a secret"));
+  RankEnvironment other = environment;
+  other.rank = 1;
+  EXPECT_EQ(warning_for(other), "");
+  other = environment;
+  other.secret = JobSecret::random();
+  EXPECT_EQ(warning_for(other), "");
+  other = environment;
+  other.local_world_size = 4;
+  EXPECT_EQ(warning_for(other), "");
+}
+
 TEST(Connect, RefusesASharedWorldOfAnotherSize) {
   const shm::World launcher = shm::World::create(2);
   RankEnvironment environment;

@@ -174,7 +174,10 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   std::unique_ptr<Communicator> world;
   const RunDirectory directory{job.config.run.directory};
   try {
-    world = connect(environment, options_of(job.plan.transport));
+    const ConnectOptions options = options_of(job.plan.transport);
+    const std::string warning = warning_for(environment, options);
+    if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
+    world = connect(environment, options);
     agree_to_begin(job, *world);
     const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);

@@ -143,6 +143,24 @@ std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
   return world;
 }
 
+std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options) {
+  if (environment.rank != 0 || environment.world_fd || !environment.meeting ||
+      environment.meeting->is_served || environment.secret.is_given() ||
+      backend_for(environment, options) != "gloo") {
+    return {};
+  }
+  const std::string& address = environment.meeting->address;
+  const bool is_one_host = environment.local_world_size == environment.world_size ||
+                           address.starts_with("127.") || address == "::1" ||
+                           address == "localhost";
+  if (is_one_host) return {};
+  return fmt::format(
+      "the ranks of several hosts meet at {}:{} without a secret, so that any program that reaches "
+      "it can join them; name the file of one in TRIREME_JOB_SECRET_FILE on all hosts "
+      "(docs/security.md)",
+      address, environment.meeting->port);
+}
+
 void carry_devices(Communicator& world, const ConnectOptions& options) {
   nccl::carry_devices(world, {.timeout = options.timeout.value_or(kUsualTimeout),
                               .reproducible = options.reproducible,
