@@ -57,6 +57,7 @@ void agree_to_begin(const Job& job, Communicator& world) {
 ConnectOptions options_of(const plan::Transport& transport) {
   return {.backend = transport.backend,
           .timeout = transport.timeout,
+          .heartbeat_timeout = transport.heartbeat_timeout,
           .reproducible = transport.reproducible,
           .interface_address = transport.interface_address};
 }

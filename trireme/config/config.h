@@ -159,6 +159,7 @@ struct Config {
       bool reproducible = true;
       std::string interface;
       double timeout = 1800;
+      double heartbeat_timeout = 30;
     } transport;
   } communication;
 

@@ -44,6 +44,7 @@ bool has_mpi(const RankEnvironment& environment) {
 }
 
 constexpr std::chrono::milliseconds kUsualTimeout = std::chrono::minutes(30);
+constexpr std::chrono::milliseconds kLeastSilence{3000};
 
 std::chrono::milliseconds timeout_of(const RankEnvironment& environment,
                                      const ConnectOptions& options) {
@@ -104,7 +105,13 @@ std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environme
 std::unique_ptr<Communicator> connect_by(const std::string& backend,
                                          const RankEnvironment& environment,
                                          const ConnectOptions& options) {
+  if (options.heartbeat_timeout.count() != 0 && options.heartbeat_timeout < kLeastSilence) {
+    throw UsageError(fmt::format(
+        "connect: the heartbeat timeout must be 0 or at least {} ms, three heartbeats, got {} ms",
+        kLeastSilence.count(), options.heartbeat_timeout.count()));
+  }
   const message::Options messages{.timeout = timeout_of(environment, options),
+                                  .heartbeat_timeout = options.heartbeat_timeout,
                                   .native = !options.reproducible};
   if (backend == "self") return self_communicator();
   if (backend == "shm") return join_shared_world(environment, options);

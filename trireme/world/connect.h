@@ -17,6 +17,10 @@ struct ConnectOptions {
   /// How long a rank waits for a peer that is alive before its call ends in CommError, on every
   /// backend. If it is not given: that of the launcher (`trireme run --timeout`), else 30 minutes.
   std::optional<std::chrono::milliseconds> timeout;
+  /// A rank of another host of which nothing is heard for so long is lost, whatever `timeout` is: a
+  /// cut link, a host that is gone, a process that is stopped. Computing does not count, since
+  /// heartbeats come from a thread. At least 3 seconds, or 0: never.
+  std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(30);
   /// Sum in one order on any backend and any number of hosts. Without it MPI, Gloo and NCCL sum in
   /// orders of their own where they have a collective for the call.
   bool reproducible = true;
