@@ -1,4 +1,5 @@
-// A communicator is used by one thread of a rank at a time, and waits no longer than it was told to.
+// A communicator is used by one thread of a rank at a time, and waits no longer than it was told
+// to.
 #include <gmock/gmock.h>
 
 #include <atomic>
@@ -125,7 +126,9 @@ TEST(Timeout, OfARankHoldsInTheCommunicatorsThatAreSplitFromIt) {
     const auto part = comm->split(0);
     if (rank == 0) {
       float x = 0;
-      EXPECT_THAT(message_of<CommError>([&] { part->recv({&x, 1, DType::kF32}, 1).wait(); }),
+      EXPECT_THAT(message_of<CommError>([&] {
+                    part->recv({&x, 1, DType::kF32}, 1).wait();
+                  }),
                   HasSubstr("within 0.2 s"));
     }
     // Rank 1 stays until rank 0 has given up.

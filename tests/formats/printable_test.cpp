@@ -16,7 +16,9 @@ TEST(WithoutControlCharacters, LeavesTextsOfPeopleAsTheyAre) {
 TEST(WithoutControlCharacters, ShowsWhatATerminalWouldObey) {
   EXPECT_EQ(without_control_characters("a\x1b[2Jb\r\nc\x7f"), "a\\x1b[2Jb\\x0d\\x0ac\\x7f");
   // C1 of Unicode: some terminals take it for ESC [.
-  EXPECT_EQ(without_control_characters("\xc2\x9b" "31m"), "\\xc2\\x9b31m");
+  EXPECT_EQ(without_control_characters("\xc2\x9b"
+                                       "31m"),
+            "\\xc2\\x9b31m");
   // Right-to-left override, zero-width space, byte order mark.
   EXPECT_EQ(without_control_characters("\xe2\x80\xae|\xe2\x80\x8b|\xef\xbb\xbf"),
             "\\xe2\\x80\\xae|\\xe2\\x80\\x8b|\\xef\\xbb\\xbf");

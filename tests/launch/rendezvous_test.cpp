@@ -257,7 +257,7 @@ TEST(Handshake, SealedMessagesAreNeitherChangedNorRepeatedNorReordered) {
   const std::string first = sent.to_server.seal("first");
   const std::string second = sent.to_server.seal("second");
   std::string text;
-  const auto opened = [&](const Session& session, std::string bytes, Seal Session::* seal) {
+  const auto opened = [&](const Session& session, std::string bytes, Seal Session::*seal) {
     Session copy = session;
     return (copy.*seal).open(bytes, text);
   };

@@ -107,18 +107,18 @@ TEST(ServerMemory, IsNotTakenByRowsThatAFewBytesWouldMake) {
   // 16 bytes each, a key and its number of updates, for rows of 1 MiB.
   const Keys steps(0, 4000, 8);
   const std::size_t before = resident_bytes();
-  const Message refused = server.ask({.type = MessageType::kStore,
-                                      .parts = {steps.part(0, PartKind::kRowValues, 255)}});
+  const Message refused = server.ask(
+      {.type = MessageType::kStore, .parts = {steps.part(0, PartKind::kRowValues, 255)}});
   EXPECT_EQ(refused.error, ErrorCode::kUsage);
   EXPECT_THAT(refused.reason, HasSubstr("may hold 67108864 bytes, and with the rows of this"));
   EXPECT_LT(resident_bytes(), before + 32 * kMiB);
   // What fits is taken, and again for the same rows.
   const Keys few(0, 20, 8);
   for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(server.ask({.type = MessageType::kStore,
-                          .parts = {few.part(0, PartKind::kRowValues, 255)}})
-                  .type,
-              MessageType::kReply);
+    EXPECT_EQ(
+        server.ask({.type = MessageType::kStore, .parts = {few.part(0, PartKind::kRowValues, 255)}})
+            .type,
+        MessageType::kReply);
   }
 }
 
@@ -127,9 +127,10 @@ TEST(ServerMemory, CountsTheIndexOfNarrowRows) {
   server.join({.dense = {}, .sparse = {{.name = "narrow", .width = 1}}});
   // 400,000 rows of 4 bytes, 1.6 MB of values: their keys and index take more.
   const Keys rows(0, 400'000, 4);
-  EXPECT_EQ(server.ask({.type = MessageType::kPush,
-                        .lr = 1,
-                        .parts = {rows.part(0, PartKind::kRowGradients)}})
+  EXPECT_EQ(server
+                .ask({.type = MessageType::kPush,
+                      .lr = 1,
+                      .parts = {rows.part(0, PartKind::kRowGradients)}})
                 .error,
             ErrorCode::kUsage);
 }
@@ -170,12 +171,11 @@ TEST(ServerMemory, CountsWhatEncodedGradientsBecome) {
   std::vector<std::byte> encoded(compressor.bytes());
   compressor.encode({const_cast<float*>(zeros.data()), kCount, DType::kF32}, 0, encoded);
   const auto push = [&](std::uint32_t worker) {
-    return server.ask({.type = MessageType::kPush,
-                       .worker = worker,
-                       .lr = 1,
-                       .parts = {{.kind = PartKind::kEncodedGradient,
-                                  .count = kCount,
-                                  .payload = encoded}}});
+    return server.ask(
+        {.type = MessageType::kPush,
+         .worker = worker,
+         .lr = 1,
+         .parts = {{.kind = PartKind::kEncodedGradient, .count = kCount, .payload = encoded}}});
   };
   EXPECT_EQ(push(0).error, ErrorCode::kNone);
   EXPECT_THAT(push(1).reason, HasSubstr("may hold 6291456 bytes of gradients that wait"));
@@ -295,9 +295,9 @@ TEST_P(NonFinite, NumbersAreRefusedAndChangeNothing) {
             MessageType::kReply);
   d[3] = GetParam();
   w[0] = 1;
-  EXPECT_THAT(server.ask({.type = MessageType::kPush, .lr = 1, .parts = all(PartKind::kGradient)})
-                  .reason,
-              testing::ContainsRegex("^d: a gradient must have finite values.* element 3 of 10"));
+  EXPECT_THAT(
+      server.ask({.type = MessageType::kPush, .lr = 1, .parts = all(PartKind::kGradient)}).reason,
+      testing::ContainsRegex("^d: a gradient must have finite values.* element 3 of 10"));
   struct {
     std::uint64_t keys[2] = {5, 6};
     float gradients[8] = {0, 0, 0, 0, 0, 1, 0, 0};

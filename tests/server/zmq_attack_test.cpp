@@ -493,9 +493,8 @@ TEST(ServerUnderAttack, LogsWhoPushesWhatIsNotFinite) {
   std::vector<float> gradient(64);
   gradient[17] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THAT(message_of<UsageError>([&] {
-                good.client->push_pull(
-                    std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}}, {.lr = 1},
-                    good.wanted());
+                good.client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}},
+                                       {.lr = 1}, good.wanted());
               }),
               HasSubstr("w: a gradient must have finite values, got nan in element 17 of 64"));
   EXPECT_TRUE(comes_true([&] {

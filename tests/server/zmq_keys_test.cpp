@@ -53,9 +53,8 @@ TEST(KeyFolder, ThatOthersCanWriteIsRefusedForWritingAndReading) {
   for (const mode_t mode : {0770, 0702, 01777, 0720}) {
     ASSERT_EQ(::chmod(keys.c_str(), mode), 0);
     const std::string wanted = "is a folder of keys that other users may write";
-    EXPECT_THAT(message_of<DataError>([&] {
-                  server::write_key_files(keys, "next", server::new_key_pair());
-                }),
+    EXPECT_THAT(message_of<DataError>(
+                    [&] { server::write_key_files(keys, "next", server::new_key_pair()); }),
                 HasSubstr(wanted));
     EXPECT_THAT(message_of<DataError>([&] { server::read_key_pair(keys / "worker.secret"); }),
                 HasSubstr(wanted));

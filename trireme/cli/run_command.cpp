@@ -115,8 +115,9 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--job-secret", arguments->job_secret,
                       "file with a secret of 16 or more characters, the same on all hosts: only "
                       "ranks that know it are let in");
-  command->add_option("--timeout", arguments->timeout,
-                      "seconds that a rank waits for another before its call is an error")
+  command
+      ->add_option("--timeout", arguments->timeout,
+                   "seconds that a rank waits for another before its call is an error")
       ->check(CLI::Range(1, 10'000'000))
       ->capture_default_str();
   // The first word that is no option begins the command line of the program.

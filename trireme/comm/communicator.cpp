@@ -188,10 +188,10 @@ DeviceLane& Communicator::device_lane(const char* call) const {
 }
 
 void Communicator::refuse_second_thread(const char* call) const {
-  throw UsageError(
-      fmt::format("{}: another thread is inside a call of this communicator (rank {} of {}); use it "
-                  "from one thread at a time, and give each thread one of its own by split()",
-                  call, rank_, size_));
+  throw UsageError(fmt::format(
+      "{}: another thread is inside a call of this communicator (rank {} of {}); use it "
+      "from one thread at a time, and give each thread one of its own by split()",
+      call, rank_, size_));
 }
 
 Work Communicator::begin(const Operation& operation) {

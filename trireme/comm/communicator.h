@@ -32,10 +32,11 @@ struct Operation;
 /// the same UsageError and the communicator can no longer be used. `where` is the place of the call
 /// and is filled in by default. One thread per rank may use a communicator at a time; different
 /// communicators are independent. A call that finds another thread inside a call throws UsageError
-/// and changes nothing; this is a check for mistakes and no lock. With size() == 1 every operation works and moves nothing. Buffers
-/// need the alignment of their elements; buffers in memory of allocate() are not copied on the way.
-/// In builds with NCCL the buffers of a call may lie on CUDA devices (Buffer::device), those of one
-/// rank always on the same one: comm/nccl/nccl.h. Other builds throw UsageError.
+/// and changes nothing; this is a check for mistakes and no lock. With size() == 1 every operation
+/// works and moves nothing. Buffers need the alignment of their elements; buffers in memory of
+/// allocate() are not copied on the way. In builds with NCCL the buffers of a call may lie on CUDA
+/// devices (Buffer::device), those of one rank always on the same one: comm/nccl/nccl.h. Other
+/// builds throw UsageError.
 class Communicator {
  public:
   virtual ~Communicator();

@@ -34,8 +34,8 @@ Character first_of(std::string_view text) {
 bool is_control(char32_t c) {
   return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c ||  // C0, C1, Arabic letter mark
          (c >= 0x200b && c <= 0x200f) ||                        // of no width; marks of direction
-         (c >= 0x2028 && c <= 0x202e) ||                        // ends of lines; embedded directions
-         (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||         // isolated directions and the like
+         (c >= 0x2028 && c <= 0x202e) ||                 // ends of lines; embedded directions
+         (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||  // isolated directions and the like
          (c >= 0xfff9 && c <= 0xfffb) || (c >= 0xe0000 && c <= 0xe007f);  // annotations, tags
 }
 

@@ -42,7 +42,7 @@ struct RankEnvironment {
   std::string job;                      ///< id of the job; ranks of another one are kept out
   JobSecret secret;                     ///< if the job has one
   std::optional<std::chrono::milliseconds> timeout;  ///< for peers, if the launcher sets one
-  std::string variables;                ///< the names that were read: "RANK, WORLD_SIZE"
+  std::string variables;  ///< the names that were read: "RANK, WORLD_SIZE"
 };
 
 /// The value of an environment variable, if it is set.
@@ -65,8 +65,9 @@ std::optional<std::string> process_environment(const std::string& name);
 /// TRIREME_WORLD_FD is read with the first family, a meeting point with all. The job's id is
 /// TRIREME_JOB_ID, else TORCHELASTIC_RUN_ID, else the numbers of Slurm's job and step if srun has
 /// started this process, else empty. The job's secret is TRIREME_JOB_SECRET, which `trireme run`
-/// sets, else the text of the file TRIREME_JOB_SECRET_FILE. TRIREME_TIMEOUT: whole seconds. Throws UsageError naming the variable
-/// and its value if it is missing, not a number, or out of range; what JobSecret throws.
+/// sets, else the text of the file TRIREME_JOB_SECRET_FILE. TRIREME_TIMEOUT: whole seconds. Throws
+/// UsageError naming the variable and its value if it is missing, not a number, or out of range;
+/// what JobSecret throws.
 RankEnvironment read_environment(const Lookup& lookup = process_environment);
 
 /// Where a launcher leaves the timeout of its ranks.

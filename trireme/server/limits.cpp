@@ -29,8 +29,8 @@ void check_apart(const ShardId& shard, const Message& request) {
   for (std::size_t i = 1; i < ranges.size(); ++i) {
     const Part& before = ranges[i - 1];
     const Part& part = ranges[i];
-    const bool same_array = before.table == part.table && before.kind == part.kind &&
-                            before.array == part.array;
+    const bool same_array =
+        before.table == part.table && before.kind == part.kind && before.array == part.array;
     if (!same_array || part.first >= before.first + before.count) continue;
     throw UsageError(fmt::format(
         "server {} of {}: a request may read each element once, and it reads {} to {} of table "

@@ -287,7 +287,7 @@ Message decode(std::span<const std::byte> bytes,
   if (behind_parts > 0) message.progress = decode_progress(header.workers, bytes);
   if (header.text > 0) {
     const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    std::string Message::* const field = kTextFields[header.text - 1];
+    std::string Message::*const field = kTextFields[header.text - 1];
     // All but the schema is shown to people.
     message.*field =
         field == &Message::schema ? std::string(text) : without_control_characters(text);

@@ -10,7 +10,7 @@ namespace trireme::server {
 struct VersionVector {
   struct Worker {
     std::uint64_t incarnation = 0;  ///< public_number() of it
-    std::uint64_t sequence = 0;  ///< of its last push; a push has the same number on all servers
+    std::uint64_t sequence = 0;     ///< of its last push; a push has the same number on all servers
     bool operator==(const Worker&) const = default;
   };
   std::int64_t version = 0;     ///< synchronous training: the updates made; no workers are listed

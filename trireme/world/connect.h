@@ -53,8 +53,8 @@ std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options = {});
 
 /// Returns what a user should know of how connect() will find the other ranks: that several hosts
-/// meet without a secret (docs/security.md). Empty: nothing. `trireme run` says it itself. Throws as
-/// backend_for() does.
+/// meet without a secret (docs/security.md). Empty: nothing. `trireme run` says it itself. Throws
+/// as backend_for() does.
 std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options = {});
 
 /// Makes a communicator that was not made by connect() take Buffers on CUDA devices in a build with

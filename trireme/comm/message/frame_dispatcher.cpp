@@ -117,10 +117,11 @@ void FrameDispatcher::find_silent(Clock::Time now) {
   for (int rank = 0; rank < transport_->size(); ++rank) {
     const auto silence = now - last_heard_[static_cast<std::size_t>(rank)];
     if (rank == transport_->rank() || silence < heartbeat_timeout_) continue;
-    mark_gone(rank, fmt::format("nothing has been heard of it for {:.1f} s: its host is out of reach "
-                                "or its process is stopped (heartbeat timeout {:g} s)",
-                                std::chrono::duration<double>(silence).count(),
-                                std::chrono::duration<double>(heartbeat_timeout_).count()));
+    mark_gone(rank,
+              fmt::format("nothing has been heard of it for {:.1f} s: its host is out of reach "
+                          "or its process is stopped (heartbeat timeout {:g} s)",
+                          std::chrono::duration<double>(silence).count(),
+                          std::chrono::duration<double>(heartbeat_timeout_).count()));
   }
 }
 

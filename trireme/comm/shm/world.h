@@ -64,11 +64,10 @@ class World {
   int fd() const;
   int size() const;
 
-  /// Returns the world communicator of rank `rank`. `timeout` takes the place of Options::timeout on
-  /// this rank, in this communicator and those that are split from it. Throws UsageError if it is
-  /// called twice, or for a timeout that is not positive. When
-  /// the communicator is destroyed the rank has left, and a peer's call that needs it ends in
-  /// CommError.
+  /// Returns the world communicator of rank `rank`. `timeout` takes the place of Options::timeout
+  /// on this rank, in this communicator and those that are split from it. Throws UsageError if it
+  /// is called twice, or for a timeout that is not positive. When the communicator is destroyed the
+  /// rank has left, and a peer's call that needs it ends in CommError.
   std::unique_ptr<Communicator> join(int rank,
                                      std::optional<std::chrono::milliseconds> timeout = {});
 

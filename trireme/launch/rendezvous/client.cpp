@@ -33,8 +33,7 @@ Addresses resolve(const std::string& address, int port, std::string& trouble) {
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int error =
-      ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found);
+  const int error = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (error != 0) {
     trouble = fmt::format("the name cannot be resolved ({})", ::gai_strerror(error));
     found = nullptr;
@@ -47,8 +46,9 @@ bool wait_for(int fd, short events, Clock::time_point deadline) {
   for (;;) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
     pollfd event{fd, events, 0};
-    const int ready = ::poll(&event, 1, static_cast<int>(std::clamp<std::int64_t>(
-                                            left.count(), 0, milliseconds(1000).count())));
+    const int ready = ::poll(
+        &event, 1,
+        static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, milliseconds(1000).count())));
     if (ready > 0) return true;
     if (Clock::now() >= deadline) return false;
   }
@@ -74,8 +74,7 @@ std::string send_all(int fd, std::string_view bytes, Clock::time_point deadline)
 std::string receive_some(int fd, std::size_t most, std::string& bytes, Clock::time_point deadline) {
   std::array<char, 65536> buffer;
   for (;;) {
-    const ssize_t received =
-        ::recv(fd, buffer.data(), std::min(most, buffer.size()), MSG_DONTWAIT);
+    const ssize_t received = ::recv(fd, buffer.data(), std::min(most, buffer.size()), MSG_DONTWAIT);
     if (received > 0) {
       bytes.append(buffer.data(), static_cast<std::size_t>(received));
       return {};

@@ -161,9 +161,8 @@ std::optional<ServerHandshake::Answer> ServerHandshake::answer(std::string_view 
   }
   answer.bytes = static_cast<char>(answer.verdict);
   // A client without the secret learns nothing from a proof that it does not get.
-  answer.bytes += answer.verdict == Verdict::kWelcome
-                      ? bytes_of(server_proof(identity_, nonces))
-                      : bytes_of(Digest{});
+  answer.bytes += answer.verdict == Verdict::kWelcome ? bytes_of(server_proof(identity_, nonces))
+                                                      : bytes_of(Digest{});
   return answer;
 }
 

@@ -74,15 +74,14 @@ JobSecret JobSecret::from_file(const std::filesystem::path& file) {
   const std::string text = text_of(file);
   const std::string_view secret = trimmed(text);
   if (secret.size() < kShortestText) {
-    refuse(file,
-           fmt::format("a job secret must have at least {} characters, got {}; make one with "
-                       "head -c 32 /dev/urandom | base64",
-                       kShortestText, secret.size()));
+    refuse(file, fmt::format("a job secret must have at least {} characters, got {}; make one with "
+                             "head -c 32 /dev/urandom | base64",
+                             kShortestText, secret.size()));
   }
   Key key{};
-  crypto_generichash(key.data(), key.size(),
-                     reinterpret_cast<const unsigned char*>(secret.data()), secret.size(),
-                     reinterpret_cast<const unsigned char*>(kContext.data()), kContext.size());
+  crypto_generichash(key.data(), key.size(), reinterpret_cast<const unsigned char*>(secret.data()),
+                     secret.size(), reinterpret_cast<const unsigned char*>(kContext.data()),
+                     kContext.size());
   return JobSecret(key);
 }
 

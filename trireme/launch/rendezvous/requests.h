@@ -11,12 +11,12 @@ namespace trireme::rendezvous {
 
 /// What a rank may ask of the store of a rendezvous.
 enum class RequestKind : std::uint8_t {
-  kRead = 1,     ///< the value, if there is one
-  kWrite,        ///< sets the value
-  kAdd,          ///< adds the number `value` to the number at the key (0 at first); its decimal text
-  kCompareSet,   ///< sets the value if it is `expected`, or if both are missing; the value after it
-  kErase,        ///< removes the key; a value if it was there
-  kCount,        ///< the number of keys, in decimal
+  kRead = 1,    ///< the value, if there is one
+  kWrite,       ///< sets the value
+  kAdd,         ///< adds the number `value` to the number at the key (0 at first); its decimal text
+  kCompareSet,  ///< sets the value if it is `expected`, or if both are missing; the value after it
+  kErase,       ///< removes the key; a value if it was there
+  kCount,       ///< the number of keys, in decimal
 };
 
 struct StoreRequest {

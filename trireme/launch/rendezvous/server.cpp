@@ -137,7 +137,8 @@ class Server::Loop {
     std::vector<pollfd> polled = {{stop_.fd(), POLLIN, 0}};
     // Without a free descriptor, the queue of the listeners would end every poll at once.
     if (Clock::now() >= accept_after_) {
-      for (const FileDescriptor& listener : listeners_) polled.push_back({listener.fd(), POLLIN, 0});
+      for (const FileDescriptor& listener : listeners_)
+        polled.push_back({listener.fd(), POLLIN, 0});
     }
     const std::size_t first = polled.size();
     for (const Connection& connection : connections_) {

@@ -19,9 +19,9 @@ class Server {
  public:
   struct Options {
     Identity identity;
-    int port = 0;                ///< 0: any free port
-    bool on_loopback = false;    ///< listen on loopback addresses alone
-    int ranks = 1;               ///< of the job: bounds the number of connections
+    int port = 0;              ///< 0: any free port
+    bool on_loopback = false;  ///< listen on loopback addresses alone
+    int ranks = 1;             ///< of the job: bounds the number of connections
     std::chrono::milliseconds handshake_time = std::chrono::seconds(10);
     std::size_t max_bytes = std::size_t{256} << 20;  ///< of keys and values
   };

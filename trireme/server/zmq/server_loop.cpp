@@ -237,8 +237,8 @@ void ZmqServer::Loop::send_reply(const Request& request, const Message& reply) {
   std::vector<zmq::message_t> bodies = reply_payloads_.take();
   if (reply.parts.empty()) bodies.clear();
   workers_.note_reply(request, reply);
-  const bool changes = request.message.type == MessageType::kPush ||
-                       request.message.type == MessageType::kStore;
+  const bool changes =
+      request.message.type == MessageType::kPush || request.message.type == MessageType::kStore;
   if (changes && reply.type == MessageType::kError && reply.error != ErrorCode::kComm) {
     rejections_.add(fmt::format("a push of worker {}: {}", reply.worker, reply.reason));
   }

@@ -32,7 +32,8 @@ std::string UnsentReplies::refusal(std::uint64_t from) const {
   }
   if (all_->bytes <= max_bytes_) return "";
   return fmt::format(
-      "{} bytes of replies wait to be read by their clients, more than its limit (--max-held-bytes); "
+      "{} bytes of replies wait to be read by their clients, more than its limit "
+      "(--max-held-bytes); "
       "try again",
       all_->bytes.load());
 }

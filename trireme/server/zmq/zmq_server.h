@@ -49,7 +49,7 @@ class ZmqServer {
     /// Of all requests that wait, of their gradients once decoded, and of all replies that wait to
     /// be sent: each.
     std::size_t max_held_bytes = std::size_t{8} << 30;
-    std::size_t max_model_bytes = 0;                    ///< values and optimizer state; 0: no limit
+    std::size_t max_model_bytes = 0;  ///< values and optimizer state; 0: no limit
     int max_connections = 1024;
 
     std::string checkpoints;           ///< folder that Client::save() writes to; empty: none

@@ -7,8 +7,9 @@
 
 namespace trireme::c10d {
 
-/// A rendezvous of the ranks of a world: a store that rank 0 serves (launch/rendezvous/server.h), as
-/// in a Kubernetes PyTorchJob or in a hand-written loop, or the c10d TCPStore of torchrun's agent.
+/// A rendezvous of the ranks of a world: a store that rank 0 serves (launch/rendezvous/server.h),
+/// as in a Kubernetes PyTorchJob or in a hand-written loop, or the c10d TCPStore of torchrun's
+/// agent.
 struct Rendezvous {
   int rank = 0;
   int world_size = 1;
