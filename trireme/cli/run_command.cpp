@@ -6,6 +6,7 @@
 #include "trireme/base/error.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/failure_report.h"
+#include "trireme/launch/environment.h"
 #include "trireme/launch/launcher.h"
 
 namespace trireme::cli {
