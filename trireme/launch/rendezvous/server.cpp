@@ -68,22 +68,6 @@ int port_of(const FileDescriptor& socket) {
   return ntohs(reinterpret_cast<sockaddr_in*>(&address)->sin_port);
 }
 
-struct Connection {
-  Connection(FileDescriptor accepted, const Identity& identity, Clock::time_point until)
-      : socket(std::move(accepted)), handshake(identity), deadline(until) {
-    unsent = handshake.greeting();
-  }
-
-  FileDescriptor socket;
-  ServerHandshake handshake;
-  Clock::time_point deadline;  // of the handshake
-  bool is_rank = false;        // the handshake is complete
-  bool is_closing = false;     // once everything is sent
-  Session session;
-  std::string received;
-  std::string unsent;
-};
-
 }  // namespace
 
 class Server::Loop {
@@ -108,6 +92,22 @@ class Server::Loop {
   int port() const { return port_; }
 
  private:
+  struct Connection {
+    Connection(FileDescriptor accepted, const Identity& identity, Clock::time_point until)
+        : socket(std::move(accepted)), handshake(identity), deadline(until) {
+      unsent = handshake.greeting();
+    }
+
+    FileDescriptor socket;
+    ServerHandshake handshake;
+    Clock::time_point deadline;  // of the handshake
+    bool is_rank = false;        // the handshake is complete
+    bool is_closing = false;     // once everything is sent
+    Session session;
+    std::string received;
+    std::string unsent;
+  };
+
   void listen() {
     FileDescriptor socket;
     // On loopback the two kinds of addresses are two sockets.
