@@ -220,8 +220,9 @@ std::size_t Rows::bytes_with(std::span<const std::uint64_t> keys) const {
     if (find(key) == kNone) missing.push_back(key);
   }
   std::ranges::sort(missing);
-  const auto repeated = std::ranges::unique(missing);
-  return bytes_of(keys_.size() + missing.size() - repeated.size());
+  // clang 14 does not compile std::ranges::unique of this library.
+  const auto distinct = std::unique(missing.begin(), missing.end()) - missing.begin();
+  return bytes_of(keys_.size() + static_cast<std::size_t>(distinct));
 }
 
 std::size_t Rows::empty_bytes() {
