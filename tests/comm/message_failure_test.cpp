@@ -190,6 +190,33 @@ TEST(MessageFailure, TheErrorNamesARankOutOfReach) {
   });
 }
 
+TEST(MessageFailure, ACutLinkIsAnErrorOnBothSidesLongBeforeTheTimeout) {
+  Network network(3);
+  run(network, 3, 3, {.timeout = 1h, .heartbeat_timeout = 2500ms}, [&](Communicator& world) {
+    world.barrier();
+    if (world.rank() == 2) {
+      for (int rank = 0; rank < 3; ++rank) network.silence(rank);
+    }
+    const std::string error = message_of<CommError>([&] {
+      if (world.rank() == 1) std::this_thread::sleep_for(300ms);
+      float x = 1;
+      world.recv({&x, 1, DType::kF32}, (world.rank() + 1) % 3).wait();
+    });
+    EXPECT_THAT(error, testing::ContainsRegex("rank [0-2] is lost: nothing has been heard of it "
+                                              "for [0-9.]+ s: its host is out of reach or its "
+                                              "process is stopped .heartbeat timeout 2.5 s."));
+  });
+}
+
+TEST(MessageFailure, ARankThatComputesIsNotSilent) {
+  Network network(2);
+  run(network, 2, 2, {.timeout = 1h, .heartbeat_timeout = 2500ms}, [&](Communicator& world) {
+    // Longer than the heartbeat timeout, without a call.
+    if (world.rank() == 1) std::this_thread::sleep_for(4s);
+    world.barrier();
+  });
+}
+
 TEST(MessageFailure, ATimeoutIsMeasuredByTheClockThatIsPassedIn) {
   Network network(3);
   StoppedClock clock;

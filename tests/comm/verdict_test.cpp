@@ -40,7 +40,7 @@ class Verdict : public OnEveryBackend {
 TEST_P(Verdict, OfAnyTwoCallsIsTheSameUsageErrorOnEveryRankAndTouchesNoData) {
   const Backend backend = std::get<0>(GetParam());
   const bool is_shm = backend == Backend::kThreads || backend == Backend::kProcesses;
-  int every = is_shm || ranks() == 2 ? 1 : 3;
+  int every = ranks() == 2 ? (is_shm ? 1 : 3) : 5;
   if (under_thread_sanitizer()) every = is_shm ? 5 : 17;
   run([every](Communicator& world) {
     const auto calls = different_calls(world.size());

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <map>
+#include <set>
 
 #include "trireme/base/error.h"
 
@@ -177,6 +178,77 @@ TEST(Environment, JobsOfSlurmThatShareAHostMeetAtDifferentPorts) {
   EXPECT_NE(port_of("1234567"), port_of("1234568"));
   variables["MASTER_PORT"] = "777";
   EXPECT_EQ(port_of("1234567"), 777);
+}
+
+TEST(Environment, StepsOfAJobMeetApart) {
+  Variables variables = {{"SLURM_PROCID", "0"},
+                         {"SLURM_STEP_NUM_TASKS", "2"},
+                         {"SLURM_STEP_NODELIST", "a"},
+                         {"SLURM_JOB_ID", "1234567"}};
+  std::set<int> ports;
+  std::set<std::string> jobs;
+  for (int step = 0; step < 500; ++step) {
+    variables["SLURM_STEP_ID"] = std::to_string(step);
+    const RankEnvironment environment = read(variables);
+    ports.insert(environment.meeting.value().port);
+    jobs.insert(environment.job);
+  }
+  EXPECT_EQ(ports.size(), 500U);
+  EXPECT_EQ(jobs.size(), 500U);
+  EXPECT_GE(*ports.begin(), 20000);
+  EXPECT_LT(*ports.rbegin(), 32000);
+}
+
+TEST(Environment, NamesTheJob) {
+  const Variables rank = {{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"SLURM_JOB_ID", "7"}};
+  EXPECT_EQ(read(rank).job, "");  // the other host may have been started over ssh
+  Variables torchrun = rank;
+  torchrun["TORCHELASTIC_RUN_ID"] = "elastic";
+  EXPECT_EQ(read(torchrun).job, "elastic");
+  torchrun["TRIREME_JOB_ID"] = "mine";
+  EXPECT_EQ(read(torchrun).job, "mine");
+  EXPECT_EQ(read({{"SLURM_PROCID", "0"},
+                  {"SLURM_STEP_NUM_TASKS", "2"},
+                  {"SLURM_JOB_ID", "7"},
+                  {"SLURM_STEP_ID", "3"},
+                  kStep})
+                .job,
+            "slurm 7.3");
+}
+
+TEST(Environment, TheTasksOfAStepCountAndNotThoseOfItsAllocation) {
+  Variables step = {{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "3"}, kStep};
+  EXPECT_EQ(read(step).world_size, 3);
+  step["SLURM_NTASKS"] = "1";  // stale: rank 1 would be out of range
+  EXPECT_EQ(read(step).world_size, 3);
+}
+
+TEST(Environment, AProgramInTheShellOfAnAllocationIsAWorldOfOne) {
+  // salloc with an interactive step; a batch script whose variables were exported.
+  for (const char* step : {"4294967290", "4294967291", "4294967295"}) {
+    const RankEnvironment alone = read({{"SLURM_PROCID", "0"},
+                                        {"SLURM_NTASKS", "8"},
+                                        {"SLURM_STEP_NUM_TASKS", "1"},
+                                        {"SLURM_JOB_ID", "7"},
+                                        {"SLURM_STEP_ID", step},
+                                        kStep});
+    EXPECT_EQ(alone.world_size, 1);
+    EXPECT_EQ(alone.starter, Starter::kNone);
+  }
+}
+
+TEST(Environment, TheSecretOfTheLauncherWinsOverAFile) {
+  const JobSecret secret = JobSecret::random();
+  Variables variables = {{"RANK", "0"}, {"WORLD_SIZE", "2"}};
+  EXPECT_FALSE(read(variables).secret.is_given());
+  variables["TRIREME_JOB_SECRET_FILE"] = "/no/such/file";
+  EXPECT_THROW(read(variables), DataError);
+  variables["TRIREME_JOB_SECRET"] = secret.hex();
+  EXPECT_EQ(read(variables).secret.key(), secret.key());
+  variables["TRIREME_JOB_SECRET"] = "0123";
+  EXPECT_EQ(error_of(variables),
+            "environment: TRIREME_JOB_SECRET must be 64 hexadecimal digits, as `trireme run` sets "
+            "it, got 4 characters; name the file of a secret in TRIREME_JOB_SECRET_FILE instead");
 }
 
 TEST(Environment, FindsTheFirstHostOfANodeList) {

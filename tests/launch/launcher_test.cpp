@@ -107,6 +107,26 @@ TEST_F(Launcher, ARankFindsItselfInTheEnvironment) {
   EXPECT_TRUE(report.ok()) << report.explanation;
 }
 
+TEST_F(Launcher, TheRanksOfOneHostShareASecretAndAJobOfTheirOwn) {
+  for (int start = 0; start < 2; ++start) {
+    LaunchOptions three = options(3);
+    three.world.timeout = std::chrono::milliseconds(2500);
+    const ExitReport report = launch(three, [](int, int fd) {
+      const RankEnvironment told = read_environment();
+      const auto world = shm::World::open(fd).join(told.rank);
+      if (!told.secret.is_given() || told.job.empty()) return 9;
+      if (told.timeout != std::chrono::seconds(3)) return 10;
+      // Rank 0's secret and job, beside those of this rank.
+      std::string mine = told.secret.hex() + told.job;
+      mine.resize(128);
+      std::string first = mine;
+      world->broadcast({first.data(), 128, DType::kU8}, 0).wait();
+      return first == mine ? 0 : 11;
+    });
+    EXPECT_TRUE(report.ok()) << report.explanation;
+  }
+}
+
 TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
   const ExitReport report = launch(options(2), [](int rank, int) -> int {
     if (rank == 1) throw DataError("train.csv: row 7 is short");

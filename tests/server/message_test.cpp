@@ -220,6 +220,20 @@ TEST(ServerMessage, HasTheBytesOfTheFormatsExample) {
             "03000000000000000000000000000000");
 }
 
+TEST(ServerMessage, HasTextsThatCannotControlATerminal) {
+  const std::string hostile = "\x1b]0;owned\x07 \r\xc2\x9b";
+  const auto read_back = [](const Message& message) {
+    const std::string header = server::encode_header(message);
+    return server::decode(std::as_bytes(std::span(header)), {});
+  };
+  const std::string shown = "\\x1b]0;owned\\x07 \\x0d\\xc2\\x9b";
+  EXPECT_EQ(read_back({.type = MessageType::kError, .reason = hostile}).reason, shown);
+  EXPECT_EQ(read_back({.type = MessageType::kReply, .waiting_for = hostile}).waiting_for, shown);
+  EXPECT_EQ(read_back({.type = MessageType::kReply, .file = hostile}).file, shown);
+  // The schema is parsed and not shown.
+  EXPECT_EQ(read_back({.type = MessageType::kReply, .schema = hostile}).schema, hostile);
+}
+
 TEST(ServerMessage, OfAnotherVersionIsRejectedByName) {
   std::string head = server::encode_header({.type = MessageType::kPing});
   EXPECT_FALSE(server::is_of_another_protocol(std::as_bytes(std::span(head))));

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <limits>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -84,8 +86,17 @@ bool comes_true(Condition condition) {
 /// Sends and receives frames as they are.
 class RawDealer {
  public:
-  explicit RawDealer(const std::string& endpoint) : socket_(context_, zmq::socket_type::dealer) {
+  explicit RawDealer(const std::string& endpoint) : RawDealer(endpoint, {}, "") {}
+
+  /// With keys, unless `server_key` is empty.
+  RawDealer(const std::string& endpoint, const server::KeyPair& keys, const std::string& server_key)
+      : socket_(context_, zmq::socket_type::dealer) {
     socket_.set(zmq::sockopt::linger, 0);
+    if (!server_key.empty()) {
+      socket_.set(zmq::sockopt::curve_serverkey, server_key);
+      socket_.set(zmq::sockopt::curve_publickey, keys.public_key);
+      socket_.set(zmq::sockopt::curve_secretkey, keys.secret_key);
+    }
     socket_.set(zmq::sockopt::rcvtimeo, 20000);
     socket_.connect(endpoint);
   }
@@ -100,6 +111,13 @@ class RawDealer {
     zmq::message_t frame;
     if (!socket_.recv(frame)) return "";
     return frame.to_string();
+  }
+  /// Sends one frame and returns the header of the reply.
+  Message ask(const Message& message) {
+    send({server::encode_header(message)});
+    const std::string reply = receive();
+    Message header = server::decode(std::as_bytes(std::span(reply)), {});
+    return header;
   }
 
  private:
@@ -430,6 +448,89 @@ TEST(ServerUnderAttack, RejectsReadsAboveItsLimit) {
               }),
               HasSubstr("may hold 1048576 bytes"));
   client->join(schema());
+}
+
+TEST(ServerUnderAttack, MakesFewRepliesForAClientThatDoesNotRead) {
+  constexpr std::int64_t kCount = 2 << 20;  // 8 MiB
+  ZmqServers servers(1, false);
+  const auto client = server::connect_servers(servers.options(0));
+  client->join({.dense = {{"w", kCount}}, .consistency = {.workers = 1}});
+  std::vector<float> values(kCount);
+  const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
+  client->store(wanted);
+  const std::size_t before = resident_bytes();
+  {
+    RawDealer silent(servers[0].endpoint());
+    const std::int64_t requests = servers[0].counts().requests;
+    for (std::uint64_t sequence = 1; sequence <= 200; ++sequence) {
+      silent.send({server::encode_header(
+          {.type = MessageType::kFetch,
+           .worker = server::kObserver,
+           .sequence = sequence,
+           .parts = {{.kind = server::PartKind::kReadRange, .count = kCount}}})});
+    }
+    EXPECT_TRUE(comes_true([&] { return servers[0].counts().requests >= requests + 3; }));
+    std::this_thread::sleep_for(500ms);
+    // Two replies, and what the kernel and this end have taken.
+    EXPECT_LE(servers[0].counts().unsent_bytes, std::size_t{2} * 4 * kCount + 65536);
+    EXPECT_LT(resident_bytes(), before + (std::size_t{160} << 20));
+    // Others are served meanwhile, again and again.
+    for (int i = 0; i < 20; ++i) client->pull(wanted);
+  }
+  EXPECT_TRUE(comes_true([&] { return servers[0].counts().unsent_bytes == 0; }));
+}
+
+TEST(ServerUnderAttack, LogsWhoPushesWhatIsNotFinite) {
+  std::mutex mutex;
+  std::string log;
+  ZmqServers servers(1, false, [&](server::ZmqServer::Options& options) {
+    options.log = [&](const std::string& line) {
+      const std::lock_guard lock(mutex);
+      log += line + "\n";
+    };
+  });
+  GoodWorker good(servers.options(0));
+  std::vector<float> gradient(64);
+  gradient[17] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THAT(message_of<UsageError>([&] {
+                good.client->push_pull(std::vector<Gradient>{{"w", buffer_of(std::span(gradient))}},
+                                       {.lr = 1}, good.wanted());
+              }),
+              HasSubstr("w: a gradient must have finite values, got nan in element 17 of 64"));
+  EXPECT_TRUE(comes_true([&] {
+    const std::lock_guard lock(mutex);
+    return log.find("a push of worker 0: w: a gradient must have") != std::string::npos;
+  }));
+  good.push(1);
+}
+
+TEST(ServerUnderAttack, LetsAClientSpeakForItsOwnWorkerAlone) {
+  ZmqServers servers(1, true);
+  const server::KeyPair mallory = server::new_key_pair();
+  server::write_key_files(servers.folder() / "clients", "mallory", mallory);
+  const auto worker = server::connect_servers(servers.options(0));
+  worker->join(schema());
+  std::vector<float> values(64);
+  const std::vector<TableValues> wanted = {{"w", buffer_of(std::span(values))}};
+  worker->store(wanted);
+  std::this_thread::sleep_for(1500ms);  // until the new key is read
+  RawDealer dealer(servers[0].endpoint(), mallory, servers[0].public_key());
+  for (const MessageType type : {MessageType::kPush, MessageType::kLeave, MessageType::kDrain,
+                                 MessageType::kSuperseded, MessageType::kPull}) {
+    const Message refused =
+        dealer.ask({.type = type, .worker = 0, .incarnation = 1, .sequence = 1});
+    EXPECT_EQ(refused.error, server::ErrorCode::kUsage);
+    EXPECT_THAT(refused.reason, HasSubstr("worker 0 has joined with another key than that of "
+                                          "mallory"));
+  }
+  const Message join = dealer.ask({.type = MessageType::kJoin,
+                                   .worker = 0,
+                                   .incarnation = 9,
+                                   .sequence = 2,
+                                   .shard = {0, 1},
+                                   .schema = to_json(schema())});
+  EXPECT_THAT(join.reason, HasSubstr("give this worker another number"));
+  worker->pull(wanted);
 }
 
 TEST(ServerUnderAttack, IsNotEndedByAWorkerThatClaimsThatAnotherServerSupersedesIt) {

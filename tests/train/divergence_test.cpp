@@ -28,6 +28,16 @@ class Divergence : public testing::TestWithParam<std::string> {
     write_file_atomically(runs_ / "table.csv", table);
   }
 
+  // The same without the rows of a range.
+  void write_rows_without(Range left_out) const {
+    std::string table = "x0,x1,y\n";
+    for (int i = 0; i < 40; ++i) {
+      if (i >= left_out.begin && i < left_out.end) continue;
+      table += fmt::format("{},{},{}\n", i % 7, i % 5, i % 3);
+    }
+    write_file_atomically(runs_ / "table.csv", table);
+  }
+
   Words on_table(const Words& more = {}) const {
     return Words{"data.format=csv",
                  "data.path=" + (runs_ / "table.csv").string(),
@@ -82,9 +92,98 @@ TEST_P(Divergence, WithFiniteGradientsSaysSo) {
       Each(AllOf(HasSubstr("the loss of step 2 is inf"), HasSubstr("every gradient is finite"))));
 }
 
+// The first rows of the table, the gradients of which no f32 holds, ruin nothing: the weights of
+// step 1 are never written.
+TEST_P(Divergence, OfTheFirstStepLeavesNoCheckpoint) {
+  write_rows(0, "1e30,1e30,1e15");
+  for (const int ranks : {1, 2}) {
+    EXPECT_THAT(runs_.errors("run", ranks, on_table(strategy(GetParam()))),
+                Each(AllOf(HasSubstr("of step 1"), HasSubstr("virtual worker 0"),
+                           HasSubstr("whose samples are 0, 4"))))
+        << ranks << " ranks";
+    EXPECT_THAT(runs_.checkpoints("run"), testing::IsEmpty());
+    std::filesystem::remove_all(runs_ / "run");
+  }
+}
+
+// A step that is skipped leaves what a run has that never saw its samples: parameters, optimizer
+// and the schedule of the learning rate.
+TEST_P(Divergence, ThatIsSkippedIsAStepThatDidNotHappen) {
+  const Words skipping = on_table(strategy(GetParam()) +
+                                  Words{"optimizer.name=adam", "lr_scheduler.name=step",
+                                        "lr_scheduler.step_size=2", "checkpoint.every_steps=3"});
+  for (const int ranks : {1, 3}) {
+    write_rows(19, "1e30,1,1");  // in steps 3 and 8
+    const Outcome skipped =
+        runs_.train("skipped", ranks, skipping + Words{"training.on_nonfinite=skip"});
+    EXPECT_EQ(skipped.summaries[0].skipped_steps, 2);
+    EXPECT_EQ(skipped.summaries[0].steps, 10);
+    EXPECT_THAT(skipped.ranks[0].steps[2].skipped, HasSubstr("the loss of step 3 is inf"));
+    EXPECT_EQ(skipped.ranks[0].steps[3].skipped, "");
+    EXPECT_THAT(runs_.metrics("skipped"), testing::Contains(HasSubstr("\"skipped_steps\":1")));
+
+    write_rows_without({16, 24});
+    runs_.train("without", ranks, skipping + Words{"training.steps=8"});
+    EXPECT_EQ(runs_.model("skipped"), runs_.model("without")) << ranks << " ranks";
+  }
+}
+
+TEST_P(Divergence, ThatIsSkippedIsRememberedByCheckpoints) {
+  const Words words =
+      on_table(strategy(GetParam()) + Words{"training.on_nonfinite=skip", "lr_scheduler.name=step",
+                                            "lr_scheduler.step_size=2", "checkpoint.keep=20"});
+  write_rows(19, "1e30,1,1");
+  runs_.train("run", 2, words);
+  runs_.copy_until("run", "resumed", 5);
+  runs_.resume("resumed", 2, words);
+  EXPECT_EQ(runs_.model("resumed"), runs_.model("run"));
+}
+
+TEST_P(Divergence, OfManyStepsInARowIsNotSkipped) {
+  write_rows(19, "1e30,1,1");
+  EXPECT_THAT(
+      runs_.errors("run", 3,
+                   on_table(strategy(GetParam()) +
+                            Words{"training.on_nonfinite=skip", "training.max_skipped_steps=3",
+                                  "training.global_batch=40", "checkpoint.every_steps=0"})),
+      Each(AllOf(HasSubstr("the loss of step 3 is inf"), HasSubstr("3 steps in a row"),
+                 HasSubstr("training.max_skipped_steps"))));
+}
+
+// Every gradient is finite, and the step is too long.
+TEST_P(Divergence, OfAnUpdateIsNotSaved) {
+  write_rows(0, "1,1,1");
+  EXPECT_THAT(runs_.errors("run", 2, on_table(strategy(GetParam()) + Words{"optimizer.lr=1e39"})),
+              Each(HasSubstr("after step 1 parameter weight is not finite")));
+  EXPECT_THAT(runs_.checkpoints("run"), testing::IsEmpty());
+}
+
+TEST_P(Divergence, OfAnEvaluationEndsTheRun) {
+  write_rows(39, "3e38,1,1");  // held back
+  EXPECT_THAT(
+      runs_.errors("run", 2,
+                   on_table(strategy(GetParam()) + Words{"data.holdout=0.1", "optimizer.lr=0.1"})),
+      Each(HasSubstr("the evaluation's loss is ")));
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, Divergence,
                          testing::Values(kReplicated, kHostShared, kParameterServer),
                          [](const auto& info) { return info.param; });
+
+// Groups that train by themselves skip by themselves, and meet all the same.
+TEST_F(Divergence, OfOneGroupIsSkippedByThatGroup) {
+  write_rows(39, "1e30,1,1");
+  for (const Words& mode : {local_sgd(), streaming_diloco(), asynchronous(), backup_workers()}) {
+    const Outcome outcome =
+        runs_.train("run", 3,
+                    on_table(mode + Words{"data.sampler=block", "training.on_nonfinite=skip",
+                                          "training.steps=20", "training.max_skipped_steps=30",
+                                          "checkpoint.every_steps=0"}));
+    EXPECT_GT(outcome.summaries[2].skipped_steps, 0);
+    EXPECT_TRUE(std::filesystem::exists(runs_ / "run" / "model.safetensors"));
+    std::filesystem::remove_all(runs_ / "run");
+  }
+}
 
 // Others than the rank that diverged end because it has left: its error is the cause.
 TEST_F(Divergence, OfOneRankThatTakesLocalStepsEndsAll) {

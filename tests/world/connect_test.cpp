@@ -51,6 +51,48 @@ TEST(Connect, JoinsTheSharedWorldThatTheLauncherHandedDown) {
   EXPECT_THAT(sums, testing::Each(6));
 }
 
+// What a call of rank 0 throws that waits in vain for rank 1.
+std::string error_of_waiting(const ConnectOptions& options,
+                             std::optional<std::chrono::milliseconds> of_launcher) {
+  const shm::World launcher = shm::World::create(2);
+  RankEnvironment environment;
+  environment.world_size = 2;
+  environment.timeout = of_launcher;
+  environment.world_fd = dup(launcher.fd());
+  const auto world = connect(environment, options);
+  try {
+    world->barrier();
+  } catch (const CommError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Connect, TheTimeoutHoldsInSharedMemory) {
+  using namespace std::chrono_literals;
+  EXPECT_THAT(error_of_waiting({.timeout = 300ms}, std::nullopt), testing::HasSubstr("0.3 s"));
+  EXPECT_THAT(error_of_waiting({}, 200ms), testing::HasSubstr("0.2 s"));
+  EXPECT_THAT(error_of_waiting({.timeout = 100ms}, 1h), testing::HasSubstr("0.1 s"));
+  EXPECT_THROW(error_of_waiting({.timeout = 0ms}, 1h), UsageError);
+}
+
+TEST(Connect, SaysOnceThatSeveralHostsMeetWithoutASecret) {
+  RankEnvironment environment;
+  environment.world_size = 4;
+  environment.local_world_size = 2;
+  environment.meeting = {.address = "node1", .port = 4000};
+  EXPECT_THAT(warning_for(environment), testing::HasSubstr("meet at node1:4000 without a secret"));
+  RankEnvironment other = environment;
+  other.rank = 1;
+  EXPECT_EQ(warning_for(other), "");
+  other = environment;
+  other.secret = JobSecret::random();
+  EXPECT_EQ(warning_for(other), "");
+  other = environment;
+  other.local_world_size = 4;
+  EXPECT_EQ(warning_for(other), "");
+}
+
 TEST(Connect, RefusesASharedWorldOfAnotherSize) {
   const shm::World launcher = shm::World::create(2);
   RankEnvironment environment;

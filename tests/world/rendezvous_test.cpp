@@ -185,6 +185,88 @@ TEST(Rendezvous, ALateRankIsWaitedFor) {
   ranks.expect_all_well();
 }
 
+TEST(Rendezvous, RanksWithOneSecretMeet) {
+  Rendezvous rendezvous = rendezvous_of(3);
+  rendezvous.secret = JobSecret::random();
+  rendezvous.job = "a job";
+  test::RankProcesses ranks(3, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    gloo(own);
+  });
+  ranks.expect_all_well();
+}
+
+TEST(Rendezvous, ARankWithoutTheSecretIsKeptOutAndTheOthersWaitForTheirs) {
+  Rendezvous rendezvous = rendezvous_of(2);
+  rendezvous.secret = JobSecret::random();
+  test::RankProcesses ranks(3, [&](int process) {
+    Rendezvous own = rendezvous;
+    own.rank = process == 0 ? 0 : 1;
+    if (process == 1) own.secret = JobSecret();
+    // The rank comes after the stranger has been refused.
+    if (process == 2) std::this_thread::sleep_for(milliseconds(1000));
+    gloo(own);
+  });
+  EXPECT_THAT(ranks.error_of(1), HasSubstr("rank 1 of 2 does not have the job secret of rank 0"));
+  EXPECT_EQ(ranks.error_of(0), "");
+  EXPECT_EQ(ranks.error_of(2), "");
+}
+
+TEST(Rendezvous, StrangersDoNotEndTheMeeting) {
+  const Rendezvous rendezvous = rendezvous_of(3);
+  test::RankProcesses ranks(3, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    if (rank == 2) std::this_thread::sleep_for(milliseconds(1500));
+    gloo(own);
+  });
+  std::vector<FileDescriptor> strangers;
+  const auto end = std::chrono::steady_clock::now() + milliseconds(1000);
+  while (std::chrono::steady_clock::now() < end) {
+    FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(rendezvous.master_port));
+    if (connect(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+      const std::string text = std::vector<std::string>{
+          "x", "GET / HTTP/1.1\r\n\r\n", std::string(200, '\xff')}[strangers.size() % 3];
+      send(socket.fd(), text.data(), text.size(), MSG_NOSIGNAL);
+      strangers.push_back(std::move(socket));  // it stays, half open
+    }
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  EXPECT_GT(strangers.size(), 5U);
+  ranks.expect_all_well();
+}
+
+TEST(Rendezvous, TextsOfOthersCannotWriteToATerminal) {
+  const Rendezvous rendezvous = rendezvous_of(2);
+  test::RankProcesses ranks(2, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    if (rank == 0) gloo(own);
+    Meeting(own, "trireme \x1b[2J\nroot:").gather();
+  });
+  const std::string error = ranks.error_of(0);
+  EXPECT_THAT(error, HasSubstr("rank 1 is \"trireme \\x1b[2J\\x0aroot:\""));
+  EXPECT_EQ(error.find('\x1b'), std::string::npos);
+  EXPECT_EQ(error.find('\n'), std::string::npos);
+}
+
+TEST(Rendezvous, TwoJobsOnOnePortDoNotMeet) {
+  const Rendezvous rendezvous = rendezvous_of(2, milliseconds(1500));
+  test::RankProcesses ranks(2, [&](int rank) {
+    Rendezvous own = rendezvous;
+    own.rank = rank;
+    own.job = rank == 0 ? "slurm 7.0" : "slurm 7.1";
+    gloo(own);
+  });
+  EXPECT_THAT(ranks.error_of(0), HasSubstr("rank 1 of 2 did not come"));
+  EXPECT_THAT(ranks.error_of(1), HasSubstr("it belongs to another job"));
+}
+
 TEST(Rendezvous, EachAttemptMeetsAnewInAStoreThatIsServed) {
   Rendezvous rendezvous = rendezvous_of(3);
   rendezvous.store_is_served = true;

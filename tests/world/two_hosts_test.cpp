@@ -135,6 +135,18 @@ TEST(TwoHosts, ThatAreCutApartEachNameARankOfTheOther) {
   }
 }
 
+TEST(TwoHosts, ThatAreCutApartNoticeItByTheirHeartbeats) {
+  const TestHosts hosts(2);
+  Ranks ranks(hosts, {2, 1},
+              {"--timeout", "600000", "--heartbeat-timeout", "3000", "repeat", "100000"});
+  ranks.wait_until_they_repeat();
+  hosts.cut(1);
+  for (const Outcome& outcome : ranks.wait()) {
+    EXPECT_EQ(outcome.exit_code, 4);
+    EXPECT_THAT(error_of(outcome), HasSubstr("its host is out of reach or its process is stopped"));
+  }
+}
+
 TEST(TwoHosts, ThatAreCutApartForAMomentGoOn) {
   const TestHosts hosts(2);
   Ranks ranks(hosts, {2, 2}, {"repeat", "6000"});

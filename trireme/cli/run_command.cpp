@@ -1,10 +1,12 @@
 #include <charconv>
+#include <chrono>
 #include <string>
 #include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/failure_report.h"
+#include "trireme/launch/environment.h"
 #include "trireme/launch/launcher.h"
 
 namespace trireme::cli {
@@ -17,6 +19,8 @@ struct RunArguments {
   bool pin = false;
   HostsOptions hosts;
   std::string master;
+  std::string job_secret;
+  int timeout = 1800;
   std::vector<std::string> command;
 };
 
@@ -53,16 +57,37 @@ HostsOptions hosts_of(const RunArguments& arguments) {
     throw UsageError("run: --host counts from 0 and must be below --hosts " +
                      std::to_string(hosts.count) + ", got " + std::to_string(hosts.index));
   }
+  if (hosts.count == 1 && !arguments.job_secret.empty()) {
+    throw UsageError(
+        "run: --job-secret is for several hosts; the ranks of one host get a secret of their own");
+  }
   if (hosts.count > 1) read_master(arguments.master, hosts);
   return hosts;
+}
+
+// Of the file, or of the environment that the ranks inherit.
+JobSecret secret_of(const RunArguments& arguments) {
+  return arguments.job_secret.empty() ? read_job_secret()
+                                      : JobSecret::from_file(arguments.job_secret);
+}
+
+void warn_without_secret(const HostsOptions& hosts) {
+  if (hosts.count == 1 || hosts.index > 0 || hosts.secret.is_given()) return;
+  Terminal::of(2).write(
+      "run: warning: the ranks of several hosts meet without a secret, so that any program that "
+      "reaches the port of --master can join them; give all hosts the same file by --job-secret "
+      "FILE (docs/security.md)\n");
 }
 
 int run(const RunArguments& arguments) {
   LaunchOptions options;
   options.hosts = hosts_of(arguments);
+  options.hosts.secret = secret_of(arguments);
+  warn_without_secret(options.hosts);
   options.ranks = arguments.ranks;
   options.log_directory = arguments.log_directory;
   options.pin_to_cores = arguments.pin;
+  options.world.timeout = std::chrono::seconds(arguments.timeout);
   const ExitReport report = launch(options, arguments.command);
   if (report.failed_rank >= 0) {
     const Terminal terminal = Terminal::of(2);
@@ -88,6 +113,14 @@ void add_run(CLI::App& app, int& exit_code) {
   command->add_option("--host", arguments->hosts.index, "which of them this is, from 0 on")
       ->check(CLI::Range(0, 99'999));
   command->add_option("--master", arguments->master, "ADDRESS:PORT of the first host, free there");
+  command->add_option("--job-secret", arguments->job_secret,
+                      "file with a secret of 16 or more characters, the same on all hosts: only "
+                      "ranks that know it are let in");
+  command
+      ->add_option("--timeout", arguments->timeout,
+                   "seconds that a rank waits for another before its call is an error")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
   // The first word that is no option begins the command line of the program.
   command->add_option("program", arguments->command, "the program and its arguments");
   command->positionals_at_end();

@@ -46,6 +46,7 @@ class RankProgress final : public Progress {
 ConnectOptions options_of(const plan::Transport& transport) {
   return {.backend = transport.backend,
           .timeout = transport.timeout,
+          .heartbeat_timeout = transport.heartbeat_timeout,
           .reproducible = transport.reproducible,
           .interface_address = transport.interface_address};
 }
@@ -260,7 +261,11 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   std::unique_ptr<Communicator> world;
   const RunDirectory directory{job.config.run.directory};
   try {
-    world = connect(environment, options_of(job.plan.transport));
+    const ConnectOptions options = options_of(job.plan.transport);
+    const std::string warning = warning_for(environment, options);
+    if (!warning.empty()) terminal.write("trireme: warning: " + warning + "
+");
+    world = connect(environment, options);
     std::unique_ptr<RunLock> lock;
     agree(*world, [&] {
       if (world->rank() == 0) lock = claim_directory(job);

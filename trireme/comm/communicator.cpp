@@ -187,7 +187,15 @@ DeviceLane& Communicator::device_lane(const char* call) const {
       call, rank_, size_));
 }
 
+void Communicator::refuse_second_thread(const char* call) const {
+  throw UsageError(fmt::format(
+      "{}: another thread is inside a call of this communicator (rank {} of {}); use it "
+      "from one thread at a time, and give each thread one of its own by split()",
+      call, rank_, size_));
+}
+
 Work Communicator::begin(const Operation& operation) {
+  const Use use(*this, semantics_of(operation.kind).name.data());
   const bool is_of_process = operation.device == Device::kCpu;
   if (is_of_process && !device_lane_) return start(operation);
   DeviceLane& lane = device_lane(semantics_of(operation.kind).name.data());
@@ -208,6 +216,7 @@ void Communicator::carry_devices(std::unique_ptr<DeviceLane> lane) {
 }
 
 void Communicator::progress() {
+  const Use use(*this, "progress");
   do_progress();
   if (device_lane_) device_lane_->progress();
 }
@@ -217,10 +226,12 @@ Traffic Communicator::traffic() const {
 }
 
 Memory Communicator::allocate(std::size_t bytes, SourceLocation where) {
+  const Use use(*this, "allocate");
   return do_allocate(bytes, where);
 }
 
 Memory Communicator::allocate(std::size_t bytes, Device device, SourceLocation where) {
+  const Use use(*this, "allocate");
   if (device == Device::kCpu) return do_allocate(bytes, where);
   DeviceLane& lane = device_lane("allocate");
   do_allocate(0, where);
@@ -401,6 +412,16 @@ void Communicator::barrier(SourceLocation where) {
   begin(make(OpKind::kBarrier, {}, {}, 0, where)).wait();
 }
 
+void Communicator::barrier(std::chrono::milliseconds timeout, SourceLocation where) {
+  if (timeout.count() <= 0) {
+    throw UsageError(fmt::format("barrier: the timeout must be positive, got {} ms (rank {} of {})",
+                                 timeout.count(), rank_, size_));
+  }
+  Operation operation = make(OpKind::kBarrier, {}, {}, 0, where);
+  operation.timeout = timeout;
+  begin(operation).wait();
+}
+
 std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks,
                                                   SourceLocation where) {
   int key = -1;
@@ -424,6 +445,7 @@ std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks,
 }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key, SourceLocation where) {
+  const Use use(*this, "split");
   auto part = do_split(color, key, where);
   if (part && device_lane_) part->carry_devices(device_lane_->lane_of(*part));
   return part;

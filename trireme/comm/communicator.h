@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -29,10 +31,12 @@ struct Operation;
 /// Counts, types, roots and order must agree between the ranks; if they do not, every rank throws
 /// the same UsageError and the communicator can no longer be used. `where` is the place of the call
 /// and is filled in by default. One thread per rank may use a communicator at a time; different
-/// communicators are independent. With size() == 1 every operation works and moves nothing. Buffers
-/// need the alignment of their elements; buffers in memory of allocate() are not copied on the way.
-/// In builds with NCCL the buffers of a call may lie on CUDA devices (Buffer::device), those of one
-/// rank always on the same one: comm/nccl/nccl.h. Other builds throw UsageError.
+/// communicators are independent. A call that finds another thread inside a call throws UsageError
+/// and changes nothing; this is a check for mistakes and no lock. With size() == 1 every operation
+/// works and moves nothing. Buffers need the alignment of their elements; buffers in memory of
+/// allocate() are not copied on the way. In builds with NCCL the buffers of a call may lie on CUDA
+/// devices (Buffer::device), those of one rank always on the same one: comm/nccl/nccl.h. Other
+/// builds throw UsageError.
 class Communicator {
  public:
   virtual ~Communicator();
@@ -119,6 +123,10 @@ class Communicator {
   /// Returns once every rank has called it.
   void barrier(SourceLocation where = SourceLocation::current());
 
+  /// The same with a timeout of its own in place of the communicator's, greater than 0. It is no
+  /// part of what ranks must agree on. After it the communicator is over, as after any timeout.
+  void barrier(std::chrono::milliseconds timeout, SourceLocation where = SourceLocation::current());
+
   /// Bytes that this rank has moved through this communicator so far; communicators split from it
   /// count for themselves. Across hosts: bytes passed to the transport, including control messages,
   /// excluding shared memory; for native collectives data_of(). In shared memory: data_of() of each
@@ -154,8 +162,35 @@ class Communicator {
  protected:
   Communicator(int rank, int size);
 
+  /// Marks the communicator as used by this thread as long as it lives; may be nested. Backends
+  /// whose Works advance operations hold one there. Two loads and two stores.
+  class Use {
+   public:
+    /// Throws UsageError that names `call` if another thread uses the communicator.
+    Use(Communicator& communicator, const char* call) {
+      const void* const user = communicator.user_.load(std::memory_order_relaxed);
+      if (user == this_thread()) return;
+      if (user != nullptr) communicator.refuse_second_thread(call);
+      communicator.user_.store(this_thread(), std::memory_order_relaxed);
+      used_ = &communicator;
+    }
+    ~Use() {
+      if (used_ != nullptr) used_->user_.store(nullptr, std::memory_order_relaxed);
+    }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    static const void* this_thread() {
+      static constinit thread_local char here = 0;
+      return &here;
+    }
+    Communicator* used_ = nullptr;
+  };
+
  private:
   Work begin(const Operation& operation);
+  [[noreturn]] void refuse_second_thread(const char* call) const;
   DeviceLane& device_lane(const char* call) const;
 
   void check_rank(const char* call, const char* what, int rank) const;
@@ -184,6 +219,7 @@ class Communicator {
   int size_;
   ReductionTree tree_;
   std::unique_ptr<DeviceLane> device_lane_;
+  std::atomic<const void*> user_ = nullptr;  // the thread that is inside a call
 };
 
 }  // namespace trireme

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/printable.h"
 
 namespace trireme {
 
@@ -53,7 +54,9 @@ CallSite::CallSite(SourceLocation where) : line(where.line) {
 
 std::string describe(const Call& call, const CallSite& site) {
   if (site.line == 0) return describe(call);
-  return fmt::format("{} at {}:{}", describe(call), site.file, site.line);
+  // The site of another rank's call has come over a network.
+  const std::string_view file(site.file, ::strnlen(site.file, sizeof site.file));
+  return fmt::format("{} at {}:{}", describe(call), without_control_characters(file), site.line);
 }
 
 namespace {

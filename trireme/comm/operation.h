@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -94,6 +95,7 @@ struct Operation : Call {
   SourceLocation where;                  ///< of the call
   std::shared_ptr<const Pieces> pieces;  ///< of uneven calls; null: `count` elements each
   std::shared_ptr<MatchedSend> sender;   ///< of a recv: to be filled in once it is matched
+  std::chrono::milliseconds timeout{0};  ///< of this call; 0: the communicator's
 
   /// The elements of a row of `in`, and of `out`, that are for or from `rank`.
   Range in_piece(int rank) const {

@@ -161,6 +161,7 @@ struct Config {
       bool reproducible = true;
       std::string interface;
       double timeout = 1800;
+      double heartbeat_timeout = 30;
     } transport;
   } communication;
 

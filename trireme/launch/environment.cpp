@@ -25,10 +25,13 @@ constexpr Family kFamilies[] = {
      "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr, Starter::kOpenMpi},
     {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr, Starter::kPmi},
     // A batch script has SLURM_PROCID=0 as well, but does not belong to a step.
-    {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr, "SLURM_STEP_NODELIST",
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr, "SLURM_STEP_NODELIST",
      Starter::kSlurm},
 };
 constexpr const char* kWorldFd = "TRIREME_WORLD_FD";
+constexpr const char* kStepNumber = "SLURM_STEP_ID";
+// Of the allocation; only old versions of Slurm do not set the number of the step.
+constexpr const char* kTasksOfAllocation = "SLURM_NTASKS";
 
 // Reads variables and remembers their names.
 class Reader {
@@ -85,6 +88,35 @@ void check_at_most(Variable variable, Variable limit) {
 
 constexpr int kUsualPort = 29500;
 
+// Jobs and steps on one host need different ports, below those of outgoing connections (from
+// 32768). The factor has no divisor in common with the number of ports.
+int port_of_step(Reader& reader) {
+  const std::int64_t job = reader.number("SLURM_JOB_ID", 0).value_or(0);
+  const std::int64_t step = reader.number(kStepNumber, 0).value_or(0);
+  return static_cast<int>(20000 + (job + 1009 * step) % 12000);
+}
+
+// True in the shell of an allocation, which Slurm counts as a step with one of its last numbers: it
+// was not started by srun with a program of ours.
+bool is_in_shell_of_allocation(const Reader& reader) {
+  constexpr std::uint32_t kFirstOfSlurm = 0xfffffffa;  // interactive, batch, extern and pending
+  const std::optional<std::string> text = reader.text(kStepNumber);
+  std::uint32_t step = 0;
+  return text &&
+         std::from_chars(text->data(), text->data() + text->size(), step).ec == std::errc() &&
+         step >= kFirstOfSlurm;
+}
+
+std::string job_of(const Reader& reader, Starter starter) {
+  for (const char* name : {"TRIREME_JOB_ID", "TORCHELASTIC_RUN_ID"}) {
+    if (const auto id = reader.text(name); id && !id->empty()) return *id;
+  }
+  // Only then do all ranks have the variables: others may have been started over ssh.
+  const auto job = reader.text("SLURM_JOB_ID");
+  if (starter != Starter::kSlurm || !job) return {};
+  return fmt::format("slurm {}.{}", *job, reader.text(kStepNumber).value_or("0"));
+}
+
 std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) {
   MeetingPoint meeting;
   if (const auto address = reader.text("MASTER_ADDR")) {
@@ -92,9 +124,7 @@ std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) 
     meeting.port = reader.number("MASTER_PORT", 1).value_or(kUsualPort);
   } else if (starter == Starter::kSlurm) {
     meeting.address = first_host(reader.text("SLURM_STEP_NODELIST").value_or(""));
-    // Jobs on one host need different ports, below those of outgoing connections (from 32768).
-    const int job = reader.number("SLURM_JOB_ID", 0).value_or(0);
-    meeting.port = reader.number("MASTER_PORT", 1).value_or(20000 + job % 12000);
+    meeting.port = reader.number("MASTER_PORT", 1).value_or(port_of_step(reader));
   } else {
     return std::nullopt;
   }
@@ -103,7 +133,10 @@ std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) 
   return meeting;
 }
 
-RankEnvironment read_family(Reader& reader, const Family& family) {
+RankEnvironment read_family(Reader& reader, Family family) {
+  if (family.starter == Starter::kSlurm && !reader.has(family.world_size)) {
+    family.world_size = kTasksOfAllocation;
+  }
   RankEnvironment environment;
   environment.rank = reader.required(family.rank, 0, family.world_size);
   environment.world_size = reader.required(family.world_size, 1, family.rank);
@@ -141,17 +174,33 @@ RankEnvironment read_environment(const Lookup& lookup) {
     const bool given = reader.has(family.rank) ||
                        (ours && (reader.has(family.world_size) || reader.has(kWorldFd)));
     if (!given || (family.sign != nullptr && !reader.has(family.sign))) continue;
+    if (family.starter == Starter::kSlurm && is_in_shell_of_allocation(reader)) continue;
     RankEnvironment environment = read_family(reader, family);
     if (ours) environment.world_fd = reader.number(kWorldFd, 0);
     environment.variables = reader.names();
     environment.starter = family.starter;
     environment.speaks_pmix = reader.has("PMIX_RANK");
     environment.meeting = read_meeting_point(reader, family.starter);
+    environment.job = job_of(reader, family.starter);
+    environment.secret = read_job_secret(lookup);
+    if (const auto seconds = reader.number(kTimeoutVariable, 1)) {
+      environment.timeout = std::chrono::seconds(*seconds);
+    }
     return environment;
   }
   RankEnvironment alone;
   alone.local_world_size = 1;
   return alone;
+}
+
+JobSecret read_job_secret(const Lookup& lookup) {
+  if (const auto hex = lookup(kJobSecretVariable)) return JobSecret::from_hex(*hex);
+  const auto file = lookup("TRIREME_JOB_SECRET_FILE");
+  if (!file) return {};
+  if (file->empty()) {
+    throw UsageError("environment: TRIREME_JOB_SECRET_FILE must name a file, got \"\"");
+  }
+  return JobSecret::from_file(*file);
 }
 
 std::string first_host(const std::string& node_list) {

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+
+#include "trireme/launch/rendezvous/job_secret.h"
 
 namespace trireme {
 
@@ -17,7 +20,8 @@ enum class Starter : std::uint8_t {
 };
 
 /// The address where ranks on several hosts can meet without MPI: MASTER_ADDR and MASTER_PORT, or
-/// under srun the first host of the step and a port that is derived from the job number.
+/// under srun the first host of the step and a port that is derived from the numbers of job and
+/// step.
 struct MeetingPoint {
   std::string address;
   int port = 0;
@@ -35,7 +39,10 @@ struct RankEnvironment {
   Starter starter = Starter::kNone;
   bool speaks_pmix = false;             ///< PMIX_RANK is set: an MPI can join the ranks
   std::optional<MeetingPoint> meeting;  ///< if it is known
-  std::string variables;                ///< the names that were read: "RANK, WORLD_SIZE"
+  std::string job;                      ///< id of the job; ranks of another one are kept out
+  JobSecret secret;                     ///< if the job has one
+  std::optional<std::chrono::milliseconds> timeout;  ///< for peers, if the launcher sets one
+  std::string variables;  ///< the names that were read: "RANK, WORLD_SIZE"
 };
 
 /// The value of an environment variable, if it is set.
@@ -48,13 +55,29 @@ std::optional<std::string> process_environment(const std::string& name);
 ///     RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE          torchrun, Kubernetes, `trireme run`
 ///     OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE   Open MPI
 ///     PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS    MPICH, Intel MPI
-///     SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID               srun: SLURM_STEP_NODELIST is set
+///     SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID       srun: SLURM_STEP_NODELIST is set
 ///
 /// If no rank is set, the result is a world of one. The local rank is 0 if it is not set, as with
-/// one rank in a pod. TRIREME_WORLD_FD is read with the first family, a meeting point with all.
-/// Throws UsageError naming the variable and its value if it is missing, not a number, or out of
-/// range.
+/// one rank in a pod. Slurm's variables count inside a step of srun alone, and its SLURM_NTASKS
+/// only where SLURM_STEP_NUM_TASKS is not set: batch scripts and interactive shells of an
+/// allocation (salloc) have them too, and a program that is started there is a world of one.
+///
+/// TRIREME_WORLD_FD is read with the first family, a meeting point with all. The job's id is
+/// TRIREME_JOB_ID, else TORCHELASTIC_RUN_ID, else the numbers of Slurm's job and step if srun has
+/// started this process, else empty. The job's secret is TRIREME_JOB_SECRET, which `trireme run`
+/// sets, else the text of the file TRIREME_JOB_SECRET_FILE. TRIREME_TIMEOUT: whole seconds. Throws
+/// UsageError naming the variable and its value if it is missing, not a number, or out of range;
+/// what JobSecret throws.
 RankEnvironment read_environment(const Lookup& lookup = process_environment);
+
+/// Where a launcher leaves the timeout of its ranks.
+inline constexpr const char* kTimeoutVariable = "TRIREME_TIMEOUT";
+
+/// Where a launcher leaves the secret for its ranks, in hexadecimal digits.
+inline constexpr const char* kJobSecretVariable = "TRIREME_JOB_SECRET";
+
+/// The secret that the environment names; none if it names none. Throws what JobSecret throws.
+JobSecret read_job_secret(const Lookup& lookup = process_environment);
 
 /// The first host of a Slurm node list: "node03" of "node[03-12,20],login1", "r0n2" of
 /// "r[0-1]n[2-3]". Throws UsageError if a bracket is not closed.

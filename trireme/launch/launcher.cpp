@@ -1,6 +1,7 @@
 #include "trireme/launch/launcher.h"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/partition.h"
 #include "trireme/comm/shm/world.h"
+#include "trireme/launch/environment.h"
 #include "trireme/launch/rank_output.h"
 #include "trireme/launch/rank_process.h"
 
@@ -72,8 +74,9 @@ int free_port() {
 }
 
 // `hosts`: with the address at which the ranks meet. `rank`: on this host.
-std::map<std::string, std::string> environment_of(int rank, int ranks, const HostsOptions& hosts,
-                                                  int world_fd) {
+std::map<std::string, std::string> environment_of(int rank, const LaunchOptions& options,
+                                                  const HostsOptions& hosts, int world_fd) {
+  const int ranks = options.ranks;
   std::map<std::string, std::string> set = {{"RANK", std::to_string(hosts.index * ranks + rank)},
                                             {"WORLD_SIZE", std::to_string(hosts.count * ranks)},
                                             {"LOCAL_RANK", std::to_string(rank)},
@@ -81,6 +84,10 @@ std::map<std::string, std::string> environment_of(int rank, int ranks, const Hos
                                             {"MASTER_ADDR", hosts.master_address},
                                             {"MASTER_PORT", std::to_string(hosts.master_port)},
                                             {"TRIREME_WORLD_FD", std::to_string(world_fd)}};
+  if (hosts.secret.is_given()) set[kJobSecretVariable] = hosts.secret.hex();
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(options.world.timeout);
+  set[kTimeoutVariable] = std::to_string(seconds.count());
+  if (!hosts.job.empty()) set["TRIREME_JOB_ID"] = hosts.job;
   if (std::getenv("OMP_NUM_THREADS") == nullptr) {
     set["OMP_NUM_THREADS"] = std::to_string(std::max(1, usable_cores() / ranks));
   }
@@ -110,7 +117,12 @@ class Launch {
         err_(options.stderr_fd) {
     open_logs();
     HostsOptions hosts = options.hosts;
-    if (hosts.count == 1) hosts = {.master_address = "127.0.0.1", .master_port = free_port()};
+    if (hosts.count == 1) {
+      hosts = {.master_address = "127.0.0.1",
+               .master_port = free_port(),
+               .job = fmt::format("trireme run, process {}", ::getpid()),
+               .secret = JobSecret::random()};
+    }
     for (int rank = 0; rank < options.ranks; ++rank) start(rank, hosts, main, command);
   }
 
@@ -149,7 +161,7 @@ class Launch {
     const int world_fd = world_.fd();
     if (main) spec.main = [&main, rank, world_fd] { return main(rank, world_fd); };
     spec.command = command;
-    spec.environment = environment_of(rank, options_.ranks, hosts, world_fd);
+    spec.environment = environment_of(rank, options_, hosts, world_fd);
     spec.cores = cores_of_rank(options_, rank);
     spec.inherited_fd = world_fd;
     spec.closed_fds = own_fds();

@@ -11,6 +11,7 @@
 #include "trireme/base/files.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/machine.h"
+#include "trireme/launch/rendezvous/job_secret.h"
 #include "trireme/launch/supervisor.h"
 
 namespace trireme {
@@ -21,6 +22,8 @@ struct HostsOptions {
   int index = 0;               ///< of this host; the ranks of host 0 begin with rank 0
   std::string master_address;  ///< of the first host
   int master_port = 29500;     ///< free there
+  std::string job;             ///< its id; empty: that of the environment, TRIREME_JOB_ID
+  JobSecret secret;            ///< the same on all hosts; without one the ranks trust the network
 };
 
 struct LaunchOptions {
@@ -33,7 +36,8 @@ struct LaunchOptions {
   bool pin_to_cores = false;
   Supervisor::Options ending;
   HostsOptions hosts;
-  shm::Options world;             ///< of the memory that the ranks share
+  shm::Options world;             ///< of the memory that the ranks share; its timeout is for all
+                                  ///< their communicators, those between hosts included
   int stdout_fd = STDOUT_FILENO;  ///< rank 0 writes to it directly
   int stderr_fd = STDERR_FILENO;
   const Clock* clock = &Clock::system();  ///< of the deadlines in `ending`
@@ -49,7 +53,8 @@ using RankMain = std::function<int(int rank, int world_fd)>;
 ///
 /// Returns when every rank has ended. While it runs, SIGINT, SIGTERM and SIGUSR1 go to the ranks as
 /// supervisor.h says. Each rank leads a process group, so Ctrl-C reaches only the launcher; its
-/// stdin is empty; it sees the variables of environment.h. The shared world belongs to the launcher
+/// stdin is empty; it sees the variables of environment.h. On one host these include the id and the
+/// secret of a job of its own. The shared world belongs to the launcher
 /// and has no name: if the launcher is killed, the kernel kills the ranks and nothing is left.
 ///
 /// Throws UsageError for impossible options, DataError if a log file cannot be opened.

@@ -203,7 +203,9 @@ Transport transport_of(const Config::Communication::Transport& t) {
   return {.backend = t.backend,
           .reproducible = t.reproducible,
           .interface_address = t.interface,
-          .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * t.timeout))};
+          .timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * t.timeout)),
+          .heartbeat_timeout =
+              std::chrono::milliseconds(static_cast<std::int64_t>(1000 * t.heartbeat_timeout))};
 }
 
 ParameterGroup group_of(const Config::Optimizer::Group& c) {

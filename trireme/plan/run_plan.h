@@ -81,6 +81,7 @@ struct Transport {
   bool reproducible = true;
   std::string interface_address;
   std::chrono::milliseconds timeout{};
+  std::chrono::milliseconds heartbeat_timeout{};
 };
 
 struct Precision {

@@ -6,9 +6,11 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/printable.h"
 
 namespace trireme::server {
 
@@ -284,8 +286,11 @@ Message decode(std::span<const std::byte> bytes,
   require(payloads.is_at_end(), "more bytes than its parts have");
   if (behind_parts > 0) message.progress = decode_progress(header.workers, bytes);
   if (header.text > 0) {
-    (message.*kTextFields[header.text - 1])
-        .assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    std::string Message::*const field = kTextFields[header.text - 1];
+    // All but the schema is shown to people.
+    message.*field =
+        field == &Message::schema ? std::string(text) : without_control_characters(text);
   }
   return message;
 }

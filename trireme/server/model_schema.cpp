@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
+#include "trireme/formats/json_limits.h"
 
 namespace trireme::server {
 
@@ -22,6 +23,8 @@ constexpr std::int64_t kMaxVirtualWorkers = 1 << 20;
 constexpr std::int64_t kMaxRowWidth = 1 << 20;
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 46;  // more cannot be addressed
 constexpr std::size_t kMaxTables = 1 << 16;
+// Of kMaxTables sparse tables, each with the options of its optimizer, and as many groups.
+constexpr JsonLimits kSchemaLimits{.bytes = std::size_t{64} << 20, .depth = 6, .values = 4 << 20};
 
 // The options that a schema has: each push has the learning rate.
 std::vector<OptimizerOption> options_in_schema(std::string_view optimizer) {
@@ -169,6 +172,7 @@ std::string to_json(const ModelSchema& schema) {
 }
 
 ModelSchema parse_schema(std::string_view text) {
+  check_json_limits(text, kSchemaLimits, "model schema");
   ModelSchema schema;
   try {
     const Json json = Json::parse(text);

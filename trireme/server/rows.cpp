@@ -15,6 +15,13 @@ constexpr std::size_t kBlockBytes = std::size_t{2} << 20;
 constexpr std::size_t kFirstIndex = 1024;  // a power of two
 constexpr std::size_t kAhead = 8;          // rows that are prefetched
 
+// The capacity of a vector of at least `size` elements: it doubles.
+std::size_t grown(std::size_t capacity, std::size_t size) {
+  if (capacity == 0 && size > 0) capacity = 1;
+  while (capacity < size) capacity *= 2;
+  return capacity;
+}
+
 }  // namespace
 
 Rows::Rows(const SparseTable& table)
@@ -189,12 +196,37 @@ void Rows::write_steps(std::span<const std::uint64_t> keys, const std::int64_t* 
 }
 
 std::size_t Rows::bytes() const {
-  const auto block =
-      static_cast<std::size_t>(rows_per_block_ * arrays_ * table_.width) * sizeof(float);
-  return blocks_.size() * block + keys_.capacity() * sizeof(std::uint64_t) +
-         metadata_.capacity() * sizeof(RowMetadata) +
-         index_keys_.capacity() * sizeof(std::uint64_t) +
-         index_rows_.capacity() * sizeof(std::uint32_t);
+  return bytes_of(keys_.size());
+}
+
+// As find_or_create() and grow() allocate it.
+std::size_t Rows::bytes_of(std::size_t rows) const {
+  const auto per_block = static_cast<std::size_t>(rows_per_block_);
+  const std::size_t block =
+      per_block * static_cast<std::size_t>(arrays_ * table_.width) * sizeof(float);
+  const std::size_t blocks = std::max(blocks_.size(), (rows + per_block - 1) / per_block);
+  std::size_t index = index_keys_.size();
+  while (10 * rows > 7 * index) index *= 2;
+  return blocks * (block + sizeof(ZeroedMemory)) +
+         grown(keys_.capacity(), rows) * sizeof(std::uint64_t) +
+         grown(metadata_.capacity(), rows) * sizeof(RowMetadata) +
+         index * (sizeof(std::uint64_t) + sizeof(std::uint32_t));
+}
+
+std::size_t Rows::bytes_with(std::span<const std::uint64_t> keys) const {
+  std::vector<std::uint64_t> missing;
+  missing.reserve(keys.size());
+  for (const std::uint64_t key : keys) {
+    if (find(key) == kNone) missing.push_back(key);
+  }
+  std::ranges::sort(missing);
+  // clang 14 does not compile std::ranges::unique of this library.
+  const auto distinct = std::unique(missing.begin(), missing.end()) - missing.begin();
+  return bytes_of(keys_.size() + static_cast<std::size_t>(distinct));
+}
+
+std::size_t Rows::empty_bytes() {
+  return sizeof(Rows) + kFirstIndex * (sizeof(std::uint64_t) + sizeof(std::uint32_t));
 }
 
 }  // namespace trireme::server

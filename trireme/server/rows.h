@@ -57,6 +57,11 @@ class Rows {
 
   /// Allocated memory, the index included.
   std::size_t bytes() const;
+  /// The same after the missing ones of `keys` have been created. Allocates at most 8 bytes for
+  /// each key.
+  std::size_t bytes_with(std::span<const std::uint64_t> keys) const;
+  /// Of an empty table.
+  static std::size_t empty_bytes();
 
  private:
   static constexpr std::uint32_t kNone = 0xffffffff;
@@ -74,6 +79,7 @@ class Rows {
 
   std::size_t index_of(std::uint64_t key) const;
   std::uint32_t find(std::uint64_t key) const;
+  std::size_t bytes_of(std::size_t rows) const;
   std::uint32_t find_or_create(std::uint64_t key);
   void grow();
   float* row(std::uint32_t row) const;

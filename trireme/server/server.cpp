@@ -74,7 +74,8 @@ Server::Server(Options options)
     : options_(std::move(options)),
       limits_{.shard = {options_.shard, options_.shards},
               .max_reply_bytes = options_.max_reply_bytes,
-              .max_model_bytes = options_.max_model_bytes} {
+              .max_model_bytes = options_.max_model_bytes,
+              .max_held_bytes = options_.max_held_bytes} {
   if (!options_.restore.empty()) restore(options_.restore);
 }
 
@@ -159,7 +160,7 @@ std::unique_ptr<Store> Server::check_join(const Message& message) const {
   }
   std::unique_ptr<Store> store;
   if (!state_.store) {
-    limits_.check_dense(schema);
+    limits_.check_schema(schema);
     store = std::make_unique<Store>(schema, options_.shard, options_.shards);
   } else if (const std::string differs = difference(schema, state_.store->schema());
              !differs.empty()) {
@@ -213,7 +214,8 @@ void Server::store_values(const Request& request, ReplySink& sink) {
         message,
         [&] {
           for (const Part& part : message.parts) store.check_write(part);
-          limits_.check_rows(store);
+          limits_.check_rows(state_, message);
+          for (const Part& part : message.parts) store.check_finite(part);
           for (const Part& part : message.parts) store.reserve(part);
         },
         [&] {
@@ -233,7 +235,8 @@ void Server::check_push(const Message& push) const {
   if (!state_.failure.empty()) throw CommError(state_.failure);
   policy_->check_push(push);
   limits_.check_reads(*state_.store, push);
-  limits_.check_rows(*state_.store);
+  limits_.check_rows(state_, push);
+  limits_.check_gradients(state_, push);
 }
 
 void Server::push(Request request, ReplySink& sink) {
@@ -249,7 +252,9 @@ void Server::push(Request request, ReplySink& sink) {
       [&] {
         check_push(message);
         if (has_encoded_gradients(message)) copy = decoded(request, *state_.store);
-        policy_->reserve(copy ? copy->message : message);
+        const Message& gradients = copy ? copy->message : message;
+        for (const Part& part : gradients.parts) state_.store->check_finite(part);
+        policy_->reserve(gradients);
       },
       [&] {
         worker.sequence = sequence;
@@ -410,7 +415,11 @@ void Server::snapshot(Request request, Time now, ReplySink& sink) {
 
 void Server::pause(const Request& request, Time now, ReplySink& sink) {
   mutate(
-      request.message, [] {},
+      request.message,
+      [&] {
+        // A replica follows its primary, whose clock it does not have.
+        if (request.from != kNoReply) snapshot_.check_ration(now);
+      },
       [&] { snapshot_.pause(request.message.incarnation, policy_->progress(), now); });
   reply_progress(request, sink);
 }
@@ -443,7 +452,7 @@ void Server::resume(Time now, ReplySink& sink) {
        .snapshot = SnapshotAction::kResume},
       [] {},
       [&] {
-        rest = snapshot_.resume();
+        rest = snapshot_.resume(now);
         complete = policy_->advance();
       });
   if (rest.waiter) {

@@ -38,8 +38,10 @@ class Server {
     std::vector<std::string> restore;
     /// The most values in one reply; 0: no limit.
     std::size_t max_reply_bytes = 0;
-    /// The most values and optimizer state of all tables together; 0: no limit.
+    /// The most values, optimizer state and index of all tables together; 0: no limit.
     std::size_t max_model_bytes = 0;
+    /// The most gradients of pushes that wait, decoded; 0: no limit.
+    std::size_t max_held_bytes = 0;
   };
 
   /// Throws what restore() throws.

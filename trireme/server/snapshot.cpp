@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -11,7 +12,10 @@ namespace trireme::server {
 
 namespace {
 
-constexpr std::chrono::seconds kLongestPause{5};
+constexpr std::chrono::seconds kSilence{5};  // of the program, after which it counts as dead
+constexpr std::chrono::minutes kLongestPause{10};
+// Snapshots that follow each other at once may take so long together.
+constexpr std::chrono::seconds kBurst{30};
 
 }  // namespace
 
@@ -32,10 +36,19 @@ void Snapshot::check_frontier(const Message& message, const VersionVector& progr
                                progress.workers.size(), workers));
 }
 
+void Snapshot::check_ration(Time now) const {
+  if (is_active() || now + kBurst >= next_) return;
+  throw CommError(fmt::format(
+      "fetch: snapshots have delayed training for too long; try again in {:.0f} s, or read what "
+      "each server has now, without a snapshot",
+      std::chrono::duration<double>(next_ - kBurst - now).count()));
+}
+
 void Snapshot::pause(std::uint64_t incarnation, VersionVector progress, Time now) {
+  if (!is_active()) began_ = now;
   incarnation_ = incarnation;
   state_.frontier = std::move(progress);
-  until_ = now + kLongestPause;
+  extend(now);
 }
 
 void Snapshot::advance(Request waiter) {
@@ -43,13 +56,17 @@ void Snapshot::advance(Request waiter) {
   waiter_ = std::move(waiter);
 }
 
-Snapshot::Rest Snapshot::resume() {
+Snapshot::Rest Snapshot::resume(Time now) {
+  // A second of delay is followed by one without: two for each.
+  // A replica that has just taken over does not know when it began.
+  const bool is_known = is_active() && began_ != Time{};
+  if (is_known) next_ = std::max(next_, began_) + 2 * (now - began_);
   state_.frontier.reset();
   return {.waiter = std::exchange(waiter_, std::nullopt), .pushes = take_pushes()};
 }
 
 void Snapshot::extend(Time now) {
-  until_ = now + kLongestPause;
+  until_ = std::min<Time>(now + kSilence, began_ + kLongestPause);
 }
 
 void Snapshot::hold(Request push) {

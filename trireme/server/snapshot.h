@@ -41,11 +41,15 @@ class Snapshot {
   /// Throws UsageError unless `message` names a frontier as long as `progress`.
   void check_frontier(const Message& message, const VersionVector& progress) const;
 
+  /// Throws CommError if snapshots have delayed training for too long lately: in the long run they
+  /// may take half of the time, at most ten minutes at once.
+  void check_ration(Time now) const;
+
   /// Begins a snapshot, or begins again: pushes that wait stay.
   void pause(std::uint64_t incarnation, VersionVector progress, Time now);
   /// `waiter` is replied to once its frontier is reached.
   void advance(Request waiter);
-  Rest resume();
+  Rest resume(Time now);
 
   /// Postpones the end by itself: the program is alive.
   void extend(Time now);
@@ -63,6 +67,8 @@ class Snapshot {
   ServerState& state_;
   std::uint64_t incarnation_ = 0;  // of the program
   Time until_{};
+  Time began_{};
+  Time next_{};  // when the next one may begin, unless a part of kBurst is left
   std::optional<Request> waiter_;
   std::vector<Request> pushes_;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "trireme/base/error.h"
 #include "trireme/kernels/compress.h"
@@ -204,20 +205,39 @@ bool Store::is_complete() const {
       dense_, [](const Dense& dense) { return dense.arrays.empty() || dense.is_written; });
 }
 
-std::size_t Store::dense_bytes(const ModelSchema& schema, int shard, int shards) {
+std::size_t Store::initial_bytes(const ModelSchema& schema, int shard, int shards) {
+  // Of a table, in its schema, the store and the optimizer.
+  constexpr std::size_t kTableBytes = 1024;
   const std::size_t arrays = 1 + make_optimizer(schema.optimizer, {})->state_arrays().size();
-  std::size_t bytes = 0;
+  std::size_t bytes = schema.dense.size() * kTableBytes +
+                      schema.sparse.size() * (kTableBytes + Rows::empty_bytes());
   for (std::size_t i = 0; i < schema.dense.size(); ++i) {
     const DenseTable& table = schema.dense[i];
     const auto count = static_cast<std::size_t>(range_of(table.count, i, shard, shards).size());
-    bytes += arrays * count * size_of(table.dtype);
+    // Of at most 2^46 elements: the product fits, the sum may not.
+    if (__builtin_add_overflow(bytes, arrays * count * size_of(table.dtype), &bytes)) {
+      return std::numeric_limits<std::size_t>::max();
+    }
   }
   return bytes;
 }
 
-std::size_t Store::row_bytes() const {
-  std::size_t bytes = 0;
-  for (const auto& rows : sparse_) bytes += rows->bytes();
+std::size_t Store::bytes_with(std::span<const Message* const> messages) const {
+  std::size_t bytes = initial_bytes(schema_, shard_, shards_);
+  std::vector<std::uint64_t> keys;
+  for (std::size_t i = 0; i < sparse_.size(); ++i) {
+    keys.clear();
+    for (const Message* message : messages) {
+      for (const Part& part : message->parts) {
+        const bool creates =
+            part.kind == PartKind::kRowGradients || part.kind == PartKind::kRowValues;
+        if (!creates || part.table != dense_.size() + i) continue;
+        const std::span<const std::uint64_t> more = keys_of(part);
+        keys.insert(keys.end(), more.begin(), more.end());
+      }
+    }
+    bytes += keys.empty() ? sparse_[i]->bytes() : sparse_[i]->bytes_with(keys);
+  }
   return bytes;
 }
 

@@ -31,13 +31,20 @@ class Store {
   /// Throws UsageError, naming the table and the difference, unless the gradients of the push fit;
   /// a dense one must have `rows` partial sums.
   void check_gradients(const Message& push, std::int64_t rows) const;
-  /// The same for a part that reads, and for a part that carries values.
+  /// Throws UsageError, naming table, element and value, if a part that carries values or gradients
+  /// (decoded, and accepted by the checks here) holds a NaN or an infinity.
+  void check_finite(const Part& part) const;
+  /// The same as check_gradients() for a part that reads, and for a part that carries values.
   void check_read(const Part& part) const;
   void check_write(const Part& part) const;
 
   /// Decodes an encoded gradient. Throws DataError if its payload is invalid.
   std::unique_ptr<std::byte[]> decoded(const Part& part) const;
   std::size_t decoded_bytes(const Part& part) const;
+  /// Bytes of a gradient that check_gradients() has accepted, once it is decoded.
+  std::size_t gradient_bytes(const Part& part) const {
+    return part.kind == PartKind::kEncodedGradient ? decoded_bytes(part) : part.payload.size();
+  }
 
   /// Prepares one update: by the sum of `pushes`, one for each rank of `tree` in order, divided by
   /// their divisor (0: tree->virtual_workers()); or, with one push and no tree, by its gradient.
@@ -57,11 +64,12 @@ class Store {
   /// True once the values of all dense tables have been written.
   bool is_complete() const;
 
-  /// Memory that a Store needs for the dense tables of `schema` and their state.
-  static std::size_t dense_bytes(const ModelSchema& schema, int shard, int shards);
+  /// Memory that a Store needs for `schema` before there are rows: the dense tables, their state,
+  /// and what each table takes by itself. The largest number if it is more than that.
+  static std::size_t initial_bytes(const ModelSchema& schema, int shard, int shards);
 
-  /// Memory of the sparse tables.
-  std::size_t row_bytes() const;
+  /// Memory of all tables once the rows that `messages` update or write have been created.
+  std::size_t bytes_with(std::span<const Message* const> messages) const;
 
   /// Writes `file` completely or not at all (docs/format/parameter-server.md). Throws DataError.
   void save(const std::string& file, std::int64_t version) const;

@@ -1,7 +1,10 @@
 // What a Store checks of the parts of messages before it uses them.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "trireme/base/error.h"
+#include "trireme/kernels/norm.h"
 #include "trireme/server/store.h"
 
 namespace trireme::server {
@@ -106,6 +109,31 @@ void Store::check_dense_gradient(const Part& part, std::int64_t rows) const {
                   "push them without "
                   "a compressor, or push means",
                   table_of(part), rows));
+}
+
+void Store::check_finite(const Part& part) const {
+  const bool carries = part.kind == PartKind::kGradient || part.kind == PartKind::kRowGradients ||
+                       part.kind == PartKind::kValues || part.kind == PartKind::kRowValues;
+  if (!carries || part.array == kStepArray) return;
+  std::span<const std::byte> bytes = part.payload;
+  DType dtype = DType::kF32;
+  if (is_sparse(part)) {
+    bytes = bytes.subspan(static_cast<std::size_t>(part.count) * sizeof(std::uint64_t));
+  } else {
+    dtype = schema_.dense[part.table].dtype;
+  }
+  const auto count = static_cast<std::int64_t>(bytes.size() / size_of(dtype));
+  if (all_finite({const_cast<std::byte*>(bytes.data()), count, dtype})) return;
+  const auto value_at = [&](std::int64_t i) {
+    if (dtype == DType::kF64) return reinterpret_cast<const double*>(bytes.data())[i];
+    return static_cast<double>(reinterpret_cast<const float*>(bytes.data())[i]);
+  };
+  std::int64_t at = 0;
+  while (std::isfinite(value_at(at))) ++at;
+  throw UsageError(fmt::format(
+      "{}: a {} must have finite values, got {} in element {} of {}; nothing of the request has "
+      "been applied",
+      table_of(part), part.is_gradient() ? "gradient" : "table", value_at(at), at, count));
 }
 
 void Store::check_read(const Part& part) const {

@@ -1,12 +1,26 @@
 #include "trireme/server/version_vector.h"
 
 #include <fmt/format.h>
+#include <sodium.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "trireme/base/error.h"
 
 namespace trireme::server {
+
+std::uint64_t public_number(std::uint64_t incarnation) {
+  if (incarnation == 0) return 0;
+  std::uint64_t number = 0;
+  std::array<unsigned char, crypto_generichash_BYTES> digest{};
+  std::array<unsigned char, sizeof incarnation> bytes{};
+  std::memcpy(bytes.data(), &incarnation, sizeof incarnation);
+  crypto_generichash(digest.data(), digest.size(), bytes.data(), bytes.size(), nullptr, 0);
+  std::memcpy(&number, digest.data(), sizeof number);
+  return number;
+}
 
 bool has_reached(const VersionVector& progress, const VersionVector& target) {
   if (progress.version < target.version || progress.workers.size() != target.workers.size()) {

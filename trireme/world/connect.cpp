@@ -43,7 +43,21 @@ bool has_mpi(const RankEnvironment& environment) {
       environment.world_size));
 }
 
-std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment) {
+constexpr std::chrono::milliseconds kUsualTimeout = std::chrono::minutes(30);
+constexpr std::chrono::milliseconds kLeastSilence{3000};
+
+std::chrono::milliseconds timeout_of(const RankEnvironment& environment,
+                                     const ConnectOptions& options) {
+  const auto timeout = options.timeout ? options.timeout : environment.timeout;
+  if (timeout && timeout->count() <= 0) {
+    throw UsageError(
+        fmt::format("connect: the timeout must be positive, got {} ms", timeout->count()));
+  }
+  return timeout.value_or(kUsualTimeout);
+}
+
+std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment,
+                                                const ConnectOptions& options) {
   if (!environment.world_fd) {
     throw UsageError(fmt::format(
         "connect: backend shm needs the shared memory of trireme's launcher, and TRIREME_WORLD_FD "
@@ -57,7 +71,7 @@ std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environme
         "variables as the launcher sets them",
         world.size(), environment.world_size));
   }
-  return world.join(environment.rank);
+  return world.join(environment.rank, timeout_of(environment, options));
 }
 
 std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environment,
@@ -69,9 +83,12 @@ std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environm
   rendezvous.master_address = environment.meeting->address;
   rendezvous.master_port = environment.meeting->port;
   rendezvous.store_is_served = environment.meeting->is_served;
+  rendezvous.job = environment.job;
+  rendezvous.secret = environment.secret;
+  rendezvous.is_one_host = environment.local_world_size == environment.world_size;
   rendezvous.attempt = environment.meeting->attempt;
   rendezvous.interface_address = options.interface_address;
-  rendezvous.timeout = std::min(rendezvous.timeout, options.timeout);
+  rendezvous.timeout = std::min(rendezvous.timeout, timeout_of(environment, options));
   return c10d::gloo(rendezvous);
 }
 
@@ -88,9 +105,16 @@ std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environme
 std::unique_ptr<Communicator> connect_by(const std::string& backend,
                                          const RankEnvironment& environment,
                                          const ConnectOptions& options) {
-  const message::Options messages{.timeout = options.timeout, .native = !options.reproducible};
+  if (options.heartbeat_timeout.count() != 0 && options.heartbeat_timeout < kLeastSilence) {
+    throw UsageError(fmt::format(
+        "connect: the heartbeat timeout must be 0 or at least {} ms, three heartbeats, got {} ms",
+        kLeastSilence.count(), options.heartbeat_timeout.count()));
+  }
+  const message::Options messages{.timeout = timeout_of(environment, options),
+                                  .heartbeat_timeout = options.heartbeat_timeout,
+                                  .native = !options.reproducible};
   if (backend == "self") return self_communicator();
-  if (backend == "shm") return join_shared_world(environment);
+  if (backend == "shm") return join_shared_world(environment, options);
   if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
   return hierarchical(meet_by_gloo(environment, options), messages);
 }
@@ -120,12 +144,32 @@ std::string backend_for(const RankEnvironment& environment, const ConnectOptions
 std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options) {
   auto world = connect_by(backend_for(environment, options), environment, options);
-  carry_devices(*world, options);
+  ConnectOptions devices = options;
+  devices.timeout = timeout_of(environment, options);
+  carry_devices(*world, devices);
   return world;
 }
 
+std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options) {
+  if (environment.rank != 0 || environment.world_fd || !environment.meeting ||
+      environment.meeting->is_served || environment.secret.is_given() ||
+      backend_for(environment, options) != "gloo") {
+    return {};
+  }
+  const std::string& address = environment.meeting->address;
+  const bool is_one_host = environment.local_world_size == environment.world_size ||
+                           address.starts_with("127.") || address == "::1" ||
+                           address == "localhost";
+  if (is_one_host) return {};
+  return fmt::format(
+      "the ranks of several hosts meet at {}:{} without a secret, so that any program that reaches "
+      "it can join them; name the file of one in TRIREME_JOB_SECRET_FILE on all hosts "
+      "(docs/security.md)",
+      address, environment.meeting->port);
+}
+
 void carry_devices(Communicator& world, const ConnectOptions& options) {
-  nccl::carry_devices(world, {.timeout = options.timeout,
+  nccl::carry_devices(world, {.timeout = options.timeout.value_or(kUsualTimeout),
                               .reproducible = options.reproducible,
                               .stream = libtorch_stream()});
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,13 @@ namespace trireme {
 struct ConnectOptions {
   /// "auto", or "shm", "mpi" or "gloo" to require one of them.
   std::string backend = "auto";
-  /// How long a rank waits for a peer that is alive before its call ends in CommError.
-  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// How long a rank waits for a peer that is alive before its call ends in CommError, on every
+  /// backend. If it is not given: that of the launcher (`trireme run --timeout`), else 30 minutes.
+  std::optional<std::chrono::milliseconds> timeout;
+  /// A rank of another host of which nothing is heard for so long is lost, whatever `timeout` is: a
+  /// cut link, a host that is gone, a process that is stopped. Computing does not count, since
+  /// heartbeats come from a thread. At least 3 seconds, or 0: never.
+  std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(30);
   /// Sum in one order on any backend and any number of hosts. Without it MPI, Gloo and NCCL sum in
   /// orders of their own where they have a collective for the call.
   bool reproducible = true;
@@ -45,6 +51,11 @@ std::unique_ptr<Communicator> connect(const ConnectOptions& options = {});
 /// The same for an environment that has been read already.
 std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options = {});
+
+/// Returns what a user should know of how connect() will find the other ranks: that several hosts
+/// meet without a secret (docs/security.md). Empty: nothing. `trireme run` says it itself. Throws
+/// as backend_for() does.
+std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options = {});
 
 /// Makes a communicator that was not made by connect() take Buffers on CUDA devices in a build with
 /// NCCL, as those of connect() do. All ranks must call it, or none.

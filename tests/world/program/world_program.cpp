@@ -141,6 +141,8 @@ void run(Arguments arguments) {
   ConnectOptions options;
   options.backend = arguments.option("--backend", options.backend);
   options.timeout = milliseconds(std::stoll(arguments.option("--timeout", "60000")));
+  options.heartbeat_timeout =
+      milliseconds(std::stoll(arguments.option("--heartbeat-timeout", "30000")));
   const auto world = connect(options);
   const std::string task = arguments.word(0);
   if (task == "sum") return sum(*world);

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/printable.h"
 
 namespace trireme::message {
 
@@ -28,7 +29,7 @@ AgreedError agreed_error_of(const Frame& frame) {
   const std::string_view payload = frame.text();
   if (payload.size() < sizeof(failed_rank)) return {.first_operation = frame.header.number};
   std::memcpy(&failed_rank, payload.data(), sizeof(failed_rank));
-  return {.text = std::string(payload.substr(sizeof(failed_rank))),
+  return {.text = without_control_characters(payload.substr(sizeof(failed_rank))),
           .failed_rank = failed_rank,
           .first_operation = frame.header.number};
 }

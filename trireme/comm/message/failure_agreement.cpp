@@ -34,7 +34,7 @@ void FailureAgreement::started(std::uint64_t number) {
 }
 
 FailureAgreement::Actions FailureAgreement::executing(const PendingCall& call, Time now) {
-  executions_[call.number] = {call, now + timeout_};
+  executions_[call.number] = {call, now + timeout_for(call)};
   return decide(now);
 }
 
@@ -199,12 +199,13 @@ std::exception_ptr FailureAgreement::reason_of(const Failure& failure, Time now)
   }
   const std::uint64_t number = failure.call.number;
   const bool came = number > 0 && peers_.has_announced(rank, number);
-  return std::make_exception_ptr(CommError(
-      fmt::format(
-          "{} {} {} within {:g} s; {}", name, came ? "did not go on with" : "did not come to",
-          describe(failure.call.call, failure.call.site),
-          std::chrono::duration<double>(timeout_).count(), peers_.describe_last_sign(rank, now)),
-      rank));
+  return std::make_exception_ptr(
+      CommError(fmt::format("{} {} {} within {:g} s; {}", name,
+                            came ? "did not go on with" : "did not come to",
+                            describe(failure.call.call, failure.call.site),
+                            std::chrono::duration<double>(timeout_for(failure.call)).count(),
+                            peers_.describe_last_sign(rank, now)),
+                rank));
 }
 
 AgreedError FailureAgreement::agreed_error_from(const std::exception_ptr& error) const {

@@ -22,6 +22,7 @@ struct PendingCall {
   Call call;
   CallSite site;
   std::uint64_t number = 0;
+  std::chrono::milliseconds timeout{0};  ///< of this call; 0: the communicator's
 };
 
 /// Decides when a communicator is over and with which error, so that the calls of all surviving
@@ -141,6 +142,9 @@ class FailureAgreement {
   void find_failed_collectives(Time now);
   void find_failed_messages(Time now);
   Failure timeout_of(const PendingCall& call, int rank, Time now) const;
+  std::chrono::milliseconds timeout_for(const PendingCall& call) const {
+    return call.timeout.count() > 0 ? call.timeout : timeout_;
+  }
   std::exception_ptr reason_of(const Failure& failure, Time now) const;
   AgreedError agreed_error_from(const std::exception_ptr& error) const;
   std::uint64_t first_unfinished() const;

@@ -1,5 +1,7 @@
 #include "trireme/comm/message/frame_dispatcher.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace trireme::message {
@@ -12,9 +14,11 @@ constexpr std::chrono::milliseconds kShutdownTimeout{500};
 
 }  // namespace
 
-FrameDispatcher::FrameDispatcher(std::unique_ptr<Transport> transport, const Clock& clock)
+FrameDispatcher::FrameDispatcher(std::unique_ptr<Transport> transport, const Clock& clock,
+                                 std::chrono::milliseconds heartbeat_timeout)
     : transport_(std::move(transport)),
       clock_(clock),
+      heartbeat_timeout_(heartbeat_timeout),
       peers_(static_cast<std::size_t>(transport_->size())),
       last_heard_(peers_.size(), clock_.now()),
       last_tick_(clock_.now()),
@@ -103,7 +107,22 @@ void FrameDispatcher::tick(Clock::Time now) {
   // If this process was stopped itself, frames of its peers may be waiting to be received.
   if (now - last_tick_ > kHeartbeatInterval) std::ranges::fill(last_heard_, now);
   last_tick_ = now;
+  find_silent(now);
   for (const auto& [channel, listener] : listeners_) listener->on_tick(now, last_heard_);
+}
+
+// A cut link is silent on both sides, and TCP gives it up only after many minutes.
+void FrameDispatcher::find_silent(Clock::Time now) {
+  if (heartbeat_timeout_.count() == 0) return;
+  for (int rank = 0; rank < transport_->size(); ++rank) {
+    const auto silence = now - last_heard_[static_cast<std::size_t>(rank)];
+    if (rank == transport_->rank() || silence < heartbeat_timeout_) continue;
+    mark_gone(rank,
+              fmt::format("nothing has been heard of it for {:.1f} s: its host is out of reach "
+                          "or its process is stopped (heartbeat timeout {:g} s)",
+                          std::chrono::duration<double>(silence).count(),
+                          std::chrono::duration<double>(heartbeat_timeout_).count()));
+  }
 }
 
 void FrameDispatcher::send_to_all(FrameKind kind) {

@@ -35,8 +35,11 @@ class FrameListener {
 /// for, and sends heartbeats. Shared by all communicators of a transport. Thread-safe.
 class FrameDispatcher {
  public:
-  /// `clock` must outlive the dispatcher.
-  FrameDispatcher(std::unique_ptr<Transport> transport, const Clock& clock);
+  /// `clock` must outlive the dispatcher. A rank of which nothing has been heard for
+  /// `heartbeat_timeout` is lost (0: never); a time in which this process was stopped itself does
+  /// not count.
+  FrameDispatcher(std::unique_ptr<Transport> transport, const Clock& clock,
+                  std::chrono::milliseconds heartbeat_timeout);
   /// Tells the peers that it shuts down and waits until all have acknowledged it, so that no frame
   /// is lost with the connection; at most half a second.
   ~FrameDispatcher();
@@ -68,10 +71,12 @@ class FrameDispatcher {
   void deliver(int from, const Frame& frame);
   void mark_gone(int rank, const std::string& why);
   void tick(Clock::Time now);
+  void find_silent(Clock::Time now);
   void send_to_all(FrameKind kind);
 
   std::unique_ptr<Transport> transport_;
   const Clock& clock_;
+  std::chrono::milliseconds heartbeat_timeout_;
   std::mutex mutex_;  // held while a listener is called
   std::condition_variable changed_;
   std::vector<Peer> peers_;

@@ -20,7 +20,7 @@ std::vector<int> all_ranks(int size) {
 }
 
 PendingCall pending(const Operation& operation, std::uint64_t number) {
-  return {operation, CallSite(operation.where), number};
+  return {operation, CallSite(operation.where), number, operation.timeout};
 }
 
 int lost_rank_of(const std::exception_ptr& error) {
@@ -98,7 +98,8 @@ class Group::MessageWork final : public Work::State {
 std::unique_ptr<Group> Group::world(std::unique_ptr<Transport> transport, Options options) {
   const int rank = transport->rank();
   const int size = transport->size();
-  auto dispatcher = std::make_shared<FrameDispatcher>(std::move(transport), *options.clock);
+  auto dispatcher = std::make_shared<FrameDispatcher>(std::move(transport), *options.clock,
+                                                      options.heartbeat_timeout);
   dispatcher->reserve(0);  // the first channel is the world's
   return std::unique_ptr<Group>(
       new Group(std::move(dispatcher), 0, rank, all_ranks(size), options));

@@ -25,6 +25,10 @@ namespace trireme::message {
 struct Options {
   /// How long a rank waits for a peer that is alive before its call ends in CommError.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// A rank of which nothing is heard for so long is lost: every process sends a heartbeat each
+  /// second from a thread of its own, whatever it computes. 0: never. It counts for all
+  /// communicators of a transport.
+  std::chrono::milliseconds heartbeat_timeout = std::chrono::seconds(30);
   /// Use the transport's own collectives if it has them. They sum in an order of their own, so the
   /// bits depend on the transport and on the number of ranks.
   bool native = false;

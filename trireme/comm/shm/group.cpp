@@ -68,14 +68,15 @@ class SharedBlock final : public Memory::Block {
 
 class Group::CollectiveWork final : public Work::State {
  public:
-  CollectiveWork(Group& group, std::uint64_t number) : group_(group), number_(number) {}
+  CollectiveWork(Group& group, std::uint64_t number, std::chrono::milliseconds timeout)
+      : group_(group), number_(number), timeout_(timeout) {}
 
   bool test() override {
     group_.poll([this] { return done(); });
     return done();
   }
   void wait() override {
-    group_.wait_until([this] { return done(); });
+    group_.wait_until(timeout_, [this] { return done(); });
   }
 
  private:
@@ -83,6 +84,7 @@ class Group::CollectiveWork final : public Work::State {
 
   Group& group_;
   std::uint64_t number_;
+  std::chrono::milliseconds timeout_;
 };
 
 class Group::TransferWork final : public Work::State {
@@ -96,7 +98,7 @@ class Group::TransferWork final : public Work::State {
     return transfer_->done;
   }
   void wait() override {
-    group_.wait_until([this] { return transfer_->done; });
+    group_.wait_until(group_.peers_.timeout(), [this] { return transfer_->done; });
     if (transfer_->error) std::rethrow_exception(transfer_->error);
   }
 
@@ -136,7 +138,8 @@ Work Group::start(const Operation& operation) {
   pending_.emplace_back(operation, number, peers_, scratch_);
   advance();
   if (finished_ >= number) return Work();
-  return Work(std::make_unique<CollectiveWork>(*this, number));
+  const auto timeout = operation.timeout.count() > 0 ? operation.timeout : peers_.timeout();
+  return Work(std::make_unique<CollectiveWork>(*this, number, timeout));
 }
 
 void Group::do_progress() {
@@ -146,6 +149,7 @@ void Group::do_progress() {
 }
 
 void Group::check() {
+  const Use use(*this, "check");
   throw_if_over();
   const int failed = peers_.first_failed();
   if (failed < 0 && !peers_.any_lost()) return;
@@ -213,6 +217,7 @@ bool Group::may_post(std::uint64_t number) {
 
 template <class Done>
 void Group::poll(Done done) {
+  const Use use(*this, "test");
   advance();
   if (done()) return;
   throw_if_over();
@@ -221,7 +226,8 @@ void Group::poll(Done done) {
 }
 
 template <class Done>
-void Group::wait_until(Done done) {
+void Group::wait_until(std::chrono::milliseconds timeout, Done done) {
+  const Use use(*this, "wait");
   const int awake = spin_policy_.spins + spin_policy_.yields;
   Clock::time_point since;
   int rounds = 0;
@@ -238,7 +244,7 @@ void Group::wait_until(Done done) {
     if (rounds == awake + 1) since = Clock::now();
     const std::uint32_t heard = peers_.rings();
     check_peers();
-    check_deadline(since);
+    check_deadline(since, timeout);
     if (error_) continue;
     const std::int32_t peer = awaited();
     peers_.sleep(peer, heard, [&] {
@@ -272,13 +278,13 @@ void Group::check_peers() {
   });
 }
 
-void Group::check_deadline(Clock::time_point since) {
-  if (Clock::now() - since < peers_.timeout()) return;
+void Group::check_deadline(Clock::time_point since, std::chrono::milliseconds timeout) {
+  if (Clock::now() - since < timeout) return;
   end_because([&] {
     if (!pending_.empty()) {
       const Collective& head = pending_.front();
       peers_.time_out(posted_ == finished_ ? slowest_ : head.awaited(), head.number(),
-                      head.operation());
+                      head.operation(), timeout);
     }
     mailbox_.time_out();
   });

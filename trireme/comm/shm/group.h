@@ -55,10 +55,11 @@ class Group final : public Communicator {
   template <class Done>
   void poll(Done done);
   template <class Done>
-  void wait_until(Done done);
+  void wait_until(std::chrono::milliseconds timeout, Done done);
   std::int32_t awaited() const;
   void check_peers();
-  void check_deadline(std::chrono::steady_clock::time_point since);
+  void check_deadline(std::chrono::steady_clock::time_point since,
+                      std::chrono::milliseconds timeout);
   template <class Throw>
   void end_because(Throw raise);
   void throw_if_over();

@@ -121,7 +121,7 @@ void Mailbox::time_out() const {
   } else {
     operation = &outboxes_[peer].queue.front()->operation;
   }
-  peers_->time_out(peer, 0, *operation);
+  peers_->time_out(peer, 0, *operation, peers_->timeout());
 }
 
 bool Mailbox::push(int to) {

@@ -2,9 +2,11 @@
 
 namespace trireme::shm {
 
-Member::Member(std::shared_ptr<Segment> segment, int world_rank)
+Member::Member(std::shared_ptr<Segment> segment, int world_rank,
+               std::optional<std::chrono::milliseconds> timeout)
     : segment_(std::move(segment)),
       world_rank_(world_rank),
+      timeout_(timeout.value_or(std::chrono::milliseconds(segment_->header().timeout_ms))),
       arena_(*segment_, segment_->arena(world_rank), segment_->arena_bytes()) {
   if (segment_->header().ranks_watch != 0) watcher_.emplace(*segment_, world_rank_);
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,12 +16,15 @@ namespace trireme::shm {
 /// Thread-safe.
 class Member {
  public:
-  Member(std::shared_ptr<Segment> segment, int world_rank);
+  /// `timeout`: of this rank's calls; none: that of the segment.
+  Member(std::shared_ptr<Segment> segment, int world_rank,
+         std::optional<std::chrono::milliseconds> timeout);
   ~Member();
 
   Segment& segment() const { return *segment_; }
   int world_rank() const { return world_rank_; }
   Arena& arena() { return arena_; }
+  std::chrono::milliseconds timeout() const { return timeout_; }
 
   /// Gives back a group area of this arena, which the communicator over `world_ranks` does not need
   /// on this rank any more. reap() frees it, once none of these ranks uses it.
@@ -36,6 +40,7 @@ class Member {
 
   std::shared_ptr<Segment> segment_;
   int world_rank_;
+  std::chrono::milliseconds timeout_;
   Arena arena_;
   std::mutex mutex_;
   std::vector<Retired> retired_;

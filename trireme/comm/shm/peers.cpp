@@ -21,7 +21,7 @@ Peers::Peers(std::shared_ptr<Member> member, std::uint64_t area_offset, int rank
       area_(member_->segment().base() + area_offset, static_cast<int>(world_ranks.size())),
       rank_(rank),
       world_ranks_(std::move(world_ranks)),
-      timeout_(member_->segment().header().timeout_ms) {}
+      timeout_(member_->timeout()) {}
 
 void Peers::post(std::uint64_t number) {
   area_.slot(rank_).ring[number % kRing].number.store(number);
@@ -88,7 +88,8 @@ void Peers::throw_left(int rank) const {
   throw CommError(fmt::format("{} has left", name(cause)), cause);
 }
 
-void Peers::time_out(int awaited, std::uint64_t number, const Operation& operation) const {
+void Peers::time_out(int awaited, std::uint64_t number, const Operation& operation,
+                     std::chrono::milliseconds waited) const {
   std::uint64_t last = 0;
   for (std::uint64_t i = 0; i < kRing; ++i) {
     const std::uint64_t posted = area_.slot(awaited).ring[i].number.load();
@@ -104,7 +105,7 @@ void Peers::time_out(int awaited, std::uint64_t number, const Operation& operati
   const int process = member_->segment().control(world_ranks_[awaited]).process.load();
   throw CommError(
       fmt::format("{} {} {} within {}; {}; {}", name(awaited), did,
-                  describe(operation, CallSite(operation.where)), in_seconds(timeout_), history,
+                  describe(operation, CallSite(operation.where)), in_seconds(waited), history,
                   process == 0 ? "it has not joined" : state_of_process(process)),
       awaited);
 }

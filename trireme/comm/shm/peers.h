@@ -56,7 +56,8 @@ class Peers {
 
   /// Throws "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation
   /// 17); its process is stopped". `number` is that of the operation, or 0 for a message.
-  [[noreturn]] void time_out(int awaited, std::uint64_t number, const Operation& operation) const;
+  [[noreturn]] void time_out(int awaited, std::uint64_t number, const Operation& operation,
+                             std::chrono::milliseconds waited) const;
 
   /// Returns a rank that has left because of an error, or -1 if there is none.
   int first_failed() const;

@@ -62,16 +62,21 @@ int World::size() const {
   return segment_->header().ranks;
 }
 
-std::unique_ptr<Communicator> World::join(int rank) {
+std::unique_ptr<Communicator> World::join(int rank,
+                                          std::optional<std::chrono::milliseconds> timeout) {
   check_rank(rank, size());
+  if (timeout && timeout->count() <= 0) {
+    throw UsageError(
+        fmt::format("shared memory: the timeout must be positive, got {} ms", timeout->count()));
+  }
   if (segment_->control(rank).joined.exchange(1) != 0) {
     throw UsageError(fmt::format("shared memory: rank {} has joined already", rank));
   }
   segment_->control(rank).process.store(getpid());
   std::vector<int> world_ranks(size());
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
-  return std::make_unique<Group>(std::make_shared<Member>(segment_, rank), segment_->world_area(),
-                                 rank, std::move(world_ranks), false);
+  return std::make_unique<Group>(std::make_shared<Member>(segment_, rank, timeout),
+                                 segment_->world_area(), rank, std::move(world_ranks), false);
 }
 
 void World::mark_ended(int rank) {

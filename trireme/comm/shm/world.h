@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "trireme/comm/communicator.h"
@@ -63,10 +64,12 @@ class World {
   int fd() const;
   int size() const;
 
-  /// Returns the world communicator of rank `rank`. Throws UsageError if it is called twice. When
-  /// the communicator is destroyed the rank has left, and a peer's call that needs it ends in
-  /// CommError.
-  std::unique_ptr<Communicator> join(int rank);
+  /// Returns the world communicator of rank `rank`. `timeout` takes the place of Options::timeout
+  /// on this rank, in this communicator and those that are split from it. Throws UsageError if it
+  /// is called twice, or for a timeout that is not positive. When the communicator is destroyed the
+  /// rank has left, and a peer's call that needs it ends in CommError.
+  std::unique_ptr<Communicator> join(int rank,
+                                     std::optional<std::chrono::milliseconds> timeout = {});
 
   /// Marks the process of `rank` as lost: every call that waits, now or later, ends in CommError
   /// "rank 2 is lost: killed by signal 9" for why = "killed by signal 9".

@@ -113,6 +113,10 @@ void add_transport(const KeyAdder& add, Config::Communication::Transport& c) {
   add("timeout", &c.timeout, "seconds after which a rank that does not respond is an error",
       number_rule("a number of seconds from 0.001 to 1000000000",
                   [](double x) { return x >= 0.001 && x <= kMaxTimeoutSeconds; }));
+  add("heartbeat_timeout", &c.heartbeat_timeout,
+      "seconds after which a rank of another host of which nothing is heard is lost; 0: never",
+      number_rule("0 or a number of seconds from 3 to 1000000000",
+                  [](double x) { return x == 0 || (x >= 3 && x <= kMaxTimeoutSeconds); }));
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ std::int64_t Immediate::first_clock(std::uint32_t worker) const {
 VersionVector Immediate::progress() const {
   VersionVector progress;
   for (const Membership::Worker& worker : state().members) {
-    progress.workers.push_back({worker.incarnation, worker.sequence});
+    progress.workers.push_back({public_number(worker.incarnation), worker.sequence});
   }
   return progress;
 }
@@ -59,7 +59,7 @@ bool Immediate::is_beyond_frontier(const Message& push) const {
   const auto& frontier = state().frontier;
   if (!frontier || push.worker >= frontier->workers.size()) return false;
   const VersionVector::Worker& worker = frontier->workers[push.worker];
-  return push.incarnation != worker.incarnation || push.sequence > worker.sequence;
+  return public_number(push.incarnation) != worker.incarnation || push.sequence > worker.sequence;
 }
 
 std::string Immediate::waiting_for() const {

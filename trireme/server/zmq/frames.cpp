@@ -12,8 +12,10 @@ namespace {
 
 constexpr std::size_t kFirstCapacity = 1 << 10;
 
-void free_memory(void* data, void*) {
+// `hint`: keeps what the reply counts until the last of its frames is gone; or null.
+void free_memory(void* data, void* hint) {
   ::operator delete(data);
+  delete static_cast<std::shared_ptr<UnsentReply>*>(hint);
 }
 
 void release(void*, void* hint) {
@@ -34,7 +36,8 @@ Payloads::~Payloads() {
 
 void Payloads::close() {
   if (open_ == nullptr) return;
-  frames_.emplace_back(std::exchange(open_, nullptr), used_, free_memory);
+  frames_.emplace_back(std::exchange(open_, nullptr), used_, free_memory,
+                       reply_ ? new std::shared_ptr<UnsentReply>(reply_) : nullptr);
   capacity_ = used_ = 0;
 }
 
@@ -46,6 +49,7 @@ std::span<std::byte> Payloads::add(std::size_t bytes) {
     next_capacity_ = std::clamp(2 * next_capacity_, kFirstCapacity, kLarge);
     capacity_ = std::max(taken, next_capacity_);
     open_ = reserve(capacity_);
+    if (reply_) reply_->add(capacity_);
   }
   std::byte* const at = open_ + used_;
   used_ += taken;
@@ -68,6 +72,7 @@ std::vector<zmq::message_t> Payloads::take() {
   close();
   bytes_ = 0;
   next_capacity_ = 0;
+  reply_.reset();
   return std::exchange(frames_, {});
 }
 

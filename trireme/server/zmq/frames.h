@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 #include <zmq.hpp>
 
 #include "trireme/server/message.h"
+#include "trireme/server/zmq/unsent_replies.h"
 
 namespace trireme::server {
 
@@ -31,6 +33,9 @@ class Payloads {
   void add_in_place(std::span<const std::byte> payload,
                     const std::shared_ptr<std::atomic<int>>& in_flight);
 
+  /// The payloads until take() are those of `reply`, which lives until their frames have been sent.
+  void belong_to(std::shared_ptr<UnsentReply> reply) { reply_ = std::move(reply); }
+
   std::size_t bytes() const { return bytes_; }
 
   /// Returns the frames; afterwards there are none.
@@ -45,6 +50,7 @@ class Payloads {
   std::size_t used_ = 0;
   std::size_t next_capacity_ = 0;
   std::size_t bytes_ = 0;
+  std::shared_ptr<UnsentReply> reply_;
 };
 
 /// The frames of a message that has been received. Copies frames that are not 8-byte aligned.

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include <algorithm>
@@ -41,7 +43,41 @@ void create(const std::filesystem::path& path, std::string_view bytes, mode_t mo
   }
 }
 
+// Whoever may write a folder can replace the keys in it, whatever their own modes are. A file
+// system that is mounted read-only, as Kubernetes mounts secrets with a mode of 0777, has no such
+// writer.
+void refuse_writable_folder(const std::filesystem::path& folder) {
+  struct stat status {};
+  struct statvfs system {};
+  if (::stat(folder.c_str(), &status) != 0) return;  // what is opened next says why
+  const bool is_read_only =
+      ::statvfs(folder.c_str(), &system) == 0 && (system.f_flag & ST_RDONLY) != 0;
+  const bool is_ours = status.st_uid == ::geteuid() || status.st_uid == 0;
+  const bool is_private = is_ours && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+  if (is_private || is_read_only) return;
+  throw DataError(fmt::format(
+      "{}: is a folder of keys that other users may write (mode {:04o}, owner {}); run chmod go-w "
+      "{}, as its owner",
+      folder.string(), status.st_mode & 07777, status.st_uid, folder.string()));
+}
+
+// Makes the folder with mode 0700 whatever the umask, or checks the one that is there.
+void make_key_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();  // "keys/"
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  if (error) throw DataError(fmt::format("{}: {}", folder.string(), error.message()));
+  if (::mkdir(path.c_str(), 0700) == 0) {
+    if (::chmod(path.c_str(), 0700) == 0) return;
+  } else if (errno == EEXIST) {
+    return refuse_writable_folder(path);
+  }
+  throw DataError(fmt::format("{}: cannot be made: {}", folder.string(), std::strerror(errno)));
+}
+
 std::string read_key(const std::filesystem::path& file) {
+  refuse_writable_folder(file.has_parent_path() ? file.parent_path() : ".");
   std::error_code error;
   if (std::filesystem::file_size(file, error) > kLargestKeyFile && !error) {
     throw DataError(fmt::format("{}: must hold a key of {} characters, got a larger file",
@@ -80,9 +116,7 @@ void write_key_files(const std::filesystem::path& folder, std::string_view name,
         "\"{}\"",
         name));
   }
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw DataError(fmt::format("{}: {}", folder.string(), error.message()));
+  make_key_folder(folder);
   // The secret first: a public key without its secret is useless.
   create(folder / fmt::format("{}.secret", name), keys.secret_key + "\n", 0600);
   create(folder / fmt::format("{}.key", name), keys.public_key + "\n", 0644);

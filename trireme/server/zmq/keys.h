@@ -14,8 +14,10 @@ struct KeyPair {
 
 KeyPair new_key_pair();
 
-/// Writes folder/name.key, which is public, and folder/name.secret, mode 0600; creates the folder.
-/// Throws UsageError if `name` cannot be a file name, DataError if a file exists.
+/// Writes folder/name.key, which is public, and folder/name.secret, mode 0600; creates the folder
+/// with mode 0700 whatever the umask. Throws UsageError if `name` cannot be a file name, DataError
+/// if a file exists or if other users can write the folder. So do the functions below, unless its
+/// file system is mounted read-only.
 void write_key_files(const std::filesystem::path& folder, std::string_view name,
                      const KeyPair& keys);
 

@@ -42,7 +42,8 @@ Server::Options server_options(const ZmqServer::Options& options) {
           .checkpoints = options.checkpoints,
           .restore = options.restore,
           .max_reply_bytes = options.max_message_bytes,
-          .max_model_bytes = options.max_model_bytes};
+          .max_model_bytes = options.max_model_bytes,
+          .max_held_bytes = options.max_held_bytes};
 }
 
 }  // namespace
@@ -50,6 +51,7 @@ Server::Options server_options(const ZmqServer::Options& options) {
 ZmqServer::Loop::Loop(Options options)
     : options_(std::move(options)),
       server_(server_options(options_)),
+      unsent_(options_.max_held_bytes),
       rejections_(options_.log),
       socket_(context_, options_, rejections_),
       workers_(options_, socket_),
@@ -78,7 +80,8 @@ bool ZmqServer::Loop::wait_until_over(std::chrono::milliseconds timeout) {
 }
 
 ZmqServer::Counts ZmqServer::Loop::counts() const {
-  return {requests_, rejections_.count(), socket_.connections(), held_bytes_, version_};
+  return {requests_,   rejections_.count(), socket_.connections(),
+          held_bytes_, unsent_.bytes(),     version_};
 }
 
 std::string ZmqServer::Loop::save() {
@@ -132,6 +135,7 @@ void ZmqServer::Loop::check_time() {
     server_.time_passed(now(), *this);
   }
   rejections_.time_passed();
+  unsent_.forget_idle();
   const std::lock_guard lock(mutex_);
   is_over_ = server_.is_over();
   if (is_over_) changed_.notify_all();
@@ -156,6 +160,20 @@ void ZmqServer::Loop::handle(ServerSocket::Incoming incoming) {
 }
 
 void ZmqServer::Loop::handle(Request request, const std::string& client_name) {
+  // The log of a primary has requests of all workers.
+  const bool is_of_primary = request.message.type == MessageType::kReplicate ||
+                             (standby_ && standby_->is_primary(request.from));
+  if (!is_of_primary) {
+    if (const std::string why = workers_.refusal(request, client_name); !why.empty()) {
+      rejections_.add(why);
+      return reject(request, ErrorCode::kUsage, why);
+    }
+    const std::string why = unsent_.refusal(request.from);
+    if (!why.empty() && request.message.type != MessageType::kPing) {
+      return reject(request, ErrorCode::kUsage,
+                    fmt::format("server {} of {}: {}", options_.shard, options_.shards, why));
+    }
+  }
   end_if_superseded(request.message);
   if (is_standby()) {
     const std::uint64_t from = request.from;
@@ -204,8 +222,9 @@ bool ZmqServer::Loop::is_degraded() const {
   return (replication_ && replication_->is_given_up()) || (standby_ && !standby_->is_waiting());
 }
 
-std::span<std::byte> ZmqServer::Loop::allocate_reply(const Request&, std::size_t,
+std::span<std::byte> ZmqServer::Loop::allocate_reply(const Request& request, std::size_t,
                                                      std::size_t bytes) {
+  if (reply_payloads_.bytes() == 0) reply_payloads_.belong_to(unsent_.begin(request.from));
   return reply_payloads_.add(bytes);
 }
 
@@ -218,6 +237,11 @@ void ZmqServer::Loop::send_reply(const Request& request, const Message& reply) {
   std::vector<zmq::message_t> bodies = reply_payloads_.take();
   if (reply.parts.empty()) bodies.clear();
   workers_.note_reply(request, reply);
+  const bool changes =
+      request.message.type == MessageType::kPush || request.message.type == MessageType::kStore;
+  if (changes && reply.type == MessageType::kError && reply.error != ErrorCode::kComm) {
+    rejections_.add(fmt::format("a push of worker {}: {}", reply.worker, reply.reason));
+  }
   if (request.from == kNoReply) return standby_->check_applied(request, reply);
   // The reply to a ping depends on no change.
   const bool may_send = request.message.type == MessageType::kPing || !replication_ ||

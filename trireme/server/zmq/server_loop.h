@@ -20,6 +20,7 @@
 #include "trireme/server/zmq/replication.h"
 #include "trireme/server/zmq/server_socket.h"
 #include "trireme/server/zmq/standby.h"
+#include "trireme/server/zmq/unsent_replies.h"
 #include "trireme/server/zmq/worker_connections.h"
 #include "trireme/server/zmq/zmq_server.h"
 
@@ -61,6 +62,7 @@ class ZmqServer::Loop final : public ReplySink {
   Options options_;
   std::atomic<std::size_t> held_bytes_{0};  // of requests that wait
   Server server_;
+  UnsentReplies unsent_;
   RejectionLog rejections_;
   zmq::context_t context_{1};
   ServerSocket socket_;

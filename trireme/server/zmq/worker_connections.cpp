@@ -17,6 +17,22 @@ bool WorkerConnections::has(std::uint32_t worker, std::uint64_t incarnation) con
   return found != connections_.end() && found->second.incarnation == incarnation;
 }
 
+std::string WorkerConnections::refusal(const Request& request,
+                                       const std::string& client_name) const {
+  const auto found = connections_.find(request.message.worker);
+  if (found == connections_.end()) return "";
+  const Connection& connection = found->second;
+  if (connection.client_name.value_or(client_name) == client_name) return "";
+  const bool joins = request.message.type == MessageType::kJoin;
+  // Once its connection has closed, a worker may be started again elsewhere.
+  if (joins && connection.closed) return "";
+  return fmt::format(
+      "worker {} has joined with another key than that of {}; a client speaks for the worker that "
+      "has joined with its own key alone{}",
+      request.message.worker, client_name,
+      joins ? ", so give this worker another number, or end the other process first" : "");
+}
+
 void WorkerConnections::note_request(const Request& request, const std::string& client_name) {
   if (request.message.type == MessageType::kJoin) joining_ = client_name;
   if (!has(request.message.worker, request.message.incarnation)) return;

@@ -21,6 +21,10 @@ class WorkerConnections {
   WorkerConnections(const ZmqServer::Options& options, ServerSocket& socket)
       : options_(options), socket_(socket) {}
 
+  /// Why a client, whose key has that name, may not send `request`: it is one of a worker that has
+  /// joined with another key and is still connected. Empty: it may. Without keys every client may.
+  std::string refusal(const Request& request, const std::string& client_name) const;
+
   /// Notes that `request` has come, from a client whose key has that name; empty without keys.
   void note_request(const Request& request, const std::string& client_name);
 

@@ -46,8 +46,10 @@ class ZmqServer {
     std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);  ///< of the replica
 
     std::size_t max_message_bytes = std::size_t{1} << 30;
-    std::size_t max_held_bytes = std::size_t{8} << 30;  ///< of all requests that wait
-    std::size_t max_model_bytes = 0;                    ///< values and optimizer state; 0: no limit
+    /// Of all requests that wait, of their gradients once decoded, and of all replies that wait to
+    /// be sent: each.
+    std::size_t max_held_bytes = std::size_t{8} << 30;
+    std::size_t max_model_bytes = 0;  ///< values and optimizer state; 0: no limit
     int max_connections = 1024;
 
     std::string checkpoints;           ///< folder that Client::save() writes to; empty: none
@@ -62,6 +64,7 @@ class ZmqServer {
     std::int64_t rejected = 0;  ///< invalid messages and connections
     int connections = 0;
     std::size_t held_bytes = 0;
+    std::size_t unsent_bytes = 0;  ///< of replies that their clients have not read
     std::int64_t version = 0;  ///< updates made, including those of every push that was replied to
   };
 

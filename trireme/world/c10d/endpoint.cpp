@@ -101,24 +101,6 @@ std::string try_once(const Rendezvous& rendezvous, Clock::time_point deadline,
 
 }  // namespace
 
-void require_free_port(const Rendezvous& rendezvous) {
-  const FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  sockaddr_in any{};
-  any.sin_family = AF_INET;
-  any.sin_addr.s_addr = INADDR_ANY;
-  any.sin_port = htons(static_cast<std::uint16_t>(rendezvous.master_port));
-  if (bind(socket.fd(), reinterpret_cast<sockaddr*>(&any), sizeof(any)) == 0 &&
-      listen(socket.fd(), 1) == 0) {
-    return;
-  }
-  throw UsageError(fmt::format(
-      "connect: rank 0 cannot serve on port {}: {}; end the program that has it, or give all ranks "
-      "another MASTER_PORT",
-      rendezvous.master_port, std::strerror(errno)));
-}
-
 std::string address_towards_master(const Rendezvous& rendezvous, Clock::time_point deadline) {
   std::string trouble;
   for (;;) {

@@ -7,9 +7,6 @@
 
 namespace trireme::c10d {
 
-/// Throws UsageError if something on this host already listens on the port of the rendezvous.
-void require_free_port(const Rendezvous& rendezvous);
-
 /// Connects to the master, retrying until `deadline`, and returns the address of this host on that
 /// connection. Throws a CommError that names both ends and the reason.
 std::string address_towards_master(const Rendezvous& rendezvous,

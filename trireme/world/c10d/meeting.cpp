@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/printable.h"
 #include "trireme/world/c10d/endpoint.h"
+#include "trireme/world/c10d/rank_store.h"
 
 namespace trireme::c10d {
 
@@ -44,15 +46,30 @@ Meeting::Meeting(const Rendezvous& rendezvous, std::string greeting)
       serves_(rendezvous.rank == 0 && !rendezvous.store_is_served),
       deadline_(Clock::now() + rendezvous.timeout) {
   if (serves_) {
-    require_free_port(rendezvous_);
-    store_ = open_store(rendezvous_, true, left());
+    server_ = std::make_unique<rendezvous::Server>(rendezvous::Server::Options{
+        .identity = {rendezvous_.job, rendezvous_.secret},
+        .port = rendezvous_.master_port,
+        .on_loopback = rendezvous_.is_one_host && is_loopback(rendezvous_.master_address),
+        .ranks = rendezvous_.world_size});
   }
   address_ = address_towards_master(rendezvous_, deadline_);
   if (!rendezvous_.interface_address.empty()) address_ = rendezvous_.interface_address;
-  // The timeout of libtorch, which logs an error, must be later than that of join().
-  if (!serves_) store_ = open_store(rendezvous_, false, left() + 2 * kFarewell);
-  store_ = with_prefix("trireme/" + rendezvous_.attempt, std::move(store_));
+  store_ = with_prefix("trireme/" + rendezvous_.attempt, join_store());
   store_->add("joined", 1);
+}
+
+Store Meeting::join_store() {
+  // The timeout of libtorch, which logs an error, must be later than that of join().
+  const milliseconds timeout = left() + 2 * kFarewell;
+  if (rendezvous_.store_is_served) return open_store(rendezvous_, false, timeout);
+  return c10::make_intrusive<RankStore>(
+      rendezvous::Client::Options{
+          .identity = {rendezvous_.job, rendezvous_.secret},
+          .who = fmt::format("rank {} of {}", rendezvous_.rank, rendezvous_.world_size),
+          .address = rendezvous_.master_address,
+          .port = rendezvous_.master_port,
+          .deadline = deadline_},
+      timeout);
 }
 
 milliseconds Meeting::left() const {
@@ -139,22 +156,24 @@ void Meeting::leave_with(const std::string& verdict) {
   const auto end = Clock::now() + kFarewell;
   while (serves_ && Clock::now() < end) {
     const std::int64_t joined = store_->add("joined", 0);
-    const bool more_may_come = verdict[0] != kMissing && joined < rendezvous_.world_size;
+    const bool more_may_come = !verdict.starts_with(kMissing) && joined < rendezvous_.world_size;
     if (!more_may_come && store_->add("left", 0) >= joined) break;
     std::this_thread::sleep_for(kBetweenLooks);
   }
+  // Whatever was written there, by torchrun's store or by a rank.
+  if (verdict.empty()) throw CommError("connect: a rank has ended the meeting without a reason");
   if (verdict[0] == kUsage) throw UsageError(verdict.substr(1));
   throw CommError(verdict.substr(1));
 }
 
 std::string Meeting::read(const std::string& key) {
   const std::vector<std::uint8_t> bytes = store_->get(key);
-  return {bytes.begin(), bytes.end()};
+  return without_control_characters(std::string(bytes.begin(), bytes.end()));
 }
 
 std::string Meeting::write_first(const std::string& key, const std::string& text) {
   const std::vector<std::uint8_t> bytes = store_->compareSet(key, {}, bytes_of(text));
-  return {bytes.begin(), bytes.end()};
+  return without_control_characters(std::string(bytes.begin(), bytes.end()));
 }
 
 }  // namespace trireme::c10d

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <chrono>
+#include <memory>
 #include <string>
 
+#include "trireme/launch/rendezvous/server.h"
 #include "trireme/world/c10d/process_group.h"
 #include "trireme/world/c10d/rendezvous.h"
 
@@ -18,7 +20,7 @@ namespace trireme::c10d {
 ///
 /// The first error is written to the store, and every rank that reads it throws the same text:
 /// UsageError if greetings differ or two processes claim one rank, CommError if a rank is missing
-/// or rank 0 cannot be reached.
+/// or rank 0 cannot be reached. Control characters of texts in the store are replaced.
 class Meeting {
  public:
   Meeting(const Rendezvous& rendezvous, std::string greeting);
@@ -36,6 +38,7 @@ class Meeting {
   std::chrono::milliseconds left() const;
 
  private:
+  Store join_store();
   void claim_rank();
   void compare_greeting();
   void leave_loopback();
@@ -52,6 +55,7 @@ class Meeting {
   std::chrono::steady_clock::time_point deadline_;
   std::string address_;
   WithoutWarnings without_warnings_;
+  std::unique_ptr<rendezvous::Server> server_;  // on rank 0, unless the store is served
   Store store_;
 };
 

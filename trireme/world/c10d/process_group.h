@@ -21,7 +21,7 @@ using GlooWork = c10::intrusive_ptr<::c10d::Work>;
 /// connections to all ranks. It is ten years, since Gloo adds it to clocks in nanoseconds.
 constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 3650);
 
-/// Opens a client of the rendezvous' store, and the server too if `serves`.
+/// Opens a client of a TCPStore at the address of the rendezvous, and its server too if `serves`.
 Store open_store(const Rendezvous& rendezvous, bool serves, std::chrono::milliseconds timeout);
 Store with_prefix(const std::string& prefix, Store store);
 

@@ -3,10 +3,13 @@
 #include <chrono>
 #include <string>
 
+#include "trireme/launch/rendezvous/job_secret.h"
+
 namespace trireme::c10d {
 
-/// A rendezvous of the ranks of a world: a c10d TCPStore that rank 0 serves, as under `torchrun`,
-/// in a Kubernetes PyTorchJob or in a hand-written loop.
+/// A rendezvous of the ranks of a world: a store that rank 0 serves (launch/rendezvous/server.h),
+/// as in a Kubernetes PyTorchJob or in a hand-written loop, or the c10d TCPStore of torchrun's
+/// agent.
 struct Rendezvous {
   int rank = 0;
   int world_size = 1;
@@ -19,6 +22,14 @@ struct Rendezvous {
 
   /// Another process serves the store (torchrun's agent: TORCHELASTIC_USE_AGENT_STORE=True).
   bool store_is_served = false;
+
+  /// Ranks that name another job, or do not know the secret, are not let in. torchrun's store
+  /// checks neither.
+  std::string job;
+  JobSecret secret;
+
+  /// All ranks are on this host: a store at a loopback address listens there alone.
+  bool is_one_host = false;
 
   /// Separates several starts in one store (torchrun's TORCHELASTIC_RESTART_COUNT).
   std::string attempt;
