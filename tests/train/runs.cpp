@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "tests/comm/ranks.h"
+#include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/formats/safetensors.h"
@@ -77,6 +78,10 @@ Outcome Runs::train(const std::string& run, int ranks, const Words& words, StopR
 Outcome Runs::resume(const std::string& run, int ranks, const Words& words, StopRequest stop,
                      std::optional<std::int64_t> step) {
   return this->run(config(run, words), ranks, {.resume = true, .step = step}, stop);
+}
+
+Outcome Runs::resume_on_changed_data(const std::string& run, int ranks, const Words& words) {
+  return this->run(config(run, words), ranks, {.resume = true, .allow_changed_data = true}, {});
 }
 
 std::vector<std::string> Runs::errors(const std::string& run, int ranks, const Words& words) {

@@ -70,6 +70,8 @@ class Runs {
   /// Continues `run` from its newest checkpoint, or from that of `step`.
   Outcome resume(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {},
                  std::optional<std::int64_t> step = std::nullopt);
+  /// The same, whether or not its data has changed.
+  Outcome resume_on_changed_data(const std::string& run, int ranks, const Words& words = {});
   /// Trains a run that fails, and returns the error of each rank, with its kind before it where it
   /// is a DivergedError: "diverged: ".
   std::vector<std::string> errors(const std::string& run, int ranks, const Words& words = {});

@@ -108,6 +108,12 @@ void Progress::on_start(const RunDescription& run) {
   log(what);
   log(how);
   for (const std::string& line : columns_of(run)) log(line);
+  if (!run.data_digest.empty()) {
+    const std::string digest =
+        fmt::format("data digest {} of {}", run.data_digest, run.digest_covers);
+    say(digest);
+    log(digest);
+  }
   log(joined);
   if (!run.not_restored.empty()) {
     log(fmt::format("the checkpoint does not hold {}{}: starting it anew", run.not_restored.front(),

@@ -128,6 +128,10 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_option("--step", arguments->step, "with --resume: the step of the checkpoint")
       ->check(CLI::NonNegativeNumber)
       ->needs("--resume");
+  command
+      ->add_flag("--allow-changed-data", arguments->allow_changed_data,
+                 "with --resume: go on though the files of [data] have changed")
+      ->needs("--resume");
   command->add_flag("--overwrite", arguments->overwrite,
                     "replace the run that run.directory holds");
   command->add_flag("--dry-run", arguments->dry_run,

@@ -138,7 +138,9 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
 
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) {
   auto [file, overrides] = parse_words("train", arguments.words);
-  Job job{.overwrite = arguments.overwrite, .json = arguments.json};
+  Job job{.allow_changed_data = arguments.allow_changed_data,
+          .overwrite = arguments.overwrite,
+          .json = arguments.json};
   std::optional<ResumedRun> resumed;
   std::optional<RunState> state;
   if (!arguments.resume.empty()) {
@@ -233,7 +235,10 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
   RankProgress progress(world.rank(), terminal);
   try {
     const RunSummary summary = train(job.config, world, progress,
-                                     {.resume = job.resume, .step = job.step, .holds_lock = true});
+                                     {.resume = job.resume,
+                                      .step = job.step,
+                                      .allow_changed_data = job.allow_changed_data,
+                                      .holds_lock = true});
     progress.clear();
     if (world.rank() == 0) {
       std::cout << (job.json ? summary_json(summary) : summary_text(summary));
@@ -263,13 +268,12 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   try {
     const ConnectOptions options = options_of(job.plan.transport);
     const std::string warning = warning_for(environment, options);
-    if (!warning.empty()) terminal.write("trireme: warning: " + warning + "
-");
+    if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
     world = connect(environment, options);
     std::unique_ptr<RunLock> lock;
     agree(*world, [&] {
-      if (world->rank() == 0) lock = claim_directory(job);
-      return std::string();
+        if (world->rank() == 0) lock = claim_directory(job);
+        return std::string();
     });
     const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);

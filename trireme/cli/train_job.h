@@ -24,6 +24,7 @@ struct TrainArguments {
   int ranks = 0;
   std::string resume;                // RUN or RUN/checkpoints/step-N
   std::optional<std::int64_t> step;  // of the checkpoint to resume from
+  bool allow_changed_data = false;
   bool overwrite = false;
   bool dry_run = false;
   bool json = false;
@@ -38,6 +39,7 @@ struct Job {
   std::optional<std::int64_t> step;  ///< of the checkpoint to resume from; none: the newest
   /// Of the configuration of a run that is resumed: what the command line has changed.
   std::vector<std::string> changes;
+  bool allow_changed_data = false;
   bool overwrite = false;
   bool json = false;
 };

@@ -31,6 +31,10 @@ at::Tensor stored_view(const at::Tensor& tensor) {
   }
 }
 
+at::Tensor numbers_of(const at::Tensor& tensor) {
+  return (tensor.is_complex() ? at::view_as_real(tensor) : tensor).to(at::kDouble).contiguous();
+}
+
 DType dtype_of(at::ScalarType type) {
   switch (type) {
     case at::kFloat:

@@ -35,15 +35,19 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
 }
 
 constexpr const char* kStepsWithoutUpdate = "steps_without_update";
+constexpr const char* kLastStep = "last_step";
+constexpr const char* kDigest = "digest";
 
-// Checkpoints of earlier versions have no such section.
-std::int64_t steps_without_update(const RunState& state) {
-  const auto section = state.sections.find(sections::kSchedule);
-  if (section == state.sections.end()) return 0;
-  const auto value = section->second.find(kStepsWithoutUpdate);
-  const auto* const steps =
-      value == section->second.end() ? nullptr : std::get_if<std::int64_t>(&value->second);
-  return steps != nullptr ? *steps : 0;
+// Checkpoints of earlier versions do not have all sections.
+template <class T>
+std::optional<T> value_of(const RunState& state, const char* section, const char* name) {
+  const auto values = state.sections.find(section);
+  if (values == state.sections.end()) return std::nullopt;
+  const auto value = values->second.find(name);
+  if (value == values->second.end() || !std::holds_alternative<T>(value->second)) {
+    return std::nullopt;
+  }
+  return std::get<T>(value->second);
 }
 
 }  // namespace
@@ -57,13 +61,9 @@ bool is_kept_by_run(const std::string& key) {
 }
 
 std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name) {
-  const auto section = state.sections.find(sections::kConfiguration);
-  if (section == state.sections.end()) return std::nullopt;
-  const auto text = section->second.find(kConfigurationText);
-  if (text == section->second.end() || !std::holds_alternative<std::string>(text->second)) {
-    return std::nullopt;
-  }
-  return parse_config(std::get<std::string>(text->second), "the configuration in " + name, {},
+  const auto text = value_of<std::string>(state, sections::kConfiguration, kConfigurationText);
+  if (!text) return std::nullopt;
+  return parse_config(*text, "the configuration in " + name, {},
                       Config::Origin::Source::kRunDirectory);
 }
 
@@ -135,7 +135,10 @@ void Checkpointer::load(std::int64_t step, Restored& restored) {
                       trainer_.model(), tensors_of_checkpoint(path, files_));
   load_checkpoint(path, wanted.tensors, files_);
   restored.absent = std::move(wanted.absent);
-  restored.steps_without_update = steps_without_update(state);
+  restored.steps_without_update =
+      value_of<std::int64_t>(state, sections::kSchedule, kStepsWithoutUpdate).value_or(0);
+  restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
+  restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
 
 // This rank's own checkpoint has the step of the common one, or is the newest: ranks that are
@@ -187,7 +190,9 @@ void Checkpointer::require_same_run(const RunState& state,
 
 RunState Checkpointer::state() const {
   RunState state{.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
-  state.sections[sections::kSchedule][kStepsWithoutUpdate] = trainer_.steps_without_update();
+  state.sections[sections::kSchedule] = {{kStepsWithoutUpdate, trainer_.steps_without_update()},
+                                         {kLastStep, trainer_.last_step()}};
+  state.sections[sections::kData][kDigest] = trainer_.data().digest.value;
   // Paths may differ between hosts: those of the first rank are saved.
   if (trainer_.world().rank() != 0) return state;
   const std::string text = to_toml(resolved_config(trainer_));

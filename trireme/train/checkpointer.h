@@ -22,6 +22,10 @@ struct Restored {
   std::vector<std::string> damaged;
   /// How many of the steps before have updated nothing (training.on_nonfinite).
   std::int64_t steps_without_update = 0;
+  /// DataDigest of the data that the run was trained on; none: the checkpoint does not say.
+  std::optional<std::string> data_digest;
+  /// Where the run was to end, which schedules of the learning rate depend on.
+  std::optional<std::int64_t> last_step;
 };
 
 /// Saves and restores the state of a trainer in the checkpoints of a run directory.

@@ -39,6 +39,7 @@ class DataSetBuilder {
     } else {
       open_linear_model();
     }
+    sets_.digest = digest_of_data(config_);
     if (config_.data.holdout > 0) hold_out_samples();
     sets_.sampler = make_sampler(config_.data.sampler, sampler_options(sets_.train->size()));
     if (prepares()) prepare();

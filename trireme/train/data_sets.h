@@ -11,6 +11,7 @@
 #include "trireme/data/standardize.h"
 #include "trireme/formats/csv_schema.h"
 #include "trireme/plan/run_plan.h"
+#include "trireme/train/data_digest.h"
 
 namespace trireme {
 
@@ -21,6 +22,7 @@ struct DataSets {
   std::unique_ptr<Sampler> sampler;
   std::optional<Standardization> statistics;
   std::optional<CsvSchema> schema;  ///< of a CSV training file
+  DataDigest digest;                ///< of the files
 
   /// The datasets that `train` and `evaluation` are made of: files, subsets, standardized views.
   std::vector<std::unique_ptr<Dataset>> owned;

@@ -31,6 +31,8 @@ struct RunDescription {
   std::vector<std::string> unused_columns;  ///< the others, each with the reason
   std::int64_t dropped_rows = 0;            ///< of the training file, with missing values
   std::int64_t trimmed_labels = 0;          ///< of the training file, with blanks around them
+  std::string data_digest;                  ///< of the files of [data]; "": they are generated
+  std::string digest_covers;                ///< DataDigest::covers
 };
 
 /// One step. Equal on all ranks but for times and traffic, which are this rank's. In a step that

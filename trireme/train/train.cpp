@@ -212,6 +212,43 @@ class Run {
 
 }  // namespace
 
+namespace {
+
+// What is not as it was when the run was stopped, and was asked for, a sentence each. Throws
+// UsageError for what was not.
+std::vector<std::string> changes_since(const Restored& restored, const Trainer& trainer,
+                                       const TrainOptions& options) {
+  std::vector<std::string> changes;
+  const std::string& digest = trainer.data().digest.value;
+  if (restored.data_digest && *restored.data_digest != digest) {
+    const std::string change = fmt::format(
+        "the run was trained on other data: the digest of its files was {}, and is {} (of {})",
+        restored.data_digest->empty() ? "that of generated data" : *restored.data_digest,
+        digest.empty() ? "that of generated data" : digest, trainer.data().digest.covers);
+    if (!options.allow_changed_data) {
+      throw UsageError(change +
+                       "; resume with the files as they were, or with --allow-changed-data");
+    }
+    changes.push_back(change);
+  }
+  if (restored.last_step && *restored.last_step != trainer.last_step()) {
+    const double was = trainer.next_lr(*restored.last_step);
+    const double is = trainer.next_lr(trainer.last_step());
+    if (was != is) {
+      changes.push_back(
+          fmt::format("the run was to end after step {}, and now after step {}: its schedule would "
+                      "have gone on "
+                      "with a learning rate of {:.4g}, and goes on with {:.4g}; lr_scheduler.name "
+                      "= \"constant\" "
+                      "and optimizer.lr choose another one",
+                      *restored.last_step, trainer.last_step(), was, is));
+    }
+  }
+  return changes;
+}
+
+}  // namespace
+
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  const TrainOptions& options, Files& files) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
@@ -224,12 +261,18 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   Trainer trainer(measured, plan, world);
   Checkpointer checkpointer(trainer, directory, files);
   Restored restored;
-  if (options.resume) restored = checkpointer.restore(options.step);
+  require_same_data(trainer.data().digest, world);
+  std::vector<std::string> warnings;
+  if (options.resume) {
+    restored = checkpointer.restore(options.step);
+    warnings = changes_since(restored, trainer, options);
+  }
   prepare_directory(trainer, directory, files);
   RunDescription description = trainer.describe();
   description.not_restored = std::move(restored.absent);
   Run run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
+  for (const std::string& warning : warnings) observer.on_warning(warning);
   for (const std::string& damaged : restored.damaged) {
     observer.on_warning(
         fmt::format("the run goes on from step {}: {}", trainer.steps_done(), damaged));

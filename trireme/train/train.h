@@ -16,6 +16,8 @@ struct TrainOptions {
   bool resume = false;
   /// Resume from the checkpoint of this step. None: from the newest that is whole.
   std::optional<std::int64_t> step = std::nullopt;
+  /// Resume although the data is not what the run was trained on; otherwise that is a UsageError.
+  bool allow_changed_data = false;
   /// The caller holds the RunLock of run.directory. Otherwise train() takes it.
   bool holds_lock = false;
 };

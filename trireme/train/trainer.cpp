@@ -35,6 +35,7 @@ std::int64_t last_step_of(const Config& config, const Sampler& sampler) {
 
 Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& world)
     : config_(config),
+      plan_(plan),
       world_(world),
       mesh_(mesh_of(plan.mesh, world)),
       tree_(tree_of(plan)),
@@ -49,6 +50,11 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
       last_step_(last_step_of(config, *data_.sampler)),
       lr_schedule_(schedule_of(plan, last_step_)) {
   model_->train(true);
+}
+
+double Trainer::next_lr(std::int64_t last_step) const {
+  const auto next = std::min(steps_done_ - without_update_, last_step - 1);
+  return schedule_of(plan_, last_step)->lr_at(next);
 }
 
 void Trainer::continue_after(std::int64_t done, std::int64_t without_update) {
@@ -181,7 +187,9 @@ RunDescription Trainer::describe() const {
                      .first_step = steps_done_,
                      .steps = last_step_,
                      .steps_per_epoch = data_.sampler->steps_per_epoch(),
-                     .global_batch = config_.training.global_batch};
+                     .global_batch = config_.training.global_batch,
+                     .data_digest = data_.digest.value,
+                     .digest_covers = data_.digest.covers};
   if (data_.schema) {
     for (const std::string& column : data_.schema->columns()) {
       run.columns.push_back(printable(column));

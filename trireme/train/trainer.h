@@ -88,6 +88,9 @@ class Trainer {
   /// Steps of this trainer's whole run in which nothing was updated (training.on_nonfinite).
   std::int64_t steps_without_update() const { return without_update_; }
 
+  /// The learning rate of the next step in a run that ends after step `last_step`.
+  double next_lr(std::int64_t last_step) const;
+
   /// Continues after step `done`, once the state of that step has been restored. `without_update`:
   /// how many of the steps have updated nothing.
   void continue_after(std::int64_t done, std::int64_t without_update = 0);
@@ -118,6 +121,7 @@ class Trainer {
   Traffic traffic() const;
 
   Config config_;
+  plan::RunPlan plan_;
   Communicator& world_;
   Mesh mesh_;
   ReductionTree tree_;

@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::size_t kChanges = 2;  // after stop and loss
 
-at::Tensor numbers_of(const at::Tensor& tensor) {
-  return (tensor.is_complex() ? at::view_as_real(tensor) : tensor).to(at::kDouble).contiguous();
-}
-
 // The inverse for values of the type of `like`.
 at::Tensor tensor_of(const at::Tensor& numbers, const at::Tensor& like) {
   if (like.is_complex()) {

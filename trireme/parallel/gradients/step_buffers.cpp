@@ -13,11 +13,6 @@ namespace trireme {
 
 namespace {
 
-// Numbers that have a sum, as f64: real and imaginary parts of complex ones.
-at::Tensor numbers_of(const at::Tensor& tensor) {
-  return (tensor.is_complex() ? at::view_as_real(tensor) : tensor).to(at::kDouble);
-}
-
 bool is_integral(const at::Tensor& tensor) {
   return at::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
 }

@@ -15,13 +15,13 @@ using Clock = std::chrono::steady_clock;
 using rendezvous::RequestKind;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kBetweenLooks{10};
+constexpr milliseconds kBetweenReads{10};
 
 std::string text_of(const RankStore::Bytes& bytes) {
   return {bytes.begin(), bytes.end()};
 }
 
-RankStore::Bytes bytes_of(const std::string& text) {
+RankStore::Bytes to_bytes(const std::string& text) {
   return {text.begin(), text.end()};
 }
 
@@ -37,7 +37,7 @@ void RankStore::set(const std::string& key, const Bytes& value) {
 
 RankStore::Bytes RankStore::get(const std::string& key) {
   wait({key});
-  return bytes_of(ask({.kind = RequestKind::kRead, .key = key}).value_or(""));
+  return to_bytes(ask({.kind = RequestKind::kRead, .key = key}).value_or(""));
 }
 
 std::int64_t RankStore::add(const std::string& key, std::int64_t value) {
@@ -48,7 +48,7 @@ std::int64_t RankStore::add(const std::string& key, std::int64_t value) {
 
 RankStore::Bytes RankStore::compareSet(const std::string& key, const Bytes& expected,
                                        const Bytes& desired) {
-  return bytes_of(ask({.kind = RequestKind::kCompareSet,
+  return to_bytes(ask({.kind = RequestKind::kCompareSet,
                        .key = key,
                        .expected = text_of(expected),
                        .value = text_of(desired)})
@@ -80,7 +80,7 @@ void RankStore::wait(const std::vector<std::string>& keys, const milliseconds& t
       throw CommError(fmt::format("rendezvous: key {} was not written within {:.1f} s",
                                   keys.front(), static_cast<double>(timeout.count()) / 1000));
     }
-    std::this_thread::sleep_for(kBetweenLooks);
+    std::this_thread::sleep_for(kBetweenReads);
   }
 }
 
