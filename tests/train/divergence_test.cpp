@@ -98,10 +98,10 @@ TEST_P(Divergence, OfTheFirstStepLeavesNoCheckpoint) {
   write_rows(0, "1e30,1e30,1e15");
   for (const int ranks : {1, 2}) {
     EXPECT_THAT(runs_.errors("run", ranks, on_table(strategy(GetParam()))),
-                Each(AllOf(HasSubstr("of step 1"), HasSubstr("virtual worker 0"),
-                           HasSubstr("whose samples are 0, 4"))))
+                AllOf(Each(HasSubstr("of step 1 is")),
+                      testing::Contains(HasSubstr("virtual worker 0, whose samples are 0, 4"))))
         << ranks << " ranks";
-    EXPECT_THAT(runs_.checkpoints("run"), testing::IsEmpty());
+    EXPECT_FALSE(std::filesystem::exists(runs_ / "run" / "checkpoints" / "step-1"));
     std::filesystem::remove_all(runs_ / "run");
   }
 }
@@ -146,7 +146,7 @@ TEST_P(Divergence, OfManyStepsInARowIsNotSkipped) {
                    on_table(strategy(GetParam()) +
                             Words{"training.on_nonfinite=skip", "training.max_skipped_steps=3",
                                   "training.global_batch=40", "checkpoint.every_steps=0"})),
-      Each(AllOf(HasSubstr("the loss of step 3 is inf"), HasSubstr("3 steps in a row"),
+      Each(AllOf(HasSubstr("the loss of step 4 is inf"), HasSubstr("3 steps in a row"),
                  HasSubstr("training.max_skipped_steps"))));
 }
 
@@ -155,14 +155,17 @@ TEST_P(Divergence, OfAnUpdateIsNotSaved) {
   write_rows(0, "1,1,1");
   EXPECT_THAT(runs_.errors("run", 2, on_table(strategy(GetParam()) + Words{"optimizer.lr=1e39"})),
               Each(HasSubstr("after step 1 parameter weight is not finite")));
-  EXPECT_THAT(runs_.checkpoints("run"), testing::IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(runs_ / "run" / "checkpoints" / "step-1"));
 }
 
 TEST_P(Divergence, OfAnEvaluationEndsTheRun) {
-  write_rows(39, "3e38,1,1");  // held back
+  std::string table = "x0,x1,y\n";
+  for (int i = 0; i < 40; ++i) table += "1,0,100\n";
+  write_file_atomically(runs_ / "table.csv", table);
+  write_file_atomically(runs_ / "test.csv", "x0,x1,y\n1,0,100\n3e38,0,1\n");
+  const std::string test = "data.test_path=" + (runs_ / "test.csv").string();
   EXPECT_THAT(
-      runs_.errors("run", 2,
-                   on_table(strategy(GetParam()) + Words{"data.holdout=0.1", "optimizer.lr=0.1"})),
+      runs_.errors("run", 2, on_table(strategy(GetParam()) + Words{test, "optimizer.lr=0.1"})),
       Each(HasSubstr("the evaluation's loss is ")));
 }
 
@@ -172,7 +175,7 @@ INSTANTIATE_TEST_SUITE_P(Each, Divergence,
 
 // Groups that train by themselves skip by themselves, and meet all the same.
 TEST_F(Divergence, OfOneGroupIsSkippedByThatGroup) {
-  write_rows(39, "1e30,1,1");
+  write_rows(39, "3.2e38,0,2");
   for (const Words& mode : {local_sgd(), streaming_diloco(), asynchronous(), backup_workers()}) {
     const Outcome outcome =
         runs_.train("run", 3,

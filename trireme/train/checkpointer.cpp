@@ -35,12 +35,19 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
 }
 
 constexpr const char* kStepsWithoutUpdate = "steps_without_update";
+// Groups that train by themselves skip by themselves.
+std::string name_of_steps_without_update(Strategy& strategy) {
+  RelaxedConsistency* const relaxed = strategy.relaxed();
+  const int group = relaxed != nullptr ? static_cast<int>(relaxed->group().index) : 0;
+  return group == 0 ? kStepsWithoutUpdate : fmt::format("{}.group-{}", kStepsWithoutUpdate, group);
+}
+
 constexpr const char* kLastStep = "last_step";
 constexpr const char* kDigest = "digest";
 
 // Checkpoints of earlier versions do not have all sections.
 template <class T>
-std::optional<T> value_of(const RunState& state, const char* section, const char* name) {
+std::optional<T> value_of(const RunState& state, const char* section, const std::string& name) {
   const auto values = state.sections.find(section);
   if (values == state.sections.end()) return std::nullopt;
   const auto value = values->second.find(name);
@@ -136,7 +143,9 @@ void Checkpointer::load(std::int64_t step, Restored& restored) {
   load_checkpoint(path, wanted.tensors, files_);
   restored.absent = std::move(wanted.absent);
   restored.steps_without_update =
-      value_of<std::int64_t>(state, sections::kSchedule, kStepsWithoutUpdate).value_or(0);
+      value_of<std::int64_t>(state, sections::kSchedule,
+                             name_of_steps_without_update(trainer_.strategy()))
+          .value_or(0);
   restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
   restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
@@ -190,8 +199,9 @@ void Checkpointer::require_same_run(const RunState& state,
 
 RunState Checkpointer::state() const {
   RunState state{.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
-  state.sections[sections::kSchedule] = {{kStepsWithoutUpdate, trainer_.steps_without_update()},
-                                         {kLastStep, trainer_.last_step()}};
+  state.sections[sections::kSchedule] = {
+      {name_of_steps_without_update(trainer_.strategy()), trainer_.steps_without_update()},
+      {kLastStep, trainer_.last_step()}};
   state.sections[sections::kData][kDigest] = trainer_.data().digest.value;
   // Paths may differ between hosts: those of the first rank are saved.
   if (trainer_.world().rank() != 0) return state;

@@ -57,6 +57,7 @@ std::vector<std::int64_t> blocks_of(std::int64_t size, bool is_mapped) {
 
 void add_file(const std::filesystem::path& path, bool is_mapped, Hash& hash) {
   std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) throw DataError(fmt::format("{}: cannot be read", path.string()));
   const auto size = static_cast<std::int64_t>(in.tellg());
   std::vector<char> block(static_cast<std::size_t>(kBlock));
   hash.add(&size, sizeof(size));

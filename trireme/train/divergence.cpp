@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/comm/objects.h"
 #include "trireme/kernels/norm.h"
 #include "trireme/parallel/relaxed_consistency.h"
 
@@ -108,7 +109,7 @@ void require_finite_state(std::int64_t step, std::span<const Shard> shards, Opti
   }
   const std::int64_t first = smallest(bad.empty() ? kNone : ranks.rank(), ranks);
   if (first == kNone) return;
-  if (bad.empty()) bad = fmt::format("a value that rank {} keeps", first);
+  bad = broadcast_object(ranks, bad, static_cast<int>(first));
   throw DivergedError(fmt::format(
       "training diverged: after step {} {} is not finite, though every gradient was: the update "
       "was "
