@@ -13,6 +13,7 @@
 #include "tests/parallel/named_strategies.h"
 #include "trireme/base/error.h"
 #include "trireme/optim/sgd.h"
+#include "trireme/parallel/local_steps.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -227,6 +228,42 @@ INSTANTIATE_TEST_SUITE_P(Ranks, Buffers,
                            return std::get<0>(info.param) + "_on_" +
                                   std::to_string(std::get<1>(info.param));
                          });
+
+// Groups of one rank each, which exchange every two steps, at once or a step later.
+TEST(BuffersOfGroups, BecomeTheMeanOfTheGroupsWhereAnyHasChangedThem) {
+  for (const int delay : {0, 1}) {
+    test::run_ranks(3, [&](Communicator& world) {
+      torch::nn::Linear model(2, 1);
+      at::Tensor causal = model->register_buffer("causal", causal_mask(5));
+      at::Tensor zero = model->register_buffer("zero", at::full({2}, -0.0, at::kDouble));
+      at::Tensor sum = model->register_buffer("sum", at::zeros({2}));
+      at::Tensor of_one = model->register_buffer("of_one", at::zeros({1}, at::kDouble));
+      at::Tensor flag = model->register_buffer("flag", at::zeros({1}, at::kBool));
+      at::Tensor complex = model->register_buffer("complex", at::zeros({1}, at::kComplexDouble));
+      const auto strategy =
+          local_steps(world, {.group_size = 1, .steps = 2, .delay = delay, .mix = 0});
+      Sgd sgd(strategy->attach(*model), {.lr = 0.1});
+      for (int step = 0; step < 2 + delay; ++step) {
+        strategy->begin();
+        if (step < 2) {
+          sum.add_(world.rank());
+          if (world.rank() == 2) of_one.add_(3);
+          flag[0] = world.rank() == 0;
+          complex.add_(c10::complex<double>(0, world.rank()));
+        }
+        strategy->backward(model->forward(at::ones({1, 2})).sum());
+        strategy->reduce_gradients();
+        strategy->update(sgd);
+      }
+      EXPECT_EQ(bits_of(causal), bits_of(causal_mask(5)));
+      EXPECT_EQ(bits_of(zero), bits_of(at::full({2}, -0.0, at::kDouble)));
+      EXPECT_EQ(sum[0].item<float>(), 2);
+      EXPECT_EQ(of_one.item<double>(), 2);
+      EXPECT_TRUE(flag.item<bool>());
+      EXPECT_EQ(complex.item<c10::complex<double>>(), c10::complex<double>(0, 2));
+    });
+  }
+}
 
 }  // namespace
 }  // namespace trireme

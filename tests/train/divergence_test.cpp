@@ -99,7 +99,8 @@ TEST_P(Divergence, OfTheFirstStepLeavesNoCheckpoint) {
   for (const int ranks : {1, 2}) {
     EXPECT_THAT(runs_.errors("run", ranks, on_table(strategy(GetParam()))),
                 AllOf(Each(HasSubstr("of step 1 is")),
-                      testing::Contains(HasSubstr("virtual worker 0, whose samples are 0, 4"))))
+                      testing::Contains(HasSubstr(
+                          "virtual worker 0 (of the training samples, counted from 0: 0, 4)"))))
         << ranks << " ranks";
     EXPECT_FALSE(std::filesystem::exists(runs_ / "run" / "checkpoints" / "step-1"));
     std::filesystem::remove_all(runs_ / "run");
@@ -150,6 +151,18 @@ TEST_P(Divergence, OfManyStepsInARowIsNotSkipped) {
                  HasSubstr("training.max_skipped_steps"))));
 }
 
+// A run that is resumed between them counts on.
+TEST_P(Divergence, OfManyStepsInARowIsCountedAcrossRuns) {
+  const Words words = on_table(strategy(GetParam()) +
+                               Words{"training.on_nonfinite=skip", "training.global_batch=40",
+                                     "training.max_skipped_steps=4", "checkpoint.keep=9"});
+  write_rows(19, "3.2e38,0,2");
+  const auto expected = AllOf(Each(HasSubstr("of step 4 is")), Each(HasSubstr("4 steps in a row")));
+  EXPECT_THAT(runs_.errors("run", 2, words), expected);
+  EXPECT_THAT([&] { runs_.resume("run", 2, words); },
+              ThrowsMessage<DivergedError>(HasSubstr("4 steps in a row")));
+}
+
 // Every gradient is finite, and the step is too long.
 TEST_P(Divergence, OfAnUpdateIsNotSaved) {
   write_rows(0, "1,1,1");
@@ -182,7 +195,10 @@ TEST_F(Divergence, OfOneGroupIsSkippedByThatGroup) {
                     on_table(mode + Words{"data.sampler=block", "training.on_nonfinite=skip",
                                           "training.steps=20", "training.max_skipped_steps=30",
                                           "checkpoint.every_steps=0"}));
-    EXPECT_GT(outcome.summaries[2].skipped_steps, 0);
+    // With backup workers the others may have made the step without this one.
+    if (mode != backup_workers()) {
+      EXPECT_GT(outcome.summaries[2].skipped_steps, 0);
+    }
     EXPECT_TRUE(std::filesystem::exists(runs_ / "run" / "model.safetensors"));
     std::filesystem::remove_all(runs_ / "run");
   }

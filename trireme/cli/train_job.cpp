@@ -7,9 +7,12 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <new>
+#include <optional>
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
@@ -43,9 +46,16 @@ class RankProgress final : public Progress {
   }
 };
 
+// The usual timeout leaves it to the launcher, which may have been given another one.
+std::optional<std::chrono::milliseconds> timeout_of(const plan::Transport& transport) {
+  static const double usual = Config().communication.transport.timeout;
+  const bool is_usual = transport.timeout == std::chrono::duration<double>(usual);
+  return is_usual ? std::nullopt : std::optional(transport.timeout);
+}
+
 ConnectOptions options_of(const plan::Transport& transport) {
   return {.backend = transport.backend,
-          .timeout = transport.timeout,
+          .timeout = timeout_of(transport),
           .heartbeat_timeout = transport.heartbeat_timeout,
           .reproducible = transport.reproducible,
           .interface_address = transport.interface_address};
@@ -148,6 +158,12 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
       throw UsageError(
           "train: --resume RUN goes on with that run's own configuration; leave out "
           "the file, and change keys by section.key=value");
+    }
+    const auto moves = [](const std::string& word) { return word.starts_with("run.directory="); };
+    if (std::ranges::any_of(overrides, moves)) {
+      throw UsageError(
+          "train: a run that is resumed goes on in its own directory: leave out run.directory, or "
+          "copy the directory and resume the copy");
     }
     resumed = resumed_run(arguments);
     state = state_to_resume(*resumed);
@@ -272,8 +288,8 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
     world = connect(environment, options);
     std::unique_ptr<RunLock> lock;
     agree(*world, [&] {
-        if (world->rank() == 0) lock = claim_directory(job);
-        return std::string();
+      if (world->rank() == 0) lock = claim_directory(job);
+      return std::string();
     });
     const FileDescriptor log = open_log(directory, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);

@@ -47,6 +47,7 @@ bool WatchedTensor::has_changed() const {
         at::toString(now.scalar_type()), fmt::join(now.sizes(), ", ")));
   }
   const std::size_t bytes = remembered_.nbytes();
+  if (bytes == 0) return false;
   if (bytes <= kComparedBytes) {
     const at::Tensor values = now.contiguous();
     return std::memcmp(bytes_of(values), bytes_of(remembered_), bytes) != 0;

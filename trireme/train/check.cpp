@@ -22,6 +22,11 @@ void require_file(std::string_view key, const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     throw DataError(fmt::format("{} must name a file, {} is a folder", key, path));
   }
+  // The data is read more than once, and to open a FIFO waits for its other end.
+  if (!std::filesystem::is_regular_file(path)) {
+    throw DataError(
+        fmt::format("{} must name a file, {} is a FIFO, a socket or a device", key, path));
+  }
 }
 
 void require_different_separators(const Config::Data& data) {

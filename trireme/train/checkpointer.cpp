@@ -34,12 +34,13 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
           {"optimizer.name", config.optimizer.name}};
 }
 
-constexpr const char* kStepsWithoutUpdate = "steps_without_update";
+constexpr const char* kSkippedSteps = "skipped_steps";
+constexpr const char* kSkippedInARow = "skipped_steps_in_a_row";
 // Groups that train by themselves skip by themselves.
-std::string name_of_steps_without_update(Strategy& strategy) {
+std::string of_group(const char* name, Strategy& strategy) {
   RelaxedConsistency* const relaxed = strategy.relaxed();
-  const int group = relaxed != nullptr ? static_cast<int>(relaxed->group().index) : 0;
-  return group == 0 ? kStepsWithoutUpdate : fmt::format("{}.group-{}", kStepsWithoutUpdate, group);
+  const int group = relaxed != nullptr ? relaxed->group().index : 0;
+  return group == 0 ? name : fmt::format("{}.group-{}", name, group);
 }
 
 constexpr const char* kLastStep = "last_step";
@@ -87,7 +88,7 @@ Restored Checkpointer::restore(std::optional<std::int64_t> step) {
         load(candidate, restored);
         return std::string();
       });
-      trainer_.continue_after(candidate, restored.steps_without_update);
+      trainer_.continue_after(candidate, restored.skipped);
       break;
     } catch (const DataError& error) {
       restored.damaged.emplace_back(error.what());
@@ -142,10 +143,11 @@ void Checkpointer::load(std::int64_t step, Restored& restored) {
                       trainer_.model(), tensors_of_checkpoint(path, files_));
   load_checkpoint(path, wanted.tensors, files_);
   restored.absent = std::move(wanted.absent);
-  restored.steps_without_update =
-      value_of<std::int64_t>(state, sections::kSchedule,
-                             name_of_steps_without_update(trainer_.strategy()))
-          .value_or(0);
+  const auto count = [&](const char* name) {
+    return value_of<std::int64_t>(state, sections::kSchedule, of_group(name, trainer_.strategy()))
+        .value_or(0);
+  };
+  restored.skipped = {.in_all = count(kSkippedSteps), .in_a_row = count(kSkippedInARow)};
   restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
   restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
@@ -199,9 +201,11 @@ void Checkpointer::require_same_run(const RunState& state,
 
 RunState Checkpointer::state() const {
   RunState state{.step = trainer_.steps_done(), .metadata = order_of(trainer_)};
-  state.sections[sections::kSchedule] = {
-      {name_of_steps_without_update(trainer_.strategy()), trainer_.steps_without_update()},
-      {kLastStep, trainer_.last_step()}};
+  const SkippedSteps skipped = trainer_.skipped_steps();
+  Strategy& strategy = trainer_.strategy();
+  state.sections[sections::kSchedule] = {{of_group(kSkippedSteps, strategy), skipped.in_all},
+                                         {of_group(kSkippedInARow, strategy), skipped.in_a_row},
+                                         {kLastStep, trainer_.last_step()}};
   state.sections[sections::kData][kDigest] = trainer_.data().digest.value;
   // Paths may differ between hosts: those of the first rank are saved.
   if (trainer_.world().rank() != 0) return state;

@@ -20,8 +20,7 @@ struct Restored {
   std::vector<std::string> absent;
   /// Checkpoints that were passed over because they are damaged, each with the reason.
   std::vector<std::string> damaged;
-  /// How many of the steps before have updated nothing (training.on_nonfinite).
-  std::int64_t steps_without_update = 0;
+  SkippedSteps skipped;
   /// DataDigest of the data that the run was trained on; none: the checkpoint does not say.
   std::optional<std::string> data_digest;
   /// Where the run was to end, which schedules of the learning rate depend on.

@@ -59,8 +59,8 @@ std::string samples_of(const NonFiniteStep& step, const Sampler& sampler, Strate
   const std::size_t more = samples.size() - std::min(samples.size(), kShown);
   samples.resize(samples.size() - more);
   return fmt::format(
-      "; it came first from virtual worker {}, whose samples are {}{}, counted from 0", worker,
-      fmt::join(samples, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
+      "; it came first from virtual worker {} (of the training samples, counted from 0: {}{})",
+      worker, fmt::join(samples, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
 std::string loss_or_gradient_of(const NonFiniteStep& step) {

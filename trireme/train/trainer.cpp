@@ -53,14 +53,13 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
 }
 
 double Trainer::next_lr(std::int64_t last_step) const {
-  const auto next = std::min(steps_done_ - without_update_, last_step - 1);
+  const auto next = std::min(steps_done_ - skipped_.in_all, last_step - 1);
   return schedule_of(plan_, last_step)->lr_at(next);
 }
 
-void Trainer::continue_after(std::int64_t done, std::int64_t without_update) {
+void Trainer::continue_after(std::int64_t done, SkippedSteps skipped) {
   steps_done_ = done;
-  without_update_ = without_update;
-  skipped_in_a_row_ = 0;
+  skipped_ = skipped;
   loader_.reset();
 }
 
@@ -90,7 +89,7 @@ TrainedStep Trainer::step(const StepRequest& request) {
   if (!report.is_finite || !clip(done, request)) {
     done.skipped = reject(done.step, report, batches);
   }
-  done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - without_update_));
+  done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - skipped_.in_all));
   optimizer_->set_lr(done.lr);
   const auto clipped = Clock::now();
   const StepResult result = done.skipped.empty() ? strategy_->update(*optimizer_, request.sync)
@@ -98,8 +97,8 @@ TrainedStep Trainer::step(const StepRequest& request) {
   const auto end = Clock::now();
 
   ++steps_done_;
-  skipped_in_a_row_ = done.skipped.empty() ? 0 : skipped_in_a_row_ + 1;
-  if (!done.skipped.empty()) ++without_update_;
+  skipped_.in_a_row = done.skipped.empty() ? 0 : skipped_.in_a_row + 1;
+  if (!done.skipped.empty()) ++skipped_.in_all;
   done.loss = result.loss;
   done.stop = result.stop;
   done.synchronized = result.synchronized;
@@ -132,13 +131,13 @@ std::string Trainer::reject(std::int64_t step, const GradientReport& report,
   std::string what = trireme::describe({.step = step, .report = report, .batches = batches},
                                        *model_, shards_, *data_.sampler, *strategy_, world_);
   const bool may_skip = config_.training.on_nonfinite == "skip";
-  if (may_skip && skipped_in_a_row_ + 1 < config_.training.max_skipped_steps) return what;
+  if (may_skip && skipped_.in_a_row + 1 < config_.training.max_skipped_steps) return what;
   throw DivergedError(fmt::format(
       "training diverged: {}{}. The parameters are those before the step. Try a smaller "
       "optimizer.lr, training.clip_norm or lr_scheduler.warmup_steps",
       what,
       may_skip ? fmt::format("; {} steps in a row would be skipped (training.max_skipped_steps)",
-                             skipped_in_a_row_ + 1)
+                             skipped_.in_a_row + 1)
                : ""));
 }
 

@@ -33,6 +33,12 @@ struct StepRequest {
   std::optional<double> lr = std::nullopt;  ///< none: the learning rate of the schedule
 };
 
+/// Steps in which nothing was updated (training.on_nonfinite).
+struct SkippedSteps {
+  std::int64_t in_all = 0;
+  std::int64_t in_a_row = 0;  ///< the last ones
+};
+
 /// A step that has been made.
 struct TrainedStep {
   std::int64_t step = 0;  ///< counted from 1
@@ -85,15 +91,14 @@ class Trainer {
   std::int64_t steps_done() const { return steps_done_; }
   std::int64_t last_step() const { return last_step_; }
 
-  /// Steps of this trainer's whole run in which nothing was updated (training.on_nonfinite).
-  std::int64_t steps_without_update() const { return without_update_; }
+  /// Of the whole run, also before it was resumed.
+  SkippedSteps skipped_steps() const { return skipped_; }
 
   /// The learning rate of the next step in a run that ends after step `last_step`.
   double next_lr(std::int64_t last_step) const;
 
-  /// Continues after step `done`, once the state of that step has been restored. `without_update`:
-  /// how many of the steps have updated nothing.
-  void continue_after(std::int64_t done, std::int64_t without_update = 0);
+  /// Continues after step `done`, once the state of that step has been restored.
+  void continue_after(std::int64_t done, SkippedSteps skipped = {});
 
   /// Throws DivergedError if what a checkpoint would hold is not finite. Collective over the
   /// SavingGroup.
@@ -138,8 +143,7 @@ class Trainer {
   std::unique_ptr<Schedule> lr_schedule_;
   std::unique_ptr<Loader> loader_;  // null: reading has not begun
   std::int64_t steps_done_ = 0;
-  std::int64_t without_update_ = 0;  // of these
-  std::int64_t skipped_in_a_row_ = 0;
+  SkippedSteps skipped_;
 };
 
 }  // namespace trireme
