@@ -93,7 +93,7 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
   }
 
   StepResult finish_step(const StepEnd& end) override {
-    if (end.optimizer != nullptr) end.optimizer->step();
+    if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();
     return {.loss = loss_, .stop = stop_ > 0};
   }
 

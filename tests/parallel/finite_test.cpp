@@ -108,12 +108,12 @@ TEST_P(FiniteSteps, AreJudgedByTheirSums) {
       const GradientReport report = loop.reduce(gradient);
       EXPECT_EQ(report.is_finite, is_finite) << gradient;
       EXPECT_EQ(report.bad_micro_batch, -1);
-      loop.strategy->skip_update();
+      loop.strategy->skip_update(loop.sgd);
     });
     on_ranks(
         [&, gradient = gradient](Loop& loop) {
           EXPECT_TRUE(loop.reduce(gradient).is_finite) << "f64 holds them all";
-          loop.strategy->skip_update();
+          loop.strategy->skip_update(loop.sgd);
         },
         {}, at::kDouble);
   }
@@ -127,9 +127,9 @@ TEST_P(FiniteSteps, GoOnAfterASkippedOneAsIfItHadNotBeen) {
       for (int step = 0; step < 4; ++step) {
         if (with_bad_steps && step % 2 == 1) {
           EXPECT_FALSE(loop.reduce(1, 1, kInfinity).is_finite);
-          loop.strategy->skip_update();
+          loop.strategy->skip_update(loop.sgd);
           EXPECT_FALSE(loop.reduce(1, 5, 1, std::nan("")).is_finite);
-          loop.strategy->skip_update();
+          loop.strategy->skip_update(loop.sgd);
         }
         EXPECT_TRUE(loop.reduce(step).is_finite);
         loop.strategy->update(loop.sgd);
@@ -153,7 +153,7 @@ TEST_P(FiniteSteps, AreNotThoseThatRuinABuffer) {
     EXPECT_THAT([&] { loop.strategy->update(loop.sgd); },
                 ThrowsMessage<DivergedError>(HasSubstr("buffer sum")));
     EXPECT_EQ(loop.model.sum[1].item<float>(), 0);
-    loop.strategy->skip_update();
+    loop.strategy->skip_update(loop.sgd);
     EXPECT_EQ(loop.model.sum[1].item<float>(), 0);
     EXPECT_TRUE(loop.reduce(1).is_finite);
     loop.strategy->update(loop.sgd);
@@ -192,7 +192,7 @@ TEST(FiniteSteps, RestoreWhatCompressionRemembersIfSkipped) {
         if (bad && world.rank() == 1) x[1][3] = std::nan("");
         strategy->backward(model->forward(x).square().sum());
         EXPECT_EQ(strategy->reduce_gradients().is_finite, !bad) << codec;
-        bad ? strategy->skip_update() : strategy->update(sgd);
+        bad ? strategy->skip_update(sgd) : strategy->update(sgd);
         EXPECT_EQ(bytes_of_state() == before, bad) << codec;
       }
     });
@@ -203,12 +203,12 @@ TEST(FiniteSteps, AreHeldToTheTypeThatACodecSends) {
   test::run_ranks(2, [](Communicator& world) {
     Echo model;
     const auto strategy = replicated(world, {.compression = {.codec = "f16"}});
-    strategy->attach(model);
+    Sgd sgd(strategy->attach(model), {.lr = 0.1});
     for (const double gradient : {1e4, 1e6}) {
       strategy->begin();
       strategy->backward(model.forward(gradient));
       EXPECT_EQ(strategy->reduce_gradients().is_finite, gradient < 65504);
-      strategy->skip_update();
+      strategy->skip_update(sgd);
     }
   });
 }
@@ -223,6 +223,7 @@ TEST(FiniteSteps, AreHeldToWithOptimizersOfLibtorch) {
     strategy->backward(model.forward(world.rank() == 1 ? double{kInfinity} : 1));
     strategy->reduce_gradients();
     EXPECT_THROW(strategy->update(sgd), DivergedError);
+    strategy->skip_update(sgd);
     EXPECT_TRUE(model.weight.equal(at::zeros({3})));
   });
 }

@@ -77,7 +77,7 @@ class HostShared final : public Strategy {
   }
 
   StepResult finish_step(const StepEnd& end) override {
-    if (end.optimizer != nullptr) end.optimizer->step();
+    if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();
     gradients_->end_step(end.is_skipped);
     world_.barrier();
     return {.loss = gradients_->loss(), .stop = gradients_->stop()};

@@ -151,7 +151,7 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   double compute_gradient_norm() override { return gradients_->norm(); }
 
   StepResult finish_step(const StepEnd& end) override {
-    if (end.optimizer != nullptr) end.optimizer->step();
+    if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();
     gradients_->end_step(end.is_skipped);
     ++step_;
     synchronized_ = false;

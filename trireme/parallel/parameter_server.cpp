@@ -173,12 +173,11 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
 
   StepResult finish_step(const StepEnd& end) override {
     gradients_->end_step(end.is_skipped);
-    // A skipped step is one in which no parameter had a gradient: clocks move all the same.
-    for (server::Gradient& gradient : pushed_) gradient.empty = gradient.empty || end.is_skipped;
+    if (end.is_skipped) clear_pushed();
     if (client_) {
       client_->push_pull(pushed_,
-                         {.lr = end.is_skipped ? 0 : end.optimizer->lr(),
-                          .scale = end.is_skipped ? 1 : end.optimizer->gradient_scale(),
+                         {.lr = end.optimizer->lr(),
+                          .scale = end.optimizer->gradient_scale(),
                           .divisor = asynchronous() ? 0 : weight_},
                          wanted_);
       // A push that came too late for any step moves no clock.
@@ -190,6 +189,14 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     return {.loss = loss(),
             .stop = gradients_->stop(),
             .skipped_steps = options_.consistency.backup_workers > 0 ? skipped_ : 0};
+  }
+
+  // A skipped step is one in which no parameter had a gradient: clocks move all the same.
+  void clear_pushed() {
+    for (server::Gradient& gradient : pushed_) {
+      gradient.empty = true;
+      std::memset(gradient.values.data, 0, gradient.values.bytes());
+    }
   }
 
   void check_options() const {

@@ -39,7 +39,7 @@ class Replicated final : public Strategy {
   double compute_gradient_norm() override { return gradients_->norm(); }
 
   StepResult finish_step(const StepEnd& end) override {
-    if (end.optimizer != nullptr) end.optimizer->step();
+    if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();
     gradients_->end_step(end.is_skipped);
     return {.loss = report_.loss, .stop = gradients_->stop()};
   }

@@ -59,19 +59,28 @@ StepResult Strategy::update(Optimizer& optimizer, Sync sync) {
 
 StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
   step_->check_update();
-  if (!traits_.sets_grad) {
-    throw UsageError(fmt::format(
-        "strategy {}: update() was given an optimizer of libtorch, which would find no grad() to "
-        "use; make one of trireme's optimizers from the shards that attach() returns",
-        traits_.name));
-  }
+  require_sets_grad("update");
   optimizer.step();
   return finish({.sync = sync});
 }
 
-StepResult Strategy::skip_update(Sync sync) {
+StepResult Strategy::skip_update(Optimizer& optimizer, Sync sync) {
   step_->check_reduced("skip_update");
+  return finish({.optimizer = &optimizer, .is_skipped = true, .sync = sync});
+}
+
+StepResult Strategy::skip_update(torch::optim::Optimizer&, Sync sync) {
+  step_->check_reduced("skip_update");
+  require_sets_grad("skip_update");
   return finish({.is_skipped = true, .sync = sync});
+}
+
+void Strategy::require_sets_grad(const char* call) const {
+  if (traits_.sets_grad) return;
+  throw UsageError(fmt::format(
+      "strategy {}: {}() was given an optimizer of libtorch, which would find no grad() to use; "
+      "make one of trireme's optimizers from the shards that attach() returns",
+      traits_.name, call));
 }
 
 StepResult Strategy::finish(const StepEnd& end) {

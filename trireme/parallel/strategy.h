@@ -90,7 +90,8 @@ class Strategy {
   /// In place of update(), on every rank, or group of ranks: the step counts, and ranks exchange
   /// what they exchange in every step, but its gradients are not used. Parameters, buffers and the
   /// state of optimizer and compression stay as they are.
-  StepResult skip_update(Sync sync = Sync::kWhenDue);
+  StepResult skip_update(Optimizer& optimizer, Sync sync = Sync::kWhenDue);
+  StepResult skip_update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue);
 
   /// Ends a step as if it had not begun, on every rank, after an exception for instance. The
   /// parameters stay as they are. Does nothing if no step has begun.
@@ -124,8 +125,8 @@ class Strategy {
 
   /// How a step ends.
   struct StepEnd {
-    Optimizer* optimizer = nullptr;  ///< null: the caller has stepped it, or the step is skipped
-    bool is_skipped = false;
+    Optimizer* optimizer = nullptr;  ///< null: one of libtorch, which is not to be stepped here
+    bool is_skipped = false;         ///< nothing is to be updated
     Sync sync = Sync::kWhenDue;
   };
 
@@ -137,9 +138,10 @@ class Strategy {
   virtual GradientSink& begin_step(const StepShape& shape) = 0;
   virtual GradientReport finish_gradients() = 0;
   virtual double compute_gradient_norm() = 0;
-  // Steps the optimizer and publishes the parameters.
+  // Steps the optimizer, unless the step is skipped, and publishes the parameters.
   virtual StepResult finish_step(const StepEnd& end) = 0;
   StepResult finish(const StepEnd& end);
+  void require_sets_grad(const char* call) const;
 
   Traits traits_;
   std::unique_ptr<Model> model_of_module_;

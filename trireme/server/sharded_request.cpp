@@ -104,7 +104,8 @@ void ShardedRequest::add_dense_gradient(std::uint32_t table, const Gradient& gra
     Part part = range_part(table, PartKind::kGradient, shard);
     part.empty = gradient.empty;
     const Range range{part.first, part.first + part.count};
-    if (!gradient.compressors.empty() && part.count > 0) {
+    // A gradient that is not applied must not take anything from the residual.
+    if (!gradient.compressors.empty() && part.count > 0 && !gradient.empty) {
       part.kind = PartKind::kEncodedGradient;
       part.payload = encoded(gradient.values, range,
                              gradient.compressors[static_cast<std::size_t>(shard)], step);

@@ -112,7 +112,6 @@ void Store::check_dense_gradient(const Part& part, std::int64_t rows) const {
 }
 
 void Store::check_finite(const Part& part) const {
-  if (part.empty) return;  // its values are not looked at
   const bool carries = part.kind == PartKind::kGradient || part.kind == PartKind::kRowGradients ||
                        part.kind == PartKind::kValues || part.kind == PartKind::kRowValues;
   if (!carries || part.array == kStepArray) return;

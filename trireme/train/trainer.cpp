@@ -92,8 +92,9 @@ TrainedStep Trainer::step(const StepRequest& request) {
   done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - skipped_.in_all));
   optimizer_->set_lr(done.lr);
   const auto clipped = Clock::now();
-  const StepResult result = done.skipped.empty() ? strategy_->update(*optimizer_, request.sync)
-                                                 : strategy_->skip_update(request.sync);
+  const StepResult result = done.skipped.empty()
+                                ? strategy_->update(*optimizer_, request.sync)
+                                : strategy_->skip_update(*optimizer_, request.sync);
   const auto end = Clock::now();
 
   ++steps_done_;
