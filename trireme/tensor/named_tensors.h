@@ -31,8 +31,8 @@ NamedTensors tensors_of(const torch::nn::Module& module);
 /// complex numbers as their two parts in a last dimension. Other tensors as they are.
 at::Tensor stored_view(const at::Tensor& tensor);
 
-/// What of a tensor has a sum, as f64 and contiguous: real and imaginary parts of complex numbers in
-/// a last dimension. A contiguous tensor of f64 itself, not a copy.
+/// What of a tensor has a sum, as f64 and contiguous: real and imaginary parts of complex numbers
+/// in a last dimension. A contiguous tensor of f64 itself, not a copy.
 at::Tensor numbers_of(const at::Tensor& tensor);
 
 /// Throws UsageError for types that trireme does not move (complex, quantised, ...).
