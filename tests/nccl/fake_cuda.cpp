@@ -59,10 +59,11 @@ class Queue {
     for (std::uint64_t turn = 0;; ++turn) {
       changed_.wait(lock, [&] { return closing_ || !work_.empty(); });
       if (work_.empty()) return;
+      const std::function<void()>& work = work_.front();  // stays where it is while others come
       lock.unlock();
       // Whoever does not wait for a stream finds it late now and then.
       if (random.bits(turn) % 8 == 0) std::this_thread::sleep_for(200us);
-      work_.front()();
+      work();
       lock.lock();
       work_.pop_front();
       --queued;
