@@ -172,7 +172,7 @@ TEST(RealFiles, RemoveALinkAndNotWhatItLeadsTo) {
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "directory"));
 }
 
-// To open a FIFO that nobody reads or writes would wait without end.
+// To open a FIFO without a reader or a writer would wait without end.
 TEST(RealFiles, WriteNoFifosAndNoDevices) {
   const TemporaryFolder folder;
   const auto fifo = folder.path() / "fifo", device = folder.path() / "device";

@@ -46,12 +46,12 @@ TEST(AbsolutePaths, AreThoseOfFilesOnly) {
       config_of({"run.directory=out", "data.path=../d.csv", "data.test_path=/t.csv",
                  "model.path=m.pt", "communication.server_keys=[\"a.key\"]",
                  "communication.interface=eth0"}),
-      "/home/work");
+      "/home/user");
   EXPECT_EQ(config.data.path, "/home/d.csv");
   EXPECT_EQ(config.data.test_path, "/t.csv");
   EXPECT_EQ(config.data.images, "");
-  EXPECT_EQ(config.model.path, "/home/work/m.pt");
-  EXPECT_THAT(config.communication.servers.server_keys, ElementsAre("/home/work/a.key"));
+  EXPECT_EQ(config.model.path, "/home/user/m.pt");
+  EXPECT_THAT(config.communication.servers.server_keys, ElementsAre("/home/user/a.key"));
   EXPECT_EQ(config.communication.transport.interface, "eth0");
   EXPECT_EQ(config.run.directory, "out");
 }

@@ -43,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Identity identity{.job = "a job", .secret = trireme::JobSecret::random()};
   const ServerHandshake server(identity);
   if (const auto answer = server.answer(bytes.substr(0, kHelloBytes))) {
-    // Nobody guesses the proof.
+    // The proof cannot be guessed.
     require(answer->verdict != Verdict::kWelcome && answer->bytes.size() == kAnswerBytes);
   }
   ClientHandshake client(identity);

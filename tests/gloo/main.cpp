@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/comm/engine.h"
-#include "tests/world/rank_processes.h"
+#include "tests/comm/loopback.h"
 #include "trireme/comm/message/group.h"
 #include "trireme/world/c10d/gloo.h"
 

@@ -1,5 +1,4 @@
 // The store of a rendezvous between its own ranks and strangers.
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
@@ -10,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "tests/comm/loopback.h"
 #include "tests/formats/temporary_folder.h"
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
@@ -41,16 +41,6 @@ Client::Options to(const Server& server, const Identity& identity,
 
 std::optional<std::string> ask(Client& client, const StoreRequest& request) {
   return client.request(request, in(20s));
-}
-
-FileDescriptor stranger_at(int port) {
-  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  EXPECT_EQ(::connect(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  return socket;
 }
 
 void send_text(const FileDescriptor& socket, std::string_view text) {
@@ -116,14 +106,14 @@ TEST(RendezvousStore, WaitsOnPastStrangers) {
   const Server server(on_loopback(kNoSecret));
   std::vector<FileDescriptor> strangers;
   for (const char* text : {"x", "GET / HTTP/1.0\r\n\r\n", "TRIRDV1", "\x16\x03\x01\x02", ""}) {
-    strangers.push_back(stranger_at(server.port()));
+    strangers.push_back(test::connected_to(server.port()));
     send_text(strangers.back(), text);
   }
   // One that sends a hello of random bytes, and one that is cut off.
-  strangers.push_back(stranger_at(server.port()));
+  strangers.push_back(test::connected_to(server.port()));
   send_text(strangers.back(), "TRIRDV1\n" + std::string(kHelloBytes - 8, '\x5a'));
   EXPECT_THAT(rest_of(strangers.back()), HasSubstr("J"));
-  strangers.push_back(stranger_at(server.port()));
+  strangers.push_back(test::connected_to(server.port()));
   const linger reset{.l_onoff = 1, .l_linger = 0};
   ::setsockopt(strangers.back().fd(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   strangers.back().close();
@@ -136,8 +126,8 @@ TEST(RendezvousStore, ClosesConnectionsThatDoNotFinishTheHandshake) {
   Server::Options options = on_loopback(kNoSecret);
   options.handshake_time = 200ms;
   const Server server(options);
-  const FileDescriptor silent = stranger_at(server.port());
-  const FileDescriptor slow = stranger_at(server.port());
+  const FileDescriptor silent = test::connected_to(server.port());
+  const FileDescriptor slow = test::connected_to(server.port());
   send_text(slow, "TRIRDV1\n");
   EXPECT_EQ(rest_of(silent).size(), kGreetingBytes);
   EXPECT_EQ(rest_of(slow).size(), kGreetingBytes);
@@ -146,7 +136,7 @@ TEST(RendezvousStore, ClosesConnectionsThatDoNotFinishTheHandshake) {
 TEST(RendezvousStore, IsReachedByRanksWhileHundredsOfStrangersHoldConnections) {
   const Server server(on_loopback(kNoSecret));
   std::vector<FileDescriptor> strangers;
-  for (int i = 0; i < 300; ++i) strangers.push_back(stranger_at(server.port()));
+  for (int i = 0; i < 300; ++i) strangers.push_back(test::connected_to(server.port()));
   Client client(to(server, kNoSecret));
   EXPECT_EQ(ask(client, {.kind = RequestKind::kCount}), "0");
 }
@@ -192,15 +182,7 @@ TEST(RendezvousStore, IsFoundOnceAnotherJobHasLeftThePort) {
 
 TEST(RendezvousStore, IsNotImitatedWithoutTheSecret) {
   // It speaks the protocol and says welcome to everyone.
-  const FileDescriptor listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  ASSERT_EQ(::bind(listener.fd(), generic, size), 0);
-  ASSERT_EQ(::listen(listener.fd(), 4), 0);
-  ASSERT_EQ(::getsockname(listener.fd(), generic, &size), 0);
+  const FileDescriptor listener = test::listening_on(0);
   std::thread imitation([&] {
     const FileDescriptor accepted(::accept(listener.fd(), nullptr, nullptr));
     send_text(accepted, "TRIRDV1\n" + std::string(kDigestBytes, 'n'));
@@ -213,7 +195,7 @@ TEST(RendezvousStore, IsNotImitatedWithoutTheSecret) {
       error_of<UsageError>({.identity = {.job = "a job", .secret = JobSecret::random()},
                             .who = "rank 2 of 3",
                             .address = "127.0.0.1",
-                            .port = ntohs(address.sin_port),
+                            .port = test::port_of(listener),
                             .deadline = in(20s)});
   imitation.join();
   EXPECT_THAT(error, HasSubstr("rank 2 of 3 has another secret than the job secret of rank 0"));

@@ -221,13 +221,8 @@ TEST_P(Buffers, ThatCannotBeAreRefusedByName) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Buffers,
-                         testing::Combine(testing::Values("replicated", "host_shared",
-                                                          "parameter_server", "local_steps"),
-                                          testing::Values(1, 2, 3, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "_on_" +
-                                  std::to_string(std::get<1>(info.param));
-                         });
+                         testing::Combine(test::kStrategyNames, testing::Values(1, 2, 3, 4)),
+                         test::strategy_on_ranks);
 
 // Groups of one rank each, which exchange every two steps, at once or a step later.
 TEST(BuffersOfGroups, BecomeTheMeanOfTheGroupsWhereAnyHasChangedThem) {

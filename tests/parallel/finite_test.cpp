@@ -162,13 +162,8 @@ TEST_P(FiniteSteps, AreNotThoseThatRuinABuffer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, FiniteSteps,
-                         testing::Combine(testing::Values("replicated", "host_shared",
-                                                          "parameter_server", "local_steps"),
-                                          testing::Values(1, 2, 3, 4)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "_on_" +
-                                  std::to_string(std::get<1>(info.param));
-                         });
+                         testing::Combine(test::kStrategyNames, testing::Values(1, 2, 3, 4)),
+                         test::strategy_on_ranks);
 
 // Residuals and factors are what they were, whatever each rank had already sent.
 TEST(FiniteSteps, RestoreWhatCompressionRemembersIfSkipped) {

@@ -219,13 +219,8 @@ TEST_P(Misuse, ThatEndsInAnAbandonedStepLeavesTheParametersAsTheyAre) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Misuse,
-                         testing::Combine(testing::Values("replicated", "host_shared",
-                                                          "parameter_server", "local_steps"),
-                                          testing::Values(1, 3)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "_on_" +
-                                  std::to_string(std::get<1>(info.param));
-                         });
+                         testing::Combine(test::kStrategyNames, testing::Values(1, 3)),
+                         test::strategy_on_ranks);
 
 }  // namespace
 }  // namespace trireme

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
+#include <tuple>
 
 #include "trireme/comm/communicator.h"
 #include "trireme/parallel/strategy.h"
@@ -13,5 +16,15 @@ namespace trireme::test {
 /// synchronous and descend by plain SGD; local steps have one group of all ranks, up to 8.
 std::unique_ptr<Strategy> strategy_named(const std::string& name, Communicator& world,
                                          StrategyOptions options = {});
+
+/// All of these names, for testing::Combine.
+inline const auto kStrategyNames =
+    testing::Values("replicated", "host_shared", "parameter_server", "local_steps");
+
+/// The name of a test whose parameters are a strategy's name and a number of ranks.
+inline std::string strategy_on_ranks(
+    const testing::TestParamInfo<std::tuple<std::string, int>>& info) {
+  return std::get<0>(info.param) + "_on_" + std::to_string(std::get<1>(info.param));
+}
 
 }  // namespace trireme::test

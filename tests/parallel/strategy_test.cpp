@@ -334,13 +334,8 @@ TEST_P(StrategyConformance, RefusesModelsThatDiffer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, StrategyConformance,
-                         ::testing::Combine(::testing::Values("replicated", "host_shared",
-                                                              "parameter_server", "local_steps"),
-                                            ::testing::Values(1, 2, 3, 4, 6)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "_on_" +
-                                  std::to_string(std::get<1>(info.param));
-                         });
+                         testing::Combine(test::kStrategyNames, testing::Values(1, 2, 3, 4, 6)),
+                         test::strategy_on_ranks);
 
 TEST(Replicated, LeavesTheMeanInGradSoThatAnyOptimizerWillDo) {
   test::run_ranks(2, [](Communicator& world) {

@@ -1,15 +1,14 @@
 // Requests that would take more memory than a server may use, or that would harm other clients.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <numeric>
 #include <optional>
 
+#include "tests/base/resident_bytes.h"
 #include "tests/comm/message_of.h"
 #include "trireme/base/error.h"
 #include "trireme/formats/json_limits.h"
@@ -34,13 +33,6 @@ using testing::HasSubstr;
 using Mode = Consistency::Mode;
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-
-std::size_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::size_t pages = 0;
-  file >> pages >> pages;
-  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
 
 /// A server, and requests to it in the name of any worker.
 class OneServer final : public server::ReplySink {

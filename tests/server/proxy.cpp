@@ -1,7 +1,5 @@
 #include "tests/server/proxy.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -9,19 +7,11 @@
 #include <memory>
 #include <vector>
 
-#include "trireme/base/file_descriptor.h"
+#include "tests/comm/loopback.h"
 
 namespace trireme::test {
 
 namespace {
-
-sockaddr_in loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
 
 struct Connection {
   FileDescriptor client;
@@ -52,31 +42,17 @@ int port_of(const std::string& endpoint) {
   return std::stoi(endpoint.substr(endpoint.rfind(':') + 1));
 }
 
-int connect_to_port(int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = loopback(port);
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
-  ::close(fd);
-  return -1;
-}
-
 Proxy::Proxy(const std::string& target, std::function<Plan(int connection)> plan)
     : target_port_(port_of(target)),
-      listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+      listener_(listening_on(0)),
+      port_(port_of(listener_)),
       plan_(std::move(plan)) {
-  sockaddr_in address = loopback(0);
-  socklen_t size = sizeof address;
-  ::bind(listener_, reinterpret_cast<const sockaddr*>(&address), size);
-  ::listen(listener_, 64);
-  ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size);
-  port_ = ntohs(address.sin_port);
   thread_ = std::thread([this] { run(); });
 }
 
 Proxy::~Proxy() {
   stop_ = true;
   thread_.join();
-  ::close(listener_);
 }
 
 std::string Proxy::endpoint() const {
@@ -86,7 +62,7 @@ std::string Proxy::endpoint() const {
 void Proxy::run() {
   std::vector<std::unique_ptr<Connection>> all;
   while (!stop_) {
-    std::vector<pollfd> polled = {{listener_, POLLIN, 0}};
+    std::vector<pollfd> polled = {{listener_.fd(), POLLIN, 0}};
     for (const auto& connection : all) {
       const short events = connection->is_stalled ? POLLRDHUP : POLLIN;
       polled.push_back({connection->client.fd(), events, 0});
@@ -112,8 +88,8 @@ void Proxy::run() {
     }
     std::erase(all, nullptr);
     if (polled[0].revents == 0) continue;
-    FileDescriptor client(::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC));
-    FileDescriptor server(connect_to_port(target_port_));
+    FileDescriptor client(::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    FileDescriptor server = connected_to(target_port_);
     const Plan plan = plan_(connections_++);
     if (!client.is_open() || !server.is_open()) continue;
     all.push_back(std::make_unique<Connection>(

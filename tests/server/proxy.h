@@ -6,6 +6,8 @@
 #include <string>
 #include <thread>
 
+#include "trireme/base/file_descriptor.h"
+
 namespace trireme::test {
 
 /// A bad network between a worker and a server: passes TCP connections on to `target`
@@ -34,8 +36,8 @@ class Proxy {
   void run();
 
   int target_port_;
-  int port_ = 0;
-  int listener_;
+  FileDescriptor listener_;
+  int port_;
   std::function<Plan(int connection)> plan_;
   std::atomic<int> connections_{0};
   std::atomic<int> stalled_{0};
@@ -45,8 +47,5 @@ class Proxy {
 
 /// The port of "tcp://127.0.0.1:7000".
 int port_of(const std::string& endpoint);
-
-/// A TCP connection to that port of this host.
-int connect_to_port(int port);
 
 }  // namespace trireme::test

@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <regex>
 
+#include "tests/comm/loopback.h"
 #include "tests/world/child.h"
-#include "tests/world/rank_processes.h"
 #include "tests/world/world_program.h"
 #include "trireme/comm/mpi/mpi.h"
 

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/comm/loopback.h"
 #include "tests/world/rank_processes.h"
 #include "trireme/base/error.h"
 #include "trireme/world/c10d/process_group.h"

@@ -1,12 +1,11 @@
 // One program connects its ranks under every launcher and sums to the same bits.
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/comm/loopback.h"
 #include "tests/world/child.h"
-#include "tests/world/rank_processes.h"
 #include "tests/world/world_program.h"
 #include "trireme/base/file_descriptor.h"
 #include "trireme/comm/mpi/mpi.h"
@@ -15,20 +14,6 @@ namespace trireme::test {
 namespace {
 
 using testing::HasSubstr;
-
-// Returns a socket that is not open if another program has the port.
-FileDescriptor listening_on(int port) {
-  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  if (bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0 ||
-      listen(socket.fd(), 16) != 0) {
-    socket.close();
-  }
-  return socket;
-}
 
 using VariablesOfRank = std::function<Variables(int rank)>;
 

@@ -1,6 +1,5 @@
 #include "tests/world/rank_processes.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -68,17 +67,6 @@ void RankProcesses::expect_all_well() {
   for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
     EXPECT_EQ(error_of(rank), "") << "rank " << rank;
   }
-}
-
-int free_port() {
-  const FileDescriptor socket(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t bytes = sizeof(address);
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(socket.fd(), any, bytes) != 0 || getsockname(socket.fd(), any, &bytes) != 0) return 0;
-  return ntohs(address.sin_port);
 }
 
 }  // namespace trireme::test

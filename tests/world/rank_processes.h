@@ -40,7 +40,4 @@ class RankProcesses {
   std::vector<Rank> ranks_;
 };
 
-/// Returns a port of this host on which no process listens at the moment.
-int free_port();
-
 }  // namespace trireme::test

@@ -1,12 +1,12 @@
 #include "trireme/world/c10d/rendezvous.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
 #include <thread>
 
+#include "tests/comm/loopback.h"
 #include "tests/world/rank_processes.h"
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
@@ -32,17 +32,6 @@ Rendezvous rendezvous_of(int world_size, milliseconds timeout = std::chrono::sec
 std::function<void(int)> join_as(Rendezvous rendezvous, int rank) {
   rendezvous.rank = rank;
   return [=](int) { gloo(rendezvous); };
-}
-
-FileDescriptor listening_on(int port) {
-  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  EXPECT_EQ(bind(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(listen(socket.fd(), 16), 0);
-  return socket;
 }
 
 std::string error_of(const Rendezvous& rendezvous) {
@@ -94,7 +83,7 @@ TEST(Rendezvous, ANameThatCannotBeResolvedIsNamed) {
 
 TEST(Rendezvous, AProgramThatHasThePortIsNoRendezvous) {
   const Rendezvous rendezvous = rendezvous_of(2, milliseconds(300));
-  const FileDescriptor silent = listening_on(rendezvous.master_port);
+  const FileDescriptor silent = test::listening_on(rendezvous.master_port);
   test::RankProcesses ranks(1, join_as(rendezvous, 1));
   EXPECT_THAT(ranks.error_of(0),
               MatchesRegex("connect: rank 1 of 2 found no rendezvous at 127.0.0.1:.*another "
@@ -103,7 +92,7 @@ TEST(Rendezvous, AProgramThatHasThePortIsNoRendezvous) {
 
 TEST(Rendezvous, APortInUseIsSaidByRank0) {
   const Rendezvous rendezvous = rendezvous_of(2);
-  const FileDescriptor taken = listening_on(rendezvous.master_port);
+  const FileDescriptor taken = test::listening_on(rendezvous.master_port);
   test::RankProcesses ranks(1, join_as(rendezvous, 0));
   EXPECT_EQ(ranks.error_of(0),
             fmt::format("connect: rank 0 cannot serve on port {}: Address already in use; end the "
@@ -128,18 +117,24 @@ TEST(Rendezvous, RanksThatDisagreeOnTheWorldSizeAllSayWho) {
   EXPECT_EQ(ranks.error_of(2), error);
 }
 
-TEST(Rendezvous, DifferentVersionsAllSayWho) {
+// Rank 1 of 2 has another greeting. Returns rank 0's error, which is rank 1's too.
+std::string error_after(const std::string& greeting) {
   const Rendezvous rendezvous = rendezvous_of(2);
   test::RankProcesses ranks(2, [&](int rank) {
     Rendezvous own = rendezvous;
     own.rank = rank;
     if (rank == 0) gloo(own);
-    Meeting(own, "trireme 9.9.9").gather();
+    Meeting(own, greeting).gather();
   });
-  const std::string error = ranks.error_of(0);
+  std::string error = ranks.error_of(0);
+  EXPECT_EQ(ranks.error_of(1), error);
+  return error;
+}
+
+TEST(Rendezvous, DifferentVersionsAllSayWho) {
+  const std::string error = error_after("trireme 9.9.9");
   EXPECT_THAT(error, HasSubstr("rank 1 is \"trireme 9.9.9\""));
   EXPECT_THAT(error, HasSubstr("rank 0 is \"trireme "));
-  EXPECT_EQ(ranks.error_of(1), error);
 }
 
 TEST(Rendezvous, TwoProcessesOfOneRankStopEveryone) {
@@ -224,12 +219,8 @@ TEST(Rendezvous, StrangersDoNotEndTheMeeting) {
   std::vector<FileDescriptor> strangers;
   const auto end = std::chrono::steady_clock::now() + milliseconds(1000);
   while (std::chrono::steady_clock::now() < end) {
-    FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(static_cast<std::uint16_t>(rendezvous.master_port));
-    if (connect(socket.fd(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+    FileDescriptor socket = test::connected_to(rendezvous.master_port);
+    if (socket.is_open()) {
       const std::string text = std::vector<std::string>{
           "x", "GET / HTTP/1.1\r\n\r\n", std::string(200, '\xff')}[strangers.size() % 3];
       send(socket.fd(), text.data(), text.size(), MSG_NOSIGNAL);
@@ -242,14 +233,7 @@ TEST(Rendezvous, StrangersDoNotEndTheMeeting) {
 }
 
 TEST(Rendezvous, TextsOfOthersCannotWriteToATerminal) {
-  const Rendezvous rendezvous = rendezvous_of(2);
-  test::RankProcesses ranks(2, [&](int rank) {
-    Rendezvous own = rendezvous;
-    own.rank = rank;
-    if (rank == 0) gloo(own);
-    Meeting(own, "trireme \x1b[2J\nroot:").gather();
-  });
-  const std::string error = ranks.error_of(0);
+  const std::string error = error_after("trireme \x1b[2J\nroot:");
   EXPECT_THAT(error, HasSubstr("rank 1 is \"trireme \\x1b[2J\\x0aroot:\""));
   EXPECT_EQ(error.find('\x1b'), std::string::npos);
   EXPECT_EQ(error.find('\n'), std::string::npos);

@@ -11,7 +11,7 @@ namespace trireme {
 /// 64 bytes is cut and ends in "...".
 std::string printable(std::string_view text);
 
-/// `text` for a terminal or a log, whoever has sent it: what could move the cursor, change colors,
+/// `text` of an unknown sender for a terminal or a log: what could move the cursor, change colors,
 /// begin a line or reorder letters (control characters of ASCII and Unicode, marks of direction,
 /// bytes that are not UTF-8) is written as \xNN, and what is longer than `longest` bytes is cut and
 /// ends in "...".

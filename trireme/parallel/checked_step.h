@@ -40,8 +40,8 @@ class CheckedStep final : public GradientSink {
   void check_reduce() const;
   void end_backward(const GradientReport& report);
   void check_reduced(const char* call) const;
-  /// check_reduced(), and that nobody has changed the parameters since. Throws DivergedError if not
-  /// all is finite.
+  /// check_reduced(), and that the parameters have not been changed since. Throws DivergedError if
+  /// not all is finite.
   void check_update() const;
   void end();
   bool is_attached() const { return phase_ != Phase::kUnattached; }

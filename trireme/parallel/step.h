@@ -16,8 +16,8 @@ struct StepShape {
   /// This rank asks all ranks to stop after a common step: StepResult::stop.
   bool request_stop = false;
   /// Left 0 by callers. Strategy::begin() writes here what has become of the model's values between
-  /// the last step and this one: not 0 if somebody has changed them, and the same number on ranks
-  /// that have the same values.
+  /// the last step and this one: not 0 if they were changed, and the same number on ranks that have
+  /// the same values.
   double changed_values = 0;
 };
 

@@ -49,7 +49,7 @@ RunLock::~RunLock() {
     files_.remove(run_.lock());
     if (is_new_directory_ && files_.names_in(run_.root).empty()) files_.remove(run_.root);
   } catch (const DataError&) {
-    // A file that nobody has locked keeps no run away.
+    // A file without a lock keeps no run away.
   }
 }
 

@@ -1,9 +1,6 @@
 #include "trireme/launch/rendezvous/client.h"
 
 #include <fmt/format.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -11,10 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 #include <thread>
 
 #include "trireme/base/error.h"
+#include "trireme/launch/tcp.h"
 
 namespace trireme::rendezvous {
 
@@ -25,34 +22,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kBetweenTries{50};
 constexpr milliseconds kOneTry{10000};
-
-using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
-
-Addresses resolve(const std::string& address, int port, std::string& trouble) {
-  addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  const int error = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found);
-  if (error != 0) {
-    trouble = fmt::format("the name cannot be resolved ({})", ::gai_strerror(error));
-    found = nullptr;
-  }
-  return {found, &::freeaddrinfo};
-}
-
-// Returns false at the deadline.
-bool wait_for(int fd, short events, Clock::time_point deadline) {
-  for (;;) {
-    const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-    pollfd event{fd, events, 0};
-    const int ready = ::poll(
-        &event, 1,
-        static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, milliseconds(1000).count())));
-    if (ready > 0) return true;
-    if (Clock::now() >= deadline) return false;
-  }
-}
 
 // The functions below return what went wrong, or an empty text.
 
@@ -95,20 +64,6 @@ std::string receive_exactly(int fd, std::size_t count, std::string& bytes,
   return {};
 }
 
-std::string connect_to(const addrinfo& address, const FileDescriptor& socket,
-                       Clock::time_point deadline) {
-  if (!socket.is_open()) return std::strerror(errno);
-  const int on = 1;
-  ::setsockopt(socket.fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (::connect(socket.fd(), address.ai_addr, address.ai_addrlen) == 0) return {};
-  if (errno != EINPROGRESS) return std::strerror(errno);
-  if (!wait_for(socket.fd(), POLLOUT, deadline)) return "nobody answers";
-  int error = 0;
-  socklen_t size = sizeof error;
-  ::getsockopt(socket.fd(), SOL_SOCKET, SO_ERROR, &error, &size);
-  return error == 0 ? std::string() : std::strerror(error);
-}
-
 std::string endpoint_of(const Client::Options& options) {
   const bool is_v6 = options.address.find(':') != std::string::npos;
   return fmt::format("{}{}{}:{}", is_v6 ? "[" : "", options.address, is_v6 ? "]" : "",
@@ -142,13 +97,10 @@ Client::Client(const Options& options) : options_(options) {
 std::string Client::connect_once() {
   const auto deadline = std::min(options_.deadline, Clock::now() + kOneTry);
   std::string trouble = "it has no address";
-  const Addresses addresses = resolve(options_.address, options_.port, trouble);
+  const SocketAddresses addresses = resolve(options_.address, options_.port, trouble);
   for (const addrinfo* address = addresses.get(); address; address = address->ai_next) {
-    socket_ = FileDescriptor(::socket(address->ai_family,
-                                      address->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-                                      address->ai_protocol));
-    trouble = connect_to(*address, socket_, deadline);
-    if (!trouble.empty()) continue;
+    socket_ = connect_to(*address, deadline, trouble);
+    if (!socket_.is_open()) continue;
     ClientHandshake handshake(options_.identity);
     std::string bytes;
     trouble = receive_exactly(socket_.fd(), kGreetingBytes, bytes, deadline);

@@ -25,7 +25,7 @@ class Client {
   };
 
   /// Connects and completes the handshake. Throws UsageError if rank 0 has another secret, or one
-  /// of the two has none; CommError if nobody has answered as rank 0 of this job by the deadline.
+  /// of the two has none; CommError if there is no rank 0 of this job there by the deadline.
   explicit Client(const Options& options);
 
   /// Carries out one request and returns its value. Throws CommError if the connection breaks or

@@ -11,7 +11,7 @@ namespace trireme::rendezvous {
 /// The store in which the ranks of a job find each other; rank 0 serves it from a thread of its
 /// own until it is destroyed.
 ///
-/// Whoever connects must first complete the handshake (handshake.h). Connections that send other
+/// A client must first complete the handshake (handshake.h). Connections that send other
 /// bytes, too much, or nothing for `handshake_time` are closed, and above a limit the oldest of
 /// those that are not through the handshake: strangers neither end the store nor keep ranks out of
 /// it. All memory that a connection can cause is bounded.

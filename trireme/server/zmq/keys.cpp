@@ -43,7 +43,7 @@ void create(const std::filesystem::path& path, std::string_view bytes, mode_t mo
   }
 }
 
-// Whoever may write a folder can replace the keys in it, whatever their own modes are. A file
+// Users who may write a folder can replace the keys in it, whatever their own modes are. A file
 // system that is mounted read-only, as Kubernetes mounts secrets with a mode of 0777, has no such
 // writer.
 void refuse_writable_folder(const std::filesystem::path& folder) {
