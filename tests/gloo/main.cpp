@@ -4,6 +4,7 @@
 
 #include "tests/comm/engine.h"
 #include "tests/comm/loopback.h"
+#include "tests/world/rank_processes.h"
 #include "trireme/comm/message/group.h"
 #include "trireme/world/c10d/gloo.h"
 
