@@ -48,6 +48,11 @@ class Host {
   int worker() const { return worker_; }
   void count_leave() { ++left_; }
 
+  // Rank 0's worker can carry out requests itself.
+  void serve_small(int shard) {
+    if (servers_) servers_->serve_small(shard);
+  }
+
   // For a worker that waits. It reads its own memory only: rank 0's may be gone with rank 0.
   bool servers_have_ended() const { return is_released() || has_rank_0_ended(); }
 
@@ -101,15 +106,23 @@ class MailboxLink final : public Link {
     slot.header_bytes = header.size();
     slot.payloads = payloads;
     slot.outputs = outputs.size();
+    slot.bytes = 0;
+    for (const MailboxSlot::Extent& extent : extents) slot.bytes += extent.bytes;
     traffic_.sent += static_cast<std::int64_t>(header.size() + request.payload_bytes());
     slot.requests.store(++requests_);
-    mailbox_.requested(shard_).notify();
+    if (slot.bytes > MailboxSlot::kFewBytes) mailbox_.requested(shard_).notify();
   }
 
   Message receive(Deadline deadline) override {
     MailboxSlot& slot = mailbox_.slot(host_->worker(), shard_);
     FutexEvent& event = mailbox_.header(host_->worker()).replied;
-    const auto has_reply = [&] { return slot.replies.load() == requests_; };
+    const auto has_reply = [&] {
+      if (slot.replies.load() == requests_) return true;
+      host_->serve_small(shard_);
+      return slot.replies.load() == requests_;
+    };
+    // Rank 0's worker often carries out a small request before its server's thread could be awake.
+    if (!event.poll(has_reply, FutexEvent::kSpins)) mailbox_.requested(shard_).notify();
     while (!event.wait_until(has_reply, 100ms)) {
       if (host_->servers_have_ended() && !has_reply()) {
         throw CommError("parameter server: lost: rank 0, which runs the servers, has ended", 0);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <mutex>
 #include <optional>
 
 #include "trireme/base/error.h"
@@ -16,8 +17,6 @@
 #include "trireme/server/server.h"
 
 namespace trireme::server {
-
-namespace {
 
 using namespace std::chrono_literals;
 
@@ -32,11 +31,26 @@ class MailboxServer final : public ReplySink {
 
   void run() {
     while (!done()) {
-      mailbox_.requested(shard_).wait_until([this] { return has_request(); }, 100ms);
+      FutexEvent& requested = mailbox_.requested(shard_);
+      if (!requested.poll([this] { return must_serve(); })) {
+        requested.sleep_unless([this] { return has_request(); }, 100ms);
+      }
+      const std::lock_guard lock(mutex_);
       for (int worker = 0; worker < mailbox_.workers(); ++worker) take(worker);
       if (!has_request()) find_lost_workers();
     }
+    const std::lock_guard lock(mutex_);
     for (int worker = 0; worker < mailbox_.workers(); ++worker) release(worker);
+  }
+
+  void serve_small() {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return;
+    served_by_worker_.fetch_add(1, std::memory_order_relaxed);
+    for (int worker = 0; worker < mailbox_.workers(); ++worker) {
+      const MailboxSlot& slot = mailbox_.slot(worker, shard_);
+      if (is_requesting(worker) && slot.bytes <= MailboxSlot::kFewBytes) take(worker);
+    }
   }
 
   std::span<std::byte> allocate_reply(const Request& request, std::size_t part,
@@ -76,18 +90,19 @@ class MailboxServer final : public ReplySink {
 
  private:
   struct Client {
-    std::uint64_t requests = 0;                // that have been taken
+    std::atomic<std::uint64_t> requests = 0;   // that have been taken
     std::vector<MailboxSlot::Extent> outputs;  // of the last request
     std::vector<MailboxSlot::Extent> reply;    // payloads of the reply that is being made
     FileDescriptor process;                    // a pidfd, if the worker is another process
     bool is_watched = false;
     bool is_lost = false;
-    bool is_released = false;
+    std::atomic<bool> is_released = false;
   };
 
   bool done() const {
     return mailbox_.header(0).gone.load() != 0 ||
-           std::ranges::all_of(clients_, [](const Client& client) { return client.is_released; });
+           std::ranges::all_of(clients_,
+                               [](const Client& client) { return client.is_released.load(); });
   }
 
   bool is_requesting(int worker) const {
@@ -101,6 +116,12 @@ class MailboxServer final : public ReplySink {
     if (client.is_released) return;
     client.is_released = true;
     mailbox_.header(worker).released.fetch_add(1);
+  }
+
+  // While the calls of rank 0's worker follow each other closely it serves, and the thread sleeps.
+  bool must_serve() {
+    const auto served = served_by_worker_.load(std::memory_order_relaxed);
+    return std::exchange(served_before_, served) == served && has_request();
   }
 
   bool has_request() const {
@@ -170,9 +191,15 @@ class MailboxServer final : public ReplySink {
 
   SharedMailbox& mailbox_;
   int shard_;
+  std::mutex
+      mutex_;  // between the thread and rank 0's worker: for all but their looks for requests
   Server server_;
   std::vector<Client> clients_;
+  std::atomic<std::uint64_t> served_by_worker_{0};  // times
+  std::uint64_t served_before_ = 0;                 // of the thread
 };
+
+namespace {
 
 // The threads of rank 0 may be pinned to its core, which computes.
 void use_any_core() {
@@ -187,15 +214,20 @@ void use_any_core() {
 
 EmbeddedServers::EmbeddedServers(SharedMailbox& mailbox) {
   for (int shard = 0; shard < mailbox.shards(); ++shard) {
-    threads_.emplace_back([&mailbox, shard] {
+    servers_.push_back(std::make_unique<MailboxServer>(mailbox, shard));
+    threads_.emplace_back([server = servers_.back().get()] {
       use_any_core();
-      MailboxServer(mailbox, shard).run();
+      server->run();
     });
   }
 }
 
 EmbeddedServers::~EmbeddedServers() {
   for (std::thread& thread : threads_) thread.join();
+}
+
+void EmbeddedServers::serve_small(int shard) {
+  servers_[static_cast<std::size_t>(shard)]->serve_small();
 }
 
 }  // namespace trireme::server

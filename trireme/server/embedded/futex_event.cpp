@@ -10,12 +10,6 @@
 
 namespace trireme::server {
 
-namespace {
-
-constexpr int kSpins = 40;  // before it yields the core
-
-}  // namespace
-
 void FutexEvent::back_off(int round) {
   if (round >= kSpins) {
     ::sched_yield();

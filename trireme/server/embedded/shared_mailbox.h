@@ -17,6 +17,9 @@ namespace trireme::server {
 /// worker.
 struct alignas(64) MailboxSlot {
   static constexpr std::size_t kBytes = std::size_t{1} << 20;
+  /// A request with at most this many bytes of payloads and values takes less time than to wake the
+  /// server's thread.
+  static constexpr std::uint64_t kFewBytes = std::uint64_t{64} << 10;
 
   /// A payload in the worker's part.
   struct Extent {
@@ -28,6 +31,7 @@ struct alignas(64) MailboxSlot {
   std::uint64_t header_bytes = 0;
   std::uint64_t payloads = 0;  ///< extents of the request: its payloads,
   std::uint64_t outputs = 0;   ///< and then the memory for the values that it reads
+  std::uint64_t bytes = 0;     ///< of all extents
 
   alignas(64) std::atomic<std::uint64_t> replies{0};
   std::uint64_t reply_bytes = 0;
@@ -47,7 +51,7 @@ struct alignas(64) MailboxHeader {
 /// The memory through which workers and servers of one host exchange messages: a part for each
 /// worker, visible to all.
 ///
-/// A part has a MailboxHeader, for each server a FutexEvent (in rank 0's part: notified by workers)
+/// A part has a MailboxHeader, for each server a FutexEvent (in rank 0's part: wakes its thread)
 /// and a MailboxSlot, and then memory for payloads, of which only touched pages cost memory.
 class SharedMailbox {
  public:

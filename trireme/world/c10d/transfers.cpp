@@ -13,15 +13,6 @@ constexpr std::size_t kMaxMessageBytes = std::size_t{1} << 30;
 
 constexpr message::Deadline kNever = message::Deadline::max();
 
-enum class Way { kSend, kRecv };
-
-struct Part {
-  Way way = Way::kSend;
-  int peer = 0;
-  std::size_t bytes = 0;
-  GlooWork work;
-};
-
 }  // namespace
 
 class ChunkTransfer final : public message::Transfer {
@@ -70,6 +61,15 @@ class ChunkTransfer final : public message::Transfer {
   message::Deadline deadline_locked() const { return end_ ? kNever : deadline_; }
 
  private:
+  enum class Way { kSend, kRecv };
+
+  struct Part {
+    Way way = Way::kSend;
+    int peer = 0;
+    std::size_t bytes = 0;
+    GlooWork work;
+  };
+
   void begin(GlooGroup& group, int tag, Way way, const message::Chunk& chunk) {
     for (std::size_t first = 0; first < chunk.bytes && !failed_; first += kMaxMessageBytes) {
       const std::size_t bytes = std::min(kMaxMessageBytes, chunk.bytes - first);
