@@ -58,7 +58,7 @@ TEST(ProgressLine, ShowsNoGradientOrSharesBeforeTheyAreKnown) {
 TEST(FailureBox, NamesRankCauseLogAndWayOn) {
   ExitReport report;
   report.failed_rank = 1;
-  report.ranks.resize(3);
+  report.world_size = 3;
   report.explanation = "killed by SIGSEGV: invalid memory access";
   report.last_lines = {"step 7"};
   report.log = "out/logs/rank-1.log";
@@ -70,10 +70,19 @@ TEST(FailureBox, NamesRankCauseLogAndWayOn) {
   EXPECT_THAT(box, Not(HasSubstr("\x1b")));
 }
 
+TEST(FailureBox, CountsTheRanksOfAllHosts) {
+  ExitReport report;
+  report.failed_rank = 1;
+  report.first_rank = 4;
+  report.world_size = 6;
+  report.explanation = "exit code 2";
+  EXPECT_THAT(failure_report(report, "", Terminal{}), HasSubstr("│ rank 5 of 6: exit code 2\n"));
+}
+
 TEST(FailureBox, ShowsOnlyTheLastOfManyLines) {
   ExitReport report;
   report.failed_rank = 0;
-  report.ranks.resize(1);
+  report.world_size = 1;
   for (int i = 0; i < 20; ++i) report.last_lines.push_back("line " + std::to_string(i));
   const std::string box = failure_report(report, "", Terminal{.colors = true});
   EXPECT_THAT(box, Not(HasSubstr("line 11")));

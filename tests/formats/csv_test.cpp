@@ -61,6 +61,19 @@ TEST(Csv, TakesTheDelimiterThatItIsGiven) {
   EXPECT_EQ(reader("a\n1\n").delimiter(), ',');
 }
 
+// What numbers are written with may also be the delimiter if they are quoted.
+TEST(Csv, TakesADelimiterThatNumbersAreWrittenWithIfThereIsNoOther) {
+  CsvReader groups = reader("a,b\n\"1,500\",2\n", {.numbers = {.thousands = ','}});
+  ASSERT_TRUE(groups.next());
+  EXPECT_EQ(groups.number(0), 1500);
+  EXPECT_EQ(groups.number(1), 2);
+  CsvReader decimals = reader("a,b\n\"1,5\",\"2,25\"\n", {.numbers = {.decimal = ','}});
+  ASSERT_TRUE(decimals.next());
+  EXPECT_EQ(decimals.number(1), 2.25);
+  CsvReader apart = reader("a, b;c\n1,5;2\n", {.numbers = {.decimal = ','}});
+  EXPECT_EQ(apart.delimiter(), ';');
+}
+
 TEST(Csv, ReadsWithoutAHeader) {
   EXPECT_THAT(reader("1,2\n3,4\n", {.header = false}).columns(), ElementsAre("1", "2"));
   EXPECT_EQ(rows_of(reader("1,2\n3,4\n", {.header = false})), (Rows{{"1", "2"}, {"3", "4"}}));

@@ -139,6 +139,18 @@ TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
   EXPECT_EQ(err_.text(), "[rank 1] train.csv: row 7 is short\n");
 }
 
+TEST_F(Launcher, TheRanksOfASecondHostHaveTheNumbersOfTheWorld) {
+  LaunchOptions second = options(2);
+  second.hosts = {.count = 3, .index = 1, .master_address = "127.0.0.1", .master_port = 1};
+  const ExitReport report = launch(second, [](int rank, int) -> int {
+    if (rank == 1) throw UsageError("not so");
+    return 0;
+  });
+  EXPECT_EQ(report.first_rank + report.failed_rank, 3);
+  EXPECT_EQ(report.world_size, 6);
+  EXPECT_THAT(err_.text(), HasSubstr("[rank 3] "));
+}
+
 TEST_F(Launcher, ARankThatEndsWithoutLeavingEndsTheCallsThatNeedIt) {
   const ExitReport report = launch(options(3), [](int rank, int fd) {
     auto world = shm::World::open(fd).join(rank);

@@ -142,9 +142,11 @@ void Simulation::arrive(Fragment& fragment) {
   fragment.change.clear();
 }
 
+// In the streaming form what is under way stays so.
 void Simulation::come_together() {
+  const bool streams = options_.fragments > 1 || (options_.delay > 0 && options_.mix > 0);
   for (Fragment& fragment : fragments_) {
-    if (!fragment.change.empty()) arrive(fragment);
+    if (!streams && !fragment.change.empty()) arrive(fragment);
   }
   Values mean(agreed_.size(), 0);
   for (const Group& group : groups_) {

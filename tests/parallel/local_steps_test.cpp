@@ -41,9 +41,9 @@ struct Outcome {
   std::vector<bool> synchronized;
 };
 
-// A user's training loop; the last step synchronizes the ranks.
+// A user's training loop; the last step synchronizes the ranks, the others as `sync` says.
 Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_t last,
-              Optimizer& optimizer) {
+              Optimizer& optimizer, Sync sync = Sync::kWhenDue) {
   Outcome outcome;
   const Range mine = strategy.virtual_workers();
   for (std::int64_t step = first; step < last; ++step) {
@@ -52,8 +52,7 @@ Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_
       strategy.backward(loss_of(net, step, worker));
     }
     strategy.reduce_gradients();
-    const StepResult result =
-        strategy.update(optimizer, step + 1 == last ? Sync::kNow : Sync::kWhenDue);
+    const StepResult result = strategy.update(optimizer, step + 1 == last ? Sync::kNow : sync);
     outcome.losses.push_back(result.loss);
     outcome.synchronized.push_back(result.synchronized);
   }
@@ -63,14 +62,16 @@ Outcome train(Strategy& strategy, SmallNet& net, std::int64_t first, std::int64_
 }
 
 // Returns the outcome of every rank.
-std::vector<Outcome> train_on(int ranks, const LocalStepsOptions& options, std::int64_t steps) {
+std::vector<Outcome> train_on(int ranks, const LocalStepsOptions& options, std::int64_t steps,
+                              Sync sync = Sync::kWhenDue) {
   std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
   test::run_ranks(ranks, [&](Communicator& world) {
     SmallNet net(at::kDouble);
     if (world.rank() > 0) net.first->weight.data().fill_(99);  // attach() must repair this
     const auto strategy = local_steps(world, options);
     Sgd optimizer(strategy->attach(net), {.lr = kLr, .momentum = kMomentum});
-    outcomes[static_cast<std::size_t>(world.rank())] = train(*strategy, net, 0, steps, optimizer);
+    outcomes[static_cast<std::size_t>(world.rank())] =
+        train(*strategy, net, 0, steps, optimizer, sync);
   });
   return outcomes;
 }
@@ -365,6 +366,20 @@ TEST_P(LocalSteps, ContinueWithTheSameBitsFromTheirState) {
       EXPECT_EQ(actual.parameters, expected.parameters) << form.name;
       EXPECT_EQ(actual.buffers, expected.buffers) << form.name;
     });
+  }
+}
+
+// Buffers included; tests/train/undisturbed_test.cpp has whole runs, codecs and groups.
+TEST_P(LocalSteps, AreNotDisturbedByMeansThatAreShown) {
+  for (const Form& form : forms()) {
+    const bool streams =
+        form.options.fragments > 1 || (form.options.delay > 0 && form.options.mix > 0);
+    if (!streams) continue;
+    const Outcome expected = train_on(GetParam(), form.options, 20)[0];
+    const Outcome actual = train_on(GetParam(), form.options, 20, Sync::kIfFree)[0];
+    EXPECT_EQ(actual.synchronized, std::vector<bool>(20, true)) << form.name;
+    EXPECT_EQ(actual.parameters, expected.parameters) << form.name;
+    EXPECT_EQ(actual.buffers, expected.buffers) << form.name;
   }
 }
 

@@ -26,57 +26,6 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::ThrowsMessage;
 
-struct Way {
-  const char* name;
-  Words words;
-};
-
-void PrintTo(const Way& way, std::ostream* out) {
-  *out << way.name;
-}
-
-// Every way of training in which ranks do not race with each other.
-std::vector<Way> ways() {
-  const Words asynchronous = {"communication.mode=asynchronous", "communication.group_size=0"};
-  return {
-      {"replicated", {}},
-      {"momentum", {"optimizer.name=sgd", "optimizer.momentum=0.9"}},
-      {"block_sampler", {"data.sampler=block"}},
-      {"reading_ahead", {"data.prefetch_steps=4"}},
-      {"cosine", {"lr_scheduler.name=cosine", "lr_scheduler.warmup_steps=15"}},
-      {"host_shared", strategy(kHostShared)},
-      {"parameter_server", strategy(kParameterServer) + Words{"communication.server_shards=2"}},
-      {"local_sgd", local_sgd()},
-      {"diloco", diloco()},
-      {"streaming_diloco", streaming_diloco()},
-      {"diloco_in_pairs", diloco_in_pairs()},
-      {"int8", {"communication.compression=int8"}},
-      {"random_k", {"communication.compression=random_k", "communication.compression_ratio=0.2"}},
-      {"power_sgd", {"model.name=mlp", "model.hidden=[9]", "communication.compression=power_sgd"}},
-      {"asynchronous_in_one_group", asynchronous},
-      {"asynchronous_int8", asynchronous + Words{"communication.compression=int8"}},
-  };
-}
-
-class ResumeEachWay : public testing::TestWithParam<Way> {};
-
-TEST_P(ResumeEachWay, HasTheBitsOfAnUndisturbedRun) {
-  Runs runs;
-  const Words words = GetParam().words + Words{"checkpoint.every_steps=10", "checkpoint.keep=100"};
-  for (const int ranks : {1, 2, 3, 4}) {
-    const std::string whole = fmt::format("whole-{}", ranks), cut = fmt::format("cut-{}", ranks);
-    runs.train(whole, ranks, words);
-    runs.copy_until(whole, cut, 24);
-    const Outcome resumed = runs.resume(cut, ranks, words);
-    EXPECT_THAT(resumed.ranks.front().start.first_step, AllOf(testing::Ge(16), testing::Le(24)));
-    EXPECT_THAT(resumed.ranks.front().start.not_restored, IsEmpty());
-    EXPECT_EQ(runs.model(cut), runs.model(whole)) << ranks << " ranks";
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Resume, ResumeEachWay, testing::ValuesIn(ways()),
-                         [](const auto& info) { return info.param.name; });
-
 class Resume : public testing::Test {
  protected:
   static Words with_checkpoints() { return {"checkpoint.every_steps=10", "checkpoint.keep=100"}; }

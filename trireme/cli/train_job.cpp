@@ -295,9 +295,9 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
     ::dup2(log.fd(), STDERR_FILENO);
     return train_as_rank(job, *world, terminal);
   } catch (const std::exception& error) {
-    // An error that all ranks find is written by rank 0 only.
+    // An error that all ranks find is written once on each host.
     const bool found_by_all = world && dynamic_cast<const UsageError*>(&error) != nullptr;
-    if (!found_by_all || environment.rank == 0) {
+    if (!found_by_all || environment.local_rank == 0) {
       terminal.write(fmt::format("trireme: rank {} of {}: {}\n", environment.rank,
                                  environment.world_size, message_of(error)));
     }

@@ -28,7 +28,7 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
-// What numbers are written with is no delimiter.
+// What numbers are written with is a delimiter only if nothing else is: numbers may be quoted.
 char most_frequent_delimiter(std::string_view line, NumberFormat numbers) {
   constexpr std::array<char, 3> kDelimiters = {',', ';', '\t'};
   std::array<std::int64_t, 3> seen = {};
@@ -38,9 +38,11 @@ char most_frequent_delimiter(std::string_view line, NumberFormat numbers) {
     for (std::size_t i = 0; i < kDelimiters.size(); ++i)
       seen[i] += !in_quotes && c == kDelimiters[i];
   }
+  std::array<std::int64_t, 3> apart = seen;
   for (std::size_t i = 0; i < kDelimiters.size(); ++i) {
-    if (kDelimiters[i] == numbers.decimal || kDelimiters[i] == numbers.thousands) seen[i] = -1;
+    if (kDelimiters[i] == numbers.decimal || kDelimiters[i] == numbers.thousands) apart[i] = 0;
   }
+  if (std::ranges::max(apart) > 0) seen = apart;
   return kDelimiters[std::ranges::max_element(seen) - seen.begin()];
 }
 

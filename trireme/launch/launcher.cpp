@@ -73,11 +73,15 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
+int first_rank_of(const LaunchOptions& options) {
+  return options.hosts.index * options.ranks;
+}
+
 // `hosts`: with the address at which the ranks meet. `rank`: on this host.
 std::map<std::string, std::string> environment_of(int rank, const LaunchOptions& options,
                                                   const HostsOptions& hosts, int world_fd) {
   const int ranks = options.ranks;
-  std::map<std::string, std::string> set = {{"RANK", std::to_string(hosts.index * ranks + rank)},
+  std::map<std::string, std::string> set = {{"RANK", std::to_string(first_rank_of(options) + rank)},
                                             {"WORLD_SIZE", std::to_string(hosts.count * ranks)},
                                             {"LOCAL_RANK", std::to_string(rank)},
                                             {"LOCAL_WORLD_SIZE", std::to_string(ranks)},
@@ -130,6 +134,8 @@ class Launch {
     while (!supervisor_.finished()) wait_for_events();
     for (Outlet* outlet : outlets()) outlet->write_all();
     ExitReport report = supervisor_.exit_report();
+    report.first_rank = first_rank_of(options_);
+    report.world_size = options_.hosts.count * options_.ranks;
     if (const int rank = report.failed_rank; rank >= 0) {
       report.last_lines = ranks_[rank].err.last_lines();
       if (!logs_.empty() && rank > 0) report.log = log_path(options_, rank).string();
@@ -170,7 +176,8 @@ class Launch {
 
     RankProcess process(spec);
     const auto passing = rank == 0 ? RankOutput::Passing::kBytes : RankOutput::Passing::kLines;
-    const std::string prefix = logs_.empty() ? "[rank " + std::to_string(rank) + "] " : "";
+    const std::string prefix =
+        logs_.empty() ? fmt::format("[rank {}] ", first_rank_of(options_) + rank) : "";
     const auto reader = [&](FileDescriptor& pipe, Outlet& unlogged) {
       Outlet& outlet = rank == 0 || logs_.empty() ? unlogged : *logs_[rank - 1];
       return RankOutput(std::move(pipe), outlet, passing, prefix);

@@ -21,6 +21,8 @@ struct ExitReport {
   std::vector<int> tolerated_failures;  ///< ranks that failed while the others completed the work
   std::vector<std::string> last_lines;  ///< of the failed rank's stderr
   std::string log;                      ///< path of its log file, or empty
+  int first_rank = 0;                   ///< of this host in the world: its rank 0
+  int world_size = 0;                   ///< ranks of all hosts
 
   bool ok() const { return exit_code == 0; }
 };

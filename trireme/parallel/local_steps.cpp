@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "trireme/base/error.h"
 #include "trireme/model/model.h"
@@ -12,6 +15,7 @@
 #include "trireme/parallel/gradients/group_metadata.h"
 #include "trireme/parallel/gradients/whole_gradients.h"
 #include "trireme/parallel/outer_optimizer.h"
+#include "trireme/parallel/own_values.h"
 #include "trireme/parallel/rank_groups.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/parallel/synchronize.h"
@@ -54,9 +58,8 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
                      .region = Region({1}),
                      .values = buffer_of(std::span(&step_, 1)),
                      .is_written = world_.rank() == 0});
-    if (outer_) {
-      for (State& tensor : outer_->state()) state.push_back(std::move(tensor));
-    }
+    if (outer_) append(outer_->state(), state);
+    if (own_) append_streaming_state(state);
     for (State& tensor : state) tensor.name.insert(0, "local_steps.");
     return state;
   }
@@ -81,8 +84,8 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     Range range;
     std::int64_t offset = 0;
     GroupMetadata metadata;
-    bool in_flight = false;
     Work values = {}, told = {};  // of the leader
+    bool has_arrived = false;     // and is not applied yet
   };
 
   std::span<Shard> attach_model(Model& model) override {
@@ -104,12 +107,15 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
                             .metadata = GroupMetadata(f == 0 ? tensors.buffers : no_buffers(),
                                                       options_.world.buffers)});
     }
+    arrivals_.resize(fragments_.size());
     all_metadata_ = GroupMetadata(tensors.buffers, options_.world.buffers);
+    if (!synchronizes_by_itself()) own_.emplace(parameters_, tensors.buffers);
     if (leads()) {
       outer_.emplace(*groups_->leaders(), parameters_, std::move(ranges),
                      OuterOptimizer::Options{.lr = options_.outer_lr,
                                              .momentum = options_.outer_momentum,
                                              .weight = groups_->weight(),
+                                             .saves_agreed = own_.has_value(),
                                              .compression = options_.world.compression});
     }
     return gradients_->shards();
@@ -122,15 +128,19 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
           "strategy local_steps: begin(): parameters were changed between two steps, and groups of "
           "ranks would exchange the change as if it were learnt; load before the first step");
     }
-    if (!begun_) begin_run();
+    begin_exchanges();
     begun_ = true;
     stop_ = false;
     if (leads()) groups_->leaders()->progress();
     return gradients_->begin(shape, weight_of_group(shape));
   }
 
-  void begin_run() {
-    if (outer_) outer_->snapshot();
+  void begin_exchanges() {
+    const bool shows_mean = own_ && own_->are_kept();
+    if (begun_ && !shows_mean) return;
+    if (!begun_ && outer_ && !(shows_mean && outer_->has_agreed())) outer_->snapshot();
+    for (Fragment& fragment : fragments_) fragment.has_arrived = in_flight(fragment);
+    if (shows_mean) own_->bring_back();
     for (Fragment& fragment : fragments_) fragment.metadata.begin();
     all_metadata_.begin();
   }
@@ -156,8 +166,10 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     ++step_;
     synchronized_ = false;
     for (Fragment& fragment : fragments_) {
-      if (fragment.in_flight && due(fragment, options_.delay)) receive(fragment);
-      if (!due(fragment, 0)) continue;
+      const bool sends = due(fragment);
+      // A run that was resumed with another delay may be late.
+      if (in_flight(fragment) && (sends || step_ >= arrival(fragment))) receive(fragment);
+      if (!sends) continue;
       send(fragment);
       if (options_.delay == 0) receive(fragment);
     }
@@ -173,13 +185,16 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   double alpha() const { return options_.delay == 0 ? 0 : options_.mix; }
   bool synchronizes_by_itself() const { return options_.fragments == 1 && alpha() == 0; }
 
-  bool due(const Fragment& fragment, int delay) const {
-    const std::int64_t steps = step_ - fragment.offset - delay;
+  bool due(const Fragment& fragment) const {
+    const std::int64_t steps = step_ - fragment.offset;
     return steps > 0 && steps % options_.steps == 0;
   }
 
+  std::int64_t& arrival(const Fragment& fragment) { return arrivals_[fragment.index]; }
+  bool in_flight(const Fragment& fragment) const { return arrivals_[fragment.index] != 0; }
+
   void send(Fragment& fragment) {
-    fragment.in_flight = true;
+    arrival(fragment) = step_ + options_.delay;
     if (leads()) {
       fragment.values = outer_->start(fragment.index, step_);
       fragment.told = fragment.metadata.start(*groups_, stop_pending_, loss_);
@@ -187,46 +202,94 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
     stop_pending_ = false;
   }
 
-  void receive(Fragment& fragment) {
-    fragment.in_flight = false;
+  // Waits for what is under way, which takes effect later.
+  void collect(Fragment& fragment) {
+    if (fragment.has_arrived) return;
     if (leads()) {
       fragment.values.wait();
       fragment.told.wait();
-      outer_->apply(fragment.index, alpha());
+      outer_->finish(fragment.index);
     }
-    share(fragment.range, fragment.metadata, alpha());
+    fragment.metadata.receive(*groups_);
+    fragment.has_arrived = true;
+  }
+
+  void receive(Fragment& fragment) {
+    collect(fragment);
+    arrival(fragment) = 0;
+    fragment.has_arrived = false;
+    if (leads()) outer_->apply(fragment.index, alpha());
+    share(fragment.range);
+    apply(fragment.metadata, alpha());
     synchronized_ = synchronizes_by_itself();
     if (synchronized_ && options_.delay == 0) loss_ = fragment.metadata.loss();
   }
 
-  // The plain mean of all groups, in which nothing is kept.
+  // The plain mean of all groups. In the streaming form the model only shows it until the next step
+  // begins, and what is under way stays so; else nothing is kept.
   void average_groups() {
     for (Fragment& fragment : fragments_) {
-      if (fragment.in_flight) receive(fragment);
+      if (!in_flight(fragment)) continue;
+      own_ ? collect(fragment) : receive(fragment);
+    }
+    if (own_) {
+      own_->keep();
+      fragments_.front().metadata.note_changes();
+      all_metadata_.note_changes();
     }
     if (leads()) {
-      Work values = outer_->start_mean();
       Work told = all_metadata_.start(*groups_, stop_pending_, loss_);
-      values.wait();
+      for (const Fragment& fragment : fragments_) {
+        outer_->average(fragment.index, in_flight(fragment));
+      }
       told.wait();
-      outer_->apply_mean();
+      if (!own_) outer_->snapshot();
     }
     stop_pending_ = false;
-    share({0, parameters_.size()}, all_metadata_, 0);
+    share({0, parameters_.size()});
+    all_metadata_.receive(*groups_);
+    if (own_) own_->note(all_metadata_);
+    apply(all_metadata_, 0);
     loss_ = all_metadata_.loss();
     synchronized_ = true;
   }
 
-  // Brings what the leader has received to the rest of its group.
-  void share(Range range, GroupMetadata& metadata, double alpha) {
+  // Brings the parameters of the leader to the rest of its group.
+  void share(Range range) {
     Communicator& inside = groups_->inside();
-    if (inside.size() > 1) {
-      for (const at::Tensor& part : parameters_.parts(range)) {
-        inside.broadcast(host_buffer_of(part), 0).wait();
-      }
+    if (inside.size() == 1) return;
+    for (const at::Tensor& part : parameters_.parts(range)) {
+      inside.broadcast(host_buffer_of(part), 0).wait();
     }
-    metadata.finish(*groups_, alpha);
+  }
+
+  void apply(GroupMetadata& metadata, double alpha) {
+    metadata.apply(alpha);
     stop_ = stop_ || metadata.stop();
+  }
+
+  static void append(std::vector<State> more, std::vector<State>& state) {
+    std::ranges::move(more, std::back_inserter(state));
+  }
+
+  // A checkpoint shows the mean of the groups: what each of them trains, and what is under way
+  // between them, belongs to this number of groups and fragments.
+  void append_streaming_state(std::vector<State>& state) {
+    const std::string groups = fmt::format("of_{}.", groups_->count());
+    append(own_->state(*groups_, groups + "own."), state);
+    append(all_metadata_.state(*groups_, groups + "mean."), state);
+    const std::string fragments = fmt::format("{}in_flight.of_{}.", groups, fragments_.size());
+    const bool is_first = world_.rank() == 0;
+    state.push_back({.name = fragments + "arrivals",
+                     .region = Region({std::ssize(arrivals_)}),
+                     .values = buffer_of(std::span(arrivals_)),
+                     .is_written = is_first});
+    append(fragments_.front().metadata.state(*groups_, fragments + "buffers."), state);
+    if (!outer_) return;
+    state.push_back({.name = fragments + "parameters",
+                     .region = Region({parameters_.size()}),
+                     .values = outer_->finished(),
+                     .is_written = is_first && std::ranges::any_of(arrivals_, std::identity())});
   }
 
   Communicator& world_;
@@ -237,7 +300,9 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   FlatParameters parameters_;
   std::optional<OuterOptimizer> outer_;  // of the leader
   std::vector<Fragment> fragments_;      // after what their Work uses
+  std::vector<std::int64_t> arrivals_;   // the step after which each takes effect; 0: not in flight
   GroupMetadata all_metadata_;
+  std::optional<OwnValues> own_;  // of the streaming form
 
   std::int64_t step_ = 0;
   bool begun_ = false;

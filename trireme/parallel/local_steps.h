@@ -37,10 +37,9 @@ struct LocalStepsOptions {
 ///   d = mean(w - w_m) is the gradient of an outer SGD with Nesterov momentum,
 ///   b = outer_momentum * b + d, w = w - outer_lr * (d + outer_momentum * b).
 ///   In either case every group then continues from w_m = w.
-/// - streaming DiLoCo (Douillard et al. 2025, algorithm 2), fragments > 1 or delay > 0: the same
-/// for
-///   one fragment at a time; it is sent at step t, and at step t + delay, when d has arrived,
-///   w_m = mix * w_m + (1 - mix) * w.
+/// - streaming DiLoCo (Douillard et al. 2025, algorithm 2), fragments > 1 or delay > 0 and mix > 0:
+///   the same for one fragment at a time; it is sent at step t, and at step t + delay, when d has
+///   arrived, w_m = mix * w_m + (1 - mix) * w.
 ///
 /// The weight of a group in means is its number of virtual workers, so that local SGD with H = 1
 /// and plain SGD is synchronous SGD. Only the first rank of a group communicates with other groups.
@@ -49,9 +48,10 @@ struct LocalStepsOptions {
 /// is the mean over all groups if all parameters were synchronized in this step without delay.
 /// Buffers of the model become the mean of the groups' together with the first fragment. Ranks are
 /// synchronized after a step in which all parameters were averaged; in the streaming form only with
-/// Sync::kIfFree or Sync::kNow. An extra synchronization takes the plain mean of the w_m, which
-/// becomes w and does not change b. A request to stop is sent with the next fragment; the ranks
-/// synchronize when it arrives.
+/// Sync::kIfFree or Sync::kNow. An extra synchronization takes the plain mean of the w_m. It
+/// becomes w and does not change b; in the streaming form the model only shows it until the next
+/// begin(), and what is under way stays so. A request to stop is sent with the next fragment; the
+/// ranks synchronize when it arrives.
 ///
 /// Optimizers keep their state, each group its own. Throws UsageError for impossible options.
 std::unique_ptr<Strategy> local_steps(Communicator& world, LocalStepsOptions options);

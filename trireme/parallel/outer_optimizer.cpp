@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <span>
+
 #include "trireme/kernels/optimizers.h"
 
 namespace trireme {
@@ -42,6 +44,7 @@ OuterOptimizer::OuterOptimizer(Communicator& groups, const FlatParameters& param
 
 void OuterOptimizer::snapshot() {
   if (agreed_.defined()) parameters_.read(all(), agreed_);
+  has_agreed_ = 1;
 }
 
 Buffer OuterOptimizer::sent(Range range) const {
@@ -77,10 +80,13 @@ Work OuterOptimizer::start(std::size_t fragment, std::int64_t step) {
   return compressed_[fragment].start(sent_parts(fragment), step);
 }
 
+void OuterOptimizer::finish(std::size_t fragment) {
+  if (compresses()) compressed_[fragment].finish(sent_parts(fragment));
+}
+
 void OuterOptimizer::apply(std::size_t fragment, double alpha) {
   const at::NoGradGuard no_grad;
   const Range range = fragments_[fragment];
-  if (compresses()) compressed_[fragment].finish(sent_parts(fragment));
   at::Tensor common = sent_tensor(range);
   if (agreed_.defined()) {
     at::Tensor agreed = part_of(agreed_, range);
@@ -97,26 +103,35 @@ void OuterOptimizer::apply(std::size_t fragment, double alpha) {
   parameters_.write(range, mixed.mul_(alpha).add_(common, 1 - alpha));
 }
 
-Work OuterOptimizer::start_mean() {
+void OuterOptimizer::average(std::size_t fragment, bool keeps_finished) {
   const at::NoGradGuard no_grad;
-  parameters_.read(all(), sent_tensor(all()));
-  weigh(all());
-  return groups_.all_reduce(sent(all()), ReduceOp::kMean);
-}
-
-void OuterOptimizer::apply_mean() {
-  const at::NoGradGuard no_grad;
-  parameters_.write(all(), sent_tensor(all()));
-  snapshot();
+  const Range range = fragments_[fragment];
+  const at::Tensor values = sent_tensor(range);
+  const at::Tensor finished = keeps_finished ? values.clone() : at::Tensor();
+  parameters_.read(range, values);
+  weigh(range);
+  groups_.all_reduce(sent(range), ReduceOp::kMean).wait();
+  parameters_.write(range, values);
+  if (keeps_finished) values.copy_(finished);
 }
 
 std::vector<Strategy::State> OuterOptimizer::state() {
   std::vector<Strategy::State> state;
-  for (const FlatParameters::Parameter& parameter : parameters_.parameters()) {
-    if (!momentum_.defined()) break;
-    state.push_back({.name = "outer_momentum." + parameter.name,
-                     .region = Region(parameter.tensor.sizes().vec()),
-                     .values = host_buffer_of(part_of(momentum_, parameter.range)),
+  const auto append = [&](const std::string& name, const at::Tensor& flat) {
+    if (!flat.defined()) return;
+    for (const FlatParameters::Parameter& parameter : parameters_.parameters()) {
+      state.push_back({.name = name + "." + parameter.name,
+                       .region = Region(parameter.tensor.sizes().vec()),
+                       .values = host_buffer_of(part_of(flat, parameter.range)),
+                       .is_written = groups_.rank() == 0});
+    }
+  };
+  append("outer_momentum", momentum_);
+  if (options_.saves_agreed && agreed_.defined()) {
+    append("agreed", agreed_);
+    state.push_back({.name = "has_agreed",
+                     .region = Region({1}),
+                     .values = buffer_of(std::span(&has_agreed_, 1)),
                      .is_written = groups_.rank() == 0});
   }
   for (std::size_t f = 0; f < compressed_.size(); ++f) {

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "trireme/comm/communicator.h"
@@ -29,6 +31,8 @@ class OuterOptimizer {
     double momentum = 0;
     /// What this rank's values are multiplied by before the mean over the ranks of `groups`.
     double weight = 1;
+    /// The parameters of a checkpoint may be others than w, which is then part of state().
+    bool saves_agreed = false;
     CompressionOptions compression = {};
   };
 
@@ -39,19 +43,26 @@ class OuterOptimizer {
 
   /// Copies the parameters, which all groups agree on, to w.
   void snapshot();
+  /// True if w has been copied or loaded from a checkpoint.
+  bool has_agreed() const { return !agreed_.defined() || has_agreed_ != 0; }
 
   /// Starts an outer step for a fragment, after `step` steps. Nothing else may be started for this
   /// fragment until it is applied; the parameters may change.
   Work start(std::size_t fragment, std::int64_t step);
-  /// After that work: updates w, and sets the parameters to alpha * w_m + (1 - alpha) * w.
+  /// After that work, collective: decodes what has come, and keeps it until it is applied.
+  void finish(std::size_t fragment);
+  /// After finish(): updates w, and sets the parameters to alpha * w_m + (1 - alpha) * w.
   void apply(std::size_t fragment, double alpha);
 
-  /// The same for the plain mean of all parameters, uncompressed, which does not change b.
-  Work start_mean();
-  void apply_mean();
+  /// Collective: sets the parameters of a fragment to the plain mean of the w_m, uncompressed, and
+  /// changes nothing else. `keeps_finished`: the fragment is finished and not applied.
+  void average(std::size_t fragment, bool keeps_finished);
 
-  /// b, the same on all ranks, and the residuals of compression, different on each.
+  /// w if it is saved and b, the same on all ranks, and the residuals of compression, different on
+  /// each.
   std::vector<Strategy::State> state();
+  /// What is finished and not applied.
+  Buffer finished() const { return sent(all()); }
 
  private:
   bool compresses() const { return !compressed_.empty(); }
@@ -68,7 +79,8 @@ class OuterOptimizer {
   Memory sent_;
   std::vector<CompressedSum> compressed_;  // of each fragment
   at::Tensor agreed_;                      // w; undefined if not needed
-  at::Tensor momentum_;                    // b
+  std::int64_t has_agreed_ = 0;
+  at::Tensor momentum_;  // b
 };
 
 }  // namespace trireme

@@ -27,7 +27,7 @@ bool differs_somewhere(const char* a, const char* b, std::size_t bytes) {
   return false;
 }
 
-const char* bytes_of(const at::Tensor& tensor) {
+const char* memory_of(const at::Tensor& tensor) {
   return static_cast<const char*>(tensor.data_ptr());
 }
 
@@ -50,10 +50,10 @@ bool WatchedTensor::has_changed() const {
   if (bytes == 0) return false;
   if (bytes <= kComparedBytes) {
     const at::Tensor values = now.contiguous();
-    return std::memcmp(bytes_of(values), bytes_of(remembered_), bytes) != 0;
+    return std::memcmp(memory_of(values), memory_of(remembered_), bytes) != 0;
   }
   if (version_of(now) != version_ || now.data_ptr() != memory_) return true;
-  return now.is_contiguous() && differs_somewhere(bytes_of(now), bytes_of(remembered_), bytes);
+  return now.is_contiguous() && differs_somewhere(memory_of(now), memory_of(remembered_), bytes);
 }
 
 void WatchedTensor::remember() {
@@ -84,6 +84,10 @@ void WatchedTensor::assign(const at::Tensor& values) {
 void WatchedTensor::note_state() {
   version_ = version_of(tensor());
   memory_ = tensor().data_ptr();
+}
+
+Buffer bytes_of(const at::Tensor& tensor) {
+  return {tensor.data_ptr(), static_cast<std::int64_t>(tensor.nbytes()), DType::kU8};
 }
 
 }  // namespace trireme

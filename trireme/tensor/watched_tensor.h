@@ -43,4 +43,7 @@ class WatchedTensor {
   const void* memory_ = nullptr;
 };
 
+/// The memory of a contiguous tensor on the CPU as u8, of whatever type it is.
+Buffer bytes_of(const at::Tensor& tensor);
+
 }  // namespace trireme

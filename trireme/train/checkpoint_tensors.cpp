@@ -94,7 +94,7 @@ void append_known(std::vector<StateTensor> states, const std::set<std::string>& 
   for (StateTensor& tensor : strategy_tensors(std::move(states))) {
     if (names.contains(tensor.name)) {
       wanted.tensors.push_back(std::move(tensor));
-    } else {
+    } else if (tensor.is_written) {
       wanted.absent.push_back(std::move(tensor.name));
     }
   }

@@ -29,7 +29,8 @@ std::vector<StateTensor> strategy_tensors(std::vector<StateTensor> states);
 
 struct TensorsToLoad {
   std::vector<StateTensor> tensors;
-  /// State of the strategy that the checkpoint, perhaps of another mode, does not hold.
+  /// State of the strategy that this rank would write and that the checkpoint, perhaps of another
+  /// mode, does not hold.
   std::vector<std::string> absent;
 };
 
@@ -40,7 +41,7 @@ TensorsToLoad tensors_to_load(std::span<const Shard> shards, Optimizer& optimize
                               const std::set<std::string>& names);
 
 /// Adds those of `states`, of the strategy, that a checkpoint with tensors of these names holds to
-/// `wanted.tensors`, and the names of the others to `wanted.absent`.
+/// `wanted.tensors`, and the names of the others that are written to `wanted.absent`.
 void append_known(std::vector<StateTensor> states, const std::set<std::string>& names,
                   TensorsToLoad& wanted);
 

@@ -105,6 +105,7 @@ void require_finite_state(std::int64_t step, std::span<const Shard> shards, Opti
     }
   }
   for (const Strategy::State& state : strategy.state()) {
+    if (!state.is_written) continue;
     if (bad.empty() && !all_finite(state.values)) bad = "the strategy's state " + state.name;
   }
   const std::int64_t first = smallest(bad.empty() ? kNone : ranks.rank(), ranks);

@@ -13,6 +13,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/partition.h"
 #include "trireme/kernels/tree_fold.h"
+#include "trireme/tensor/watched_tensor.h"
 
 namespace trireme {
 
@@ -29,6 +30,12 @@ EvaluationSums sums_of(Model& model, const Loss& loss, const Dataset& dataset, R
     sums += loss.evaluate(model.forward(part.input), part.target, shift);
   }
   return sums;
+}
+
+std::vector<WatchedTensor> buffers_of(const Model& model) {
+  std::vector<WatchedTensor> buffers;
+  for (const NamedTensor& buffer : model.tensors().buffers) buffers.emplace_back(buffer);
+  return buffers;
 }
 
 // A target of the set, the same on all ranks: rank 0 has sample 0.
@@ -48,6 +55,7 @@ double shift_of(const Dataset& dataset, Communicator& world) {
 EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, Communicator& world,
                         const ReductionTree& tree, std::int64_t batch) {
   const at::NoGradGuard no_grad;
+  std::vector<WatchedTensor> buffers = buffers_of(model);
   model.train(false);
   const double shift = shift_of(dataset, world);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
@@ -57,6 +65,10 @@ EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, 
     fold.add(sums_of(model, loss, dataset, samples, batch, shift).flat());
   }
   model.train(true);
+  // Training does not see what a forward pass in evaluation does to them.
+  for (WatchedTensor& buffer : buffers) {
+    if (buffer.has_changed()) buffer.restore();
+  }
   world.all_reduce(fold.nodes(), tree).wait();
   EvaluationSums::Flat total{};
   std::copy_n(fold.nodes().as<double>(), total.size(), total.begin());

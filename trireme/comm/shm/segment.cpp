@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <climits>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 
 #include "trireme/base/error.h"
 
@@ -30,13 +32,40 @@ std::uint64_t arenas_begin(int ranks) {
   return round_up(front_bytes(ranks) + GroupArea::bytes(ranks), kHugePageBytes);
 }
 
-std::size_t twice_the_memory() {
-  return 2 * static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+// Of this process.
+std::size_t mapped_bytes() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Pages take memory once they are touched, but a limit of the address space (ulimit -v) counts them
+// at once, twice in a rank that the launcher has forked: the ranks get a quarter of what is left.
+std::size_t default_bytes() {
+  const std::size_t twice_the_memory = 2 * static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+                                       static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return twice_the_memory;
+  const std::size_t left = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, mapped_bytes());
+  return std::min(twice_the_memory, left / 4);
 }
 
 [[noreturn]] void refuse(const char* call) {
   throw CommError(fmt::format("shared memory: {} failed: {}", call, std::strerror(errno)));
+}
+
+[[noreturn]] void refuse_mapping(std::size_t bytes) {
+  const int error = errno;
+  rlimit limit{};
+  const bool is_limited =
+      getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && error == ENOMEM;
+  throw UsageError(fmt::format(
+      "shared memory: {} MiB of address space could not be mapped: {}{}", bytes >> 20,
+      std::strerror(error),
+      is_limited ? fmt::format("; this process may have {} MiB and has {} (`ulimit -v` shows and "
+                               "raises the limit)",
+                               limit.rlim_cur >> 20, mapped_bytes() >> 20)
+                 : ""));
 }
 
 [[noreturn]] void refuse_fd(int fd, std::string_view reason) {
@@ -51,7 +80,7 @@ std::shared_ptr<Segment> Segment::create(int ranks, const Options& options) {
     throw UsageError(
         fmt::format("shared memory: a world has 1 to {} ranks, got {}", kMaxRanks, ranks));
   }
-  const std::size_t wanted = options.bytes > 0 ? options.bytes : twice_the_memory();
+  const std::size_t wanted = options.bytes > 0 ? options.bytes : default_bytes();
   const std::uint64_t arena =
       std::max<std::uint64_t>(round_up(wanted / ranks, kHugePageBytes), 8 * kHugePageBytes);
   const std::uint64_t bytes = arenas_begin(ranks) + arena * ranks;
@@ -106,7 +135,7 @@ std::shared_ptr<Segment> Segment::open(int fd) {
 
 Segment::Segment(int fd, std::size_t bytes) : fd_(-1), bytes_(bytes) {
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  if (base == MAP_FAILED) refuse("mmap");
+  if (base == MAP_FAILED) refuse_mapping(bytes);
   fd_ = fd;
   base_ = static_cast<char*>(base);
   // The core file of one rank must not contain the memory of all ranks.

@@ -25,7 +25,7 @@ struct Options {
   /// How long a rank waits for a peer that is alive before its call ends in CommError.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// Address space of the segment. Pages use memory once they are touched. 0: twice the memory of
-  /// this machine.
+  /// this machine, or less where a limit of the address space (ulimit -v) leaves less.
   std::size_t bytes = 0;
   WatchedBy watched_by = WatchedBy::kLauncher;
 };
@@ -43,8 +43,8 @@ struct Options {
 /// was joined keeps the memory mapped and may outlive its World.
 class World {
  public:
-  /// Throws UsageError for a number of ranks that is not in [1, 256], and CommError if the system
-  /// cannot provide the memory.
+  /// Throws UsageError for a number of ranks that is not in [1, 256] or if the address space is too
+  /// small, and CommError if the system cannot provide the memory.
   static World create(int ranks, Options options = {});
 
   /// Takes ownership of the descriptor `fd`. Throws UsageError if it is not open, DataError if it

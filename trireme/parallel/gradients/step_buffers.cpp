@@ -190,8 +190,7 @@ at::Tensor StepBuffers::mean_of(const Tracked& tracked, double micro_batches) co
 
 at::Tensor StepBuffers::first_of(const Tracked& tracked) const {
   at::Tensor value = tracked.first.defined() ? tracked.first : tracked.watched.remembered().clone();
-  ranks_.broadcast({value.data_ptr(), static_cast<std::int64_t>(value.nbytes()), DType::kU8}, 0)
-      .wait();
+  ranks_.broadcast(bytes_of(value), 0).wait();
   return value;
 }
 
