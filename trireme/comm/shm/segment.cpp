@@ -15,6 +15,7 @@
 #include <ctime>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 
 namespace trireme::shm {
 
@@ -36,7 +37,7 @@ std::size_t twice_the_memory() {
 }
 
 [[noreturn]] void refuse(const char* call) {
-  throw CommError(fmt::format("shared memory: {} failed: {}", call, std::strerror(errno)));
+  throw UsageError(fmt::format("shared memory: {} failed: {}", call, memory_file_reason(errno)));
 }
 
 [[noreturn]] void refuse_fd(int fd, std::string_view reason) {
