@@ -13,6 +13,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
+#include "trireme/base/system_error.h"
 #include "trireme/server/server.h"
 
 namespace trireme::server {
@@ -187,10 +188,10 @@ void use_any_core() {
 
 EmbeddedServers::EmbeddedServers(SharedMailbox& mailbox) {
   for (int shard = 0; shard < mailbox.shards(); ++shard) {
-    threads_.emplace_back([&mailbox, shard] {
+    threads_.push_back(start_thread("parameter server", [&mailbox, shard] {
       use_any_core();
       MailboxServer(mailbox, shard).run();
-    });
+    }));
   }
 }
 
