@@ -28,5 +28,13 @@ TEST(ShellQuoted, IsReadBackByAShell) {
   EXPECT_EQ(shell_quoted("optimizer.lr=0.1"), "optimizer.lr=0.1");
 }
 
+TEST(Counted, HasAPluralUnlessThereIsOne) {
+  EXPECT_EQ(counted(0, "step"), "0 steps");
+  EXPECT_EQ(counted(1, "step"), "1 step");
+  EXPECT_EQ(counted(2, "virtual worker"), "2 virtual workers");
+  EXPECT_EQ(counted(1, "pass"), "1 pass");
+  EXPECT_EQ(counted(3, "pass"), "3 passes");
+}
+
 }  // namespace
 }  // namespace trireme

@@ -1,5 +1,6 @@
 #include "trireme/checkpoint/manifest.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -199,6 +200,28 @@ TEST(Manifest, RefusesImpossibleShapesTypesAndNames) {
   EXPECT_THAT(refusal([](json& m) { m["version"] = 3; }),
               HasSubstr("version 1 or 2; got \"trireme-checkpoint\", version 3"));
   EXPECT_THAT(refusal([](json& m) { m.erase("files"); }), HasSubstr("not the manifest"));
+}
+
+TEST(Manifest, IsRefusedInWordsOfItsOwn) {
+  const std::string whole = to_file(small());
+  const std::string torn = whole.substr(0, whole.size() / 2);
+  const std::pair<std::string, std::string> bad[] = {
+      {"", "it is empty or not JSON at all"},
+      {"\x01\x02", "it is empty or not JSON at all"},
+      {torn, fmt::format("it is not JSON from byte {} on", torn.size() + 1)},
+      {"{}", "key 'manifest' not found"},
+      {"[1]", "cannot use at() with array"},
+      {"7", "cannot use at() with number"},
+  };
+  for (const auto& [text, reason] : bad) {
+    const std::string error = error_of<DataError>([&] { parse_manifest(text, "manifest.json"); });
+    EXPECT_THAT(error, HasSubstr("manifest.json: not the manifest of a checkpoint: "));
+    EXPECT_THAT(error, HasSubstr(reason)) << text;
+    EXPECT_THAT(error, testing::Not(HasSubstr("json.exception"))) << text;
+  }
+  const std::string more = whole + std::string("\0 and more", 10);
+  EXPECT_THAT(error_of<DataError>([&] { parse_manifest(more, "manifest.json"); }),
+              HasSubstr("it has a byte of zero, byte "));
 }
 
 TEST(Manifest, MergesPartsAndNamesTheLowestOfReplicas) {

@@ -5,6 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <set>
 
@@ -33,9 +37,11 @@ std::vector<std::string> csv(const std::string& file, std::vector<std::string> m
   return words;
 }
 
-std::vector<std::string> idx(const std::string& images) {
-  return {"data.format=idx", "data.images=" + images, "data.labels=labels", "model.name=mlp",
-          "training.steps=3"};
+std::vector<std::string> idx(const std::string& images, std::vector<std::string> more = {}) {
+  std::vector<std::string> words = {"data.format=idx", "data.images=" + images,
+                                    "data.labels=labels", "model.name=mlp", "training.steps=3"};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
 }
 
 std::vector<BadInput> bad_inputs() {
@@ -89,9 +95,17 @@ std::vector<BadInput> bad_inputs() {
       {"NoDirectory", {"run.directory="}, kUsage, "run.directory must be a path"},
       {"FileForDirectory",
        {"run.directory=good.csv"},
-       kUsage,
+       kData,
        "run.directory must be a folder to write in, got good.csv: good.csv: cannot create: "},
-      {"NothingToResume", {"--resume", "nowhere"}, kUsage, "holds no checkpoint to resume from"},
+      {"NothingToResume",
+       {"--resume", "nowhere"},
+       kUsage,
+       "train: --resume must name the directory of a run, nowhere does not exist"},
+      {"FileToResume", {"--resume", "good.csv"}, kUsage, "good.csv is not a directory"},
+      {"FolderToResume", {"--resume", "."}, kUsage, "holds no checkpoint to resume from"},
+      {"TestImagesOfAnotherSize",
+       idx("images", {"data.test_images=wide", "data.test_labels=labels"}), kData,
+       "data.test_images: a sample of wide must be [1, 2, 2], as in images, but is"},
   };
 }
 
@@ -106,6 +120,8 @@ class BadInputs : public testing::TestWithParam<std::tuple<BadInput, int>> {
     write("bad.toml", "[optimizer]\nlr = \"x\"\n");
     write("torn.toml", "[optimizer\nlr = 1\n");
     write("labels", std::string("\0\0\x08\x01\0\0\0\x02", 8) + std::string("\0\1", 2));
+    write("images", std::string("\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x02", 16) + "12345678");
+    write("wide", std::string("\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x03", 16) + "123456789abc");
     write("torn", std::string("\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x02", 16) + "12345");
     write("torn.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b", 11));
   }
@@ -177,6 +193,55 @@ TEST(CommandLine, AnswersHelpAndVersionOnStdout) {
   EXPECT_THAT(run_program(folder.path(), {"--version"}).out, StartsWith("trireme "));
 }
 
+// Nothing of what was meant for a stream lands in a file, and a result that is lost is an error.
+TEST(CommandLine, SurvivesClosedStreams) {
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& words) {
+    const std::string command =
+        fmt::format("cd '{}' && {} {}", folder.path().string(), TRIREME_PROGRAM, words);
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(run("keys <&- >keys"), 0);
+  EXPECT_THAT(read_file(folder / "keys"), HasSubstr("optimizer.lr"));
+  EXPECT_EQ(run("keys >&- 2>err"), kData);
+  EXPECT_THAT(read_file(folder / "err"), StartsWith("trireme: stdout: cannot write the result"));
+  EXPECT_EQ(run("train -n 2 training.steps=3 run.directory=out <&- >&- 2>&-"), kData);
+  EXPECT_TRUE(std::filesystem::exists(folder / "out/model.safetensors"));
+  for (const char* name : {"out/config.toml", "out/metrics.jsonl"}) {
+    EXPECT_EQ(read_file(folder / name).find("done"), std::string::npos) << name;
+  }
+}
+
+// As another user would see them.
+TEST(CommandLine, NamesWhatItMayNotRead) {
+  if (::geteuid() != 0) return;  // only root can become another user
+  const TemporaryFolder folder;
+  write_file_atomically(folder / "secret.csv", "x,y\n1,2\n3,4\n");
+  std::filesystem::permissions(folder / "secret.csv", std::filesystem::perms::owner_read);
+  std::filesystem::create_directory(folder / "closed");
+  write_file_atomically(folder / "closed/table.csv", "x,y\n1,2\n3,4\n");
+  std::filesystem::permissions(folder / "closed", std::filesystem::perms::owner_all);
+  std::filesystem::permissions(folder.path(), std::filesystem::perms::others_read |
+                                                  std::filesystem::perms::others_exec |
+                                                  std::filesystem::perms::owner_all);
+  const auto run = [&](const std::string& words) {
+    const std::string command =
+        fmt::format("cd '{0}' && setpriv --reuid=65534 --regid=65534 --clear-groups {1} {2} 2>err",
+                    folder.path().string(), TRIREME_PROGRAM, words);
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  const auto said = [&] { return read_file(folder / "err"); };
+  const std::string csv = "train data.format=csv data.target=y data.path=";
+  EXPECT_EQ(run(csv + "secret.csv --dry-run"), kData);
+  EXPECT_EQ(said(), "trireme: secret.csv: cannot open: Permission denied\n");
+  EXPECT_EQ(run(csv + "closed/table.csv --dry-run"), kData);
+  EXPECT_EQ(said(), "trireme: data.path: cannot look at closed/table.csv: Permission denied\n");
+  EXPECT_EQ(run("train -n 1 training.steps=1"), kData);
+  EXPECT_THAT(said(), StartsWith("trireme: run.directory must be a folder to write in, got run: "));
+  EXPECT_EQ(run("train --resume closed/run"), kData);
+  EXPECT_THAT(said(), HasSubstr("closed/run"));
+}
+
 TEST(DryRun, OpensTheDataAndWritesNothing) {
   const TemporaryFolder folder;
   write_file_atomically(folder / "table.csv", "x,y\n1,2\n3\n");
@@ -215,6 +280,17 @@ TEST(Run, ExitsAsTheProgramAtFault) {
   EXPECT_EQ(failed.exit_code, 7);
   EXPECT_THAT(failed.err, HasSubstr("rank 1 of 3: exit code 7"));
   EXPECT_THAT(failed.err, HasSubstr("│   why"));
+}
+
+// What 2 to 5 mean in trireme is not what they mean in a program of the user's.
+TEST(Run, DoesNotExplainTheProgramsOwnExitCodes) {
+  const TemporaryFolder folder;
+  for (const int code : {1, 2, 3, 4, 5, 77}) {
+    const Ended failed =
+        run_program(folder.path(), {"run", "-n", "2", "sh", "-c", fmt::format("exit {}", code)});
+    EXPECT_EQ(failed.exit_code, code);
+    EXPECT_THAT(failed.err, HasSubstr(fmt::format("of 2: exit code {}\n", code)));
+  }
 }
 
 }  // namespace

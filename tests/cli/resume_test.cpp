@@ -134,6 +134,20 @@ TEST_F(ResumedRun, HasTheConfigurationThatWasTrainedWith) {
   expect_ok(run(resume));  // which the newest checkpoint has by now
 }
 
+// What an earlier --resume has changed is trireme's own doing and not a damaged file.
+TEST_F(ResumedRun, GoesBackBehindAChangeOfItsConfiguration) {
+  expect_ok(run(train()));
+  expect_ok(run({"train", "--resume", "out", "optimizer.lr=0.5", "training.steps=40"}));
+  const Ended back = run({"train", "--resume", "out", "--step", "30"});
+  expect_ok(back);
+  EXPECT_THAT(back.err, HasSubstr("optimizer.lr is 0.5, the checkpoint of step 30 has "));
+  EXPECT_THAT(back.err, HasSubstr("training.steps is 40, the checkpoint of step 30 has 30"));
+
+  replace_in("out/config.toml", "lr = 0.5", "lr = 0.25");
+  expect_refused(run({"train", "--resume", "out", "--step", "30"}),
+                 "out/config.toml is not the configuration that was trained with");
+}
+
 TEST_F(ResumedRun, FallsBackToAWholeCheckpointAndSaysSo) {
   expect_ok(run(train()));
   std::filesystem::resize_file(folder_ / "out/checkpoints/step-30/rank-0.safetensors", 20);

@@ -257,7 +257,7 @@ TEST_F(Agreement, GivesAMessageTimeToCompleteAfterItsPeerHasLeft) {
   pass(249ms);
   EXPECT_EQ(text_of(failures), "");
   pass(1ms);
-  EXPECT_EQ(text_of(failures), "rank 1 has left");
+  EXPECT_EQ(text_of(failures), "rank 1 has left before send(f32[1000], to 1, tag 0) at a.cpp:7");
 }
 
 TEST_F(Agreement, EndsAMessageAtItsDeadline) {

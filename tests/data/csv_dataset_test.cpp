@@ -102,7 +102,9 @@ TEST_F(CsvDatasets, TakesFeaturesAndClassesOfATrainingFile) {
   EXPECT_TRUE(at::equal(test.inputs(), at::tensor({1.0f, 0.0f, 5.0f}).unsqueeze(0)));
   EXPECT_TRUE(at::equal(test.targets(), at::tensor({2}, at::kLong)));
   o.path = options("y,x,color\nd,5,blue\n", "y").path;
-  EXPECT_THAT(error_in(o), EndsWith(":2:1: the label must be one of the 3 classes, got \"d\""));
+  EXPECT_THAT(
+      error_in(o),
+      EndsWith(":2:1: the label must be one of the 3 classes of the training data, got \"d\""));
   o.path = options("y,x,color\nc,5,green\n", "y").path;
   EXPECT_THAT(error_in(o), EndsWith(":2:5: column \"color\" must have one of its 2 values in the "
                                     "training file, got \"green\""));

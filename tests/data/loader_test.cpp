@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "tests/formats/error_of.h"
+#include "trireme/base/error.h"
 #include "trireme/data/subset.h"
 #include "trireme/data/tensor_dataset.h"
 
@@ -48,6 +50,20 @@ class Loaders : public testing::TestWithParam<int> {
  protected:
   LoaderOptions options() const { return {.prefetch_steps = GetParam()}; }
 };
+
+TEST_P(Loaders, RefuseASamplerOfOtherData) {
+  const TensorDataset dataset = numbered(101);
+  const auto larger = random_sampler({102, 12, 4, 3});
+  const auto sampler = random_sampler({101, 12, 4, 3});
+  const auto make = [&](const Sampler& of, Range workers, Range steps) {
+    return error_of<UsageError>([&] { Loader(dataset, of, workers, steps, options()); });
+  };
+  EXPECT_EQ(make(*larger, {0, 4}, {0, 1}),
+            "loader: the sampler must be of at most the 101 samples of the dataset, is of 102");
+  EXPECT_EQ(make(*sampler, {2, 5}, {0, 1}),
+            "loader: virtual workers must lie in [0, 4), got [2, 5)");
+  EXPECT_EQ(make(*sampler, {0, 4}, {-1, 1}), "loader: steps count from 0, got [-1, 1)");
+}
 
 TEST_P(Loaders, GiveTheStepsThatTheSamplerNames) {
   const TensorDataset dataset = numbered(101);

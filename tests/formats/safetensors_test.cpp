@@ -172,6 +172,19 @@ TEST(SafetensorsHeader, RefusesBrokenJson) {
   EXPECT_THAT(error_in(std::string(100'000, '['), 0), HasSubstr("got an array"));
 }
 
+TEST(SafetensorsHeader, RefusesBytesAfterItsEnd) {
+  const std::string one = "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}";
+  for (const std::string more : {std::string("}"), std::string("{}"), std::string("x"),
+                                 std::string(1, '\0'), std::string("  ,"), std::string("\xff")}) {
+    EXPECT_THAT(
+        error_in(one + more, 0),
+        HasSubstr("m: header: must end with its JSON object, which blanks alone may follow, "
+                  "has more at byte "))
+        << more;
+  }
+  EXPECT_EQ(parse_safetensors_header(one + "  \n ", 0, "m").tensors.size(), 1u);
+}
+
 TEST(SafetensorsFile, CallsEveryTruncationAnError) {
   std::array<float, 2> x = {};
   const std::vector<NamedBuffer> tensors = {{"x", {2}, buffer_of<float>(x)}};

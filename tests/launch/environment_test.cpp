@@ -130,7 +130,7 @@ TEST(Environment, MeetsAtMasterAddressAndPort) {
   EXPECT_EQ(read(variables).meeting.value().port, 1234);
   variables["MASTER_PORT"] = "0";
   EXPECT_EQ(error_of(variables),
-            "environment: MASTER_PORT must be a whole number of at least 1, got \"0\"");
+            "environment: MASTER_PORT must be a whole number from 1 to 65535, got \"0\"");
   variables.erase("MASTER_ADDR");
   variables.erase("MASTER_PORT");
   EXPECT_FALSE(read(variables).meeting);
@@ -280,17 +280,17 @@ TEST(Environment, RefusesANodeListThatIsCutOff) {
 TEST(Environment, NamesTheVariableAndItsValue) {
   const std::pair<Variables, const char*> cases[] = {
       {{{"RANK", "two"}, {"WORLD_SIZE", "3"}},
-       "environment: RANK must be a whole number of at least 0, got \"two\""},
+       "environment: RANK must be a whole number from 0 to 1000000, got \"two\""},
       {{{"RANK", "-1"}, {"WORLD_SIZE", "3"}},
-       "environment: RANK must be a whole number of at least 0, got \"-1\""},
+       "environment: RANK must be a whole number from 0 to 1000000, got \"-1\""},
       {{{"RANK", "1 "}, {"WORLD_SIZE", "3"}},
-       "environment: RANK must be a whole number of at least 0, got \"1 \""},
+       "environment: RANK must be a whole number from 0 to 1000000, got \"1 \""},
       {{{"RANK", ""}, {"WORLD_SIZE", "3"}},
-       "environment: RANK must be a whole number of at least 0, got \"\""},
+       "environment: RANK must be a whole number from 0 to 1000000, got \"\""},
       {{{"RANK", "0"}, {"WORLD_SIZE", "99999999999"}},
-       "environment: WORLD_SIZE must be a whole number of at least 1, got \"99999999999\""},
+       "environment: WORLD_SIZE must be a whole number from 1 to 1000000, got \"99999999999\""},
       {{{"RANK", "0"}, {"WORLD_SIZE", "0"}},
-       "environment: WORLD_SIZE must be a whole number of at least 1, got \"0\""},
+       "environment: WORLD_SIZE must be a whole number from 1 to 1000000, got \"0\""},
       {{{"RANK", "3"}, {"WORLD_SIZE", "3"}}, "environment: RANK=3 must be below WORLD_SIZE=3"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "3"}, {"LOCAL_RANK", "2"}, {"LOCAL_WORLD_SIZE", "2"}},
        "environment: LOCAL_RANK=2 must be below LOCAL_WORLD_SIZE=2"},
@@ -302,9 +302,51 @@ TEST(Environment, NamesTheVariableAndItsValue) {
       {{{"SLURM_PROCID", "0"}, kStep},
        "environment: SLURM_PROCID is set but SLURM_NTASKS is not; set both or neither"},
       {{{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"TRIREME_WORLD_FD", "x"}},
-       "environment: TRIREME_WORLD_FD must be a whole number of at least 0, got \"x\""},
+       "environment: TRIREME_WORLD_FD must be a whole number from 0 to 2147483647, got \"x\""},
+      {{{"TRIREME_WORLD_FD", "7"}},
+       "environment: TRIREME_WORLD_FD is set but RANK is not; set both or neither"},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"LOCAL_WORLD_SIZE", "2"}},
+       "environment: LOCAL_WORLD_SIZE is set but LOCAL_RANK is not; set both or neither"},
+      {{{"RANK", "\x1b[2J"}, {"WORLD_SIZE", "3"}},
+       "environment: RANK must be a whole number from 0 to 1000000, got \"\\x1b[2J\""},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", ""}},
+       "environment: MASTER_ADDR must name a host, got \"\""},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "29500"}},
+       "environment: MASTER_PORT is set but MASTER_ADDR is not; set both or neither"},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "65536"}},
+       "environment: MASTER_PORT must be a whole number from 1 to 65535, got \"65536\""},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", ""}},
+       "environment: MASTER_PORT must be a whole number from 1 to 65535, got \"\""},
+      {{{"RANK", "0"},
+        {"WORLD_SIZE", "2"},
+        {"MASTER_ADDR", "a"},
+        {"TORCHELASTIC_USE_AGENT_STORE", "yes"}},
+       "environment: TORCHELASTIC_USE_AGENT_STORE must be True or False, got \"yes\""},
+      {{{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_NODELIST", ""}},
+       "environment: SLURM_STEP_NODELIST must name a host, got \"\""},
+      {{{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, kStep, {"SLURM_JOB_ID", "seven"}},
+       "environment: SLURM_JOB_ID must be a whole number from 0 to 4294967295, got \"seven\""},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"TRIREME_JOB_SECRET_FILE", ""}},
+       "environment: TRIREME_JOB_SECRET_FILE must name a file, got \"\""},
+      {{{"RANK", "0"}, {"WORLD_SIZE", "2"}, {kTimeoutVariable, "1.5"}},
+       "environment: TRIREME_TIMEOUT must be a whole number from 1 to 10000000, got \"1.5\""},
   };
   for (const auto& [variables, message] : cases) EXPECT_EQ(error_of(variables), message);
+}
+
+TEST(Environment, TakesTheJobNumbersOfFederatedClusters) {
+  EXPECT_EQ(
+      read({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_JOB_ID", "4227858432"}, kStep})
+          .meeting.value()
+          .port,
+      20000 + 4227858432 % 12000);
+}
+
+// A stray port does no harm where the ranks meet through MPI.
+TEST(Environment, RanksOfMpirunNeedNoAddressBesideAPort) {
+  EXPECT_FALSE(
+      read({{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}, {"MASTER_PORT", "29500"}})
+          .meeting);
 }
 
 }  // namespace

@@ -1,9 +1,11 @@
 #include "trireme/launch/launcher.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@
 #include <thread>
 
 #include "tests/base/memory_files.h"
+#include "tests/formats/error_of.h"
 #include "tests/launch/launched.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
@@ -127,6 +130,32 @@ TEST_F(Launcher, TheRanksOfOneHostShareASecretAndAJobOfTheirOwn) {
   }
 }
 
+// Restores the limit at the end.
+class FewFiles {
+ public:
+  explicit FewFiles(rlim_t more) {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const FileDescriptor next(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const rlimit few{static_cast<rlim_t>(next.fd()) + more, before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+  }
+  ~FewFiles() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_F(Launcher, NamesTheLimitOfOpenFiles) {
+  for (const rlim_t more : {1, 2, 4, 8, 16}) {
+    std::string error;
+    {
+      const FewFiles limit(more);
+      error = error_of<UsageError>([&] { launch(options(30), [](int, int) { return 0; }); });
+    }
+    EXPECT_THAT(error, HasSubstr("Too many open files; raise the limit of open files (ulimit -n)"));
+  }
+}
+
 TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
   const ExitReport report = launch(options(2), [](int rank, int) -> int {
     if (rank == 1) throw DataError("train.csv: row 7 is short");
@@ -134,7 +163,7 @@ TEST_F(Launcher, AnExceptionEndsInTheExitCodeOfItsKindAndItsMessage) {
   });
   EXPECT_EQ(report.failed_rank, 1);
   EXPECT_EQ(report.exit_code, 3);
-  EXPECT_EQ(report.explanation, "exit code 3 (a file is missing, torn or not what it says)");
+  EXPECT_EQ(report.explanation, "exit code 3");
   EXPECT_THAT(report.last_lines, ElementsAre("train.csv: row 7 is short"));
   EXPECT_EQ(err_.text(), "[rank 1] train.csv: row 7 is short\n");
 }
@@ -165,7 +194,9 @@ TEST_F(Launcher, ARankThatEndsWithoutLeavingEndsTheCallsThatNeedIt) {
   EXPECT_EQ(report.exit_code, kVictim);
   EXPECT_NE(report.failed_rank, 2);
   EXPECT_THAT(report.last_lines,
-              ElementsAre("rank 2 has ended without destroying its communicator"));
+              ElementsAre(testing::AllOf(
+                  testing::StartsWith("rank 2 has ended before barrier() at launcher_test.cpp:"),
+                  testing::EndsWith(", without destroying its communicator"))));
 }
 
 TEST_F(Launcher, ARankThatEndsWithoutLeavingDoesNotDisturbThoseWhoDoNotNeedIt) {

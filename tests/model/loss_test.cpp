@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "tests/formats/error_of.h"
 #include "trireme/base/error.h"
 
 namespace trireme {
@@ -164,6 +165,31 @@ TEST(Evaluation, AccuracyCountsTheNamedClass) {
   const at::Tensor odds = numbers({0.1, -3, 2, -0.2}, {4, 1});
   EXPECT_DOUBLE_EQ(make_loss(Target::one_of(2)).evaluate(odds, classes({1, 0, 0, 1})).accuracy(),
                    0.5);
+}
+
+TEST(Loss, RefusesTargetsThatDoNotBelongToTheOutputs) {
+  const auto error = [](const Loss& loss, const at::Tensor& output, const at::Tensor& target) {
+    const std::string trained = error_of<UsageError>([&] { loss(output, target); });
+    EXPECT_EQ(error_of<UsageError>([&] { loss.evaluate(output, target); }), trained);
+    return trained;
+  };
+  const Loss mse = make_loss(Target::numbers(1));
+  // libtorch would repeat the one target for all outputs.
+  EXPECT_EQ(error(mse, at::zeros({4, 1}), at::zeros({1, 1})),
+            "the loss needs targets of [4, 1], got Float [1, 1]");
+  EXPECT_EQ(error(mse, at::zeros({4, 1}), at::zeros({})),
+            "the loss needs targets of [4, 1], got Float []");
+  EXPECT_EQ(error(make_loss(Target::numbers(2)), at::zeros({4, 2}), at::zeros({4})),
+            "the loss needs targets of [4, 2], got Float [4]");
+  const Loss entropy = make_loss(Target::one_of(3));
+  EXPECT_EQ(error(entropy, at::zeros({2, 3}), classes({0, 1, 2})),
+            "the loss needs targets of 2 classes as i64, got Long [3]");
+  EXPECT_EQ(error(entropy, at::zeros({2, 3}), at::zeros({2})),
+            "the loss needs targets of 2 classes as i64, got Float [2]");
+  EXPECT_EQ(error(entropy, at::zeros({2, 3}), classes({0, 9})),
+            "loss cross_entropy: a class must lie in [0, 3), got classes from 0 to 9");
+  EXPECT_EQ(error(entropy, at::zeros({2, 3}), classes({-1, 2})),
+            "loss cross_entropy: a class must lie in [0, 3), got classes from -1 to 2");
 }
 
 }  // namespace

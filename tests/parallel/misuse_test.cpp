@@ -11,6 +11,7 @@
 #include "tests/parallel/named_strategies.h"
 #include "trireme/base/error.h"
 #include "trireme/optim/sgd.h"
+#include "trireme/parallel/relaxed_consistency.h"
 
 namespace trireme {
 namespace {
@@ -91,7 +92,8 @@ TEST_P(Misuse, OfCallsOutOfOrderIsRefused) {
     expect_error([&] { strategy.update(loop.sgd); },
                  "update() was called before reduce_gradients()");
     strategy.backward(loop.loss());
-    expect_error([&] { strategy.backward(loop.loss()); }, "more often than the 1 passes");
+    expect_error([&] { strategy.backward(loop.loss()); },
+                 "more often than begin() announced: 1 pass");
     strategy.reduce_gradients();
     expect_error([&] { strategy.reduce_gradients(); }, "called after reduce_gradients()");
     expect_error([&] { strategy.backward(loop.loss()); }, "called after reduce_gradients()");
@@ -113,8 +115,21 @@ TEST_P(Misuse, OfAStrategyThatIsNotAttachedIsRefused) {
         "before attach()");
     expect_error([&] { strategy->reduce_gradients(); }, "before attach()");
     expect_error([&] { strategy->update(sgd); }, "before attach()");
+    expect_error([&] { strategy->skip_update(sgd); }, "before attach()");
+    expect_error([&] { strategy->gradient_norm(); }, "before attach()");
+    expect_error([&] { strategy->state(); },
+                 "state() was called before attach(); call attach(model) once");
+    strategy->abandon_step();  // does nothing
+    EXPECT_EQ(strategy->virtual_workers(), (Range{world.rank(), world.rank() + 1}));
+    if (RelaxedConsistency* const relaxed = strategy->relaxed()) {
+      expect_error([&] { relaxed->synchronize(); }, "synchronize() was called before attach()");
+      expect_error([&] { relaxed->step_ranks(); }, "step_ranks() was called before attach()");
+      EXPECT_EQ(relaxed->traffic().sent, 0);
+    }
     strategy->attach(*model);
     expect_error([&] { strategy->attach(*model); }, "attach() was called twice");
+    strategy->state();
+    world.barrier();  // host_shared: the parameters lie in the memory of rank 0
   });
 }
 
@@ -130,12 +145,17 @@ TEST_P(Misuse, OfStepShapesIsRefused) {
 TEST_P(Misuse, OfALossWithoutGradientIsRefused) {
   on_ranks([](Loop& loop) {
     loop.strategy->begin();
-    expect_error([&] { loop.strategy->backward(loop.loss().detach()); }, "require no gradient");
+    expect_error([&] { loop.strategy->backward(loop.loss().detach()); }, "without a gradient");
     expect_error(
         [&] {
           loop.strategy->backward(loop.model->forward(at::ones({3, 2})));
         },
         "a scalar loss that depends on the parameters, got 3 elements");
+    expect_error([&] { loop.strategy->backward(at::Tensor()); }, "got an undefined tensor");
+    expect_error([&] { loop.strategy->backward(loop.loss().to(at::kComplexFloat)); },
+                 "real and on the CPU, got ComplexFloat on cpu");
+    loop.strategy->abandon_step();
+    loop.step();
   });
 }
 
@@ -179,6 +199,8 @@ TEST_P(Misuse, OfTheGradientSinkIsRefused) {
         },
         "must be Float [1, 2], got Float [2, 2]");
     expect_error([&] { sink.add(0, 0, gradient.to(at::kDouble)); }, "got Double [1, 2]");
+    expect_error([&] { sink.add(0, 0, at::Tensor()); }, "got an undefined one");
+    expect_error([&] { sink.add(0, 0, gradient.to_sparse()); }, "has a gradient of layout Sparse");
     sink.add(0, 0, gradient);
     expect_error([&] { sink.add(0, 0, gradient); }, "came after one for micro-batch 0");
     expect_error([&] { loop.strategy->reduce_gradients(); }, "micro-batch 0 was finished");
@@ -198,7 +220,101 @@ TEST_P(Misuse, OfWeightsThatDifferBetweenRanksIsAnErrorOnEveryRank) {
     Loop loop(name(), world);
     loop.strategy->begin({.weight = world.rank() == 0 ? 7.0 : 8.0});
     loop.strategy->backward(loop.loss());
-    expect_error([&] { loop.strategy->reduce_gradients(); }, "");
+    if (name() == "replicated" || name() == "local_steps") {
+      // The divisors of the sums differ, after which the communicator is over.
+      return expect_error([&] { loop.strategy->reduce_gradients(); },
+                          "sum / 8) in backward() at misuse_test.cpp:");
+    }
+    expect_error([&] { loop.strategy->reduce_gradients(); }, "same weight on every rank");
+    expect_error([&] { loop.strategy->begin(); },
+                 "after reduce_gradients() has failed; call abandon_step() on every rank");
+    expect_error([&] { loop.strategy->update(loop.sgd); }, "call abandon_step() on every rank");
+    loop.strategy->abandon_step();
+    const at::Tensor before = loop.model->weight.detach().clone();
+    loop.step();
+    EXPECT_TRUE(loop.model->weight.allclose(before - 0.1));
+
+    loop.strategy->begin({.weight = world.rank() == 0 ? 7.0 : 8.0});
+    loop.strategy->backward(loop.loss());
+    loop.strategy->abandon_step();  // before the weights are compared
+    loop.step();
+    EXPECT_TRUE(loop.model->weight.allclose(before - 0.2));
+    world.barrier();  // host_shared: the parameters lie in the memory of rank 0
+  });
+}
+
+// What one rank has changed is refused until it is undone, also after the step was abandoned.
+TEST_P(Misuse, OfParametersThatDifferIsNotForgottenWithTheStep) {
+  if (std::get<1>(GetParam()) == 1 || (name() != "replicated" && name() != "host_shared")) return;
+  test::run_ranks(std::get<1>(GetParam()), [](Communicator& world) {
+    Loop loop(name(), world);
+    loop.step();
+    {
+      const at::NoGradGuard no_grad;
+      if (world.rank() == 1) loop.model->weight.add_(1);
+    }
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      loop.strategy->begin();
+      loop.strategy->backward(loop.loss());
+      expect_error([&] { loop.strategy->reduce_gradients(); }, "not the same on all ranks");
+      loop.strategy->abandon_step();
+    }
+    world.barrier();  // host_shared: the parameters lie in the memory of rank 0
+  });
+}
+
+// An exception in the middle of a backward pass leaves the gradients of some parameters behind.
+TEST_P(Misuse, OfABackwardPassThatThrowsIsOverWithTheStep) {
+  on_ranks([](Loop& loop) {
+    const at::Tensor before = loop.model->weight.detach().clone();
+    loop.strategy->begin();
+    const at::Tensor loss = loop.loss();
+    loop.model->weight.register_hook(
+        [](const at::Tensor&) -> at::Tensor { throw UsageError("of the user's own"); });
+    expect_error([&] { loop.strategy->backward(loss); }, "of the user's own");
+    loop.strategy->abandon_step();
+    EXPECT_TRUE(loop.model->weight.equal(before));
+    expect_error([&] { loop.strategy->reduce_gradients(); }, "called before begin()");
+    loop.strategy->begin();
+    expect_error([&] { loop.strategy->backward(loop.loss()); }, "of the user's own");
+    loop.strategy->abandon_step();
+  });
+}
+
+TEST_P(Misuse, OfAnOptimizerOfAnotherModelIsRefused) {
+  on_ranks([](Loop& loop) {
+    float values = 0, gradient = 1;
+    Shard other{.name = "other",
+                .region = Region({1}),
+                .values = {&values, 1, DType::kF32},
+                .gradient = {&gradient}};
+    Sgd of_another_model(std::span(&other, 1), {.lr = 0.1});
+    Sgd of_nothing(std::span<Shard>{}, {.lr = 0.1});
+    loop.strategy->begin();
+    loop.strategy->backward(loop.loss());
+    loop.strategy->reduce_gradients();
+    expect_error([&] { loop.strategy->update(of_another_model); },
+                 "not made from the shards which attach() of this strategy returns");
+    if (!loop.sgd.shards().empty()) {
+      expect_error([&] { loop.strategy->update(of_nothing); }, "make the optimizer from those");
+    }
+    EXPECT_EQ(values, 0);
+    loop.strategy->update(loop.sgd);
+  });
+}
+
+// Calls of different functions of the strategies are named by the user's lines.
+TEST_P(Misuse, OfDifferentCallsOnTheRanksNamesTheUsersLines) {
+  if (std::get<1>(GetParam()) == 1 || name() != "replicated") return;
+  test::run_ranks(std::get<1>(GetParam()), [](Communicator& world) {
+    Loop loop(name(), world);
+    expect_error(
+        [&] {
+          if (world.rank() == 1) world.barrier();
+          loop.step();
+          world.barrier();
+        },
+        "in backward() at misuse_test.cpp:");
   });
 }
 

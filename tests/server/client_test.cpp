@@ -257,6 +257,41 @@ TEST_P(Clients, PushThroughACodec) {
   });
 }
 
+TEST_P(Clients, CannotMakeRequestsBeforeTheyJoin) {
+  run([](server::Client& client, Communicator& world) {
+    const ModelSchema model = schema(Mode::kAsynchronous);
+    Model mine(model);
+    std::vector<std::int64_t> steps(4);
+    const std::pair<const char*, std::function<void()>> calls[] = {
+        {"store", [&] { client.store(mine.wanted()); }},
+        {"store_steps", [&] { client.store_steps(steps); }},
+        {"fetch_steps", [&] { client.fetch_steps(steps); }},
+        {"push", [&] { client.push(mine.gradients(), {.lr = 1}); }},
+        {"pull", [&] { client.pull(mine.wanted()); }},
+        {"push_pull", [&] { client.push_pull(mine.gradients(), {.lr = 1}, mine.wanted()); }},
+        {"fetch", [&] { client.fetch(mine.wanted()); }},
+        {"fetch_keys", [&] { client.fetch_keys("rows"); }},
+        {"drain", [&] { client.drain(); }},
+    };
+    for (const auto& [name, call] : calls) {
+      EXPECT_THAT(
+          message_of<UsageError>(call),
+          testing::AllOf(testing::StartsWith(std::string(name) + ": worker "),
+                         testing::HasSubstr("has not joined the servers; call join(schema)")))
+          << name;
+    }
+    client.join(model);
+    EXPECT_THAT(message_of<UsageError>([&] {
+                  std::vector<std::int64_t> more(5);
+                  client.store_steps(more);
+                }),
+                testing::HasSubstr("a step for each of 4 dense tables, got 5"));
+    if (client.worker() == 0) client.store(mine.wanted());
+    client.pull(mine.wanted());
+    world.barrier();
+  });
+}
+
 TEST_P(Clients, CannotMakeRequestsOnceTheyHaveLeft) {
   run([](server::Client& client, Communicator&) {
     const ModelSchema model = schema(Mode::kAsynchronous);

@@ -98,9 +98,9 @@ TEST_P(Divergence, OfTheFirstStepLeavesNoCheckpoint) {
   write_rows(0, "1e30,1e30,1e15");
   for (const int ranks : {1, 2}) {
     EXPECT_THAT(runs_.errors("run", ranks, on_table(strategy(GetParam()))),
-                AllOf(Each(HasSubstr("of step 1 is")),
-                      testing::Contains(HasSubstr(
-                          "virtual worker 0 (of the training samples, counted from 0: 0, 4)"))))
+                Each(AllOf(HasSubstr("of step 1 is"),
+                           HasSubstr("virtual worker 0 (of the training samples, counted from 0: "
+                                     "0, 4)"))))
         << ranks << " ranks";
     EXPECT_FALSE(std::filesystem::exists(runs_ / "run" / "checkpoints" / "step-1"));
     std::filesystem::remove_all(runs_ / "run");

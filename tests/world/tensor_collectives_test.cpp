@@ -1,5 +1,7 @@
 #include "trireme/world/tensor_collectives.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
@@ -82,7 +84,48 @@ TEST(TensorCollectives, RefuseWhatIsNotContiguousAndSayWhatToDo) {
                 }),
                 HasSubstr("must agree in all dimensions but the first, got [4, 3] and [4, 2]"));
     EXPECT_THAT(message_of<UsageError>([&] { broadcast(world, at::Tensor(), 0); }),
-                HasSubstr("got an undefined one"));
+                HasSubstr("broadcast: x must be a tensor, got an undefined one (rank 0 of 1)"));
+  });
+}
+
+TEST(TensorCollectives, RefuseWhatCannotMoveAndNameIt) {
+  const at::Tensor x = torch::ones({4, 3});
+  const std::pair<at::Tensor, const char*> bad[] = {
+      {at::Tensor(), "must be a tensor, got an undefined one"},
+      {x.to_sparse(), "must be a dense tensor, got one of layout Sparse; pass"},
+      {x.to_sparse_csr(), "must be a dense tensor, got one of layout SparseCsr; pass"},
+      {at::quantize_per_tensor(x, 0.5, 0, at::kQInt8), "got a quantized one; pass"},
+      {x.to(at::kMeta), "must lie on a CPU or a CUDA device, got one on meta; pass"},
+      {x.to(at::kBool), "got Bool; pass"},
+      {x.to(at::kShort), "got Short; pass"},
+      {x.to(at::kComplexDouble), "got ComplexDouble; pass torch::view_as_real("},
+      {torch::ones({4, 6}).slice(1, 0, 6, 2), "must be contiguous, got shape [4, 3] with strides"},
+  };
+  run_ranks(2, [&](Communicator& world) {
+    for (const auto& [tensor, message] : bad) {
+      SCOPED_TRACE(message);
+      const auto says = [&](const char* what) {
+        return testing::AllOf(testing::StartsWith(what), HasSubstr(message),
+                              testing::EndsWith(fmt::format("(rank {} of 2)", world.rank())));
+      };
+      const auto error = [](const std::function<void()>& call) {
+        return message_of<UsageError>(call);
+      };
+      EXPECT_THAT(error([&] { all_reduce(world, tensor); }), says("all_reduce: x "));
+      EXPECT_THAT(error([&] { broadcast(world, tensor, 1); }), says("broadcast: x "));
+      EXPECT_THAT(error([&] { send(world, tensor, 0); }), says("send: x "));
+      EXPECT_THAT(error([&] { recv(world, tensor, 0); }), says("recv: x "));
+      EXPECT_THAT(error([&] { all_gather(world, tensor, x); }), says("all_gather: out "));
+      EXPECT_THAT(error([&] { all_gather(world, x, tensor); }), says("all_gather: in "));
+      EXPECT_THAT(error([&] { reduce_scatter(world, tensor, x); }), says("reduce_scatter: out "));
+      EXPECT_THAT(error([&] { reduce_scatter(world, x, tensor); }), says("reduce_scatter: in "));
+      EXPECT_THAT(error([&] { all_to_all(world, tensor, x); }), says("all_to_all: out "));
+      EXPECT_THAT(error([&] { all_to_all(world, x, tensor); }), says("all_to_all: in "));
+    }
+    // Nothing has moved: the communicator is as good as before.
+    const at::Tensor sum = torch::ones({4, 3});
+    all_reduce(world, sum).wait();
+    EXPECT_TRUE(sum.equal(x * 2));
   });
 }
 

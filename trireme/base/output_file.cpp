@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 
 namespace trireme {
 
@@ -15,7 +16,7 @@ FileDescriptor open_output_file(const char* name) {
   FileDescriptor file(::memfd_create(name, MFD_CLOEXEC));
   if (!file.is_open() || ::fcntl(file.fd(), F_SETFL, O_APPEND) != 0) {
     throw DataError(
-        fmt::format("{}: cannot make a file in memory: {}", name, std::strerror(errno)));
+        fmt::format("{}: cannot make a file in memory: {}", name, memory_file_reason(errno)));
   }
   return file;
 }

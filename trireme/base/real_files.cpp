@@ -13,6 +13,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
 #include "trireme/base/files.h"
+#include "trireme/base/system_error.h"
 
 namespace trireme {
 
@@ -22,8 +23,13 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMostBytes = 1u << 30;  // of one call
 
+std::string reason_of(int error) {
+  const bool is_limit = error == EMFILE || error == ENFILE;
+  return is_limit ? system_reason(error) : std::strerror(error);
+}
+
 [[noreturn]] void fail(const fs::path& path, std::string_view verb, int error) {
-  throw DataError(fmt::format("{}: cannot {}: {}", path.string(), verb, std::strerror(error)));
+  throw DataError(fmt::format("{}: cannot {}: {}", path.string(), verb, reason_of(error)));
 }
 
 class RealFile final : public File {

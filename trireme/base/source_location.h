@@ -8,10 +8,12 @@ namespace trireme {
 struct SourceLocation {
   const char* file = "";  ///< lives as long as the program
   int line = 0;
+  /// The function that was called there, if it called the one that fails: CallScope.
+  const char* caller = nullptr;
 
   static constexpr SourceLocation current(const char* file = __builtin_FILE(),
                                           int line = __builtin_LINE()) {
-    return {file, line};
+    return {.file = file, .line = line};
   }
 };
 

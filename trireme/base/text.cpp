@@ -38,6 +38,11 @@ std::string nearest(std::string_view word, std::span<const std::string> candidat
   return best;
 }
 
+std::string counted(std::int64_t number, std::string_view noun) {
+  const char* plural = noun.ends_with('s') ? "es" : "s";
+  return std::to_string(number) + " " + std::string(noun) + (number == 1 ? "" : plural);
+}
+
 std::string shell_quoted(std::string_view word) {
   constexpr std::string_view kPlain =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=:,+@%-";

@@ -7,6 +7,7 @@
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/checkpoint/sha256.h"
+#include "trireme/formats/json_error.h"
 
 namespace trireme {
 
@@ -28,6 +29,10 @@ DType dtype_named(std::string_view name) {
 // Its own functions recurse: a text that is nested without end must not end the program.
 json parse_json(std::string_view text) {
   constexpr int kMaxDepth = 16;
+  // The parser takes a byte of zero for the end of the text.
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    throw UsageError(fmt::format("it has a byte of zero, byte {}", zero + 1));
+  }
   return json::parse(text, [](int depth, json::parse_event_t, json&) {
     if (depth > kMaxDepth) throw UsageError("it is nested more deeply than a manifest is");
     return true;
@@ -224,7 +229,7 @@ Manifest parse_part(std::string_view text) {
   try {
     return of_value(parse_json(text));
   } catch (const json::exception& error) {
-    throw UsageError(fmt::format("not the part of a manifest: {}", error.what()));
+    throw UsageError(fmt::format("not the part of a manifest: {}", reason_of(error)));
   }
 }
 
@@ -246,7 +251,8 @@ Manifest parse_manifest(std::string_view text, std::string_view file) {
   } catch (const UsageError& error) {
     throw DataError(fmt::format("{}: {}", file, error.what()));
   } catch (const json::exception& error) {
-    throw DataError(fmt::format("{}: not the manifest of a checkpoint: {}", file, error.what()));
+    throw DataError(
+        fmt::format("{}: not the manifest of a checkpoint: {}", file, reason_of(error)));
   }
 }
 

@@ -94,8 +94,9 @@ void require_writable(const std::filesystem::path& path) {
   if (path.empty()) return;
   std::filesystem::path folder = path.parent_path();
   if (folder.empty()) folder = ".";
+  std::error_code ignored;
   std::string probe = (folder / ".trireme-XXXXXX").string();
-  const bool is_folder = std::filesystem::is_directory(path);
+  const bool is_folder = std::filesystem::is_directory(path, ignored);
   const int fd = is_folder ? -1 : ::mkstemp(probe.data());
   if (fd < 0) {
     throw UsageError(fmt::format("bench: --plot must name a file that can be written, got {}: {}",

@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/text.h"
 #include "trireme/base/version.h"
 #include "trireme/bench/report.h"
 #include "trireme/cli/benchmark_ranks.h"
 #include "trireme/cli/configuration_words.h"
+#include "trireme/cli/error_text.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/launch/environment.h"
 #include "trireme/launch/exit_codes.h"
@@ -67,12 +69,12 @@ double overlap_of(const StepTimes& times) {
 std::string table(const Job& job, const StepTimes& times) {
   const RunDescription& run = times.run;
   std::string text = fmt::format(
-      "# trireme {} bench train: {}, {} parameters, global batch {}, {} virtual workers, {} "
-      "rank{}, "
-      "{}; {} rounds of {} steps\n#\n# {:<24} {:>10} {:>9}\n",
-      version(), run.model, with_commas(run.parameters), run.global_batch, run.virtual_workers,
-      run.ranks, run.ranks == 1 ? "" : "s", name_of(job.plan.data_parallel), times.rounds,
-      times.steps_per_round, "", "us", "of step");
+      "# trireme {} bench train: {}, {}, global batch {}, {}, {}, {}; {} of {}\n#\n# {:<24} {:>10} "
+      "{:>9}\n",
+      version(), run.model, with_commas(run.parameters, "parameter"), run.global_batch,
+      counted(run.virtual_workers, "virtual worker"), counted(run.ranks, "rank"),
+      name_of(job.plan.data_parallel), counted(times.rounds, "round"),
+      counted(times.steps_per_round, "step"), "", "us", "of step");
   const auto row = [&](std::string_view name, double seconds, std::string_view remark) {
     text += fmt::format("  {:<24} {:>10.1f} {:>7.1f} %  {}", name, 1e6 * seconds,
                         100 * seconds / times.step, remark);
@@ -142,9 +144,9 @@ int run(const Arguments& arguments) {
                          std::cout << (arguments.json ? json_of(job, times) : table(job, times));
                          flush_stdout();
                        }
-                     } catch (const DivergedError& error) {
-                       std::cerr << error.what() << '\n';
-                       return static_cast<int>(ExitCode::kDiverged);
+                     } catch (const std::exception& error) {
+                       std::cerr << message_of(error) << '\n';
+                       return exit_code_of_rank(error);
                      }
                      return static_cast<int>(ExitCode::kOk);
                    });

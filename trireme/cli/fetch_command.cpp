@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/text.h"
 #include "trireme/cli/commands.h"
 #include "trireme/formats/safetensors.h"
 #include "trireme/server/zmq/connect_servers.h"
@@ -84,8 +85,8 @@ void print_row(const FetchArguments& arguments, const std::vector<float>& row,
                      .dump()
               << '\n';
   } else {
-    std::cout << fmt::format("{}[{}] after {} updates: {:.9g}\n", arguments.table, arguments.key,
-                             version, fmt::join(row, " "));
+    std::cout << fmt::format("{}[{}] after {}: {:.9g}\n", arguments.table, arguments.key,
+                             counted(version, "update"), fmt::join(row, " "));
   }
 }
 
@@ -114,7 +115,7 @@ void print_model(const FetchArguments& arguments, const Fetched& fetched, std::i
     std::cout << json.dump() << '\n';
     return;
   }
-  std::cout << fmt::format("after {} updates:\n", version);
+  std::cout << fmt::format("after {}:\n", counted(version, "update"));
   for (const NamedBuffer& tensor : fetched.tensors) {
     std::cout << fmt::format("  {} {}\n", tensor.name, fmt::join(tensor.shape, " x "));
   }
@@ -165,7 +166,7 @@ void add_fetch(CLI::App& app, int& exit_code) {
   command->add_option("--output", arguments->output, "safetensors file to write");
   command->add_option("--table", arguments->table, "table of rows");
   CLI::Option* key = command->add_option("--key", arguments->key, "of the row");
-  command->add_option("--timeout", arguments->timeout, "seconds");
+  command->add_option("--timeout", arguments->timeout, "seconds")->check(CLI::Range(0.001, 1e7));
   command->add_flag("--json", arguments->json, "as JSON");
   command->callback([arguments, key, &exit_code] {
     arguments->has_key = key->count() > 0;

@@ -11,7 +11,8 @@ namespace {
 // The folder to which `make run` downloads the data, or that of the Debian package.
 std::string fashion_mnist_folder() {
   const std::filesystem::path fetched = ".cache/data/fashion-mnist";
-  if (std::filesystem::exists(fetched)) return fetched.string();
+  std::error_code ignored;
+  if (std::filesystem::exists(fetched, ignored)) return fetched.string();
   return "/usr/share/datasets/fashion-mnist";
 }
 

@@ -1,5 +1,8 @@
 #include "trireme/cli/program.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <exception>
 #include <iostream>
@@ -9,6 +12,7 @@
 #include "trireme/base/text.h"
 #include "trireme/base/version.h"
 #include "trireme/cli/commands.h"
+#include "trireme/cli/error_text.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/launch/exit_codes.h"
 
@@ -19,6 +23,14 @@ namespace {
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 internal error, 2 command line or configuration, 3 data, 4 a rank was\n"
     "lost, 5 training diverged, 130 interrupted, 128 + N: signal N.";
+
+// Where standard streams are closed, files that are opened next would take their numbers, and be
+// written what was meant for a terminal. Writes to these end in an error.
+void fill_closed_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", O_RDONLY);
+  }
+}
 
 // Returns an error if `word` is no subcommand, otherwise an empty string.
 std::string unknown_command(const CLI::App& app, const std::string& word) {
@@ -60,6 +72,7 @@ void parse(CLI::App& app, int argc, char** argv) {
 }  // namespace
 
 int run_program(int argc, char** argv) {
+  fill_closed_streams();
   CLI::App app("trireme: distributed model training in C++ on libtorch", "trireme");
   app.set_version_flag("--version", std::string("trireme ") + version());
   app.require_subcommand(1);
@@ -86,8 +99,8 @@ int run_program(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return refuse(message_of(app, error));
   } catch (const std::exception& error) {
-    std::cerr << "trireme: " << error.what() << '\n';
-    return static_cast<int>(exit_code_of(error));
+    std::cerr << "trireme: " << message_of(error) << '\n';
+    return exit_code_of_rank(error);
   }
   return exit_code;
 }

@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <fstream>
 
+#include "trireme/base/text.h"
+
 namespace trireme::cli {
 
 namespace {
@@ -50,19 +52,20 @@ std::string list_of(const std::vector<std::string>& names) {
 std::vector<std::string> columns_of(const RunDescription& run) {
   std::vector<std::string> lines;
   if (run.columns.empty()) return lines;
-  lines.push_back(fmt::format("{} of {} columns predict: {}", run.columns.size(),
-                              run.columns.size() + run.unused_columns.size(),
-                              list_of(run.columns)));
+  lines.push_back(
+      fmt::format("predicted from {} of {}: {}", run.columns.size(),
+                  with_commas(std::ssize(run.columns) + std::ssize(run.unused_columns), "column"),
+                  list_of(run.columns)));
   if (!run.unused_columns.empty()) {
     lines.push_back(fmt::format("not used: {}", list_of(run.unused_columns)));
   }
   if (run.dropped_rows > 0) {
-    lines.push_back(fmt::format("{} rows are dropped because of missing values",
-                                with_commas(run.dropped_rows)));
+    lines.push_back(
+        fmt::format("dropped because of missing values: {}", with_commas(run.dropped_rows, "row")));
   }
   if (run.trimmed_labels > 0) {
-    lines.push_back(fmt::format("{} labels have blanks around them, which do not count",
-                                with_commas(run.trimmed_labels)));
+    lines.push_back(fmt::format("read without the blanks around them: {}",
+                                with_commas(run.trimmed_labels, "label")));
   }
   return lines;
 }
@@ -88,17 +91,18 @@ void Progress::on_start(const RunDescription& run) {
   run_ = run;
   started_ = shown_ = Clock::now();
   shown_epoch_ = static_cast<double>(run.first_step) / static_cast<double>(run.steps_per_epoch);
-  const std::string what = fmt::format(
-      "{}, {} parameters; {} samples, {} held back for evaluation", run.model,
-      with_commas(run.parameters), with_commas(run.samples), with_commas(run.evaluation_samples));
+  const std::string what =
+      fmt::format("{}, {}; {}, {} held back for evaluation", run.model,
+                  with_commas(run.parameters, "parameter"), with_commas(run.samples, "sample"),
+                  with_commas(run.evaluation_samples));
   const bool are_uneven = !run.assignment.empty() &&
                           std::ranges::max(run.assignment) - std::ranges::min(run.assignment) > 1;
-  const std::string how = fmt::format(
-      "{} rank{} x {} thread{}, global batch {}, {} virtual worker{}{}, {} steps of {} an epoch",
-      run.ranks, run.ranks == 1 ? "" : "s", run.threads, run.threads == 1 ? "" : "s",
-      with_commas(run.global_batch), run.virtual_workers, run.virtual_workers == 1 ? "" : "s",
-      are_uneven ? fmt::format(" ({})", fmt::join(run.assignment, " + ")) : "",
-      with_commas(run.steps), with_commas(run.steps_per_epoch));
+  const std::string how =
+      fmt::format("{} x {}, global batch {}, {}{}, {} of {} an epoch", counted(run.ranks, "rank"),
+                  counted(run.threads, "thread"), with_commas(run.global_batch),
+                  counted(run.virtual_workers, "virtual worker"),
+                  are_uneven ? fmt::format(" ({})", fmt::join(run.assignment, " + ")) : "",
+                  with_commas(run.steps, "step"), with_commas(run.steps_per_epoch));
   const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
   say(how);

@@ -28,7 +28,7 @@ std::string summary_text(const RunSummary& summary) {
   row("samples/s", with_commas(std::llround(summary.samples_per_second)));
   if (summary.skipped_steps > 0) {
     row("skipped",
-        fmt::format("{} steps, in which not all was finite", with_commas(summary.skipped_steps)));
+        fmt::format("{}, in which not all was finite", with_commas(summary.skipped_steps, "step")));
   }
   if (summary.loss) row("training loss", fmt::format("{:.4g}", *summary.loss));
   if (const auto [sent, received] = summary.traffic; sent + received > 0) {

@@ -2,12 +2,13 @@
 
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
 
 #include "trireme/base/error.h"
+#include "trireme/base/files.h"
+#include "trireme/base/text.h"
 #include "trireme/cli/commands.h"
 #include "trireme/cli/progress.h"
 #include "trireme/launch/exit_codes.h"
@@ -59,7 +60,7 @@ server::ZmqServer::Options options_of(const ServeArguments& arguments) {
     }
     options.restore = server::checkpoint_files(options.checkpoints);
   }
-  if (!options.checkpoints.empty()) std::filesystem::create_directories(options.checkpoints);
+  if (!options.checkpoints.empty()) make_directories(options.checkpoints);
   options.log = [](const std::string& line) { std::cout << line << std::endl; };
   return options;
 }
@@ -75,14 +76,15 @@ int serve(const ServeArguments& arguments) {
                                : fmt::format(", public key {}", server.public_key()))
             << (options.standby ? ", as a replica" : "") << std::endl;
   if (arguments.restore) {
-    std::cout << fmt::format("restored from {}, after {} updates", options.checkpoints,
-                             server.counts().version)
+    std::cout << fmt::format("restored from {}, after {}", options.checkpoints,
+                             counted(server.counts().version, "update"))
               << std::endl;
   }
   while (!is_asked_to_stop()) {
     if (server.wait_until_over(std::chrono::milliseconds(200)) && !arguments.keep) {
       server.stop();
-      std::cout << fmt::format("all workers have left, after {} updates", server.counts().version)
+      std::cout << fmt::format("all workers have left, after {}",
+                               counted(server.counts().version, "update"))
                 << std::endl;
       if (!options.checkpoints.empty() && !server.is_standby()) {
         std::cout << "wrote " << server.save() << std::endl;
@@ -131,10 +133,14 @@ void add_serve(CLI::App& app, int& exit_code) {
   command->add_option("--checkpoint", server.checkpoints, "folder to write checkpoints to");
   command->add_flag("--restore", arguments->restore, "begin with the checkpoint in that folder");
   command->add_flag("--keep", arguments->keep, "stay when all workers have left");
-  command->add_option("--dead-after", arguments->dead_after,
-                      "seconds of silence after which a worker is lost");
-  command->add_option("--gone-after", arguments->gone_after,
-                      "seconds in which a worker whose connection broke may reconnect");
+  command
+      ->add_option("--dead-after", arguments->dead_after,
+                   "seconds of silence after which a worker is lost")
+      ->check(CLI::Range(0.001, 1e7));
+  command
+      ->add_option("--gone-after", arguments->gone_after,
+                   "seconds in which a worker whose connection broke may reconnect")
+      ->check(CLI::Range(0.0, 1e7));
   command->add_option("--max-message-bytes", server.max_message_bytes, "of one request or reply");
   command->add_option("--max-held-bytes", server.max_held_bytes,
                       "of all requests that wait for others");

@@ -25,6 +25,8 @@ void flush_stdout();
 
 /// "1,234,567"
 std::string with_commas(std::int64_t number);
+/// "1 step", "2,000 steps".
+std::string with_commas(std::int64_t number, std::string_view noun);
 
 /// "45 s", "2:05", "1:02:03"
 std::string duration(double seconds);

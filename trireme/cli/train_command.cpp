@@ -12,6 +12,7 @@
 #include "trireme/base/text.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/cli/commands.h"
+#include "trireme/cli/error_text.h"
 #include "trireme/cli/failure_report.h"
 #include "trireme/cli/progress.h"
 #include "trireme/cli/train_job.h"
@@ -76,6 +77,7 @@ void explain_failure(const ExitReport& report, const Job& job, const std::string
       can_resume ? fmt::format("trireme train --resume {}", shell_quoted(run.root.string()))
                  : std::string();
   ExitReport shown = report;
+  shown.explanation = explain_own(report.status);
   if (shown.log.empty()) {
     shown.log = (run.logs() / fmt::format("rank-{}.log", shown.failed_rank)).string();
   }

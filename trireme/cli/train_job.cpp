@@ -1,6 +1,5 @@
 #include "trireme/cli/train_job.h"
 
-#include <c10/util/Exception.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -11,7 +10,6 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
-#include <new>
 #include <optional>
 
 #include "trireme/base/error.h"
@@ -22,6 +20,7 @@
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/cli/configuration_words.h"
+#include "trireme/cli/error_text.h"
 #include "trireme/cli/progress.h"
 #include "trireme/cli/run_summary.h"
 #include "trireme/config/difference.h"
@@ -29,6 +28,7 @@
 #include "trireme/launch/heap.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/run_directory.h"
+#include "trireme/train/sealed_text.h"
 #include "trireme/train/train.h"
 #include "trireme/world/connect.h"
 
@@ -88,7 +88,17 @@ std::optional<RunState> state_to_resume(const ResumedRun& run) {
   const std::string folder = run.directory.checkpoints().string();
   const auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
   if (checkpoints.empty()) {
-    throw UsageError(fmt::format("train: {} holds no checkpoint to resume from", folder));
+    const std::string root = run.directory.root.string();
+    if (real_files().kind_of(run.directory.root) != FileKind::kDirectory) {
+      throw UsageError(fmt::format("train: --resume must name the directory of a run, {} {}", root,
+                                   real_files().kind_of(run.directory.root) == FileKind::kNone
+                                       ? "does not exist"
+                                       : "is not a directory"));
+    }
+    throw UsageError(
+        fmt::format("train: {} holds no checkpoint to resume from; start the run anew "
+                    "from its configuration",
+                    folder));
   }
   if (run.step) {
     const auto found = checkpoints.find(*run.step);
@@ -117,6 +127,8 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
   if (!written) return {};
   std::vector<std::string> changes, refused, words;
   const Config absolute = with_absolute_paths(config, std::filesystem::current_path());
+  // An earlier --resume may have changed keys after this checkpoint was written.
+  const bool is_as_written = is_sealed(read_file(run.config()));
   for (const KeyDifference& difference : differences(absolute, *written)) {
     const auto origin = config.origins.find(difference.key);
     const bool was_asked_for = origin != config.origins.end() &&
@@ -125,7 +137,7 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
     if (was_asked_for && is_kept_by_run(difference.key)) continue;
     std::string text = fmt::format("{} is {}, {} has {}", difference.key, difference.value, name,
                                    difference.other);
-    if (was_asked_for) {
+    if (was_asked_for || is_as_written) {
       changes.push_back(std::move(text));
       continue;
     }
@@ -140,8 +152,8 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
 }
 
 [[noreturn]] void refuse_directory(const RunDirectory& run, const DataError& error) {
-  throw UsageError(fmt::format("run.directory must be a folder to write in, got {}: {}",
-                               run.root.string(), error.what()));
+  throw DataError(fmt::format("run.directory must be a folder to write in, got {}: {}",
+                              run.root.string(), error.what()));
 }
 
 }  // namespace
@@ -221,16 +233,6 @@ std::unique_ptr<RunLock> claim_directory(const Job& job) {
   return lock;
 }
 
-std::string message_of(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
-  std::string message = error.what();
-  if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
-    message = torch->what_without_backtrace();
-  }
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  return message.substr(0, message.find('\n'));
-}
-
 FileDescriptor open_log(const RunDirectory& run, int rank) {
   const std::filesystem::path path = run.logs() / fmt::format("rank-{}.log", rank);
   try {
@@ -240,11 +242,6 @@ FileDescriptor open_log(const RunDirectory& run, int rank) {
     refuse_directory(run, error);
   }
   return FileDescriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-}
-
-int exit_code_of_rank(const std::exception& error) {
-  const bool diverged = dynamic_cast<const DivergedError*>(&error) != nullptr;
-  return static_cast<int>(diverged ? ExitCode::kDiverged : exit_code_of(error));
 }
 
 int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal) {

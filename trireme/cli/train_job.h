@@ -49,22 +49,16 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 
 /// Locks the run directory of a job and, unless the job resumes a run, removes the logs of an
 /// earlier one. Throws UsageError if the directory is in use, holds files that trireme has not
-/// written, or holds a run that may not be overwritten.
+/// written, or holds a run that may not be overwritten, and DataError if it cannot be written.
 std::unique_ptr<RunLock> claim_directory(const Job& job);
 
-/// Opens the log of `rank` to append to it. Throws UsageError if the run's directory cannot be
+/// Opens the log of `rank` to append to it. Throws DataError if the run's directory cannot be
 /// written.
 FileDescriptor open_log(const RunDirectory& run, int rank);
-
-/// Returns the message in one line, without the stack that libtorch appends to its messages.
-std::string message_of(const std::exception& error);
 
 /// Trains as one rank of `world`; the first rank shows progress on `terminal`. Returns the exit
 /// code.
 int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal);
-
-/// Returns the exit code for an error of a rank.
-int exit_code_of_rank(const std::exception& error);
 
 /// Returns true if a launcher started this process as a rank, also as the only one.
 bool is_started_rank(const RankEnvironment& environment);

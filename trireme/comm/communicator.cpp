@@ -6,6 +6,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
+#include "trireme/comm/call_scope.h"
 #include "trireme/comm/device_lane.h"
 #include "trireme/comm/semantics.h"
 
@@ -20,7 +21,7 @@ constinit const Operation kDefaultOperation;
 Operation make(OpKind kind, const Buffer& out, const Buffer& in, std::int64_t count,
                SourceLocation where) {
   Operation operation = kDefaultOperation;
-  operation.where = where;
+  operation.where = place_in_scope(where);
   operation.kind = kind;
   operation.dtype = in.dtype;
   operation.device = in.device.kind;
@@ -227,14 +228,14 @@ Traffic Communicator::traffic() const {
 
 Memory Communicator::allocate(std::size_t bytes, SourceLocation where) {
   const Use use(*this, "allocate");
-  return do_allocate(bytes, where);
+  return do_allocate(bytes, place_in_scope(where));
 }
 
 Memory Communicator::allocate(std::size_t bytes, Device device, SourceLocation where) {
   const Use use(*this, "allocate");
-  if (device == Device::kCpu) return do_allocate(bytes, where);
+  if (device == Device::kCpu) return do_allocate(bytes, place_in_scope(where));
   DeviceLane& lane = device_lane("allocate");
-  do_allocate(0, where);
+  do_allocate(0, place_in_scope(where));
   return lane.allocate(bytes);
 }
 
@@ -446,7 +447,7 @@ std::unique_ptr<Communicator> Communicator::group(std::span<const int> ranks,
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key, SourceLocation where) {
   const Use use(*this, "split");
-  auto part = do_split(color, key, where);
+  auto part = do_split(color, key, place_in_scope(where));
   if (part && device_lane_) part->carry_devices(device_lane_->lane_of(*part));
   return part;
 }

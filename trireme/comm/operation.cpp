@@ -50,13 +50,19 @@ CallSite::CallSite(SourceLocation where) : line(where.line) {
   if (const auto slash = name.rfind('/'); slash != name.npos) name.remove_prefix(slash + 1);
   if (name.size() >= sizeof(file)) name.remove_prefix(name.size() - sizeof(file) + 1);
   std::memcpy(file, name.data(), name.size());
+  if (where.caller != nullptr) std::strncpy(caller, where.caller, sizeof(caller) - 1);
 }
 
 std::string describe(const Call& call, const CallSite& site) {
   if (site.line == 0) return describe(call);
   // The site of another rank's call has come over a network.
-  const std::string_view file(site.file, ::strnlen(site.file, sizeof site.file));
-  return fmt::format("{} at {}:{}", describe(call), without_control_characters(file), site.line);
+  const auto text_of = [](std::span<const char> text) {
+    return without_control_characters({text.data(), ::strnlen(text.data(), text.size())});
+  };
+  const std::string caller = text_of(site.caller);
+  return fmt::format("{}{} at {}:{}", describe(call),
+                     caller.empty() ? "" : fmt::format(" in {}()", caller), text_of(site.file),
+                     site.line);
 }
 
 namespace {

@@ -51,12 +51,13 @@ std::string describe(const Call& call);
 struct CallSite {
   std::int32_t line = 0;  ///< 0: unknown
   char file[44] = {};     ///< the end of the path, zero-terminated
+  char caller[24] = {};   ///< the function that was called there, zero-terminated; may be empty
 
   CallSite() = default;
   explicit CallSite(SourceLocation where);
 };
 
-/// "all_reduce(f32[1024], sum) at train.cpp:31".
+/// "all_reduce(f32[1024], sum) at train.cpp:31", or "... in update() at train.cpp:31".
 std::string describe(const Call& call, const CallSite& site);
 
 /// One rank's call.

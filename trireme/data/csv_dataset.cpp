@@ -155,8 +155,10 @@ class Table {
     const std::string_view label = csv_.trimmed_field(target_);
     const auto found = class_of_.find(label);
     if (found == class_of_.end()) {
-      throw csv_.error(target_, fmt::format("the label must be one of the {} classes, got {}",
-                                            class_of_.size(), printable(label)));
+      throw csv_.error(target_,
+                       fmt::format("the label must be one of the {} classes of the training "
+                                   "data, got {}",
+                                   class_of_.size(), printable(label)));
     }
     labels_.push_back(found->second);
   }

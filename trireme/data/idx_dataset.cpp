@@ -29,8 +29,10 @@ unsigned char byte_of(char c) {
 std::int64_t checked_classes(const IdxDatasetOptions& options, const std::string& labels) {
   const std::int64_t largest = std::ranges::max(labels, {}, byte_of) & 0xff;
   if (options.classes != 0 && largest >= options.classes) {
-    throw DataError(fmt::format("{}: labels must lie in [0, {}), got {}", options.labels.string(),
-                                options.classes, largest));
+    throw DataError(
+        fmt::format("{}: labels must lie in [0, {}), the classes of the training data, "
+                    "got {}",
+                    options.labels.string(), options.classes, largest));
   }
   return options.classes != 0 ? options.classes : largest + 1;
 }
@@ -52,7 +54,12 @@ std::array<float, 256> value_of_each_byte(const IdxDatasetOptions& options) {
 IdxDataset::IdxDataset(const IdxDatasetOptions& options) : value_of_(value_of_each_byte(options)) {
   IdxArray images = read_bytes(options.images, 3, 4, "u8 images in 3 or 4 dimensions");
   IdxArray labels = read_bytes(options.labels, 1, 1, "u8 labels in 1 dimension");
-  if (images.shape[0] != labels.shape[0] || images.shape[0] == 0) {
+  if (std::ranges::count(images.shape, 0) > 0) {
+    throw DataError(fmt::format("{}: must hold images with pixels, holds {} of [{}]",
+                                options.images.string(), images.shape[0],
+                                fmt::join(images.shape.begin() + 1, images.shape.end(), ", ")));
+  }
+  if (images.shape[0] != labels.shape[0]) {
     throw DataError(fmt::format("{}: must hold a label for each image of {}, holds {} for {}",
                                 options.labels.string(), options.images.string(), labels.shape[0],
                                 images.shape[0]));

@@ -1,5 +1,7 @@
 #include "trireme/data/loader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -8,6 +10,10 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
+#include "trireme/base/text.h"
 
 namespace trireme {
 
@@ -80,7 +86,7 @@ class Loader::ReadAhead {
   ReadAhead(Reader& reader, int prefetch_steps)
       : reader_(reader),
         chunk_steps_(static_cast<std::size_t>(std::max(1, prefetch_steps / 2))),
-        thread_([this] { run(); }) {}
+        thread_(start_thread("loader", [this] { run(); })) {}
 
   ~ReadAhead() {
     {
@@ -154,6 +160,21 @@ class Loader::ReadAhead {
 Loader::Loader(const Dataset& dataset, const Sampler& sampler, Range workers, Range steps,
                LoaderOptions options)
     : reader_(std::make_unique<Reader>(dataset, sampler, workers, steps)) {
+  const SamplerOptions& o = sampler.options();
+  if (o.samples > dataset.size()) {
+    throw UsageError(
+        fmt::format("loader: the sampler must be of at most the {} of the dataset, is "
+                    "of {}",
+                    counted(dataset.size(), "sample"), o.samples));
+  }
+  if (workers.begin < 0 || workers.begin > workers.end || workers.end > o.virtual_workers) {
+    throw UsageError(fmt::format("loader: virtual workers must lie in [0, {}), got [{}, {})",
+                                 o.virtual_workers, workers.begin, workers.end));
+  }
+  if (steps.begin < 0) {
+    throw UsageError(
+        fmt::format("loader: steps count from 0, got [{}, {})", steps.begin, steps.end));
+  }
   if (options.prefetch_steps > 0) {
     ahead_ = std::make_unique<ReadAhead>(*reader_, options.prefetch_steps);
   }

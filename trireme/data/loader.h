@@ -34,7 +34,9 @@ struct LoaderOptions {
 ///
 /// The loader's thread hands over many small steps at once, so that a step of some microseconds
 /// does not pay for a thread switch. next() rethrows what the dataset throws on that thread. The
-/// dataset and the sampler must outlive the loader. One thread may use it.
+/// dataset and the sampler must outlive the loader. One thread may use it. The constructor throws
+/// UsageError if the sampler is of more samples than the dataset, or the workers are not among its
+/// own.
 class Loader {
  public:
   Loader(const Dataset& dataset, const Sampler& sampler, Range workers, Range steps,

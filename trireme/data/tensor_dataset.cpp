@@ -13,14 +13,26 @@ namespace trireme {
 
 namespace {
 
+// Before anything is asked of it: libtorch's own errors do not say which tensor is meant.
+at::Tensor dense(const at::Tensor& tensor, const char* name) {
+  const char* const got = !tensor.defined()                 ? "an undefined one"
+                          : tensor.layout() != at::kStrided ? "a sparse one"
+                          : !tensor.device().is_cpu()       ? "one on a device"
+                          : tensor.is_quantized()           ? "a quantized one"
+                                                            : nullptr;
+  if (got == nullptr) return tensor.detach().contiguous();
+  throw UsageError(fmt::format("dataset: {} must be a dense tensor on the CPU, got {}", name, got));
+}
+
+std::int64_t rows_of(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.dim() > 0 ? tensor.size(0) : 0;
+}
+
 Target checked_target(const at::Tensor& inputs, const at::Tensor& targets, std::int64_t classes) {
-  if (!inputs.is_cpu() || !targets.is_cpu()) {
-    throw UsageError("dataset: inputs and targets must lie on the CPU");
-  }
   if (inputs.dim() < 1 || targets.dim() < 1 || inputs.size(0) != targets.size(0)) {
-    throw UsageError(fmt::format(
-        "dataset: inputs and targets must have as many rows, have {} and {}",
-        inputs.dim() < 1 ? 0 : inputs.size(0), targets.dim() < 1 ? 0 : targets.size(0)));
+    throw UsageError(
+        fmt::format("dataset: inputs and targets must have as many rows, have {} and {}",
+                    rows_of(inputs), rows_of(targets)));
   }
   if (classes == 0) {
     if (targets.dim() > 2 || !targets.is_floating_point()) {
@@ -49,14 +61,13 @@ Target checked_target(const at::Tensor& inputs, const at::Tensor& targets, std::
 
 TensorDataset::TensorDataset(const at::Tensor& inputs, const at::Tensor& targets,
                              std::int64_t classes)
-    : TensorDataset(inputs, targets, classes, {0, inputs.dim() < 1 ? 0 : inputs.size(0)},
-                    inputs.dim() < 1 ? 0 : inputs.size(0)) {}
+    : TensorDataset(inputs, targets, classes, {0, rows_of(inputs)}, rows_of(inputs)) {}
 
 TensorDataset::TensorDataset(const at::Tensor& inputs, const at::Tensor& targets,
                              std::int64_t classes, Range local, std::int64_t size)
-    : inputs_(inputs.detach().contiguous()),
-      targets_(targets.detach().contiguous()),
-      target_(checked_target(inputs, targets, classes)),
+    : inputs_(dense(inputs, "inputs")),
+      targets_(dense(targets, "targets")),
+      target_(checked_target(inputs_, targets_, classes)),
       local_(local),
       size_(size) {
   if (local.size() != inputs_.size(0)) {

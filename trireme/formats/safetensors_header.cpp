@@ -33,6 +33,13 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<Claim> claims;
   SafetensorsMetadata metadata;
 
+  [[noreturn]] void end_before(std::size_t position) const {
+    fail(fmt::format(
+        "must end with its JSON object, which blanks alone may follow, has more at byte "
+        "{}",
+        position));
+  }
+
   bool null() override { return misplaced("null"); }
   bool boolean(bool) override { return misplaced("a boolean"); }
   bool number_integer(number_integer_t) override { return misplaced("a negative number"); }
@@ -90,7 +97,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool end_object() override {
-    place_ = place_ == Place::kFile ? Place::kOutside : Place::kFile;
+    place_ = place_ == Place::kFile ? Place::kEnd : Place::kFile;
     return true;
   }
 
@@ -111,11 +118,12 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
 
   bool parse_error(std::size_t position, const std::string& token,
                    const nlohmann::detail::exception&) override {
+    if (place_ == Place::kEnd) end_before(position);
     fail(fmt::format("must be JSON, is not at byte {}, near {}", position, printable(token)));
   }
 
  private:
-  enum class Place { kOutside, kFile, kMetadata, kTensor, kNumbers };
+  enum class Place { kOutside, kEnd, kFile, kMetadata, kTensor, kNumbers };
 
   bool given(std::string_view field) const {
     const Claim& claim = claims.back();
@@ -126,6 +134,7 @@ class HeaderEvents final : public nlohmann::json_sax<nlohmann::json> {
   std::string where() const {
     switch (place_) {
       case Place::kOutside:
+      case Place::kEnd:
         return "the whole";
       case Place::kFile:
         return printable(key_);
@@ -231,6 +240,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::int64_t d
                                            std::string_view file) {
   HeaderEvents events(file);
   nlohmann::json::sax_parse(json, &events);
+  // The parser takes a byte of zero for the end of the text.
+  if (const std::size_t zero = json.find('\0'); zero != json.npos) events.end_before(zero + 1);
   SafetensorsHeader header{.metadata = std::move(events.metadata)};
   header.tensors.reserve(events.claims.size());
   for (Claim& claim : events.claims) {

@@ -3,12 +3,20 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/printable.h"
 
 namespace trireme {
 namespace {
+
+constexpr const char* kWorldFd = "TRIREME_WORLD_FD";
+constexpr const char* kAddress = "MASTER_ADDR";
+constexpr const char* kPort = "MASTER_PORT";
+constexpr const char* kStepHosts = "SLURM_STEP_NODELIST";
 
 struct Family {
   const char* rank;
@@ -25,13 +33,15 @@ constexpr Family kFamilies[] = {
      "OMPI_COMM_WORLD_LOCAL_SIZE", nullptr, Starter::kOpenMpi},
     {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr, Starter::kPmi},
     // A batch script has SLURM_PROCID=0 as well, but does not belong to a step.
-    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr, "SLURM_STEP_NODELIST",
-     Starter::kSlurm},
+    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr, kStepHosts, Starter::kSlurm},
 };
-constexpr const char* kWorldFd = "TRIREME_WORLD_FD";
 constexpr const char* kStepNumber = "SLURM_STEP_ID";
 // Of the allocation; only old versions of Slurm do not set the number of the step.
 constexpr const char* kTasksOfAllocation = "SLURM_NTASKS";
+
+constexpr int kMostRanks = 1'000'000;
+constexpr int kMostSeconds = 10'000'000;
+constexpr std::int64_t kMostJobs = std::numeric_limits<std::uint32_t>::max();
 
 // Reads variables and remembers their names.
 class Reader {
@@ -40,27 +50,49 @@ class Reader {
 
   bool has(const char* name) const { return lookup_(name).has_value(); }
 
-  std::optional<int> number(const char* name, int least) {
+  std::optional<int> number(const char* name, int least, int most = kMostRanks) {
+    const auto value = whole_number(name, least, most);
+    return value ? std::optional(static_cast<int>(*value)) : std::nullopt;
+  }
+
+  std::optional<std::int64_t> whole_number(const char* name, std::int64_t least,
+                                           std::int64_t most) {
     const std::optional<std::string> text = lookup_(name);
     if (!text) return std::nullopt;
     names_ += (names_.empty() ? "" : ", ") + std::string(name);
-    int value = 0;
+    std::int64_t value = 0;
     const char* end = text->data() + text->size();
     const auto [stop, error] = std::from_chars(text->data(), end, value);
-    if (error != std::errc() || stop != end || value < least) {
-      throw UsageError(fmt::format(
-          "environment: {} must be a whole number of at least {}, got \"{}\"", name, least, *text));
+    if (error != std::errc() || stop != end || value < least || value > most) {
+      throw UsageError(fmt::format("environment: {} must be a whole number from {} to {}, got {}",
+                                   name, least, most, printable(*text)));
     }
     return value;
   }
 
   int required(const char* name, int least, const char* because) {
     if (const auto value = number(name, least)) return *value;
+    refuse_alone(because, name);
+  }
+
+  [[noreturn]] static void refuse_alone(const char* name, const char* missing) {
     throw UsageError(
-        fmt::format("environment: {} is set but {} is not; set both or neither", because, name));
+        fmt::format("environment: {} is set but {} is not; set both or neither", name, missing));
   }
 
   std::optional<std::string> text(const char* name) const { return lookup_(name); }
+
+  std::string name_of_host(const char* name, const std::string& text) const {
+    if (!text.empty()) return text;
+    throw UsageError(fmt::format("environment: {} must name a host, got \"\"", name));
+  }
+
+  bool flag(const char* name) const {
+    const std::string text = lookup_(name).value_or("False");
+    if (text == "True" || text == "False") return text == "True";
+    throw UsageError(
+        fmt::format("environment: {} must be True or False, got {}", name, printable(text)));
+  }
 
   const std::string& names() const { return names_; }
 
@@ -87,12 +119,13 @@ void check_at_most(Variable variable, Variable limit) {
 }
 
 constexpr int kUsualPort = 29500;
+constexpr int kMostPorts = 65535;
 
 // Jobs and steps on one host need different ports, below those of outgoing connections (from
 // 32768). The factor has no divisor in common with the number of ports.
 int port_of_step(Reader& reader) {
-  const std::int64_t job = reader.number("SLURM_JOB_ID", 0).value_or(0);
-  const std::int64_t step = reader.number(kStepNumber, 0).value_or(0);
+  const std::int64_t job = reader.whole_number("SLURM_JOB_ID", 0, kMostJobs).value_or(0);
+  const std::int64_t step = reader.whole_number(kStepNumber, 0, kMostJobs).value_or(0);
   return static_cast<int>(20000 + (job + 1009 * step) % 12000);
 }
 
@@ -119,16 +152,20 @@ std::string job_of(const Reader& reader, Starter starter) {
 
 std::optional<MeetingPoint> read_meeting_point(Reader& reader, Starter starter) {
   MeetingPoint meeting;
-  if (const auto address = reader.text("MASTER_ADDR")) {
-    meeting.address = *address;
-    meeting.port = reader.number("MASTER_PORT", 1).value_or(kUsualPort);
+  const auto port = reader.number(kPort, 1, kMostPorts);
+  if (const auto address = reader.text(kAddress)) {
+    meeting.address = reader.name_of_host(kAddress, *address);
+    meeting.port = port.value_or(kUsualPort);
   } else if (starter == Starter::kSlurm) {
-    meeting.address = first_host(reader.text("SLURM_STEP_NODELIST").value_or(""));
-    meeting.port = reader.number("MASTER_PORT", 1).value_or(port_of_step(reader));
+    meeting.address =
+        reader.name_of_host(kStepHosts, first_host(reader.text(kStepHosts).value_or("")));
+    meeting.port = port ? *port : port_of_step(reader);
   } else {
+    // The other launchers' ranks may meet without.
+    if (port && starter == Starter::kTorchrun) reader.refuse_alone(kPort, kAddress);
     return std::nullopt;
   }
-  meeting.is_served = reader.text("TORCHELASTIC_USE_AGENT_STORE").value_or("") == "True";
+  meeting.is_served = reader.flag("TORCHELASTIC_USE_AGENT_STORE");
   meeting.attempt = reader.text("TORCHELASTIC_RESTART_COUNT").value_or("");
   return meeting;
 }
@@ -138,11 +175,15 @@ RankEnvironment read_family(Reader& reader, Family family) {
     family.world_size = kTasksOfAllocation;
   }
   RankEnvironment environment;
-  environment.rank = reader.required(family.rank, 0, family.world_size);
+  const bool has_size = reader.has(family.world_size);
+  environment.rank = reader.required(family.rank, 0, has_size ? family.world_size : kWorldFd);
   environment.world_size = reader.required(family.world_size, 1, family.rank);
   environment.local_rank = reader.number(family.local_rank, 0).value_or(0);
   if (family.local_world_size != nullptr) {
     environment.local_world_size = reader.number(family.local_world_size, 1);
+    if (environment.local_world_size.value_or(1) > 1 && !reader.has(family.local_rank)) {
+      reader.refuse_alone(family.local_world_size, family.local_rank);
+    }
   }
 
   const Variable world{family.world_size, environment.world_size};
@@ -176,14 +217,14 @@ RankEnvironment read_environment(const Lookup& lookup) {
     if (!given || (family.sign != nullptr && !reader.has(family.sign))) continue;
     if (family.starter == Starter::kSlurm && is_in_shell_of_allocation(reader)) continue;
     RankEnvironment environment = read_family(reader, family);
-    if (ours) environment.world_fd = reader.number(kWorldFd, 0);
+    if (ours) environment.world_fd = reader.number(kWorldFd, 0, std::numeric_limits<int>::max());
     environment.variables = reader.names();
     environment.starter = family.starter;
     environment.speaks_pmix = reader.has("PMIX_RANK");
     environment.meeting = read_meeting_point(reader, family.starter);
     environment.job = job_of(reader, family.starter);
     environment.secret = read_job_secret(lookup);
-    if (const auto seconds = reader.number(kTimeoutVariable, 1)) {
+    if (const auto seconds = reader.number(kTimeoutVariable, 1, kMostSeconds)) {
       environment.timeout = std::chrono::seconds(*seconds);
     }
     return environment;

@@ -55,10 +55,14 @@ std::string explain(ExitStatus status) {
   if (status.signal != 0) {
     return "killed by " + name_of_signal(status.signal) + cause_of_signal(status.signal);
   }
-  const std::string code = "exit code " + std::to_string(status.code);
-  const bool ours = status.code >= 2 && status.code <= static_cast<int>(ExitCode::kDiverged);
-  if (!ours) return code;
-  return code + " (" + std::string(meaning_of(static_cast<ExitCode>(status.code))) + ")";
+  return "exit code " + std::to_string(status.code);
+}
+
+std::string explain_own(ExitStatus status) {
+  const bool has_meaning = status.signal == 0 && status.code >= 2 &&
+                           status.code <= static_cast<int>(ExitCode::kDiverged);
+  if (!has_meaning) return explain(status);
+  return explain(status) + " (" + std::string(meaning_of(static_cast<ExitCode>(status.code))) + ")";
 }
 
 }  // namespace trireme

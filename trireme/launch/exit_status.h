@@ -27,7 +27,11 @@ struct ExitStatus {
 std::string name_of_signal(int signal);
 
 /// "killed by SIGKILL, often the out-of-memory killer or kill -9", "killed by SIGSEGV: invalid
-/// memory access", "exit code 3 (a file is missing, torn or not what it says)".
+/// memory access", "exit code 3".
 std::string explain(ExitStatus status);
+
+/// The same for a process of trireme, whose codes are those of ExitCode: "exit code 3 (a file is
+/// missing, torn or not what it says)". A program of the user's may mean something else by them.
+std::string explain_own(ExitStatus status);
 
 }  // namespace trireme

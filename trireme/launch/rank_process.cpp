@@ -16,13 +16,15 @@
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/launch/exit_codes.h"
 
 namespace trireme {
 namespace {
 
 [[noreturn]] void throw_system_error(const char* call) {
-  throw Error(std::string("launch: ") + call + ": " + std::strerror(errno));
+  throw UsageError(std::string("launch: a rank cannot be started: ") + call + ": " +
+                   system_reason(errno));
 }
 
 struct Pipe {
@@ -135,8 +137,10 @@ int read_failure(int fd) {
 }
 
 std::string cannot_start(const std::string& program, int reason) {
-  std::string message = "run: cannot start \"" + program + "\": " + std::strerror(reason);
-  const bool here = program.find('/') == std::string::npos && std::filesystem::exists(program);
+  std::string message = "run: cannot start \"" + program + "\": " + system_reason(reason);
+  std::error_code ignored;
+  const bool here =
+      program.find('/') == std::string::npos && std::filesystem::exists(program, ignored);
   if (reason == ENOENT && here) message += "; to run the one in this folder say ./" + program;
   return message;
 }

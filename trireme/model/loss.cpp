@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "trireme/base/error.h"
+#include "trireme/base/text.h"
 
 namespace trireme {
 
@@ -12,7 +13,7 @@ namespace {
 std::string describe(const Target& target) {
   switch (target.kind) {
     case Target::Kind::kNumbers:
-      return fmt::format("{} number(s) a sample", target.width);
+      return fmt::format("{} a sample", counted(target.width, "number"));
     case Target::Kind::kClass:
       return fmt::format("{} classes", target.classes);
     case Target::Kind::kTokens:
@@ -27,7 +28,27 @@ void require(bool suits, const Target& target, std::string_view name, std::strin
       fmt::format("loss {} needs {}; the target has {}", name, wanted, describe(target)));
 }
 
+[[noreturn]] void refuse_targets(const at::Tensor& target, const std::string& wanted) {
+  throw UsageError(fmt::format("the loss needs targets of {}, got {} [{}]", wanted,
+                               at::toString(target.scalar_type()),
+                               fmt::join(target.sizes(), ", ")));
+}
+
+// The class of each row.
+at::Tensor classes_of(const at::Tensor& target, const at::Tensor& rows) {
+  if (target.numel() != rows.size(0) || target.scalar_type() != at::kLong) {
+    refuse_targets(target, fmt::format("{} classes as i64", rows.size(0)));
+  }
+  return target.flatten();
+}
+
 at::Tensor like(const at::Tensor& target, const at::Tensor& rows) {
+  const bool has_same_rows = target.dim() >= 1 && target.dim() <= 2 &&
+                             target.size(0) == rows.size(0) && target.numel() == rows.numel();
+  // libtorch would repeat a target of one row.
+  if (!has_same_rows) {
+    refuse_targets(target, fmt::format("[{}]", fmt::join(rows.sizes(), ", ")));
+  }
   const at::Tensor typed =
       target.scalar_type() == rows.scalar_type() ? target : target.to(rows.scalar_type());
   return typed.dim() == 2 ? typed : typed.view({-1, 1});
@@ -37,8 +58,16 @@ double total(const at::Tensor& x) {
   return x.sum(at::kDouble).item<double>();
 }
 
+// libtorch's own error does not say which class a label may have.
 at::Tensor cross_entropy(const at::Tensor& rows, const at::Tensor& classes) {
-  return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored);
+  try {
+    return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored);
+  } catch (const c10::IndexError&) {
+    const at::Tensor counted = classes.masked_select(classes.ne(Target::kIgnored));
+    throw UsageError(fmt::format(
+        "loss cross_entropy: a class must lie in [0, {}), got classes from {} to {}", rows.size(1),
+        counted.min().item<std::int64_t>(), counted.max().item<std::int64_t>()));
+  }
 }
 
 EvaluationSums of_numbers(const at::Tensor& rows, const at::Tensor& target, double shift) {
@@ -69,7 +98,7 @@ double weight_of(const at::Tensor& classes, const Target& target) {
 }
 
 EvaluationSums of_classes(const at::Tensor& rows, const at::Tensor& target) {
-  const at::Tensor classes = target.flatten();
+  const at::Tensor classes = classes_of(target, rows);
   EvaluationSums sums;
   sums.loss = cross_entropy(rows, classes).item<double>();
   sums.correct = total(rows.argmax(1).eq(classes));
@@ -105,7 +134,7 @@ LossSum Loss::operator()(const at::Tensor& output, const at::Tensor& target) con
     case Kind::kCrossEntropy:
       break;
   }
-  const at::Tensor classes = target.flatten();
+  const at::Tensor classes = classes_of(target, rows);
   return {cross_entropy(rows, classes), weight_of(classes, target_)};
 }
 

@@ -24,7 +24,8 @@ std::string_view reason_of(const std::exception& error) {
 
 torch::jit::Module load(const std::filesystem::path& path) {
   if (path.empty()) throw UsageError("model torchscript needs the path of a TorchScript file");
-  if (!std::filesystem::is_regular_file(path)) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
     throw UsageError(fmt::format("{}: there is no such TorchScript file", path.string()));
   }
   try {

@@ -67,6 +67,8 @@ class Optimizer {
   /// "adamw"
   std::string_view name() const { return name_; }
 
+  std::span<const Shard> shards() const { return shards_; }
+
   /// An array of state, with one element for each value: its name and its initial elements.
   struct StateArray {
     std::string name;

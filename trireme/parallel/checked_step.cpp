@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "trireme/base/error.h"
+#include "trireme/base/text.h"
 #include "trireme/tensor/fingerprint.h"
 
 namespace trireme {
@@ -32,6 +33,18 @@ CheckedStep::CheckedStep(std::string strategy) : strategy_(std::move(strategy)) 
 void CheckedStep::require_unattached() const {
   if (phase_ == Phase::kUnattached) return;
   refuse(strategy_, "attach() was called twice; make a strategy for each model");
+}
+
+void CheckedStep::require_attached(const char* call) const {
+  if (phase_ != Phase::kUnattached) return;
+  refuse(strategy_, "{}() was called before attach(); call attach(model) once", call);
+}
+
+void CheckedStep::require_between_steps(const char* call) const {
+  require_attached(call);
+  if (phase_ == Phase::kReady) return;
+  refuse(strategy_, "{}() was called inside a step; call it after update() or abandon_step()",
+         call);
 }
 
 void CheckedStep::require_free(const std::vector<NamedTensor>& parameters) const {
@@ -62,6 +75,13 @@ void CheckedStep::hook(std::size_t p) {
 void CheckedStep::end() {
   phase_ = Phase::kReady;
   last_version_ = version_of_parameters();
+}
+
+void CheckedStep::abandon() {
+  // Whether all ranks have changed the parameters alike is then not known: the next step asks
+  // again.
+  if (phase_ == Phase::kFailed) phase_ = Phase::kReady;
+  if (phase_ != Phase::kUnattached && phase_ != Phase::kReady) end();
 }
 
 double CheckedStep::accept_changes() {
@@ -104,13 +124,15 @@ int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double we
       refuse(strategy_,
              "begin() was called without update() after reduce_gradients(); call "
              "strategy->update(optimizer) in place of optimizer.step(), or abandon_step()");
+    case Phase::kFailed:
+      require_not_failed("begin");
     case Phase::kReady:
       break;
   }
   const auto most = static_cast<int>(virtual_workers);
   if (passes < -1 || passes > most) {
-    refuse(strategy_, "begin() announces {} passes, more than this rank's {} virtual workers",
-           passes, most);
+    refuse(strategy_, "begin() announces {}, more than this rank's {}", counted(passes, "pass"),
+           counted(most, "virtual worker"));
   }
   if (!std::isfinite(weight) || weight < 0) {
     refuse(strategy_, "the weight of a step must be a number above 0, got {}", weight);
@@ -133,8 +155,17 @@ int CheckedStep::next_pass() const {
   return static_cast<int>(std::ranges::find(finished_, 0) - finished_.begin());
 }
 
+void CheckedStep::require_not_failed(const char* call) const {
+  if (phase_ != Phase::kFailed) return;
+  refuse(strategy_,
+         "{}() was called after reduce_gradients() has failed; call abandon_step() on every rank, "
+         "and then begin()",
+         call);
+}
+
 void CheckedStep::require_backward(const char* call) const {
   if (phase_ == Phase::kBackward) return;
+  require_not_failed(call);
   refuse(strategy_, "{}() was called {}; call {} before the first forward pass of a step", call,
          phase_ == Phase::kUnattached ? "before attach()"
          : phase_ == Phase::kReduced  ? "after reduce_gradients()"
@@ -145,11 +176,25 @@ void CheckedStep::require_backward(const char* call) const {
 void CheckedStep::require_micro_batch(const char* call, int micro_batch) const {
   require_backward(call);
   if (micro_batch < 0 || micro_batch >= passes_) {
-    refuse(strategy_, "{}(): there is no micro-batch {} in a step of {} passes", call, micro_batch,
-           passes_);
+    refuse(strategy_, "{}(): there is no micro-batch {} in a step of {}", call, micro_batch,
+           counted(passes_, "pass"));
   }
   if (finished_[static_cast<std::size_t>(micro_batch)]) {
     refuse(strategy_, "{}(): micro-batch {} is finished", call, micro_batch);
+  }
+}
+
+void CheckedStep::require_scalar(const at::Tensor& loss_sum) const {
+  const char* const wanted = "backward() needs a scalar loss that depends on the parameters";
+  if (!loss_sum.defined()) refuse(strategy_, "{}, got an undefined tensor", wanted);
+  if (loss_sum.numel() != 1 || !loss_sum.requires_grad()) {
+    refuse(
+        strategy_, "{}, got {}{}", wanted, counted(loss_sum.numel(), "element"),
+        loss_sum.requires_grad() ? "" : " without a gradient; leave out detach() and NoGradGuard");
+  }
+  if (!loss_sum.is_floating_point() || !loss_sum.device().is_cpu()) {
+    refuse(strategy_, "{}, real and on the CPU, got {} on {}", wanted,
+           at::toString(loss_sum.scalar_type()), loss_sum.device().str());
   }
 }
 
@@ -157,14 +202,10 @@ void CheckedStep::backward(const at::Tensor& loss_sum) {
   require_backward("backward");
   const int micro_batch = next_pass();
   if (micro_batch == passes_) {
-    refuse(strategy_, "backward() was called more often than the {} passes that begin() announced",
-           passes_);
+    refuse(strategy_, "backward() was called more often than begin() announced: {}",
+           counted(passes_, "pass"));
   }
-  if (loss_sum.numel() != 1 || !loss_sum.requires_grad()) {
-    refuse(strategy_,
-           "backward() needs a scalar loss that depends on the parameters, got {} elements{}",
-           loss_sum.numel(), loss_sum.requires_grad() ? "" : " that require no gradient");
-  }
+  require_scalar(loss_sum);
   active_ = micro_batch;
   try {
     loss_sum.backward();
@@ -205,8 +246,12 @@ void CheckedStep::add(int parameter, int micro_batch, const at::Tensor& gradient
            "add(): a gradient of {} for micro-batch {} came after one for micro-batch {}", name,
            micro_batch, next - 1);
   }
-  if (gradient.is_sparse()) {
-    refuse(strategy_, "{} has a sparse gradient; all-reduce needs dense ones (sparse=false)", name);
+  if (!gradient.defined()) {
+    refuse(strategy_, "add(): the gradient of {} must be a tensor, got an undefined one", name);
+  }
+  if (gradient.layout() != at::kStrided) {
+    refuse(strategy_, "{} has a gradient of layout {}; all-reduce needs dense ones (sparse=false)",
+           name, c10::str(gradient.layout()));
   }
   if (!tensor.requires_grad()) {
     refuse(strategy_, "add(): {} does not require a gradient, but got one", name);
@@ -233,7 +278,7 @@ void CheckedStep::set_micro_batch(int micro_batch) {
   sink_->set_micro_batch(micro_batch);
 }
 
-void CheckedStep::check_reduce() const {
+void CheckedStep::begin_reduce() {
   require_backward("reduce_gradients");
   for (std::size_t i = 0; i < begun_.size(); ++i) {
     if (begun_[i] && !finished_[i]) {
@@ -243,6 +288,7 @@ void CheckedStep::check_reduce() const {
              i, i);
     }
   }
+  phase_ = Phase::kFailed;
 }
 
 // Counts what libtorch has written to the parameters. It misses what is written to their memory, as
@@ -279,6 +325,7 @@ void CheckedStep::check_update() const {
 
 void CheckedStep::check_reduced(const char* call) const {
   if (phase_ == Phase::kReduced) return;
+  require_not_failed(call);
   refuse(strategy_, "{}() was called {}; call reduce_gradients() before it", call,
          phase_ == Phase::kUnattached ? "before attach()"
          : phase_ == Phase::kReady    ? "before begin()"

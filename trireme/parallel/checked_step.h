@@ -24,6 +24,9 @@ class CheckedStep final : public GradientSink {
   explicit CheckedStep(std::string strategy);
 
   void require_unattached() const;
+  void require_attached(const char* call) const;
+  /// Attached, and no step has begun that has not ended.
+  void require_between_steps(const char* call) const;
   /// No strategy may have the parameters, of which each has one gradient.
   void require_free(const std::vector<NamedTensor>& parameters) const;
   /// Hooks the parameters that require a gradient. They are kept by reference count.
@@ -37,14 +40,17 @@ class CheckedStep final : public GradientSink {
   /// `sink` gets the gradients of the step.
   void begin(GradientSink& sink, int passes);
   void backward(const at::Tensor& loss_sum);
-  void check_reduce() const;
+  /// Until end_backward() the step counts as failed: only abandon() may follow an exception.
+  void begin_reduce();
   void end_backward(const GradientReport& report);
   void check_reduced(const char* call) const;
   /// check_reduced(), and that the parameters have not been changed since. Throws DivergedError if
   /// not all is finite.
   void check_update() const;
   void end();
-  bool is_attached() const { return phase_ != Phase::kUnattached; }
+  void fail() { phase_ = Phase::kFailed; }
+  /// Ends a step that was not completed, or does nothing.
+  void abandon();
   bool in_backward() const { return phase_ == Phase::kBackward; }
 
   void add(int parameter, int micro_batch, const at::Tensor& gradient) override;
@@ -52,10 +58,12 @@ class CheckedStep final : public GradientSink {
   void set_micro_batch(int micro_batch) override;
 
  private:
-  enum class Phase : std::uint8_t { kUnattached, kReady, kBackward, kReduced };
+  enum class Phase : std::uint8_t { kUnattached, kReady, kBackward, kReduced, kFailed };
   static constexpr int kNone = -1;
 
   void require_backward(const char* call) const;
+  void require_not_failed(const char* call) const;
+  void require_scalar(const at::Tensor& loss_sum) const;
   void require_micro_batch(const char* call, int micro_batch) const;
   void on_gradient(int parameter);
   int next_pass() const;

@@ -52,27 +52,24 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
 
   Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
-  std::vector<State> state() override {
-    std::vector<State> state;
-    state.push_back({.name = "step",
-                     .region = Region({1}),
-                     .values = buffer_of(std::span(&step_, 1)),
-                     .is_written = world_.rank() == 0});
-    if (outer_) append(outer_->state(), state);
-    if (own_) append_streaming_state(state);
-    for (State& tensor : state) tensor.name.insert(0, "local_steps.");
-    return state;
-  }
-
   RelaxedConsistency* relaxed() override { return this; }
   bool asynchronous() const override { return false; }
-  Group group() const override { return {groups_->index(), leads()}; }
+  Group group() const override {
+    require_attached("group");
+    return {groups_->index(), leads()};
+  }
+  Communicator& step_ranks() override {
+    require_attached("step_ranks");
+    return groups_->inside();
+  }
 
   void synchronize() override {
+    require_between_steps("synchronize");
     if (!synchronized_) average_groups();
   }
 
   Traffic traffic() const override {
+    if (!groups_) return {};
     Traffic traffic = groups_->inside().traffic();
     if (leads()) traffic += groups_->leaders()->traffic();
     return traffic;
@@ -159,6 +156,18 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   }
 
   double compute_gradient_norm() override { return gradients_->norm(); }
+
+  std::vector<State> own_state() override {
+    std::vector<State> state;
+    state.push_back({.name = "step",
+                     .region = Region({1}),
+                     .values = buffer_of(std::span(&step_, 1)),
+                     .is_written = world_.rank() == 0});
+    if (outer_) append(outer_->state(), state);
+    if (own_) append_streaming_state(state);
+    for (State& tensor : state) tensor.name.insert(0, "local_steps.");
+    return state;
+  }
 
   StepResult finish_step(const StepEnd& end) override {
     if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();

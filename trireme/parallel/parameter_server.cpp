@@ -54,23 +54,20 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
            options_.consistency.backup_workers > 0;
   }
 
-  // This rank makes no more steps. Rank 0 waits for the others and reads the last parameters.
   void synchronize() override {
-    if (!asynchronous() || has_ended_) return;
-    has_ended_ = true;
-    if (world_.rank() == 0) {
-      client_->drain();
-      client_->fetch(wanted_);
-    } else if (client_) {
-      client_->leave();
-    }
-    if (groups_->index() == 0) share();
+    require_between_steps("synchronize");
+    end_training();
   }
 
   // All ranks have the same optimizer, a mirror of the servers'.
   Group group() const override { return {}; }
+  Communicator& step_ranks() override {
+    require_attached("step_ranks");
+    return asynchronous() ? groups_->inside() : world_;
+  }
 
   void gather_state(Optimizer& optimizer) override {
+    require_attached("gather_state");
     if (world_.rank() > 0) return;
     client_->fetch(state_of(optimizer));
     std::vector<std::int64_t> steps(shards_.size());
@@ -79,6 +76,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
   }
 
   void scatter_state(Optimizer& optimizer) override {
+    require_attached("scatter_state");
     if (world_.rank() > 0 || client_->servers_have_values()) return;
     std::vector<std::int64_t> steps;
     for (const Optimizer::ShardState& state : optimizer.shard_states()) steps.push_back(state.step);
@@ -185,10 +183,23 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
       steps_ += 1 + skipped_;
     }
     share();
-    if (end.sync == Sync::kNow || gradients_->stop()) synchronize();
+    if (end.sync == Sync::kNow || gradients_->stop()) end_training();
     return {.loss = loss(),
             .stop = gradients_->stop(),
             .skipped_steps = options_.consistency.backup_workers > 0 ? skipped_ : 0};
+  }
+
+  // This rank makes no more steps. Rank 0 waits for the others and reads the last parameters.
+  void end_training() {
+    if (!asynchronous() || has_ended_) return;
+    has_ended_ = true;
+    if (world_.rank() == 0) {
+      client_->drain();
+      client_->fetch(wanted_);
+    } else if (client_) {
+      client_->leave();
+    }
+    if (groups_->index() == 0) share();
   }
 
   // A skipped step is one in which no parameter had a gradient: clocks move all the same.

@@ -2,14 +2,15 @@
 
 #include <vector>
 
-#include "trireme/comm/traffic.h"
+#include "trireme/comm/communicator.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/parallel/strategy.h"
 
 namespace trireme {
 
 /// What only strategies have whose ranks' parameters may differ, or whose optimizer state lies on
-/// servers: Strategy::relaxed(). To be used after attach().
+/// servers: Strategy::relaxed(). Only asynchronous() and traffic() may be
+/// called before attach(), and synchronize() only between two steps; else UsageError is thrown.
 class RelaxedConsistency {
  public:
   virtual ~RelaxedConsistency() = default;
@@ -29,6 +30,9 @@ class RelaxedConsistency {
     bool leads = false;
   };
   virtual Group group() const = 0;
+
+  /// The ranks that make each step together, and so have the same GradientReport.
+  virtual Communicator& step_ranks() = 0;
 
   /// If servers hold the optimizer's state: reads it into `optimizer` on rank 0. Must be called
   /// before the optimizer is saved.

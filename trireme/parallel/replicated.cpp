@@ -21,7 +21,6 @@ class Replicated final : public Strategy {
   }
 
   Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
-  std::vector<State> state() override { return gradients_->state(); }
 
  private:
   std::span<Shard> attach_model(Model& model) override {
@@ -37,6 +36,7 @@ class Replicated final : public Strategy {
 
   GradientReport finish_gradients() override { return report_ = gradients_->reduce(); }
   double compute_gradient_norm() override { return gradients_->norm(); }
+  std::vector<State> own_state() override { return gradients_->state(); }
 
   StepResult finish_step(const StepEnd& end) override {
     if (end.optimizer != nullptr && !end.is_skipped) end.optimizer->step();

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
+#include <functional>
+
 #include "trireme/base/error.h"
+#include "trireme/comm/call_scope.h"
 #include "trireme/model/model.h"
 #include "trireme/model/module_block.h"
 #include "trireme/parallel/checked_step.h"
@@ -15,64 +18,88 @@ Strategy::Strategy(Traits traits)
 
 Strategy::~Strategy() = default;
 
-std::span<Shard> Strategy::attach(Model& model) {
+std::span<Shard> Strategy::attach(Model& model, SourceLocation where) {
+  const CallScope scope("attach", where);
   step_->require_unattached();
   step_->require_free(model.tensors().parameters);
-  const std::span<Shard> shards = attach_model(model);
+  shards_of_model_ = attach_model(model);
   step_->attach(model.tensors().parameters);
-  return shards;
+  return shards_of_model_;
 }
 
-std::span<Shard> Strategy::attach(torch::nn::Module& module) {
+std::span<Shard> Strategy::attach(torch::nn::Module& module, SourceLocation where) {
   step_->require_unattached();
   model_of_module_ = model_over(module);
-  return attach(*model_of_module_);
+  return attach(*model_of_module_, where);
 }
 
-GradientSink& Strategy::begin(StepShape shape) {
+GradientSink& Strategy::begin(StepShape shape, SourceLocation where) {
+  const CallScope scope("begin", where);
   shape.passes = step_->check_begin(shape.passes, virtual_workers().size(), shape.weight);
   shape.changed_values = step_->accept_changes();
   step_->begin(begin_step(shape), shape.passes);
   return *step_;
 }
 
-void Strategy::backward(const at::Tensor& loss_sum) {
+void Strategy::backward(const at::Tensor& loss_sum, SourceLocation where) {
+  const CallScope scope("backward", where);
   step_->backward(loss_sum);
 }
 
-GradientReport Strategy::reduce_gradients() {
-  step_->check_reduce();
+GradientReport Strategy::reduce_gradients(SourceLocation where) {
+  const CallScope scope("reduce_gradients", where);
+  step_->begin_reduce();
   const GradientReport report = finish_gradients();
   step_->end_backward(report);
   return report;
 }
 
-double Strategy::gradient_norm() {
+double Strategy::gradient_norm(SourceLocation where) {
+  const CallScope scope("gradient_norm", where);
   step_->check_reduced("gradient_norm");
   return compute_gradient_norm();
 }
 
-StepResult Strategy::update(Optimizer& optimizer, Sync sync) {
+StepResult Strategy::update(Optimizer& optimizer, Sync sync, SourceLocation where) {
+  const CallScope scope("update", where);
   step_->check_update();
+  require_own("update", optimizer);
   return finish({.optimizer = &optimizer, .sync = sync});
 }
 
-StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync) {
+StepResult Strategy::update(torch::optim::Optimizer& optimizer, Sync sync, SourceLocation where) {
+  const CallScope scope("update", where);
   step_->check_update();
   require_sets_grad("update");
   optimizer.step();
   return finish({.sync = sync});
 }
 
-StepResult Strategy::skip_update(Optimizer& optimizer, Sync sync) {
+StepResult Strategy::skip_update(Optimizer& optimizer, Sync sync, SourceLocation where) {
+  const CallScope scope("skip_update", where);
   step_->check_reduced("skip_update");
+  require_own("skip_update", optimizer);
   return finish({.optimizer = &optimizer, .is_skipped = true, .sync = sync});
 }
 
-StepResult Strategy::skip_update(torch::optim::Optimizer&, Sync sync) {
+StepResult Strategy::skip_update(torch::optim::Optimizer&, Sync sync, SourceLocation where) {
+  const CallScope scope("skip_update", where);
   step_->check_reduced("skip_update");
   require_sets_grad("skip_update");
   return finish({.is_skipped = true, .sync = sync});
+}
+
+std::vector<Strategy::State> Strategy::state() {
+  require_attached("state");
+  return own_state();
+}
+
+void Strategy::require_attached(const char* call) const {
+  step_->require_attached(call);
+}
+
+void Strategy::require_between_steps(const char* call) const {
+  step_->require_between_steps(call);
 }
 
 void Strategy::require_sets_grad(const char* call) const {
@@ -83,15 +110,44 @@ void Strategy::require_sets_grad(const char* call) const {
       traits_.name, call));
 }
 
+// Other shards would be updated by gradients of another step, and those of this model not at all.
+void Strategy::require_own(const char* call, const Optimizer& optimizer) const {
+  const std::less<const Shard*> before;
+  const Shard* const first = shards_of_model_.data();
+  const auto is_own = [&](const Shard& shard) {
+    return !before(&shard, first) && before(&shard, first + shards_of_model_.size());
+  };
+  const std::span<const Shard> shards = optimizer.shards();
+  if (shards.empty() ? shards_of_model_.empty() : is_own(shards.front()) && is_own(shards.back())) {
+    return;
+  }
+  throw UsageError(
+      fmt::format("strategy {}: {}() was given an optimizer that was not made from the shards "
+                  "which attach() of "
+                  "this strategy returns; make the optimizer from those",
+                  traits_.name, call));
+}
+
 StepResult Strategy::finish(const StepEnd& end) {
   const StepResult result = finish_step(end);
   step_->end();
   return result;
 }
 
-void Strategy::abandon_step() {
-  if (step_->in_backward()) finish_gradients();
-  if (step_->is_attached()) step_->end();
+// What the other ranks have announced is taken, whatever it is: it will not be used.
+void Strategy::end_exchange() {
+  step_->fail();
+  try {
+    step_->end_backward(finish_gradients());
+  } catch (const UsageError&) {
+    // The ranks' steps differ, or the communicator is over and the next step says so.
+  }
+}
+
+void Strategy::abandon_step(SourceLocation where) {
+  const CallScope scope("abandon_step", where);
+  if (step_->in_backward()) end_exchange();
+  step_->abandon();
 }
 
 }  // namespace trireme

@@ -8,6 +8,7 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/partition.h"
+#include "trireme/base/source_location.h"
 #include "trireme/base/state_tensor.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/shard.h"
@@ -57,50 +58,57 @@ class Strategy {
   /// gradients; parameters that do not require a gradient stay where they are. Returns the shards
   /// that this rank's optimizer updates. They live as long as the strategy, which must outlive
   /// neither the model nor the communicator.
-  std::span<Shard> attach(Model& model);
+  std::span<Shard> attach(Model& model, SourceLocation where = SourceLocation::current());
   /// The same for an ordinary module, which is one block; each child of a Sequential is a block.
-  std::span<Shard> attach(torch::nn::Module& module);
+  std::span<Shard> attach(torch::nn::Module& module,
+                          SourceLocation where = SourceLocation::current());
 
   /// Must be called before the first forward pass of a step. Returns where gradients go that do not
   /// come through backward().
-  GradientSink& begin(StepShape shape = {});
+  GradientSink& begin(StepShape shape = {}, SourceLocation where = SourceLocation::current());
 
   /// Runs the backward pass of the next micro-batch and ends that micro-batch. `loss_sum`: a
   /// scalar, the sum of its losses; or their mean if begin() was given no weight.
-  void backward(const at::Tensor& loss_sum);
+  void backward(const at::Tensor& loss_sum, SourceLocation where = SourceLocation::current());
 
   /// Must be called after the last backward pass of a step. Micro-batches that did not come count
   /// as zero. The gradients of the shards are ready once this returns.
-  GradientReport reduce_gradients();
+  GradientReport reduce_gradients(SourceLocation where = SourceLocation::current());
 
   /// After reduce_gradients(): makes the gradient of each shard one array, which the caller may
   /// read, and returns the L2 norm of the whole model's gradient, with the same bits at every world
   /// size.
-  double gradient_norm();
+  double gradient_norm(SourceLocation where = SourceLocation::current());
 
   /// Updates the parameters and publishes them: the next forward pass on any rank uses the new
   /// ones. If servers update the parameters, they take the learning rate and the gradient scale
-  /// from `optimizer`. Throws DivergedError, and leaves the parameters as they are, if the report
-  /// of the step says that not all is finite.
-  StepResult update(Optimizer& optimizer, Sync sync = Sync::kWhenDue);
+  /// from `optimizer`, which must be of shards of attach(). Throws DivergedError, and leaves the
+  /// parameters as they are, if the report of the step says that not all is finite.
+  StepResult update(Optimizer& optimizer, Sync sync = Sync::kWhenDue,
+                    SourceLocation where = SourceLocation::current());
   /// The same with an optimizer of libtorch, for strategies that set grad(). Throws UsageError for
   /// others.
-  StepResult update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue);
+  StepResult update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue,
+                    SourceLocation where = SourceLocation::current());
 
   /// In place of update(), on every rank, or group of ranks: the step counts, and ranks exchange
   /// what they exchange in every step, but its gradients are not used. Parameters, buffers and the
   /// state of optimizer and compression stay as they are.
-  StepResult skip_update(Optimizer& optimizer, Sync sync = Sync::kWhenDue);
-  StepResult skip_update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue);
+  StepResult skip_update(Optimizer& optimizer, Sync sync = Sync::kWhenDue,
+                         SourceLocation where = SourceLocation::current());
+  StepResult skip_update(torch::optim::Optimizer& optimizer, Sync sync = Sync::kWhenDue,
+                         SourceLocation where = SourceLocation::current());
 
   /// Ends a step as if it had not begun, on every rank, after an exception for instance. The
-  /// parameters stay as they are. Does nothing if no step has begun.
-  void abandon_step();
+  /// parameters stay as they are. Does nothing if no step has begun. Collective if
+  /// reduce_gradients() was not called yet.
+  void abandon_step(SourceLocation where = SourceLocation::current());
 
   /// True if every rank has all shards, false if each rank has its own part of them.
   bool shards_are_whole() const { return traits_.whole_shards; }
 
-  /// The virtual workers of this rank: [begin, end) of those of the whole step.
+  /// The virtual workers of this rank: [begin, end) of those of the whole step. Known before
+  /// attach(), too.
   virtual Range virtual_workers() const = 0;
 
   using State = StateTensor;
@@ -109,7 +117,7 @@ class Strategy {
   /// called after attach(). What is written to the values before the next step is what that step
   /// uses; what a checkpoint does not hold may stay as it is. Together the regions that are written
   /// cover each tensor exactly once.
-  virtual std::vector<State> state() { return {}; }
+  std::vector<State> state();
 
   /// What only strategies have whose ranks' parameters may differ or whose state lies on servers;
   /// null for others.
@@ -122,6 +130,11 @@ class Strategy {
     bool whole_shards = false;  ///< every rank has all shards
   };
   explicit Strategy(Traits traits);
+
+  /// For what a strategy has beside the functions above: throw UsageError unless attach() was
+  /// called, or unless no step has begun that has not ended.
+  void require_attached(const char* call) const;
+  void require_between_steps(const char* call) const;
 
   /// How a step ends.
   struct StepEnd {
@@ -140,12 +153,16 @@ class Strategy {
   virtual double compute_gradient_norm() = 0;
   // Steps the optimizer, unless the step is skipped, and publishes the parameters.
   virtual StepResult finish_step(const StepEnd& end) = 0;
+  virtual std::vector<State> own_state() { return {}; }
   StepResult finish(const StepEnd& end);
+  void end_exchange();
   void require_sets_grad(const char* call) const;
+  void require_own(const char* call, const Optimizer& optimizer) const;
 
   Traits traits_;
   std::unique_ptr<Model> model_of_module_;
   std::unique_ptr<CheckedStep> step_;
+  std::span<Shard> shards_of_model_;  // what attach() has returned
 };
 
 }  // namespace trireme

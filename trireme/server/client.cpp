@@ -12,6 +12,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
+#include "trireme/base/text.h"
 
 namespace trireme::server {
 
@@ -63,6 +64,13 @@ Client::~Client() {
 }
 
 ShardedRequest Client::new_request(const char* call, MessageType type) const {
+  const bool may_observe = type == MessageType::kFetch || type == MessageType::kSnapshot;
+  const bool has_come = joined_ || has_left_ || (may_observe && has_schema_);
+  if (!has_come && type != MessageType::kJoin && type != MessageType::kLeave) {
+    throw UsageError(
+        fmt::format("{}: worker {} has not joined the servers; call join(schema){} first", call,
+                    options_.worker, may_observe ? " or observe()" : ""));
+  }
   return {call, type, schema_, shards()};
 }
 
@@ -122,6 +130,7 @@ Message Client::receive(const char* call, std::size_t shard, Link::Deadline dead
 void Client::join(const ModelSchema& schema) {
   check(schema);
   schema_ = schema;
+  has_schema_ = true;
   ShardedRequest request = new_request("join", MessageType::kJoin);
   for (int shard = 0; shard < shards(); ++shard) {
     request.message(shard).schema = to_json(schema);
@@ -138,8 +147,15 @@ void Client::store(std::span<const TableValues> values) {
   run(request);
 }
 
+void Client::require_steps(const char* call, std::size_t steps) const {
+  if (steps <= schema_.dense.size()) return;
+  throw UsageError(fmt::format("{}: there must be a step for each of {}, got {}", call,
+                               counted(std::ssize(schema_.dense), "dense table"), steps));
+}
+
 void Client::store_steps(std::span<const std::int64_t> steps) {
   ShardedRequest request = new_request("store_steps", MessageType::kStore);
+  require_steps("store_steps", steps.size());
   for (std::uint32_t table = 0; table < steps.size(); ++table) {
     for (int shard = 0; shard < shards(); ++shard) {
       const Range range = range_of(schema_.dense[table].count, table, shard, shards());
@@ -155,6 +171,7 @@ void Client::store_steps(std::span<const std::int64_t> steps) {
 
 void Client::fetch_steps(std::span<std::int64_t> steps) {
   ShardedRequest request = new_request("fetch_steps", MessageType::kFetch);
+  require_steps("fetch_steps", steps.size());
   for (std::uint32_t table = 0; table < steps.size(); ++table) {
     for (int shard = 0; shard < shards(); ++shard) {
       const Range range = range_of(schema_.dense[table].count, table, shard, shards());
@@ -207,6 +224,7 @@ std::int64_t Client::fetch(std::span<const TableValues> values) {
 
 const ModelSchema& Client::observe() {
   schema_ = fetch_schema(*links_.front(), options_.timeout);
+  has_schema_ = true;
   return schema_;
 }
 

@@ -113,6 +113,7 @@ class Client {
   Traffic traffic() const;
 
  private:
+  void require_steps(const char* call, std::size_t steps) const;
   ShardedRequest new_request(const char* call, MessageType type) const;
   std::vector<Message> take_snapshot_step(SnapshotAction action,
                                           const std::optional<VersionVector>& progress = {});
@@ -127,6 +128,7 @@ class Client {
   std::uint64_t sequence_ = 0;
   std::int64_t clock_ = 0;
   bool joined_ = false;
+  bool has_schema_ = false;
   bool has_left_ = false;
   bool have_values_ = false;
 };

@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/hash.h"
+#include "trireme/formats/json_error.h"
 #include "trireme/formats/json_limits.h"
 
 namespace trireme::server {
@@ -207,8 +208,8 @@ ModelSchema parse_schema(std::string_view text) {
                           c.at("virtual_workers").get<std::vector<int>>()};
     check(schema);
   } catch (const nlohmann::json::exception& error) {
-    throw DataError(
-        fmt::format("model schema: not what a worker of this version writes: {}", error.what()));
+    throw DataError(fmt::format("model schema: not what a worker of this version writes: {}",
+                                reason_of(error)));
   } catch (const UsageError& error) {
     throw DataError(error.what());
   }

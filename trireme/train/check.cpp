@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
+#include <cstring>
 #include <filesystem>
 #include <string_view>
+#include <system_error>
 
 #include "trireme/base/error.h"
 #include "trireme/plan/resolve.h"
@@ -13,17 +15,23 @@ namespace {
 
 void require_file(std::string_view key, const std::string& path) {
   if (path.empty()) throw UsageError(fmt::format("{} must name a file, got nothing", key));
-  if (!std::filesystem::exists(path)) {
+  std::error_code error;  // of a folder on the way that may not be searched
+  const auto kind = std::filesystem::status(path, error).type();
+  if (kind == std::filesystem::file_type::not_found) {
     throw DataError(fmt::format("{}: no such file: {}{}", key, path,
                                 path.find("fashion-mnist") == std::string::npos
                                     ? ""
                                     : " (apt-get install dataset-fashion-mnist)"));
   }
-  if (std::filesystem::is_directory(path)) {
+  if (error) {
+    throw DataError(
+        fmt::format("{}: cannot look at {}: {}", key, path, std::strerror(error.value())));
+  }
+  if (kind == std::filesystem::file_type::directory) {
     throw DataError(fmt::format("{} must name a file, {} is a folder", key, path));
   }
   // The data is read more than once, and to open a FIFO waits for its other end.
-  if (!std::filesystem::is_regular_file(path)) {
+  if (kind != std::filesystem::file_type::regular) {
     throw DataError(
         fmt::format("{} must name a file, {} is a FIFO, a socket or a device", key, path));
   }
@@ -52,7 +60,7 @@ void check_data(const Config::Data& data) {
   } else if (data.format == "idx") {
     require_file("data.images", data.images);
     require_file("data.labels", data.labels);
-    if (!data.test_images.empty()) {
+    if (!data.test_images.empty() || !data.test_labels.empty()) {
       require_file("data.test_images", data.test_images);
       require_file("data.test_labels", data.test_labels);
     }

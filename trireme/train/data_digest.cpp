@@ -95,12 +95,12 @@ void require_same_data(const DataDigest& digest, Communicator& world) {
   const auto other =
       std::ranges::find_if(all, [&](const std::string& value) { return value != all.front(); });
   if (other == all.end()) return;
+  const auto others = std::ranges::count_if(all, [&](const auto& v) { return v != all.front(); });
   throw UsageError(fmt::format(
       "all ranks must have the same data: of the files that [data] names the digest is {} on rank "
-      "0 "
-      "and {} on rank {} ({} ranks differ); copy the same files to every host",
+      "0 and {} on rank {}{}; copy the same files to every host",
       all.front(), *other, other - all.begin(),
-      std::ranges::count_if(all, [&](const std::string& v) { return v != all.front(); })));
+      others == 1 ? "" : fmt::format(" ({} ranks differ)", others)));
 }
 
 }  // namespace trireme

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "trireme/base/error.h"
@@ -39,6 +41,7 @@ class DataSetBuilder {
     } else {
       open_linear_model();
     }
+    if (sets_.evaluation != nullptr) require_same_shape();
     sets_.digest = digest_of_data(config_);
     if (config_.data.holdout > 0) hold_out_samples();
     sets_.sampler = make_sampler(config_.data.sampler, sampler_options(sets_.train->size()));
@@ -130,6 +133,16 @@ class DataSetBuilder {
     }
   }
 
+  // The classes and columns of a test file are those of the training file, or it cannot be opened.
+  void require_same_shape() const {
+    const auto wanted = sets_.train->input_shape(), has = sets_.evaluation->input_shape();
+    if (wanted == has) return;
+    throw DataError(
+        fmt::format("data.test_images: a sample of {} must be [{}], as in {}, but is [{}]",
+                    config_.data.test_images, fmt::join(wanted, ", "), config_.data.images,
+                    fmt::join(has, ", ")));
+  }
+
   void hold_out_samples() {
     require_both_parts(sets_.train->size());
     Split split = hold_out(*sets_.train, config_.data.holdout,
@@ -165,9 +178,29 @@ class DataSetBuilder {
       std::fill(statistics.deviation.begin(), statistics.deviation.end(), 1.0);
     }
     sets_.train = own(prepared(*sets_.train, statistics));
-    if (sets_.evaluation != nullptr)
+    if (sets_.evaluation != nullptr) {
       sets_.evaluation = own(prepared(*sets_.evaluation, statistics));
+      require_finite(*sets_.evaluation);
+    }
     sets_.statistics = std::move(statistics);
+  }
+
+  // Values far from those of the training samples may not fit once they are standardized.
+  void require_finite(const Dataset& evaluation) const {
+    constexpr std::int64_t kAtATime = 4096;
+    for (std::int64_t first = 0; first < evaluation.size(); first += kAtATime) {
+      std::vector<std::int64_t> indices(
+          static_cast<std::size_t>(std::min(kAtATime, evaluation.size() - first)));
+      std::iota(indices.begin(), indices.end(), first);
+      const Batch batch = evaluation.batch(indices);
+      at::Tensor good = batch.input.flatten(1).isfinite().all(1);
+      if (evaluation.target().is_numbers()) good = good & batch.target.isfinite().all(1);
+      if (good.all().item<bool>()) continue;
+      throw DataError(fmt::format(
+          "sample {} of the evaluation data (counted from 0) does not fit {} once it is "
+          "standardized as the training samples are; correct it, or train in f64",
+          first + good.to(at::kByte).argmin().item<std::int64_t>(), name_of(dtype_)));
+    }
   }
 
   TensorDataset prepared(const Dataset& dataset, const Standardization& statistics) const {

@@ -51,7 +51,8 @@ std::string samples_of(const NonFiniteStep& step, const Sampler& sampler, Strate
   if (const int bad = step.report.bad_micro_batch; bad >= 0) {
     worker = step.batches.virtual_workers.at(static_cast<std::size_t>(bad));
   }
-  if (strategy.relaxed() == nullptr) worker = smallest(worker, world);
+  RelaxedConsistency* const relaxed = strategy.relaxed();
+  worker = smallest(worker, relaxed != nullptr ? relaxed->step_ranks() : world);
   if (worker == kNone) return "";
   std::vector<std::int64_t> samples;
   sampler.indices(step.batches.step, static_cast<int>(worker), samples);

@@ -54,6 +54,12 @@ double shift_of(const Dataset& dataset, Communicator& world) {
 
 EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, Communicator& world,
                         const ReductionTree& tree, std::int64_t batch) {
+  if (dataset.size() < 1 || batch < 1) {
+    throw UsageError(
+        fmt::format("evaluate: there must be samples and a batch of at least 1, got {} samples and "
+                    "a batch of {} (rank {} of {})",
+                    dataset.size(), batch, world.rank(), world.size()));
+  }
   const at::NoGradGuard no_grad;
   std::vector<WatchedTensor> buffers = buffers_of(model);
   model.train(false);

@@ -28,6 +28,8 @@
 #include "trireme/train/reporter.h"
 #include "trireme/train/resolved_config.h"
 #include "trireme/train/run_lock.h"
+#include "trireme/train/sealed_text.h"
+#include "trireme/train/trial.h"
 
 namespace trireme {
 
@@ -75,7 +77,7 @@ std::string config_text(const Trainer& trainer) {
       text += fmt::format("#   {}: {}\n", printable(column.name), column.reason);
     }
   }
-  return text;
+  return sealed(std::move(text));
 }
 
 // Collective: the first rank does `part`; if it fails, all ranks throw its error.
@@ -249,6 +251,20 @@ std::vector<std::string> changes_since(const Restored& restored, const Trainer& 
 
 }  // namespace
 
+namespace {
+
+void try_passes(Trainer& trainer) {
+  const DataSets& data = trainer.data();
+  try_training(trainer.model(), trainer.loss(), *data.train, *data.sampler,
+               trainer.strategy().virtual_workers());
+  const SavingGroup& group = trainer.saving_group();
+  if (data.evaluation == nullptr || !group.has_this_rank()) return;
+  try_evaluation(trainer.model(), trainer.loss(), *data.evaluation, group.tree(),
+                 group.communicator().rank(), trainer.config().evaluation.batch);
+}
+
+}  // namespace
+
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  const TrainOptions& options, Files& files) {
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
@@ -262,6 +278,7 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   Checkpointer checkpointer(trainer, directory, files);
   Restored restored;
   require_same_data(trainer.data().digest, world);
+  try_passes(trainer);
   std::vector<std::string> warnings;
   if (options.resume) {
     restored = checkpointer.restore(options.step);
@@ -286,8 +303,11 @@ void dry_run(const Config& config, int ranks) {
   const Mesh mesh = mesh_of({}, *alone);
   const ReductionTree tree(plan.batch.virtual_workers, 1);
   const DataSets data = open_data(config, plan, *alone, tree);
-  make_loss(data.train->target(), config.training.loss);
-  model_of(config, plan, *data.train, mesh);
+  const Loss loss = make_loss(data.train->target(), config.training.loss);
+  const auto model = model_of(config, plan, *data.train, mesh);
+  try_training(*model, loss, *data.train, *data.sampler, tree.virtual_workers_of(0));
+  if (data.evaluation == nullptr) return;
+  try_evaluation(*model, loss, *data.evaluation, tree, 0, config.evaluation.batch);
 }
 
 }  // namespace trireme

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/text.h"
 #include "trireme/formats/printable.h"
 #include "trireme/optim/clip.h"
 #include "trireme/parallel/make_strategy.h"
@@ -73,6 +74,12 @@ StepBatches Trainer::next_batches() {
 }
 
 TrainedStep Trainer::step(const StepRequest& request) {
+  if (steps_done_ >= last_step_) {
+    throw UsageError(
+        fmt::format("trainer: all {} are done; step() must be called only while "
+                    "steps_done() < last_step()",
+                    counted(last_step_, "step")));
+  }
   const auto start = Clock::now();
   const Traffic before = traffic();
   TrainedStep done{.step = steps_done_ + 1};
@@ -137,8 +144,8 @@ std::string Trainer::reject(std::int64_t step, const GradientReport& report,
       "training diverged: {}{}. The parameters are those before the step. Try a smaller "
       "optimizer.lr, training.clip_norm or lr_scheduler.warmup_steps",
       what,
-      may_skip ? fmt::format("; {} steps in a row would be skipped (training.max_skipped_steps)",
-                             skipped_.in_a_row + 1)
+      may_skip ? fmt::format("; {} in a row would be skipped (training.max_skipped_steps)",
+                             counted(skipped_.in_a_row + 1, "step"))
                : ""));
 }
 

@@ -56,6 +56,23 @@ std::chrono::milliseconds timeout_of(const RankEnvironment& environment,
   return timeout.value_or(kUsualTimeout);
 }
 
+// A program that a rank has started inherits the variable, and often not the descriptor.
+shm::World open_shared_world(int fd) {
+  const auto with_variable = [fd](const std::exception& error) {
+    return fmt::format(
+        "connect: {}; TRIREME_WORLD_FD={} names it: start the ranks by trireme run, or unset "
+        "TRIREME_WORLD_FD, RANK and WORLD_SIZE for a world of one",
+        error.what(), fd);
+  };
+  try {
+    return shm::World::open(fd);
+  } catch (const UsageError& error) {
+    throw UsageError(with_variable(error));
+  } catch (const DataError& error) {
+    throw DataError(with_variable(error));
+  }
+}
+
 std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environment,
                                                 const ConnectOptions& options) {
   if (!environment.world_fd) {
@@ -64,7 +81,7 @@ std::unique_ptr<Communicator> join_shared_world(const RankEnvironment& environme
         "is not set; {}. Start the ranks by trireme run, or use backend auto",
         description(environment)));
   }
-  shm::World world = shm::World::open(*environment.world_fd);
+  shm::World world = open_shared_world(*environment.world_fd);
   if (world.size() != environment.world_size) {
     throw UsageError(fmt::format(
         "connect: WORLD_SIZE must be {}, the ranks of the shared world, got {}; leave the "

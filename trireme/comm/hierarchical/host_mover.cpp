@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/comm/hierarchical/move_by_hosts.h"
 
 namespace trireme::hosts {
@@ -43,7 +44,7 @@ bool HostMover::move(const Operation& operation, int worker) {
       abort_areas(first_area, kAreasPerWorker);
     }
   };
-  std::thread second(move_part, 1);
+  std::thread second = start_thread("communicator", [&move_part] { move_part(1); });
   move_part(0);
   second.join();
   if (error) std::rethrow_exception(error);

@@ -189,7 +189,11 @@ std::exception_ptr FailureAgreement::reason_of(const Failure& failure, Time now)
   if (failure.error) return failure.error;
   const int rank = failure.rank;
   if (const auto why = peers_.why_gone(rank)) {
-    return std::make_exception_ptr(CommError(*why, rank));
+    const std::string before =
+        peers_.is_lost(rank)
+            ? ""
+            : fmt::format(" before {}", describe(failure.call.call, failure.call.site));
+    return std::make_exception_ptr(CommError(*why + before, rank));
   }
   if (now < failure.grace_until) return nullptr;
   const std::string& name = peers_.name(rank);

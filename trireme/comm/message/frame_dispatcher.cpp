@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "trireme/base/system_error.h"
+
 namespace trireme::message {
 
 namespace {
@@ -23,7 +25,7 @@ FrameDispatcher::FrameDispatcher(std::unique_ptr<Transport> transport, const Clo
       last_heard_(peers_.size(), clock_.now()),
       last_tick_(clock_.now()),
       next_heartbeat_(last_tick_ + kHeartbeatInterval) {
-  thread_ = std::thread([this] { receive_frames(); });
+  thread_ = start_thread("communicator", [this] { receive_frames(); });
 }
 
 FrameDispatcher::~FrameDispatcher() {

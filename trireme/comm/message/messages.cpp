@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/comm/semantics.h"
 
 namespace trireme::message {
@@ -45,7 +46,8 @@ std::shared_ptr<Completion> Messages::send(const Operation& operation) {
   channel_.send(to, frame);
   Peer& receiver = peer(to);
   receiver.outgoing.push_back(request);
-  if (!receiver.sender.joinable()) receiver.sender = std::thread([this, to] { run_sender(to); });
+  if (!receiver.sender.joinable())
+    receiver.sender = start_thread("send", [this, to] { run_sender(to); });
   receiver.changed.notify_all();
   return request.completion;
 }
@@ -89,7 +91,7 @@ void Messages::on_message(int from, const Frame& frame) {
     return;
   }
   if (!sender.receiver.joinable()) {
-    sender.receiver = std::thread([this, from] { run_receiver(from); });
+    sender.receiver = start_thread("recv", [this, from] { run_receiver(from); });
   }
   sender.changed.notify_all();
 }

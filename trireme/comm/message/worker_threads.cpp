@@ -2,10 +2,20 @@
 
 #include <utility>
 
+#include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
+
 namespace trireme::message {
 
 WorkerThreads::WorkerThreads(int count) : workers_(static_cast<std::size_t>(count)) {
-  for (Worker& worker : workers_) worker.thread = std::thread([&worker] { serve(worker); });
+  try {
+    for (Worker& worker : workers_) {
+      worker.thread = start_thread("communicator", [&worker] { serve(worker); });
+    }
+  } catch (const UsageError&) {
+    stop();  // those that have been started
+    throw;
+  }
 }
 
 WorkerThreads::~WorkerThreads() {

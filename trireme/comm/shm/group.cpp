@@ -274,8 +274,14 @@ void Group::check_peers() {
   if (advance()) return;
   end_because([&] {
     if (lost) peers_.throw_lost();
-    peers_.throw_left(*left);
+    peers_.throw_left(*left, operation_awaiting(*left));
   });
+}
+
+// Returns an operation in progress that needs `peer`, or null.
+const Operation* Group::operation_awaiting(int peer) const {
+  if (const Operation* message = mailbox_.awaiting(peer)) return message;
+  return pending_.empty() ? nullptr : &pending_.front().operation();
 }
 
 void Group::check_deadline(Clock::time_point since, std::chrono::milliseconds timeout) {

@@ -58,6 +58,7 @@ class Group final : public Communicator {
   void wait_until(std::chrono::milliseconds timeout, Done done);
   std::int32_t awaited() const;
   void check_peers();
+  const Operation* operation_awaiting(int peer) const;
   void check_deadline(std::chrono::steady_clock::time_point since,
                       std::chrono::milliseconds timeout);
   template <class Throw>

@@ -18,7 +18,7 @@
 namespace trireme::shm {
 
 constexpr std::uint64_t kMagic = 0x656d657269727431;  // "1trireme"
-constexpr std::uint32_t kVersion = 4;
+constexpr std::uint32_t kVersion = 5;
 constexpr int kMaxRanks = 256;
 constexpr std::size_t kPageBytes = 4096;
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;

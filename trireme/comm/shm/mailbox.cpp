@@ -110,18 +110,17 @@ std::vector<int> Mailbox::awaited() const {
   return ranks;
 }
 
+const Operation* Mailbox::awaiting(int peer) const {
+  const Inbox& inbox = inboxes_[peer];
+  if (!inbox.wanted.empty()) return &inbox.wanted.front()->operation;
+  if (inbox.open > 0) return &inbox.messages.back().transfer->operation;
+  const Outbox& outbox = outboxes_[peer];
+  return outbox.queue.empty() ? nullptr : &outbox.queue.front()->operation;
+}
+
 void Mailbox::time_out() const {
   const int peer = awaited().front();
-  const Inbox& inbox = inboxes_[peer];
-  const Operation* operation = nullptr;
-  if (!inbox.wanted.empty()) {
-    operation = &inbox.wanted.front()->operation;
-  } else if (inbox.open > 0) {
-    operation = &inbox.messages.back().transfer->operation;
-  } else {
-    operation = &outboxes_[peer].queue.front()->operation;
-  }
-  peers_->time_out(peer, 0, *operation, peers_->timeout());
+  peers_->time_out(peer, 0, *awaiting(peer), peers_->timeout());
 }
 
 bool Mailbox::push(int to) {

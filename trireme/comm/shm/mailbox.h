@@ -37,6 +37,8 @@ class Mailbox {
   bool idle() const { return active_ == 0; }
   /// Returns the ranks that transfers in progress wait for.
   std::vector<int> awaited() const;
+  /// Returns a message to or from `peer` that is not done, or null.
+  const Operation* awaiting(int peer) const;
   /// Throws CommError naming the peer and the message. Requires !idle().
   [[noreturn]] void time_out() const;
 

@@ -77,15 +77,20 @@ bool Peers::has_left(int rank) const {
   return area_.slot(rank).left.load() != 0 || member_->segment().has_ended(world_ranks_[rank]);
 }
 
-void Peers::throw_left(int rank) const {
+void Peers::throw_left(int rank, const Operation* needed_by) const {
+  const std::string before =
+      needed_by == nullptr
+          ? ""
+          : fmt::format(" before {}", describe(*needed_by, CallSite(needed_by->where)));
   // The error names the cause: a rank that has left because of another rank has recorded that rank.
   const int cause = area_.slot(rank).left.load() - 1;
   if (cause < 0) {
-    throw CommError(fmt::format("{} has ended without destroying its communicator", name(rank)),
-                    rank);
+    throw CommError(
+        fmt::format("{} has ended{}, without destroying its communicator", name(rank), before),
+        rank);
   }
   if (is_lost(cause)) throw_lost();
-  throw CommError(fmt::format("{} has left", name(cause)), cause);
+  throw CommError(fmt::format("{} has left{}", name(cause), before), cause);
 }
 
 void Peers::time_out(int awaited, std::uint64_t number, const Operation& operation,

@@ -52,7 +52,8 @@ class Peers {
   bool any_lost() const;
   bool has_left(int rank) const;
   [[noreturn]] void throw_lost() const;
-  [[noreturn]] void throw_left(int rank) const;
+  /// `needed_by`: the operation that waits for it, if there is one.
+  [[noreturn]] void throw_left(int rank, const Operation* needed_by = nullptr) const;
 
   /// Throws "rank 2 did not come to barrier() within 5 s; its last call was send(..) (operation
   /// 17); its process is stopped". `number` is that of the operation, or 0 for a message.

@@ -17,6 +17,7 @@
 #include <fstream>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 
 namespace trireme::shm {
 
@@ -51,7 +52,7 @@ std::size_t default_bytes() {
 }
 
 [[noreturn]] void refuse(const char* call) {
-  throw CommError(fmt::format("shared memory: {} failed: {}", call, std::strerror(errno)));
+  throw UsageError(fmt::format("shared memory: {} failed: {}", call, memory_file_reason(errno)));
 }
 
 [[noreturn]] void refuse_mapping(std::size_t bytes) {

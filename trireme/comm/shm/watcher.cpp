@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/comm/shm/segment.h"
 
 namespace trireme::shm {
@@ -30,7 +31,7 @@ FileDescriptor open_pidfd(pid_t process) {
   throw CommError(
       fmt::format("shared memory: ranks cannot watch each other's processes: {}: {}; start them by "
                   "trireme run",
-                  call, std::strerror(errno)));
+                  call, system_reason(errno)));
 }
 
 /// The processes of the other ranks that have joined.
@@ -103,7 +104,7 @@ Watcher::Watcher(Segment& segment, int world_rank)
   sigset_t before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  thread_ = std::thread([this] { watch(); });
+  thread_ = start_thread("shared memory", [this] { watch(); });
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 

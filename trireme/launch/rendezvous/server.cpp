@@ -18,6 +18,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
+#include "trireme/base/system_error.h"
 #include "trireme/launch/rendezvous/requests.h"
 
 namespace trireme::rendezvous {
@@ -75,7 +76,7 @@ class Server::Loop {
   explicit Loop(const Options& options)
       : options_(options), store_(options.max_bytes), stop_(::eventfd(0, EFD_CLOEXEC)) {
     listen();
-    thread_ = std::thread([this] {
+    thread_ = start_thread("rendezvous", [this] {
       sigset_t all;
       sigfillset(&all);
       ::pthread_sigmask(SIG_BLOCK, &all, nullptr);

@@ -45,7 +45,8 @@ void StepGradients::begin(const StepShape& shape, double divisor) {
   accumulator_->begin();
   if (reducer_) reducer_->begin(divisor);
   StepShape with_buffers = shape;
-  with_buffers.changed_values += buffers_->begin(shape.passes);
+  unverified_changes_ += buffers_->begin(shape.passes);
+  with_buffers.changed_values += unverified_changes_;
   metadata_->begin(with_buffers, divisor);
 }
 
@@ -91,9 +92,10 @@ void StepGradients::reduce() {
   if (reducer_) reducer_->wait();
   told.wait();
   changed.wait();
-  metadata_->finish();
-  bad_buffer_ = buffers_->finish(metadata_->buffer_changes(), metadata_->micro_batches());
   is_open_ = true;
+  metadata_->finish();
+  unverified_changes_ = 0;
+  bad_buffer_ = buffers_->finish(metadata_->buffer_changes(), metadata_->micro_batches());
   if (!reducer_) return;
   reducer_->finish(metadata_->used());
   // Codecs may overflow where the gradients do not. Every rank has the same sums.

@@ -88,6 +88,8 @@ class StepGradients final : public GradientSink {
   std::optional<StepMetadata> metadata_;
   double divisor_ = 1;
 
+  double unverified_changes_ = 0;  // of the buffers, which ranks may have made differently
+
   // The step under way.
   bool is_open_ = false;     // reduced, and not ended
   std::size_t current_ = 0;  // micro-batch that changes of the buffers belong to

@@ -14,6 +14,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
+#include "trireme/base/system_error.h"
 #include "trireme/server/server.h"
 
 namespace trireme::server {
@@ -215,10 +216,10 @@ void use_any_core() {
 EmbeddedServers::EmbeddedServers(SharedMailbox& mailbox) {
   for (int shard = 0; shard < mailbox.shards(); ++shard) {
     servers_.push_back(std::make_unique<MailboxServer>(mailbox, shard));
-    threads_.emplace_back([server = servers_.back().get()] {
+    threads_.push_back(start_thread("parameter server", [server = servers_.back().get()] {
       use_any_core();
       server->run();
-    });
+    }));
   }
 }
 

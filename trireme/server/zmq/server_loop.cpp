@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 
 namespace trireme::server {
 
@@ -60,7 +61,7 @@ ZmqServer::Loop::Loop(Options options)
   if (!options_.replica.empty()) {
     replication_.emplace(context_, options_, socket_.keys(), server_);
   }
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("parameter server", [this] { run(); });
 }
 
 ZmqServer::Loop::~Loop() {

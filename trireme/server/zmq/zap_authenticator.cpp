@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/server/zmq/keys.h"
 
 namespace trireme::server {
@@ -63,7 +64,7 @@ ZapAuthenticator::ZapAuthenticator(zmq::context_t& context, std::filesystem::pat
   requests_.bind("inproc://zeromq.zap.01");
   stopped_.bind("inproc://stop-zap-authenticator");
   stop_.connect("inproc://stop-zap-authenticator");
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("parameter server: authentication", [this] { run(); });
 }
 
 ZapAuthenticator::~ZapAuthenticator() {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/server/zmq/socket_options.h"
 
 namespace trireme::server {
@@ -29,7 +30,7 @@ double seconds_in(std::chrono::milliseconds time) {
 ZmqLink::ZmqLink(std::shared_ptr<zmq::context_t> context, Options options)
     : context_(std::move(context)), options_(std::move(options)) {
   open();
-  heartbeats_ = std::thread([this] { send_heartbeats(); });
+  heartbeats_ = start_thread("parameter server: heartbeats", [this] { send_heartbeats(); });
 }
 
 ZmqLink::~ZmqLink() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/world/c10d/frame_lane.h"
 #include "trireme/world/c10d/join.h"
 #include "trireme/world/c10d/native.h"
@@ -76,14 +77,14 @@ class Engine {
 
   void run(std::function<void()> body) {
     const std::lock_guard lock(mutex_);
-    ++running_;
-    threads_.emplace_back([this, body = std::move(body)] {
+    threads_.push_back(start_thread("gloo", [this, body = std::move(body)] {
       leave_signals_to_others();
       body();
       const std::lock_guard ended(mutex_);
       --running_;
       changed_.notify_all();
-    });
+    }));
+    ++running_;
   }
 
   // Returns false if some threads have not ended.

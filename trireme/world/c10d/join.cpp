@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "trireme/base/error.h"
+#include "trireme/base/system_error.h"
 #include "trireme/comm/message/transport.h"
 #include "trireme/world/c10d/meeting.h"
 
@@ -67,7 +68,7 @@ Joined join(const Rendezvous& rendezvous) {
   const auto attempt = std::make_shared<Attempt>();
   attempt->rendezvous = rendezvous;
   std::future<Joined> result = attempt->result.get_future();
-  std::thread([attempt] {
+  start_thread("connect", [attempt] {
     leave_signals_to_others();
     try {
       attempt->result.set_value(meet_and_connect(attempt->rendezvous, attempt->stage));

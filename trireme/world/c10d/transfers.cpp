@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "trireme/base/system_error.h"
+
 namespace trireme::c10d {
 
 namespace {
@@ -129,7 +131,7 @@ class ChunkTransfer final : public message::Transfer {
 };
 
 Transfers::Transfers() : wakes_at_(kNever) {
-  watcher_ = std::thread([this] { watch(); });
+  watcher_ = start_thread("gloo", [this] { watch(); });
 }
 
 Transfers::~Transfers() {
