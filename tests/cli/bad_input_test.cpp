@@ -91,6 +91,10 @@ std::vector<BadInput> bad_inputs() {
        {"run.directory=good.csv"},
        kUsage,
        "run.directory must be a folder to write in, got good.csv: good.csv: cannot create: "},
+      {"NoWeights", csv("good.csv", {"model.weights=nowhere"}), kData,
+       "model.weights: no such file: nowhere"},
+      {"TornWeights", csv("good.csv", {"model.weights=torn"}), kData,
+       "torn: not a safetensors file"},
       {"NothingToResume", {"--resume", "nowhere"}, kUsage, "holds no checkpoint to resume from"},
   };
 }

@@ -34,6 +34,11 @@ void CheckedStep::require_unattached() const {
   refuse(strategy_, "attach() was called twice; make a strategy for each model");
 }
 
+void CheckedStep::require_attached(const char* call) const {
+  if (is_attached()) return;
+  refuse(strategy_, "{}() was called before attach(); call attach(model) once", call);
+}
+
 void CheckedStep::require_free(const std::vector<NamedTensor>& parameters) const {
   for (const auto& [name, tensor] : parameters) {
     if (!tensor.requires_grad() || !GradientHook::is_on(tensor)) continue;
@@ -92,6 +97,14 @@ double CheckedStep::accept_changes() {
     if (hooks_[p] && tensor.requires_grad() && !GradientHook::is_on(tensor)) hook(p);
   }
   return fingerprint_of(homes_);
+}
+
+std::vector<NamedTensor> CheckedStep::fixed_parameters() const {
+  std::vector<NamedTensor> fixed;
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    if (!hooks_[p]) fixed.push_back(parameters_[p]);
+  }
+  return fixed;
 }
 
 int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double weight) const {

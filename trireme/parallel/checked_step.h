@@ -24,10 +24,14 @@ class CheckedStep final : public GradientSink {
   explicit CheckedStep(std::string strategy);
 
   void require_unattached() const;
+  void require_attached(const char* call) const;
   /// No strategy may have the parameters, of which each has one gradient.
   void require_free(const std::vector<NamedTensor>& parameters) const;
   /// Hooks the parameters that require a gradient. They are kept by reference count.
   void attach(std::vector<NamedTensor> parameters);
+
+  /// Those that attach() has not hooked.
+  std::vector<NamedTensor> fixed_parameters() const;
 
   /// Returns the number of micro-batches that `passes` of StepShape stands for.
   int check_begin(int passes, std::int64_t virtual_workers, double weight) const;

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "trireme/base/error.h"
 #include "trireme/model/model.h"
 #include "trireme/model/module_block.h"
@@ -18,15 +21,33 @@ Strategy::~Strategy() = default;
 std::span<Shard> Strategy::attach(Model& model) {
   step_->require_unattached();
   step_->require_free(model.tensors().parameters);
-  const std::span<Shard> shards = attach_model(model);
+  shards_ = attach_model(model);
   step_->attach(model.tensors().parameters);
-  return shards;
+  model_ = &model;
+  return shards_;
 }
 
 std::span<Shard> Strategy::attach(torch::nn::Module& module) {
   step_->require_unattached();
   model_of_module_ = model_over(module);
   return attach(*model_of_module_);
+}
+
+Model& Strategy::model() const {
+  step_->require_attached("model");
+  return *model_;
+}
+
+std::span<Shard> Strategy::shards() const {
+  step_->require_attached("shards");
+  return shards_;
+}
+
+std::vector<NamedTensor> Strategy::fixed_tensors() const {
+  step_->require_attached("fixed_tensors");
+  std::vector<NamedTensor> tensors = step_->fixed_parameters();
+  std::ranges::move(model_->tensors().buffers, std::back_inserter(tensors));
+  return tensors;
 }
 
 GradientSink& Strategy::begin(StepShape shape) {
