@@ -50,5 +50,14 @@ TEST_F(ProgramExamples, OwnModuleIsTheSameOnAnyNumberOfRanks) {
   EXPECT_TRUE(models[0] == models[1]);
 }
 
+TEST_F(ProgramExamples, OwnLoopHasTheSameBitsHoweverOftenItWasStopped) {
+  on_ranks(1, {"own_loop", "whole", "90"});
+  const std::string whole = read_file(folder_ / "whole/model.safetensors");
+  EXPECT_THAT(on_ranks(2, {"own_loop", "cut", "35"}).out, HasSubstr("from step 0 on 2 ranks"));
+  EXPECT_THAT(on_ranks(3, {"own_loop", "cut", "50"}).out, HasSubstr("from step 35 on 3 ranks"));
+  EXPECT_THAT(on_ranks(2, {"own_loop", "cut", "90"}).out, HasSubstr("from step 50 on 2 ranks"));
+  EXPECT_TRUE(read_file(folder_ / "cut/model.safetensors") == whole);
+}
+
 }  // namespace
 }  // namespace trireme::test

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 
+#include "tests/comm/ranks.h"
 #include "tests/train/runs.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
@@ -124,9 +125,10 @@ TEST_F(Resume, RefusesTensorsOfAnotherType) {
   const Config config = runs_.config("run", {"training.dtype=f64"});
   const auto alone = self_communicator();
   Trainer trainer(config, check(config, 1), *alone);
-  const auto wanted = tensors_to_load(trainer.shards(), trainer.optimizer(), trainer.strategy(),
-                                      trainer.model(), runs_.tensors_of_checkpoint("run", 40));
-  EXPECT_THAT([&] { load_checkpoint(runs_ / "run" / "checkpoints" / "step-40", wanted.tensors); },
+  const auto checkpoint = runs_ / "run" / "checkpoints" / "step-40";
+  const auto wanted =
+      tensors_to_load(&trainer.optimizer(), trainer.strategy(), tensors_of_checkpoint(checkpoint));
+  EXPECT_THAT([&] { load_checkpoint(checkpoint, wanted.tensors); },
               ThrowsMessage<UsageError>(
                   HasSubstr("was written as f32[1, 7], the model or optimizer has f64")));
 }
@@ -181,7 +183,7 @@ TEST_F(Resume, FromAChosenStepForgetsTheLaterOnes) {
   runs_.resume("cut", 3, with_checkpoints() + Words{"training.steps=15"}, {}, 10);
   EXPECT_THAT(runs_.checkpoints("cut"), ElementsAre(10, 15));
   EXPECT_THAT([&] { runs_.resume("cut", 3, {}, {}, 7); },
-              ThrowsMessage<UsageError>(HasSubstr("no checkpoint of step 7, only of: 15 10")));
+              ThrowsMessage<UsageError>(HasSubstr("no checkpoint of step 7, only of: 15, 10")));
 }
 
 // A chosen checkpoint is what was asked for: no other one is taken for it.
@@ -191,6 +193,101 @@ TEST_F(Resume, FromAChosenStepThatIsDamagedIsAnError) {
   EXPECT_THAT([&] { runs_.resume("run", 3, {}, {}, 20); },
               ThrowsMessage<DataError>(
                   AllOf(HasSubstr("step-20/manifest.json"), HasSubstr("; choose another step"))));
+}
+
+/// The operating system's files, with a folder of its own in the place of `folder`: what another
+/// host sees.
+class FilesOfAHost final : public Files {
+ public:
+  FilesOfAHost(std::filesystem::path folder, std::filesystem::path own)
+      : folder_(std::move(folder)), own_(std::move(own)) {}
+
+  std::unique_ptr<File> open(const std::filesystem::path& path) override {
+    return real_files().open(here(path));
+  }
+  std::unique_ptr<File> create(const std::filesystem::path& path,
+                               const std::filesystem::path& shown_as) override {
+    return real_files().create(here(path), shown_as);
+  }
+  std::unique_ptr<File> open_to_append(const std::filesystem::path& path) override {
+    return real_files().open_to_append(here(path));
+  }
+  std::unique_ptr<File> lock(const std::filesystem::path& path, std::string_view holder) override {
+    return real_files().lock(here(path), holder);
+  }
+  FileKind kind_of(const std::filesystem::path& path) override {
+    return real_files().kind_of(here(path));
+  }
+  bool is_link(const std::filesystem::path& path) override {
+    return real_files().is_link(here(path));
+  }
+  std::vector<std::string> names_in(const std::filesystem::path& path) override {
+    return real_files().names_in(here(path));
+  }
+  void make_directory(const std::filesystem::path& path) override {
+    real_files().make_directory(here(path));
+  }
+  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    real_files().rename(here(from), here(to));
+  }
+  void remove(const std::filesystem::path& path) override { real_files().remove(here(path)); }
+  void sync_directory(const std::filesystem::path& path) override {
+    real_files().sync_directory(here(path));
+  }
+
+ private:
+  std::filesystem::path here(const std::filesystem::path& path) const {
+    const std::string text = path.string(), folder = folder_.string();
+    if (!text.starts_with(folder)) return path;
+    return own_.string() + text.substr(folder.size());
+  }
+
+  std::filesystem::path folder_, own_;
+};
+
+class ResumeOnHosts : public Resume {
+ protected:
+  // Resumes "cut" on two ranks, of which the second one sees "other" in its place.
+  Outcome resume() {
+    const Config config = runs_.config("cut", with_checkpoints());
+    FilesOfAHost other(runs_ / "cut", runs_ / "other");
+    Outcome outcome;
+    outcome.summaries.resize(2);
+    outcome.ranks.resize(2);
+    run_ranks(2, [&](Communicator& world) {
+      const auto rank = static_cast<std::size_t>(world.rank());
+      outcome.summaries[rank] =
+          trireme::train(config, world, outcome.ranks[rank], {.resume = true},
+                         rank == 0 ? real_files() : static_cast<Files&>(other));
+    });
+    return outcome;
+  }
+};
+
+TEST_F(ResumeOnHosts, GoesOnFromTheNewestCheckpointThatAllHave) {
+  runs_.train("whole", 2, with_checkpoints());
+  for (const auto& [newest, others] : {std::pair(40, 20), std::pair(10, 30)}) {
+    runs_.copy_until("whole", "cut", newest);
+    runs_.copy_until("whole", "other", others);
+    const Outcome outcome = resume();
+    for (const Recorder& rank : outcome.ranks) {
+      EXPECT_EQ(rank.start.first_step, std::min(newest, others));
+      EXPECT_THAT(rank.warnings,
+                  ElementsAre(AllOf(
+                      HasSubstr(fmt::format("from step {}: ", std::min(newest, others))),
+                      HasSubstr(fmt::format("rank {} has no checkpoint of step {}",
+                                            newest > others ? 1 : 0, std::max(newest, others))))));
+    }
+    EXPECT_EQ(runs_.model("cut"), runs_.model("whole"));
+  }
+}
+
+TEST_F(ResumeOnHosts, WithoutACheckpointOnOneIsAnErrorOnAll) {
+  runs_.train("whole", 2, with_checkpoints());
+  runs_.copy_until("whole", "cut", 20);
+  std::filesystem::create_directories(runs_ / "other");
+  EXPECT_THAT([&] { resume(); },
+              ThrowsMessage<DataError>(HasSubstr("rank 0: 20, 10; rank 1: none")));
 }
 
 TEST_F(Resume, OfAFinishedRunHasNoLoss) {

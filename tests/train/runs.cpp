@@ -138,7 +138,10 @@ std::set<std::int64_t> Runs::checkpoints(const std::string& run) const {
 }
 
 std::set<std::string> Runs::tensors_of_checkpoint(const std::string& run, std::int64_t step) const {
-  return trireme::tensors_of_checkpoint(*this / run / "checkpoints" / fmt::format("step-{}", step));
+  const auto folder = *this / run / "checkpoints" / fmt::format("step-{}", step);
+  std::set<std::string> names;
+  for (const auto& [name, shape] : trireme::tensors_of_checkpoint(folder)) names.insert(name);
+  return names;
 }
 
 std::vector<std::string> Runs::metrics(const std::string& run) const {

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 
 #include "trireme/base/files.h"
+#include "trireme/base/region.h"
 #include "trireme/base/state_tensor.h"
 #include "trireme/checkpoint/run_state.h"
 #include "trireme/comm/communicator.h"
@@ -43,10 +44,10 @@ void save_checkpoint(const std::filesystem::path& directory, Communicator& world
 RunState load_checkpoint(const std::filesystem::path& step_directory,
                          std::span<const StateTensor> wanted, Files& files = real_files());
 
-/// Returns the names of the tensors that a checkpoint holds. Throws DataError if its manifest is
-/// missing or damaged.
-std::set<std::string> tensors_of_checkpoint(const std::filesystem::path& step_directory,
-                                            Files& files = real_files());
+/// Returns the names and shapes of the tensors that a checkpoint holds. Throws DataError if its
+/// manifest is missing or damaged.
+std::map<std::string, TensorShape> tensors_of_checkpoint(
+    const std::filesystem::path& step_directory, Files& files = real_files());
 
 /// Returns what a checkpoint holds besides tensors. Throws DataError if its manifest is missing or
 /// damaged.

@@ -96,10 +96,13 @@ Manifest manifest_of(const fs::path& step_directory, Files& files) {
 
 }  // namespace
 
-std::set<std::string> tensors_of_checkpoint(const fs::path& step_directory, Files& files) {
-  std::set<std::string> names;
-  for (const auto& [name, tensor] : manifest_of(step_directory, files).tensors) names.insert(name);
-  return names;
+std::map<std::string, TensorShape> tensors_of_checkpoint(const fs::path& step_directory,
+                                                         Files& files) {
+  std::map<std::string, TensorShape> shapes;
+  for (auto& [name, tensor] : manifest_of(step_directory, files).tensors) {
+    shapes.emplace(name, tensor.shape);
+  }
+  return shapes;
 }
 
 RunState state_of_checkpoint(const fs::path& step_directory, Files& files) {

@@ -1,19 +1,143 @@
 #include "trireme/checkpoint/model_file.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
+#include "trireme/base/error.h"
+#include "trireme/checkpoint/manifest.h"
+#include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors.h"
 
 namespace trireme {
 
-void save_model(const std::filesystem::path& path, const NamedTensors& model,
+namespace {
+
+namespace fs = std::filesystem;
+
+// A tensor of the model with all of its names.
+struct Wanted {
+  at::Tensor tensor;
+  std::vector<std::string> names;
+};
+
+std::vector<Wanted> by_tensor(const NamedTensors& model) {
+  std::vector<Wanted> all;
+  std::map<const void*, std::size_t> place;
+  for (const auto* group : {&model.parameters, &model.buffers}) {
+    for (const auto& [name, tensor] : *group) {
+      const auto [known, is_new] = place.try_emplace(tensor.unsafeGetTensorImpl(), all.size());
+      if (is_new) all.push_back({tensor, {}});
+      all[known->second].names.push_back(name);
+    }
+  }
+  return all;
+}
+
+// What of the file goes into the model.
+struct Plan {
+  std::vector<std::pair<Wanted, std::vector<std::string>>> reads;  // names in the file
+  LoadedModel left_out;
+};
+
+Plan plan(const NamedTensors& model, const SafetensorsFile& file) {
+  Plan plan;
+  std::set<std::string> known;
+  for (Wanted& wanted : by_tensor(model)) {
+    known.insert(wanted.names.begin(), wanted.names.end());
+    std::vector<std::string> there;
+    for (const std::string& name : wanted.names) {
+      if (file.contains(name)) there.push_back(name);
+    }
+    if (there.empty()) {
+      plan.left_out.missing.push_back(wanted.names.front());
+    } else {
+      plan.reads.emplace_back(std::move(wanted), std::move(there));
+    }
+  }
+  for (std::string& name : file.names()) {
+    if (!known.contains(name)) plan.left_out.unexpected.push_back(std::move(name));
+  }
+  return plan;
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 5;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) {
+    text += (i > 0 ? ", " : "") + printable(names[i]);
+  }
+  if (names.size() > kShown) text += fmt::format(" and {} more", names.size() - kShown);
+  return text;
+}
+
+void require_complete(const fs::path& path, const LoadedModel& left_out) {
+  if (left_out.missing.empty() && left_out.unexpected.empty()) return;
+  std::string what;
+  if (!left_out.missing.empty()) what = "has no tensor " + listed(left_out.missing);
+  if (!left_out.unexpected.empty()) {
+    what += fmt::format("{}has {}, which the model does not have", what.empty() ? "" : ", and ",
+                        listed(left_out.unexpected));
+  }
+  throw UsageError(
+      fmt::format("{}: the file must hold the tensors of the model, but it {}; load it into the "
+                  "model that it was saved from, or without LoadModelOptions::strict",
+                  path.string(), what));
+}
+
+bool holds(at::ScalarType type, at::ScalarType stored) {
+  if (type == stored) return true;
+  const bool are_floating = at::isFloatingType(type) && at::isFloatingType(stored);
+  return are_floating && at::promote_types(type, stored) == type;
+}
+
+void require_fit(const fs::path& path, const at::Tensor& tensor, const TensorInfo& info) {
+  const at::Tensor stored = stored_view(tensor.detach());
+  if (stored.sizes() == at::IntArrayRef(info.shape) &&
+      holds(stored.scalar_type(), scalar_type_of(info.dtype))) {
+    return;
+  }
+  throw UsageError(fmt::format("{}: tensor {} is {} in the file and {} in the model", path.string(),
+                               printable(info.name), describe(info.dtype, info.shape),
+                               describe(dtype_of(stored.scalar_type()), stored.sizes())));
+}
+
+void require_equal(const fs::path& path, const SafetensorsFile& file,
+                   const std::vector<std::string>& names) {
+  for (std::size_t i = 1; i < names.size(); ++i) {
+    if (file.bytes(names[i]) == file.bytes(names[0])) continue;
+    throw UsageError(
+        fmt::format("{}: tensors {} and {} are one in the model and differ in the file",
+                    path.string(), printable(names[0]), printable(names[i])));
+  }
+}
+
+at::Tensor read(const SafetensorsFile& file, const std::string& name) {
+  const TensorInfo& info = file.info(name);
+  at::Tensor values = at::empty(info.shape, scalar_type_of(info.dtype));
+  file.read(name, host_buffer_of(values));
+  return values;
+}
+
+void assign(const at::Tensor& tensor, const at::Tensor& values) {
+  // Several elements may lie in one place: expand().
+  if (!tensor.is_non_overlapping_and_dense()) tensor.set_data(tensor.detach().contiguous());
+  const bool is_bool = tensor.scalar_type() == at::kBool;  // no byte but 0 and 1 is one
+  (is_bool ? tensor.detach() : stored_view(tensor.detach())).copy_(values);
+}
+
+}  // namespace
+
+void save_model(const fs::path& path, const NamedTensors& model,
                 std::map<std::string, std::string> metadata, Files& files) {
+  const NamedTensors distinct = each_once(model);
   std::vector<at::Tensor> keep_alive;
   std::vector<NamedBuffer> tensors;
-  for (const auto* group : {&model.parameters, &model.buffers}) {
+  for (const auto* group : {&distinct.parameters, &distinct.buffers}) {
     for (const auto& [name, tensor] : *group) {
       keep_alive.push_back(stored_view(tensor.detach().cpu().contiguous()));
       tensors.push_back({name, keep_alive.back().sizes().vec(), host_buffer_of(keep_alive.back())});
@@ -21,6 +145,23 @@ void save_model(const std::filesystem::path& path, const NamedTensors& model,
   }
   metadata.emplace("format", "pt");
   write_safetensors(path, tensors, metadata, files);
+}
+
+LoadedModel load_model(const fs::path& path, const NamedTensors& model,
+                       const LoadModelOptions& options, Files& files) {
+  require_file(path, files);
+  const SafetensorsFile file(path, files);
+  Plan planned = plan(model, file);
+  if (options.strict) require_complete(path, planned.left_out);
+  for (const auto& [wanted, names] : planned.reads) {
+    for (const std::string& name : names) require_fit(path, wanted.tensor, file.info(name));
+    require_equal(path, file, names);
+  }
+  const at::NoGradGuard no_grad;
+  for (const auto& [wanted, names] : planned.reads) {
+    assign(wanted.tensor, read(file, names.front()));
+  }
+  return std::move(planned.left_out);
 }
 
 }  // namespace trireme

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "trireme/base/files.h"
 #include "trireme/tensor/named_tensors.h"
@@ -18,5 +19,31 @@ namespace trireme {
 /// are written as stored_view() says. The file appears as a whole or not at all. Throws DataError.
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
                 std::map<std::string, std::string> metadata = {}, Files& files = real_files());
+
+struct LoadModelOptions {
+  /// Throw if the file lacks a tensor of the model or has one that the model lacks.
+  bool strict = true;
+};
+
+/// What load_model() has left out: nothing if it is strict.
+struct LoadedModel {
+  std::vector<std::string> missing;  ///< in the model and not in the file; they keep their values
+  std::vector<std::string> unexpected;  ///< in the file and not in the model
+};
+
+/// Fills the parameters and buffers of a model from a safetensors file, each by its name:
+///
+///     torch::nn::Linear model(8, 1);
+///     load_model("model.safetensors", tensors_of(*model));
+///     strategy->attach(*model);
+///
+/// Each rank that calls it reads the file. A tensor must have the file's shape and its type, or a
+/// floating type that holds every value of the file's type (f32 from f16, f64 from f32). Of a
+/// tensor with several names the file may hold any of them, with equal values.
+///
+/// Throws DataError if the file is missing or damaged, UsageError, which names the tensors, if they
+/// do not fit; the model is unchanged then, unless reading fails in the middle of the values.
+LoadedModel load_model(const std::filesystem::path& path, const NamedTensors& model,
+                       const LoadModelOptions& options = {}, Files& files = real_files());
 
 }  // namespace trireme

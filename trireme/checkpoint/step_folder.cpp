@@ -151,6 +151,12 @@ std::map<std::int64_t, fs::path> complete_checkpoints(const fs::path& directory,
   return found;
 }
 
+void remove_later_checkpoints(const fs::path& directory, std::int64_t step, Files& files) {
+  for (const auto& [found, path] : complete_checkpoints(directory, files)) {
+    if (found > step) StepFolder(directory, found, files).remove();
+  }
+}
+
 void clear_unfinished_checkpoints(const fs::path& directory, Files& files) {
   if (files.kind_of(directory) != FileKind::kDirectory) return;
   for (const std::string& name : files.names_in(directory)) {

@@ -45,6 +45,11 @@ class StepFolder {
 std::map<std::int64_t, std::filesystem::path> complete_checkpoints(
     const std::filesystem::path& directory, Files& files);
 
+/// Removes the checkpoints of later steps than `step`, which a run had made before it went on from
+/// that one.
+void remove_later_checkpoints(const std::filesystem::path& directory, std::int64_t step,
+                              Files& files);
+
 /// Removes what writers that were killed have left in `directory`, and completes what they have
 /// begun.
 void clear_unfinished_checkpoints(const std::filesystem::path& directory, Files& files);

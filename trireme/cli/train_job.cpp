@@ -84,9 +84,12 @@ ResumedRun resumed_run(const TrainArguments& arguments) {
 }
 
 // The state in the checkpoint to resume from or, without a step, in the newest that can be read.
-std::optional<RunState> state_to_resume(const ResumedRun& run) {
+// Nothing if one of several hosts lacks it: which do so, the ranks find out together.
+std::optional<RunState> state_to_resume(const ResumedRun& run, bool is_one_of_several) {
   const std::string folder = run.directory.checkpoints().string();
   const auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
+  const bool is_there = run.step ? checkpoints.contains(*run.step) : !checkpoints.empty();
+  if (!is_there && is_one_of_several) return std::nullopt;
   if (checkpoints.empty()) {
     const std::string root = run.directory.root.string();
     if (real_files().kind_of(run.directory.root) != FileKind::kDirectory) {
@@ -178,7 +181,7 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
           "copy the directory and resume the copy");
     }
     resumed = resumed_run(arguments);
-    state = state_to_resume(*resumed);
+    state = state_to_resume(*resumed, environment.world_size > 1);
     file = resumed->directory.config();
     job.resume = true;
   }

@@ -58,6 +58,7 @@ struct Config {
     bool batch_norm = true;
     double dropout = 0.0;
     std::string init = "default";
+    std::string weights;
     std::string path;
   } model;
 

@@ -102,17 +102,15 @@ at::Tensor Model::hooked_forward(const at::Tensor& input, Range range) {
 }
 
 NamedTensors Model::tensors() const {
+  return each_once(tensors_under_all_names());
+}
+
+NamedTensors Model::tensors_under_all_names() const {
   NamedTensors all;
-  std::set<const void*> known;
-  const auto append = [&](std::vector<NamedTensor> from, std::vector<NamedTensor>& to) {
-    for (NamedTensor& named : from) {
-      if (known.insert(named.second.unsafeGetTensorImpl()).second) to.push_back(std::move(named));
-    }
-  };
   for (const auto& block : blocks_) {
     NamedTensors own = block->tensors();
-    append(std::move(own.parameters), all.parameters);
-    append(std::move(own.buffers), all.buffers);
+    std::ranges::move(own.parameters, std::back_inserter(all.parameters));
+    std::ranges::move(own.buffers, std::back_inserter(all.buffers));
   }
   return all;
 }

@@ -52,8 +52,11 @@ class Model {
   /// called around each block; null: none.
   void set_hooks(BlockHooks* hooks) { hooks_ = hooks; }
 
-  /// The tensors of all blocks, in the order of the blocks.
+  /// The tensors of all blocks, in the order of the blocks. A tensor that layers share comes once,
+  /// under its first name.
   NamedTensors tensors() const;
+  /// The same, but a tensor that layers share comes once for each of its names.
+  NamedTensors tensors_under_all_names() const;
 
   /// Chooses between training (true, as after construction) and evaluation (false).
   void train(bool on);

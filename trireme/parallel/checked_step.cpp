@@ -36,7 +36,7 @@ void CheckedStep::require_unattached() const {
 }
 
 void CheckedStep::require_attached(const char* call) const {
-  if (phase_ != Phase::kUnattached) return;
+  if (is_attached()) return;
   refuse(strategy_, "{}() was called before attach(); call attach(model) once", call);
 }
 
@@ -112,6 +112,14 @@ double CheckedStep::accept_changes() {
     if (hooks_[p] && tensor.requires_grad() && !GradientHook::is_on(tensor)) hook(p);
   }
   return fingerprint_of(homes_);
+}
+
+std::vector<NamedTensor> CheckedStep::fixed_parameters() const {
+  std::vector<NamedTensor> fixed;
+  for (std::size_t p = 0; p < parameters_.size(); ++p) {
+    if (!hooks_[p]) fixed.push_back(parameters_[p]);
+  }
+  return fixed;
 }
 
 int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double weight) const {

@@ -32,6 +32,9 @@ class CheckedStep final : public GradientSink {
   /// Hooks the parameters that require a gradient. They are kept by reference count.
   void attach(std::vector<NamedTensor> parameters);
 
+  /// Those that attach() has not hooked.
+  std::vector<NamedTensor> fixed_parameters() const;
+
   /// Returns the number of micro-batches that `passes` of StepShape stands for.
   int check_begin(int passes, std::int64_t virtual_workers, double weight) const;
   /// Brings what has been loaded since the last step into the strategy's memory. Returns

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
+#include <algorithm>
 #include <functional>
+#include <iterator>
 
 #include "trireme/base/error.h"
 #include "trireme/comm/call_scope.h"
@@ -22,15 +24,33 @@ std::span<Shard> Strategy::attach(Model& model, SourceLocation where) {
   const CallScope scope("attach", where);
   step_->require_unattached();
   step_->require_free(model.tensors().parameters);
-  shards_of_model_ = attach_model(model);
+  shards_ = attach_model(model);
   step_->attach(model.tensors().parameters);
-  return shards_of_model_;
+  model_ = &model;
+  return shards_;
 }
 
 std::span<Shard> Strategy::attach(torch::nn::Module& module, SourceLocation where) {
   step_->require_unattached();
   model_of_module_ = model_over(module);
   return attach(*model_of_module_, where);
+}
+
+Model& Strategy::model() const {
+  step_->require_attached("model");
+  return *model_;
+}
+
+std::span<Shard> Strategy::shards() const {
+  step_->require_attached("shards");
+  return shards_;
+}
+
+std::vector<NamedTensor> Strategy::fixed_tensors() const {
+  step_->require_attached("fixed_tensors");
+  std::vector<NamedTensor> tensors = step_->fixed_parameters();
+  std::ranges::move(model_->tensors().buffers, std::back_inserter(tensors));
+  return tensors;
 }
 
 GradientSink& Strategy::begin(StepShape shape, SourceLocation where) {
@@ -113,12 +133,12 @@ void Strategy::require_sets_grad(const char* call) const {
 // Other shards would be updated by gradients of another step, and those of this model not at all.
 void Strategy::require_own(const char* call, const Optimizer& optimizer) const {
   const std::less<const Shard*> before;
-  const Shard* const first = shards_of_model_.data();
+  const Shard* const first = shards_.data();
   const auto is_own = [&](const Shard& shard) {
-    return !before(&shard, first) && before(&shard, first + shards_of_model_.size());
+    return !before(&shard, first) && before(&shard, first + shards_.size());
   };
   const std::span<const Shard> shards = optimizer.shards();
-  if (shards.empty() ? shards_of_model_.empty() : is_own(shards.front()) && is_own(shards.back())) {
+  if (shards.empty() ? shards_.empty() : is_own(shards.front()) && is_own(shards.back())) {
     return;
   }
   throw UsageError(

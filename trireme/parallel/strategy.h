@@ -14,6 +14,7 @@
 #include "trireme/optim/shard.h"
 #include "trireme/parallel/gradient_sink.h"
 #include "trireme/parallel/step.h"
+#include "trireme/tensor/named_tensors.h"
 
 namespace torch::nn {
 class Module;
@@ -62,6 +63,13 @@ class Strategy {
   /// The same for an ordinary module, which is one block; each child of a Sequential is a block.
   std::span<Shard> attach(torch::nn::Module& module,
                           SourceLocation where = SourceLocation::current());
+
+  /// What attach() was given and has returned. Throw UsageError before attach().
+  Model& model() const;
+  std::span<Shard> shards() const;
+  /// The tensors of the model that no optimizer updates: buffers, and the parameters that did not
+  /// require a gradient in attach(). Throws UsageError before attach().
+  std::vector<NamedTensor> fixed_tensors() const;
 
   /// Must be called before the first forward pass of a step. Returns where gradients go that do not
   /// come through backward().
@@ -161,8 +169,9 @@ class Strategy {
 
   Traits traits_;
   std::unique_ptr<Model> model_of_module_;
+  Model* model_ = nullptr;  // null: not attached
+  std::span<Shard> shards_;  // what attach() has returned
   std::unique_ptr<CheckedStep> step_;
-  std::span<Shard> shards_of_model_;  // what attach() has returned
 };
 
 }  // namespace trireme

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <torch/nn/module.h>
 
+#include <set>
+
 #include "trireme/base/error.h"
 
 namespace trireme {
@@ -16,6 +18,16 @@ NamedTensors tensors_of(const torch::nn::Module& module) {
   for (const auto& item : module.named_buffers()) {
     if (item.value().defined()) tensors.buffers.emplace_back(item.key(), item.value());
   }
+  return tensors;
+}
+
+NamedTensors each_once(NamedTensors tensors) {
+  std::set<const void*> known;
+  const auto is_known = [&](const NamedTensor& named) {
+    return !known.insert(named.second.unsafeGetTensorImpl()).second;
+  };
+  std::erase_if(tensors.parameters, is_known);
+  std::erase_if(tensors.buffers, is_known);
   return tensors;
 }
 

@@ -23,9 +23,12 @@ struct NamedTensors {
   std::vector<NamedTensor> buffers;
 };
 
-/// The tensors of an ordinary module, "0.weight" and so on, submodules included. Undefined ones,
-/// which only reserve a name, are left out.
+/// The tensors of an ordinary module, "0.weight" and so on, submodules included; those that layers
+/// share under each of their names. Undefined ones, which only reserve a name, are left out.
 NamedTensors tensors_of(const torch::nn::Module& module);
+
+/// Returns each tensor once, under its first name: layers may share a tensor.
+NamedTensors each_once(NamedTensors tensors);
 
 /// The memory of a contiguous tensor in a type that files hold: bool and i8 as u8, i16 as two u8,
 /// complex numbers as their two parts in a last dimension. Other tensors as they are.

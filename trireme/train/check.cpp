@@ -7,6 +7,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/plan/resolve.h"
+#include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
 
 namespace trireme {
@@ -72,12 +73,24 @@ void check_data(const Config::Data& data) {
   }
 }
 
+void check_weights(const Config& config) {
+  require_file("model.weights", config.model.weights);
+  const std::filesystem::path own = RunDirectory{config.run.directory}.model();
+  std::error_code error;
+  if (!std::filesystem::equivalent(config.model.weights, own, error)) return;
+  throw UsageError(
+      fmt::format("model.weights must lie outside of run.directory, got {}, which the run "
+                  "replaces; choose another run.directory",
+                  config.model.weights));
+}
+
 }  // namespace
 
 plan::RunPlan check(const Config& config, int ranks) {
   plan::RunPlan plan = plan::resolve(config, ranks);
   check_data(config.data);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
+  if (!config.model.weights.empty()) check_weights(config);
   return plan;
 }
 

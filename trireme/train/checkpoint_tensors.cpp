@@ -36,50 +36,46 @@ Group group_of(Strategy& strategy) {
   return relaxed != nullptr ? relaxed->group() : Group();
 }
 
-std::string prefix_of(const Group& group) {
-  return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
-}
-
-// Buffers and frozen parameters are equal on every rank.
-void append_rest(const Model& model, std::vector<StateTensor>& tensors) {
-  const NamedTensors of_model = model.tensors();
-  const auto append = [&](const NamedTensor& tensor) {
-    const at::Tensor stored = stored_view(tensor.second.detach());
-    tensors.push_back({.name = "model." + tensor.first,
+// They are equal on every rank.
+void append_fixed(const Strategy& strategy, std::vector<StateTensor>& tensors) {
+  for (const auto& [name, tensor] : strategy.fixed_tensors()) {
+    const at::Tensor stored = stored_view(tensor.detach());
+    tensors.push_back({.name = "model." + name,
                        .region = Region(stored.sizes().vec()),
                        .values = host_buffer_of(stored)});
-  };
-  for (const NamedTensor& parameter : of_model.parameters) {
-    if (!parameter.second.requires_grad()) append(parameter);
   }
-  for (const NamedTensor& buffer : of_model.buffers) append(buffer);
 }
 
 }  // namespace
 
-std::vector<StateTensor> tensors_to_save(std::span<const Shard> shards, Optimizer& optimizer,
-                                         Strategy& strategy, const Model& model, bool first_rank) {
+std::string prefix_of_group(Strategy& strategy) {
+  const Group group = group_of(strategy);
+  return group.index == 0 ? "" : fmt::format("group-{}.", group.index);
+}
+
+std::vector<StateTensor> tensors_to_save(Optimizer* optimizer, Strategy& strategy,
+                                         bool first_rank) {
   std::vector<StateTensor> tensors;
   const bool every_rank = !strategy.shards_are_whole();
-  const Group group = group_of(strategy);
-  if (first_rank || every_rank) append_shards(shards, tensors);
-  if (first_rank || every_rank || group.leads) append_state(optimizer, prefix_of(group), tensors);
+  if (first_rank || every_rank) append_shards(strategy.shards(), tensors);
+  if (optimizer != nullptr && (first_rank || every_rank || group_of(strategy).leads)) {
+    append_state(*optimizer, prefix_of_group(strategy), tensors);
+  }
   std::ranges::move(strategy_tensors(strategy.state()), std::back_inserter(tensors));
-  if (first_rank) append_rest(model, tensors);
+  if (first_rank) append_fixed(strategy, tensors);
   return tensors;
 }
 
-TensorsToLoad tensors_to_load(std::span<const Shard> shards, Optimizer& optimizer,
-                              Strategy& strategy, const Model& model,
-                              const std::set<std::string>& names) {
+TensorsToLoad tensors_to_load(Optimizer* optimizer, Strategy& strategy,
+                              const std::map<std::string, TensorShape>& known) {
   TensorsToLoad wanted;
-  const std::string own = prefix_of(group_of(strategy));
+  const std::string own = prefix_of_group(strategy);
   const bool is_known = std::ranges::any_of(
-      names, [&](const std::string& name) { return name.starts_with(own + "optimizer."); });
-  append_shards(shards, wanted.tensors);
-  append_state(optimizer, is_known ? own : "", wanted.tensors);
-  append_known(strategy.state(), names, wanted);
-  append_rest(model, wanted.tensors);
+      known, [&](const auto& tensor) { return tensor.first.starts_with(own + "optimizer."); });
+  append_shards(strategy.shards(), wanted.tensors);
+  if (optimizer != nullptr) append_state(*optimizer, is_known ? own : "", wanted.tensors);
+  append_known(strategy.state(), known, wanted);
+  append_fixed(strategy, wanted.tensors);
   return wanted;
 }
 
@@ -89,10 +85,10 @@ std::vector<StateTensor> strategy_tensors(std::vector<StateTensor> states) {
   return tensors;
 }
 
-void append_known(std::vector<StateTensor> states, const std::set<std::string>& names,
+void append_known(std::vector<StateTensor> states, const std::map<std::string, TensorShape>& known,
                   TensorsToLoad& wanted) {
   for (StateTensor& tensor : strategy_tensors(std::move(states))) {
-    if (names.contains(tensor.name)) {
+    if (known.contains(tensor.name)) {
       wanted.tensors.push_back(std::move(tensor));
     } else if (tensor.is_written) {
       wanted.absent.push_back(std::move(tensor.name));

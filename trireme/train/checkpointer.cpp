@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
-#include <sstream>
 #include <utility>
 #include <variant>
 
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/agreement.h"
+#include "trireme/checkpoint/restore_common.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/config/difference.h"
@@ -64,7 +63,8 @@ bool is_kept_by_run(const std::string& key) {
   const std::vector<std::string> kept = {
       "training.virtual_workers", "training.global_batch", "training.seed",
       "training.dtype",           "data.sampler",          "optimizer.name"};
-  if (key == "model.path") return false;  // the file may lie elsewhere
+  // The files may lie elsewhere.
+  if (key == "model.path" || key == "model.weights") return false;
   return key.starts_with("model.") || std::ranges::count(kept, key) > 0;
 }
 
@@ -80,67 +80,27 @@ Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& file
 
 Restored Checkpointer::restore(std::optional<std::int64_t> step) {
   Restored restored;
-  const std::vector<std::int64_t> steps = steps_to_try(step);
-  for (const std::int64_t candidate : steps) {
-    try {
-      // Ranks may share memory: no rank may train before all have read.
-      agree(trainer_.world(), [&] {
-        load(candidate, restored);
-        return std::string();
-      });
-      trainer_.continue_after(candidate, restored.skipped);
-      break;
-    } catch (const DataError& error) {
-      restored.damaged.emplace_back(error.what());
-      if (candidate != steps.back()) continue;
-      if (step) {
-        throw DataError(fmt::format("{}; choose another step", restored.damaged.front()));
-      }
-      throw DataError(
-          fmt::format("{}: no checkpoint is whole (of {}); the newest: {}; the run must be started "
-                      "anew",
-                      directory_.checkpoints().string(), steps.size(), restored.damaged.front()));
-    }
+  // Ranks may share memory: no rank trains before all have read.
+  auto found = restore_common(
+      directory_.checkpoints(), step, trainer_.world(),
+      [&](const std::filesystem::path& folder) { load(folder, restored); }, files_);
+  if (!found) {
+    throw DataError(
+        fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
+  trainer_.continue_after(found->step, restored.skipped);
+  restored.passed_over = std::move(found->passed_over);
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
   restore_local(restored);
   trainer_.world().barrier();
   return restored;
 }
 
-// The newest first, as rank 0 sees them.
-std::vector<std::int64_t> Checkpointer::steps_to_try(std::optional<std::int64_t> step) {
-  const std::string seen =
-      agree(trainer_.world(), [&] {
-        std::string steps;
-        for (const auto& [found, path] : complete_checkpoints(directory_.checkpoints(), files_)) {
-          steps = fmt::format("{} {}", found, steps);
-        }
-        return steps;
-      }).front();
-  std::istringstream in(seen);
-  std::vector<std::int64_t> steps;
-  for (std::int64_t found = 0; in >> found;) steps.push_back(found);
-  const std::string folder = directory_.checkpoints().string();
-  if (steps.empty()) throw DataError(fmt::format("{}: no checkpoint to resume from", folder));
-  if (!step) return steps;
-  if (std::ranges::count(steps, *step) > 0) return {*step};
-  throw UsageError(fmt::format("{}: no checkpoint of step {}, only of: {}", folder, *step, seen));
-}
-
-void Checkpointer::load(std::int64_t step, Restored& restored) {
-  const auto checkpoints = complete_checkpoints(directory_.checkpoints(), files_);
-  const auto found = checkpoints.find(step);
-  if (found == checkpoints.end()) {
-    throw DataError(
-        fmt::format("{}: no checkpoint of step {}", directory_.checkpoints().string(), step));
-  }
-  const std::filesystem::path& path = found->second;
+void Checkpointer::load(const std::filesystem::path& path, Restored& restored) {
   const RunState state = state_of_checkpoint(path, files_);
   require_same_run(state, path);
-  TensorsToLoad wanted =
-      tensors_to_load(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                      trainer_.model(), tensors_of_checkpoint(path, files_));
+  TensorsToLoad wanted = tensors_to_load(&trainer_.optimizer(), trainer_.strategy(),
+                                         tensors_of_checkpoint(path, files_));
   load_checkpoint(path, wanted.tensors, files_);
   restored.absent = std::move(wanted.absent);
   const auto count = [&](const char* name) {
@@ -164,12 +124,11 @@ void Checkpointer::restore_local(Restored& restored) {
   TensorsToLoad wanted;
   try {
     const bool is_there = own != checkpoints.end();
-    append_known(states,
-                 is_there ? tensors_of_checkpoint(own->second, files_) : std::set<std::string>(),
-                 wanted);
+    using Known = std::map<std::string, TensorShape>;
+    append_known(states, is_there ? tensors_of_checkpoint(own->second, files_) : Known(), wanted);
     if (!wanted.tensors.empty()) load_checkpoint(own->second, wanted.tensors, files_);
   } catch (const DataError& error) {
-    restored.damaged.emplace_back(error.what());
+    restored.passed_over.emplace_back(error.what());
     wanted = {};
     append_known(states, {}, wanted);
   }
@@ -190,12 +149,30 @@ void Checkpointer::require_same_run(const RunState& state,
     if (theirs == state.metadata.end()) refuse(key, "nothing", mine);
     if (theirs->second != mine) refuse(key, theirs->second, mine);
   }
+  require_same_model_files(state, checkpoint);
   const std::optional<Config> written = config_of_checkpoint(state, checkpoint.string());
   if (!written) return;
   for (const KeyDifference& difference : differences(resolved_config(trainer_), *written)) {
     if (is_kept_by_run(difference.key) && !order.contains(difference.key)) {
       refuse(difference.key, difference.other, difference.value);
     }
+  }
+}
+
+// What the run has begun with. Checkpoints of earlier versions do not say it.
+void Checkpointer::require_same_model_files(const RunState& state,
+                                            const std::filesystem::path& checkpoint) const {
+  if (!state.sections.contains(sections::kModel)) return;
+  for (const auto& [key, is] : trainer_.model_files()) {
+    const std::string was = value_of<std::string>(state, sections::kModel, key).value_or("");
+    if (was == is) continue;
+    const auto named = [](const std::string& digest) {
+      return digest.empty() ? std::string("no file") : "a file with the SHA-256 " + digest;
+    };
+    throw UsageError(fmt::format(
+        "{}: the run has begun with {} as model.{}, which now names {}; resume with the file as it "
+        "was",
+        checkpoint.string(), named(was), key, named(is)));
   }
 }
 
@@ -207,6 +184,8 @@ RunState Checkpointer::state() const {
                                          {of_group(kSkippedInARow, strategy), skipped.in_a_row},
                                          {kLastStep, trainer_.last_step()}};
   state.sections[sections::kData][kDigest] = trainer_.data().digest.value;
+  RunState::Section& model = state.sections[sections::kModel];
+  for (const auto& [key, digest] : trainer_.model_files()) model[key] = digest;
   // Paths may differ between hosts: those of the first rank are saved.
   if (trainer_.world().rank() != 0) return state;
   const std::string text = to_toml(resolved_config(trainer_));
@@ -233,8 +212,8 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   }
   if (relaxed != nullptr) relaxed->gather_state(trainer_.optimizer());
   trainer_.require_finite_state();
-  const auto tensors = tensors_to_save(trainer_.shards(), trainer_.optimizer(), trainer_.strategy(),
-                                       trainer_.model(), trainer_.world().rank() == 0);
+  const auto tensors =
+      tensors_to_save(&trainer_.optimizer(), trainer_.strategy(), trainer_.world().rank() == 0);
   save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep(), files_);
   if (trainer_.world().rank() == 0) remove_later();
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
@@ -243,10 +222,7 @@ std::optional<std::filesystem::path> Checkpointer::save() {
 // Those that the run had made before it was resumed from an earlier one.
 void Checkpointer::remove_later() const {
   try {
-    for (const auto& [step, path] : complete_checkpoints(directory_.checkpoints(), files_)) {
-      if (step <= trainer_.steps_done()) continue;
-      StepFolder(directory_.checkpoints(), step, files_).remove();
-    }
+    remove_later_checkpoints(directory_.checkpoints(), trainer_.steps_done(), files_);
   } catch (const DataError&) {
     // The new checkpoint is whole; the next save removes what is left.
   }

@@ -18,8 +18,9 @@ struct Restored {
   /// Names of the strategy's state that the checkpoint does not have, which keeps its initial
   /// values.
   std::vector<std::string> absent;
-  /// Checkpoints that were passed over because they are damaged, each with the reason.
-  std::vector<std::string> damaged;
+  /// Newer checkpoints that were not taken, because ranks lack them or they are damaged: a sentence
+  /// each.
+  std::vector<std::string> passed_over;
   SkippedSteps skipped;
   /// DataDigest of the data that the run was trained on; none: the checkpoint does not say.
   std::optional<std::string> data_digest;
@@ -41,10 +42,10 @@ class Checkpointer {
  public:
   Checkpointer(Trainer& trainer, RunDirectory directory, Files& files = real_files());
 
-  /// Restores the newest checkpoint that is whole or, with `step`, the one of that step; the
-  /// trainer's next step is the one after it. Collective. Throws DataError if there is no
-  /// checkpoint or no whole one, UsageError if there is none of `step` or if it belongs to a run
-  /// with another order of samples, model or type.
+  /// Restores the newest checkpoint that all ranks have and that is whole or, with `step`, the one
+  /// of that step; the trainer's next step is the one after it. Collective. Throws DataError if
+  /// there is no such checkpoint, UsageError if not all ranks have that of `step` or if it belongs
+  /// to a run with another order of samples, model or type.
   Restored restore(std::optional<std::int64_t> step = std::nullopt);
 
   /// Saves the state after the steps that are done, and removes older checkpoints than
@@ -56,13 +57,14 @@ class Checkpointer {
   std::optional<std::filesystem::path> save();
 
  private:
-  std::vector<std::int64_t> steps_to_try(std::optional<std::int64_t> step);
-  void load(std::int64_t step, Restored& restored);
+  void load(const std::filesystem::path& path, Restored& restored);
   void restore_local(Restored& restored);
   void save_local();
   void remove_later() const;
   std::vector<StateTensor> local_state();
   void require_same_run(const RunState& state, const std::filesystem::path& checkpoint) const;
+  void require_same_model_files(const RunState& state,
+                                const std::filesystem::path& checkpoint) const;
   RunState state() const;
   int keep() const { return static_cast<int>(trainer_.config().checkpoint.keep); }
 

@@ -1,10 +1,14 @@
 #include "trireme/train/components.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string>
 #include <thread>
 
 #include "trireme/base/buffer.h"
+#include "trireme/base/error.h"
+#include "trireme/checkpoint/model_file.h"
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/tensor/prepare_groups.h"
@@ -14,6 +18,14 @@ namespace trireme {
 namespace {
 
 constexpr int kPrefetchSteps = 64;
+
+void load_weights(const std::string& file, Model& model) {
+  try {
+    load_model(file, model.tensors_under_all_names());
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("model.weights: {}", error.what()));
+  }
+}
 
 }  // namespace
 
@@ -53,6 +65,7 @@ std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                        .path = model.path};
   if (!model.hidden.empty()) options.hidden = model.hidden;
   auto made = make_model(options, train.input_shape(), train.target(), mesh);
+  if (!model.weights.empty()) load_weights(model.weights, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);
   return made;
 }

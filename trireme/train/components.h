@@ -25,8 +25,9 @@ Mesh mesh_of(const plan::MeshShape& shape, Communicator& world);
 int prefetch_steps_of(const Config& config, int ranks);
 bool classifies(const Config& config);
 
-/// Makes the model of the ranks of `mesh`, which must outlive it; the parameter groups that are not
-/// trainable are frozen. Throws UsageError for a group that matches no parameter.
+/// Makes the model of the ranks of `mesh`, which must outlive it, with the values of model.weights;
+/// the parameter groups that are not trainable are frozen. Throws UsageError for a group that
+/// matches no parameter and for weights of another model.
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Dataset& train, const Mesh& mesh);
 std::unique_ptr<Optimizer> optimizer_of(const plan::RunPlan& plan, std::span<Shard> shards);

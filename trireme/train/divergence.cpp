@@ -11,6 +11,7 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/objects.h"
 #include "trireme/kernels/norm.h"
+#include "trireme/model/model.h"
 #include "trireme/parallel/relaxed_consistency.h"
 
 namespace trireme {
@@ -30,12 +31,11 @@ std::int64_t smallest(std::int64_t value, Communicator& ranks) {
 }
 
 // The index of the first parameter with a bad gradient on any rank.
-std::int64_t first_bad_parameter(const std::vector<NamedTensor>& parameters,
-                                 std::span<const Shard> shards, Strategy& strategy,
+std::int64_t first_bad_parameter(const std::vector<NamedTensor>& parameters, Strategy& strategy,
                                  Communicator& world) {
   strategy.gradient_norm();  // makes each gradient one array
   const auto is_bad = [&](const NamedTensor& parameter) {
-    return std::ranges::any_of(shards, [&](const Shard& shard) {
+    return std::ranges::any_of(strategy.shards(), [&](const Shard& shard) {
       return shard.name == parameter.first && !has_finite_gradient(shard);
     });
   };
@@ -73,10 +73,10 @@ std::string loss_or_gradient_of(const NonFiniteStep& step) {
 
 }  // namespace
 
-std::string describe(const NonFiniteStep& step, const Model& model, std::span<const Shard> shards,
-                     const Sampler& sampler, Strategy& strategy, Communicator& world) {
-  const auto parameters = model.tensors().parameters;
-  const std::int64_t bad = first_bad_parameter(parameters, shards, strategy, world);
+std::string describe(const NonFiniteStep& step, const Sampler& sampler, Strategy& strategy,
+                     Communicator& world) {
+  const auto parameters = strategy.model().tensors().parameters;
+  const std::int64_t bad = first_bad_parameter(parameters, strategy, world);
   const std::string samples = samples_of(step, sampler, strategy, world);
   if (bad != kNone) {
     return fmt::format("{}; the first parameter with a bad gradient is {}{}",
@@ -96,12 +96,14 @@ std::string describe(const NonFiniteStep& step, const Model& model, std::span<co
   return fmt::format("{}: its norm is too large{}", loss_or_gradient_of(step), samples);
 }
 
-void require_finite_state(std::int64_t step, std::span<const Shard> shards, Optimizer& optimizer,
-                          Strategy& strategy, Communicator& ranks) {
+void require_finite_state(std::int64_t step, Optimizer* optimizer, Strategy& strategy,
+                          Communicator& ranks) {
   std::string bad;
+  const std::span<const Shard> shards = strategy.shards();
   for (std::size_t i = 0; i < shards.size() && bad.empty(); ++i) {
     if (!all_finite(shards[i].values)) bad = "parameter " + shards[i].name;
-    for (const Buffer& array : optimizer.shard_states()[i].arrays) {
+    if (optimizer == nullptr) continue;
+    for (const Buffer& array : optimizer->shard_states()[i].arrays) {
       if (bad.empty() && !all_finite(array)) bad = "the optimizer's state of " + shards[i].name;
     }
   }

@@ -1,14 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 
 #include "trireme/comm/communicator.h"
 #include "trireme/data/loader.h"
 #include "trireme/data/sampler.h"
-#include "trireme/model/model.h"
-#include "trireme/optim/shard.h"
+#include "trireme/optim/optimizer.h"
 #include "trireme/parallel/strategy.h"
 
 namespace trireme {
@@ -23,13 +21,13 @@ struct NonFiniteStep {
 /// Says what is not finite: the loss, or the gradient and the first parameter of the model with a
 /// bad one, or a buffer; and the samples of the first virtual worker to have had it, as far as it
 /// can be told. Collective over `world`, unless ranks train without each other.
-std::string describe(const NonFiniteStep& step, const Model& model, std::span<const Shard> shards,
-                     const Sampler& sampler, Strategy& strategy, Communicator& world);
+std::string describe(const NonFiniteStep& step, const Sampler& sampler, Strategy& strategy,
+                     Communicator& world);
 
 /// Throws DivergedError if a value of the parameters, of the optimizer's state or of the strategy's
-/// is not finite; the message names it. `step`: how many are done. Collective over `ranks`: all
-/// throw if one does.
-void require_finite_state(std::int64_t step, std::span<const Shard> shards, Optimizer& optimizer,
-                          Strategy& strategy, Communicator& ranks);
+/// is not finite; the message names it. `step`: how many are done. `optimizer`: null if it is one
+/// of libtorch, whose state is not looked at. Collective over `ranks`: all throw if one does.
+void require_finite_state(std::int64_t step, Optimizer* optimizer, Strategy& strategy,
+                          Communicator& ranks);
 
 }  // namespace trireme

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
 #include <string>
 #include <utility>
 
 #include "trireme/base/error.h"
+#include "trireme/base/host_name.h"
 #include "trireme/formats/printable.h"
 
 namespace trireme {
@@ -15,9 +15,7 @@ namespace trireme {
 namespace {
 
 std::string this_process() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {}", ::getpid(), host.data());
+  return fmt::format("process {} on {}", ::getpid(), host_name());
 }
 
 // Of the lock's file, which another program may have written.

@@ -290,9 +290,9 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   Run run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
   for (const std::string& warning : warnings) observer.on_warning(warning);
-  for (const std::string& damaged : restored.damaged) {
+  for (const std::string& reason : restored.passed_over) {
     observer.on_warning(
-        fmt::format("the run goes on from step {}: {}", trainer.steps_done(), damaged));
+        fmt::format("the run goes on from step {}: {}", trainer.steps_done(), reason));
   }
   return run.run();
 }

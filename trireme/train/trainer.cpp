@@ -42,11 +42,11 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
       tree_(tree_of(plan)),
       data_(open_data(config_, plan, world, tree_)),
       loss_(make_loss(data_.train->target(), config.training.loss)),
+      model_files_(read_model_files(config_, world)),
       model_(model_of(config, plan, *data_.train, mesh_)),
       strategy_(make_strategy(plan, world)),
       saving_group_(world, *strategy_, tree_),
-      shards_(strategy_->attach(*model_)),
-      optimizer_(optimizer_of(plan, shards_)),
+      optimizer_(optimizer_of(plan, strategy_->attach(*model_))),
       runner_(*model_, loss_, *strategy_, static_cast<std::uint64_t>(config.training.seed)),
       last_step_(last_step_of(config, *data_.sampler)),
       lr_schedule_(schedule_of(plan, last_step_)) {
@@ -137,7 +137,7 @@ bool Trainer::clip(TrainedStep& step, const StepRequest& request) {
 std::string Trainer::reject(std::int64_t step, const GradientReport& report,
                             const StepBatches& batches) {
   std::string what = trireme::describe({.step = step, .report = report, .batches = batches},
-                                       *model_, shards_, *data_.sampler, *strategy_, world_);
+                                       *data_.sampler, *strategy_, world_);
   const bool may_skip = config_.training.on_nonfinite == "skip";
   if (may_skip && skipped_.in_a_row + 1 < config_.training.max_skipped_steps) return what;
   throw DivergedError(fmt::format(
@@ -150,7 +150,7 @@ std::string Trainer::reject(std::int64_t step, const GradientReport& report,
 }
 
 void Trainer::require_finite_state() {
-  trireme::require_finite_state(steps_done_, shards_, *optimizer_, *strategy_,
+  trireme::require_finite_state(steps_done_, optimizer_.get(), *strategy_,
                                 saving_group_.communicator());
 }
 

@@ -19,6 +19,7 @@
 #include "trireme/plan/run_plan.h"
 #include "trireme/plan/schedule.h"
 #include "trireme/train/data_sets.h"
+#include "trireme/train/model_files.h"
 #include "trireme/train/report.h"
 #include "trireme/train/saving_group.h"
 #include "trireme/train/step_runner.h"
@@ -116,7 +117,8 @@ class Trainer {
   Model& model() { return *model_; }
   Strategy& strategy() { return *strategy_; }
   Optimizer& optimizer() { return *optimizer_; }
-  std::span<Shard> shards() const { return shards_; }
+  /// The files that the model was made from.
+  const ModelFiles& model_files() const { return model_files_; }
 
  private:
   StepBatches next_batches();
@@ -132,10 +134,10 @@ class Trainer {
   ReductionTree tree_;
   DataSets data_;
   Loss loss_;
+  ModelFiles model_files_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Strategy> strategy_;
   SavingGroup saving_group_;
-  std::span<Shard> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   StepRunner runner_;
   plan::Schedule micro_batches_;

@@ -27,6 +27,11 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
   add("init", &c.init, "initial weights; default: as libtorch initializes them",
       one_of({"default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
               "orthogonal", "zero"}));
+  add("weights", &c.weights,
+      "a safetensors file, such as model.safetensors of a run, whose values parameters and buffers "
+      "start with; empty: none",
+      anything())
+      .names_files();
   add("path", &c.path, "the file; it may run code, so use only files that you trust", anything())
       .used_with("model.name", {"torchscript"})
       .names_files();

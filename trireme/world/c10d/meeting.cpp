@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/host_name.h"
 #include "trireme/formats/printable.h"
 #include "trireme/world/c10d/endpoint.h"
 #include "trireme/world/c10d/rank_store.h"
@@ -33,9 +34,7 @@ std::vector<std::uint8_t> bytes_of(const std::string& text) {
 }
 
 std::string this_process() {
-  char host[256] = {};
-  gethostname(host, sizeof(host) - 1);
-  return fmt::format("process {} on {}", getpid(), host);
+  return fmt::format("process {} on {}", getpid(), host_name());
 }
 
 }  // namespace
