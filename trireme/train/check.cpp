@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 #include "trireme/base/error.h"
@@ -11,13 +12,18 @@ namespace trireme {
 
 namespace {
 
+// Where a file of Fashion-MNIST that is not at `path` can be had; empty for other files.
+std::string way_to_get(const std::filesystem::path& path) {
+  if (path.string().find("fashion-mnist") == std::string::npos) return "";
+  const auto packaged = "/usr/share/datasets/fashion-mnist" / path.filename();
+  if (std::filesystem::exists(packaged)) return fmt::format("; there is {}", packaged.string());
+  return "; make run in trireme's sources fetches it, and `trireme init` then writes its path";
+}
+
 void require_file(std::string_view key, const std::string& path) {
   if (path.empty()) throw UsageError(fmt::format("{} must name a file, got nothing", key));
   if (!std::filesystem::exists(path)) {
-    throw DataError(fmt::format("{}: no such file: {}{}", key, path,
-                                path.find("fashion-mnist") == std::string::npos
-                                    ? ""
-                                    : " (apt-get install dataset-fashion-mnist)"));
+    throw DataError(fmt::format("{}: no such file: {}{}", key, path, way_to_get(path)));
   }
   if (std::filesystem::is_directory(path)) {
     throw DataError(fmt::format("{} must name a file, {} is a folder", key, path));
