@@ -108,7 +108,7 @@ TEST(ReadmesExample, LeavesTheSameBitsOnAnyNumberOfRanks) {
     EXPECT_EQ(ended.exit_code, 0) << ended.err;
     return read_file(folder / run / "model.safetensors");
   };
-  const Environment two_threads({{"OMP_NUM_THREADS", "2"}});
+  const Environment two_threads(Variables{{"OMP_NUM_THREADS", "2"}});
   const std::string alone = model(1, {});
   for (const int ranks : {2, 3}) EXPECT_TRUE(model(ranks, {}) == alone) << ranks << " ranks";
   EXPECT_THAT(threads_of(folder / "run-1-0"), HasSubstr("1 a rank (virtual workers are given)"));
@@ -137,14 +137,14 @@ TEST(Threads, OfARankAreAsTheEnvironmentSaysAndElseTheCoresOfItsShare) {
             fmt::format("{0} a rank ({0} core{1} for 1 rank)", cores(), cores() == 1 ? "" : "s"));
   EXPECT_THAT(trained(folder, {"-n", std::to_string(cores() + 1)}),
               AllOf(StartsWith("1 a rank ("), Not(HasSubstr("idle"))));
-  const Environment one({{"OMP_NUM_THREADS", "1"}});
+  const Environment one(Variables{{"OMP_NUM_THREADS", "1"}});
   EXPECT_THAT(trained(folder, {"-n", "1"}), StartsWith("1 a rank (OMP_NUM_THREADS = 1)"));
-  const Environment many({{"OMP_NUM_THREADS", std::to_string(cores() + 3)}});
+  const Environment many(Variables{{"OMP_NUM_THREADS", std::to_string(cores() + 3)}});
   EXPECT_THAT(trained(folder, {"-n", "1"}),
               HasSubstr(fmt::format("; more than the {} core", cores())));
   EXPECT_THAT(trained(folder, {"-n", "1", "training.threads=1"}),
               StartsWith("1 a rank (training.threads)"));
-  const Environment none({{"OMP_NUM_THREADS", "none"}});
+  const Environment none(Variables{{"OMP_NUM_THREADS", "none"}});
   const Ended ended = run_program(folder.path(), {"train", "training.steps=1"});
   EXPECT_EQ(ended.exit_code, 2);
   EXPECT_THAT(ended.err, HasSubstr("OMP_NUM_THREADS must be a number of threads"));

@@ -16,6 +16,7 @@ namespace {
 std::string way_to_get(const std::filesystem::path& path) {
   if (path.string().find("fashion-mnist") == std::string::npos) return "";
   const auto packaged = "/usr/share/datasets/fashion-mnist" / path.filename();
+  if (path == packaged) return "; apt-get install dataset-fashion-mnist";
   if (std::filesystem::exists(packaged)) return fmt::format("; there is {}", packaged.string());
   return "; make run in trireme's sources fetches it, and `trireme init` then writes its path";
 }
