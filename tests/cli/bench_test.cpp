@@ -18,6 +18,7 @@ namespace trireme::test {
 namespace {
 
 using nlohmann::json;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -217,6 +218,38 @@ TEST_P(Peers, TakeTurnsWithOurRanksAndGoAway) {
 
 INSTANTIATE_TEST_SUITE_P(Bench, Peers, testing::Values("openmpi", "mpich", "gloo"),
                          [](const auto& info) { return std::string(info.param); });
+
+// Only Gloo's program lies where the peers are looked for.
+TEST(Bench, LeavesOutPeersThatCannotAndSaysWhich) {
+  const TemporaryFolder folder;
+  const auto peers = std::filesystem::path(TRIREME_PROGRAM).parent_path() / "peers";
+  std::filesystem::create_directory(folder / "peers");
+  std::filesystem::create_symlink(peers / "gloo_peer", folder / "peers/gloo_peer");
+  const auto ended_with = [&](const std::string& operation, const std::string& against) {
+    return run_program(folder.path(),
+                       bench({operation, "-n", "2", "--sizes", "4", "--seconds", "0.001",
+                              "--against", against, "--peers", "peers", "--json"}));
+  };
+  const Ended one = ended_with("all-reduce", "openmpi,gloo,mpich");
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  for (const std::string name : {"openmpi", "mpich"}) {
+    EXPECT_THAT(one.err, HasSubstr("trireme: not against " + name + ": bench: --against " + name));
+  }
+  EXPECT_EQ(std::ranges::count(one.err, '\n'), 2) << one.err;
+  const json report = json::parse(one.out);
+  const json& contenders = report["rows"][0]["contenders"];
+  ASSERT_EQ(contenders.size(), 3);
+  EXPECT_EQ(contenders[2]["name"], "gloo");
+  ASSERT_EQ(report["left_out"].size(), 2);
+  EXPECT_EQ(report["left_out"][1]["name"], "mpich");
+
+  const Ended none = ended_with("reduce-scatter", "openmpi,mpich,gloo");
+  EXPECT_EQ(none.exit_code, kUsage);
+  EXPECT_EQ(none.out, "");
+  EXPECT_THAT(none.err,
+              AllOf(HasSubstr("Gloo has no reduce-scatter"), HasSubstr("--against openmpi needs"),
+                    HasSubstr("--against mpich needs")));
+}
 
 TEST(BenchTrain, SplitsAStepAndNamesItsBound) {
   for (const std::string strategy : {"replicated", "host_shared"}) {

@@ -25,6 +25,16 @@ TEST_P(Templates, PassADryRun) {
 INSTANTIATE_TEST_SUITE_P(Each, Templates, testing::Values("linear", "mlp", "cnn"),
                          [](const auto& info) { return info.param; });
 
+TEST_P(Templates, FindTheirDataFromAnyFolder) {
+  const TemporaryFolder elsewhere;
+  write_file_atomically(elsewhere / "run.toml",
+                        run_program(elsewhere.path(), {"init", GetParam()}).out);
+  const TemporaryFolder other;
+  const Ended dry = run_program(
+      other.path(), {"train", (elsewhere / "run.toml").string(), "-n", "2", "--dry-run"});
+  EXPECT_EQ(dry.exit_code, 0) << dry.err;
+}
+
 TEST(LinearTemplate, TrainsAsItIs) {
   const ExampleFolder folder;
   write_file_atomically(folder / "run.toml", folder.trireme({"init", "linear"}).out);

@@ -25,14 +25,13 @@ TEST(Machine, CountsTheCoresOfItsAffinity) {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-TEST(Machine, ReadsTheQuotaOfAContainer) {
-  EXPECT_EQ(cores_of_quota("max 100000"), 0);
-  EXPECT_EQ(cores_of_quota("400000 100000"), 4);
-  EXPECT_EQ(cores_of_quota("150000 100000"), 1);
-  EXPECT_EQ(cores_of_quota("50000 100000"), 1);
-  EXPECT_EQ(cores_of_quota("-1 100000"), 0) << "version 1 says no limit like this";
-  EXPECT_EQ(cores_of_quota(" "), 0);
-  EXPECT_EQ(cores_of_quota("100000 0"), 0);
+TEST(Machine, BindsAThreadToCores) {
+  const std::vector<int> before = cores_of_affinity();
+  run_on_cores({&before.back(), 1});
+  EXPECT_THAT(cores_of_affinity(), testing::ElementsAre(before.back()));
+  EXPECT_EQ(cores_of_affinity(getpid()), cores_of_affinity());
+  run_on_cores(before);
+  EXPECT_EQ(cores_of_affinity(), before);
 }
 
 TEST(Machine, AgreesWithTheSystemsOwnFigures) {

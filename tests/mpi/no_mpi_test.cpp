@@ -13,8 +13,9 @@ TEST(NoMpi, IsSaidWithTheWayToGetIt) {
     FAIL() << "nothing was thrown";
   } catch (const UsageError& error) {
     EXPECT_EQ(std::string(error.what()),
-              "mpi: this trireme was built without MPI; install Open MPI or MPICH and configure it "
-              "with -DTRIREME_MPI=ON");
+              "mpi: this trireme was built without MPI: apt-get install openmpi-bin libopenmpi-dev "
+              "(or mpich libmpich-dev), then in trireme's sources cmake --preset release "
+              "-DTRIREME_MPI=ON && make build");
   }
 }
 

@@ -47,8 +47,10 @@ TEST(MpiStart, RefusesAProgramThatInitializedItForOneThread) {
   initialize(MPI_THREAD_FUNNELED);
   EXPECT_EQ(refusal(),
             "mpi: this program has initialized MPI with MPI_THREAD_FUNNELED, wanted "
-            "MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, or "
-            "leave it to trireme");
+            "MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, "
+            "leave it to trireme, or go without MPI: communication.backend = \"gloo\", in C++ "
+            "connect({.backend = \"gloo\"}), with MASTER_ADDR and MASTER_PORT set to rank 0's host "
+            "and a free port there");
   MPI_Finalize();
 }
 

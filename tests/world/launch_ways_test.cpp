@@ -114,7 +114,10 @@ TEST_P(Started, ByMpirun) {
         world_program({"sum"}),
         {{"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", std::to_string(GetParam() + 1)}});
     EXPECT_EQ(outcome.exit_code, 2);
-    EXPECT_THAT(outcome.out, HasSubstr("nothing says how the ranks meet"));
+    EXPECT_THAT(outcome.out, HasSubstr("this trireme was built without MPI"));
+    EXPECT_THAT(outcome.out, HasSubstr("apt-get install openmpi-bin libopenmpi-dev"));
+    EXPECT_THAT(outcome.out, HasSubstr("cmake --preset release -DTRIREME_MPI=ON"));
+    EXPECT_THAT(outcome.out, HasSubstr("trireme run -n "));
     return;
   }
   expect_all_ranks_well(

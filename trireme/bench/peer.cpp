@@ -22,6 +22,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/output_file.h"
 #include "trireme/base/text.h"
+#include "trireme/launch/search_path.h"
 
 namespace trireme::bench {
 
@@ -64,19 +65,8 @@ bool is_executable(const std::filesystem::path& path) {
   return ::access(path.c_str(), X_OK) == 0;
 }
 
-bool in_search_path(const std::string& program) {
-  const char* value = std::getenv("PATH");
-  std::string_view rest = value == nullptr ? "/usr/bin:/bin" : value;
-  for (;;) {
-    const std::size_t colon = rest.find(':');
-    if (is_executable(std::filesystem::path(rest.substr(0, colon)) / program)) return true;
-    if (colon == std::string_view::npos) return false;
-    rest.remove_prefix(colon + 1);
-  }
-}
-
 std::filesystem::path program_in(const std::filesystem::path& folder, PeerKind kind) {
-  if (is_mpi(kind) && !in_search_path(mpirun_of(kind))) {
+  if (is_mpi(kind) && find_program(mpirun_of(kind)).empty()) {
     throw UsageError(fmt::format("bench: --against {} needs {} in PATH; apt-get install {}",
                                  name_of(kind), mpirun_of(kind), packages_of(kind)));
   }
@@ -197,14 +187,13 @@ std::vector<PeerKind> peers_named(std::string_view text) {
 
 void require_able(PeerKind kind, Collective collective, DType dtype) {
   if (kind == PeerKind::kGloo && collective == Collective::kReduceScatter) {
-    throw UsageError("bench: libtorch's Gloo has no reduce-scatter; leave out --against gloo");
+    throw UsageError("bench: libtorch's Gloo has no reduce-scatter to measure against");
   }
   const bool lacks_sum = dtype == DType::kBF16 || (is_mpi(kind) && dtype == DType::kF16);
   if (reduces(collective) && lacks_sum) {
     throw UsageError(
-        fmt::format("bench: {} has no sum of {}; choose --dtype f32 or leave out "
-                    "--against {}",
-                    name_of(kind), trireme::name_of(dtype), name_of(kind)));
+        fmt::format("bench: {} has no sum of {} to measure against; --dtype f32 has one",
+                    name_of(kind), trireme::name_of(dtype)));
   }
 }
 

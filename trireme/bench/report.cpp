@@ -121,6 +121,10 @@ std::string json_of(const Session& session, const Plan& plan, std::span<const Ro
                                  {"memory", name_of(plan.places.front())},
                                  {"seconds_per_size", plan.seconds},
                                  {"bus_factor", bus_factor(plan.collective, session.ranks)}};
+  json["left_out"] = nlohmann::ordered_json::array();
+  for (const LeftOut& one : session.left_out) {
+    json["left_out"].push_back({{"name", one.peer}, {"reason", one.reason}});
+  }
   json["rows"] = nlohmann::ordered_json::array();
   for (const Row& row : rows) json["rows"].push_back(json_of(plan, row));
   return json.dump(2) + "\n";

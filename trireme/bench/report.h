@@ -2,11 +2,18 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "trireme/bench/measure.h"
 #include "trireme/launch/machine.h"
 
 namespace trireme::bench {
+
+/// A peer that could not be measured.
+struct LeftOut {
+  std::string peer;
+  std::string reason;
+};
 
 /// The place and time of a measurement.
 struct Session {
@@ -14,6 +21,7 @@ struct Session {
   std::string backend;  ///< Communicator::description()
   std::string date;     ///< "2026-11-23T14:05:00Z"
   Machine machine;
+  std::vector<LeftOut> left_out;
 };
 
 /// Lines that begin with '#' and name session, columns and units, then a line a row, as nccl-tests

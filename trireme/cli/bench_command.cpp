@@ -7,9 +7,11 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trireme/base/error.h"
@@ -50,7 +52,8 @@ struct Job {
   bench::Plan plan;
   int ranks = 1;
   std::vector<bench::PeerKind> against;
-  Machine machine;  // read before this process is bound to a part of it
+  std::vector<bench::LeftOut> left_out;  // of --against
+  Machine machine;                       // read before this process is bound to a part of it
 };
 
 std::vector<std::int64_t> sizes_of(const BenchArguments& arguments) {
@@ -106,6 +109,25 @@ void require_writable(const std::filesystem::path& path) {
   ::unlink(probe.c_str());
 }
 
+// Keeps the peers for which `part` does not throw. Throws if that is none of them.
+void keep_able(Job& job, const std::function<void(bench::PeerKind)>& part) {
+  std::vector<bench::PeerKind> able;
+  for (const bench::PeerKind peer : job.against) {
+    try {
+      part(peer);
+      able.push_back(peer);
+    } catch (const Error& error) {
+      if (job.against.size() == 1 && job.left_out.empty()) throw;
+      job.left_out.push_back({std::string(name_of(peer)), error.what()});
+    }
+  }
+  job.against = std::move(able);
+  if (!job.against.empty() || job.left_out.empty()) return;
+  std::vector<std::string> reasons;
+  for (const bench::LeftOut& one : job.left_out) reasons.push_back(one.reason);
+  throw UsageError(fmt::format("{}", fmt::join(reasons, "; ")));
+}
+
 Job job_of(const BenchArguments& arguments) {
   Job job;
   job.machine = inspect_machine();
@@ -116,9 +138,9 @@ Job job_of(const BenchArguments& arguments) {
   job.plan.seconds = arguments.seconds;
   job.ranks = arguments.ranks > 0 ? arguments.ranks : usable_cores();
   if (!arguments.against.empty()) job.against = bench::peers_named(arguments.against);
-  for (const bench::PeerKind peer : job.against) {
+  keep_able(job, [&](bench::PeerKind peer) {
     bench::require_able(peer, job.plan.collective, job.plan.dtype);
-  }
+  });
   if (!job.against.empty() && job.plan.places.front() == bench::Place::kDevice) {
     throw UsageError(
         "bench: --against has peers for the memory of processes only, not for devices");
@@ -147,12 +169,15 @@ std::filesystem::path folder_of_peers(const std::filesystem::path& asked) {
   return (here / TRIREME_LIBEXEC_FROM_BIN / "trireme").lexically_normal();
 }
 
-std::vector<std::unique_ptr<bench::PeerRanks>> start_peers(const Job& job,
+std::vector<std::unique_ptr<bench::PeerRanks>> start_peers(Job& job,
                                                            const std::filesystem::path& folder) {
   std::vector<std::unique_ptr<bench::PeerRanks>> peers;
-  for (const bench::PeerKind kind : job.against) {
+  keep_able(job, [&](bench::PeerKind kind) {
     peers.push_back(std::make_unique<bench::PeerRanks>(
         kind, bench::PeerRanks::Options{folder, job.ranks, cores_of_ranks(job.ranks)}));
+  });
+  for (const bench::LeftOut& one : job.left_out) {
+    std::cerr << fmt::format("trireme: not against {}: {}\n", one.peer, one.reason);
   }
   return peers;
 }
@@ -171,6 +196,7 @@ int run_rank(const BenchArguments& arguments, const Job& job, Communicator& worl
   bench::Session session{.ranks = world.size(), .backend = world.description()};
   session.date = bench::date_now();
   session.machine = job.machine;
+  session.left_out = job.left_out;
   std::vector<bench::PeerRanks*> peers;
   for (const auto& peer : started) peers.push_back(peer.get());
 
@@ -196,10 +222,11 @@ int run(const BenchArguments& arguments) {
     throw UsageError(fmt::format("bench: an operation is missing: {} or train",
                                  fmt::join(bench::collective_names(), ", ")));
   }
-  const Job job = job_of(arguments);
+  Job job = job_of(arguments);
   const auto peers = start_peers(job, folder_of_peers(arguments.peers));
-  return run_ranks(job.ranks, Binding::kCore,
-                   [&](Communicator& world) { return run_rank(arguments, job, world, peers); });
+  return run_ranks(job.ranks, Binding::kCore, [&](Communicator& world, const CoreShare&) {
+    return run_rank(arguments, job, world, peers);
+  });
 }
 
 void add_options(CLI::App& command, BenchArguments& arguments) {
@@ -219,8 +246,10 @@ void add_options(CLI::App& command, BenchArguments& arguments) {
                      "device (a CUDA device a rank)");
   command.add_option("--seconds", arguments.seconds, "for each size, all contenders together")
       ->check(CLI::Range(0.001, 3600.0));
-  command.add_option("--against", arguments.against,
-                     "openmpi, mpich or gloo, or some of them, in turn with ours");
+  command.add_option(
+      "--against", arguments.against,
+      "openmpi, mpich or gloo, or some of them, in turn with ours; those that are not "
+      "there or lack the operation are named and left out");
   command.add_option("--peers", arguments.peers, "the folder of the programs that --against runs")
       ->envname("TRIREME_PEERS");
   command.add_flag("--json", arguments.json, "print one JSON object instead of the table");

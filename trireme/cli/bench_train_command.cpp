@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "trireme/cli/benchmark_ranks.h"
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/error_text.h"
+#include "trireme/cli/rank_threads.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/launch/environment.h"
 #include "trireme/launch/exit_codes.h"
@@ -38,25 +40,22 @@ struct Job {
   Config config;
   plan::RunPlan plan;
   int ranks = 1;
-  Machine machine;  // read before this process is bound to a part of it
+  std::optional<ThreadChoice> threads;  // none: the cores of each rank decide
+  Machine machine;                      // read before this process is bound to a part of it
 };
 
 Job job_of(const Arguments& arguments) {
-  const auto [file, overrides] = parse_words("bench train", arguments.words);
-  if (file.empty() && overrides.empty()) {
-    throw UsageError(
-        "bench train: no configuration; write one with `trireme init linear > run.toml`");
-  }
-  Job job{.config = read_config(file, overrides), .machine = inspect_machine()};
+  const ConfigurationWords words = parse_words("bench train", arguments.words);
   const RankEnvironment environment = read_environment();
+  Job job{.config = read_configuration("bench train", words, environment),
+          .machine = inspect_machine()};
   if (environment.world_size > 1) {
     job.ranks = environment.world_size;
   } else {
     job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
   }
-  const bool started = environment.world_size > 1;
-  resolve(job.config.training, job.ranks,
-          started ? ranks_of_host(environment, job.ranks) : job.ranks);
+  job.threads = decided_threads(job.config, environment);
+  if (job.config.training.virtual_workers == 0) job.config.training.virtual_workers = job.ranks;
   job.plan = check(job.config, job.ranks);
   return job;
 }
@@ -134,22 +133,24 @@ int run(const Arguments& arguments) {
     throw UsageError(
         "bench train: -n is for ranks of our own; here another launcher has started them");
   }
-  return run_ranks(job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
-                   [&](Communicator& world) {
-                     keep_freed_memory();
-                     try {
-                       const StepTimes times =
-                           measure_steps(job.config, world, {.steps = arguments.steps});
-                       if (world.rank() == 0) {
-                         std::cout << (arguments.json ? json_of(job, times) : table(job, times));
-                         flush_stdout();
-                       }
-                     } catch (const std::exception& error) {
-                       std::cerr << message_of(error) << '\n';
-                       return exit_code_of_rank(error);
-                     }
-                     return static_cast<int>(ExitCode::kOk);
-                   });
+  return run_ranks(
+      job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
+      [&](Communicator& world, const CoreShare& share) {
+        keep_freed_memory();
+        Config config = job.config;
+        config.training.threads = job.threads.value_or(threads_of_share(share)).threads;
+        try {
+          const StepTimes times = measure_steps(config, world, {.steps = arguments.steps});
+          if (world.rank() == 0) {
+            std::cout << (arguments.json ? json_of(job, times) : table(job, times));
+            flush_stdout();
+          }
+        } catch (const std::exception& error) {
+          std::cerr << message_of(error) << '\n';
+          return exit_code_of_rank(error);
+        }
+        return static_cast<int>(ExitCode::kOk);
+      });
 }
 
 }  // namespace

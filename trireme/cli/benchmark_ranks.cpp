@@ -1,10 +1,8 @@
 #include "trireme/cli/benchmark_ranks.h"
 
 #include <fcntl.h>
-#include <sched.h>
 
 #include "trireme/base/file_descriptor.h"
-#include "trireme/base/partition.h"
 #include "trireme/cli/failure_report.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/launch/environment.h"
@@ -17,11 +15,11 @@ namespace trireme::cli {
 
 namespace {
 
-void pin_to(int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  ::sched_setaffinity(0, sizeof set, &set);
+int run_bound(Communicator& world, Binding binding, const BenchmarkMain& main) {
+  const CoreShare share = share_cores(world);
+  if (binding == Binding::kCore) run_on_cores({share.cores.data(), 1});
+  if (binding == Binding::kShare && share.is_own) run_on_cores(share.cores);
+  return main(world, share);
 }
 
 // Reports errors that one line explains in one line, and others in full.
@@ -41,30 +39,22 @@ bool is_one_of_several() {
 }
 
 std::vector<int> cores_of_ranks(int ranks) {
-  const std::vector<int> cores = cores_of_affinity();
-  const auto count = static_cast<std::int64_t>(cores.size());
-  std::vector<int> chosen;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const std::int64_t place = ranks <= count ? partition(count, ranks, rank).begin : rank % count;
-    chosen.push_back(cores[static_cast<std::size_t>(place)]);
-  }
-  return chosen;
+  std::vector<int> cores;
+  for (int rank = 0; rank < ranks; ++rank) cores.push_back(share_of(ranks, rank).cores.front());
+  return cores;
 }
 
 int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
-  if (is_one_of_several()) return main(*connect());
-  const std::vector<int> cores = cores_of_ranks(ranks);
+  if (is_one_of_several()) return run_bound(*connect(), binding, main);
   LaunchOptions options;
   options.ranks = ranks;
-  options.pin_to_cores = binding == Binding::kShare;
   // The errors of ranks are written by explain(), once.
   const FileDescriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
   options.stderr_fd = nowhere.fd();
   const ExitReport report = launch(options, [&](int rank, int world_fd) {
-    if (binding == Binding::kCore) pin_to(cores[static_cast<std::size_t>(rank)]);
     const auto world = shm::World::open(world_fd).join(rank);
     carry_devices(*world);
-    return main(*world);
+    return run_bound(*world, binding, main);
   });
   if (report.failed_rank >= 0) explain(report);
   return report.exit_code;

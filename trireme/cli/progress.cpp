@@ -106,11 +106,13 @@ void Progress::on_start(const RunDescription& run) {
   const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
   say(how);
+  for (const std::string& line : banner_) say(line);
   for (const std::string& line : columns_of(run)) say(line);
   if (run.ranks > 1) say(joined);
   if (run.first_step > 0) say(fmt::format("going on after step {}", with_commas(run.first_step)));
   log(what);
   log(how);
+  for (const std::string& line : banner_) log(line);
   for (const std::string& line : columns_of(run)) log(line);
   if (!run.data_digest.empty()) {
     const std::string digest =

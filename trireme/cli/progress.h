@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "trireme/cli/progress_line.h"
 #include "trireme/cli/terminal.h"
@@ -14,7 +16,9 @@ namespace trireme::cli {
 /// them.
 class Progress : public Observer {
  public:
-  Progress(int rank, Terminal terminal) : rank_(rank), terminal_(terminal) {}
+  /// `banner`: lines to show at the start, after what the run will do.
+  Progress(int rank, Terminal terminal, std::vector<std::string> banner = {})
+      : rank_(rank), terminal_(terminal), banner_(std::move(banner)) {}
 
   void on_start(const RunDescription& run) override;
   void on_step(const StepReport& report) override;
@@ -35,6 +39,7 @@ class Progress : public Observer {
 
   int rank_;
   Terminal terminal_;
+  std::vector<std::string> banner_;
   RunDescription run_;
   Clock::time_point started_;
   Clock::time_point shown_;

@@ -4,6 +4,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/text.h"
+#include "trireme/config/key.h"
 
 namespace trireme::cli {
 
@@ -41,11 +42,10 @@ name = "cosine"                   # from lr down to lr * min_lr_ratio
 
 constexpr const char* kFashionData = R"([data]
 format = "idx"                    # MNIST's format; .gz is read as it is
-# Debian's package: apt-get install dataset-fashion-mnist
-images = "{0}/train-images-idx3-ubyte.gz"
-labels = "{0}/train-labels-idx1-ubyte.gz"
-test_images = "{0}/t10k-images-idx3-ubyte.gz"
-test_labels = "{0}/t10k-labels-idx1-ubyte.gz"
+images = {}
+labels = {}
+test_images = {}
+test_labels = {}
 sampler = "random"                # random, block or sequential
 )";
 
@@ -99,8 +99,7 @@ init = "kaiming_normal"
 [training]
 epochs = 3
 global_batch = 128                # samples of one step over all ranks
-# The same number of virtual workers gives the same bits on 1, 2, 3, 4, 6 or 12 ranks (with
-# threads = 1); 0 is one a rank.
+# 12 virtual workers give the same bits on 1, 2, 3, 4, 6 or 12 ranks; 0 is one a rank.
 virtual_workers = 0
 seed = 1
 
@@ -116,7 +115,13 @@ name = "one_cycle"                # up to lr, then down to almost nothing
 std::string with_data(std::string_view text, std::string_view folder) {
   std::string result(text);
   const std::string_view mark = "{data}";
-  result.replace(result.find(mark), mark.size(), fmt::format(fmt::runtime(kFashionData), folder));
+  std::vector<std::string> paths;
+  for (const char* name : kFashionMnistFiles) {
+    std::string path = fmt::format("{}/{}", folder, name);
+    paths.push_back(toml_text(&path));
+  }
+  result.replace(result.find(mark), mark.size(),
+                 fmt::format(fmt::runtime(kFashionData), paths[0], paths[1], paths[2], paths[3]));
   return result;
 }
 

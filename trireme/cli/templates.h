@@ -6,6 +6,11 @@
 
 namespace trireme::cli {
 
+/// The files of the data set that some templates train on.
+inline constexpr const char* kFashionMnistFiles[] = {
+    "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz"};
+
 /// The names of the templates of `trireme init`: "linear", "mlp", "cnn".
 const std::vector<std::string>& template_names();
 

@@ -22,10 +22,13 @@
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/error_text.h"
 #include "trireme/cli/progress.h"
+#include "trireme/cli/rank_threads.h"
 #include "trireme/cli/run_summary.h"
 #include "trireme/config/difference.h"
+#include "trireme/launch/core_share.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
+#include "trireme/launch/machine.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/sealed_text.h"
@@ -45,6 +48,13 @@ class RankProgress final : public Progress {
     Progress::on_start(run);
   }
 };
+
+// Decides the threads of a rank with this part of its host's cores.
+void take_share(Job& job, const CoreShare& share, int withheld) {
+  const ThreadChoice choice = job.threads.value_or(threads_of_share(share));
+  job.config.training.threads = choice.threads;
+  job.banner = "threads: " + line_on_threads(job.config, choice, share, withheld);
+}
 
 // The usual timeout leaves it to the launcher, which may have been given another one.
 std::optional<std::chrono::milliseconds> timeout_of(const plan::Transport& transport) {
@@ -185,10 +195,8 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     file = resumed->directory.config();
     job.resume = true;
   }
-  if (file.empty() && overrides.empty()) {
-    throw UsageError("train: no configuration; write one with `trireme init linear > run.toml`");
-  }
-  job.config = job.resume ? read_run_config(file, overrides) : read_config(file, overrides);
+  job.config = job.resume ? read_run_config(file, overrides)
+                          : read_configuration("train", {file, overrides}, environment);
   if (resumed) {
     job.config.run.directory = resumed->directory.root.string();
     job.step = resumed->step;
@@ -204,7 +212,10 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
   } else {
     job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
   }
-  resolve(job.config.training, job.ranks, ranks_of_host(environment, job.ranks));
+  job.threads = decided_threads(job.config, environment);
+  // A run that resumes on another number of ranks is the same run.
+  if (job.config.training.virtual_workers == 0) job.config.training.virtual_workers = job.ranks;
+  take_share(job, presumed_share(environment, ranks_of_host(environment, job.ranks)), 0);
   job.plan = check(job.config, job.ranks);
   return job;
 }
@@ -248,7 +259,7 @@ FileDescriptor open_log(const RunDirectory& run, int rank) {
 }
 
 int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal) {
-  RankProgress progress(world.rank(), terminal);
+  RankProgress progress(world.rank(), terminal, {job.banner});
   try {
     const RunSummary summary = train(job.config, world, progress,
                                      {.resume = job.resume,
@@ -272,7 +283,7 @@ bool is_started_rank(const RankEnvironment& environment) {
   return environment.starter != Starter::kNone;
 }
 
-int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
+int train_as_started_rank(Job job, const RankEnvironment& environment) {
   // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
   stop_on_signals();
@@ -286,6 +297,9 @@ int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
     const std::string warning = warning_for(environment, options);
     if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
     world = connect(environment, options);
+    const CoreShare share = share_cores(*world);
+    take_share(job, share, cores_withheld_by_launcher(environment, share));
+    if (job.config.parallelism.pin && share.is_own) run_on_cores(share.cores);
     std::unique_ptr<RunLock> lock;
     agree(*world, [&] {
       if (world->rank() == 0) lock = claim_directory(job);

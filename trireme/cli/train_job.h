@@ -12,6 +12,7 @@
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
 #include "trireme/launch/environment.h"
+#include "trireme/launch/threads.h"
 #include "trireme/plan/run_plan.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/run_lock.h"
@@ -35,6 +36,8 @@ struct Job {
   Config config;
   plan::RunPlan plan;
   int ranks = 1;
+  std::optional<ThreadChoice> threads;  ///< none: the cores of each rank decide
+  std::string banner;                   ///< on threads and cores (line_on_threads())
   bool resume = false;
   std::optional<std::int64_t> step;  ///< of the checkpoint to resume from; none: the newest
   /// Of the configuration of a run that is resumed: what the command line has changed.
@@ -64,7 +67,8 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
 bool is_started_rank(const RankEnvironment& environment);
 
 /// Trains as the rank that mpirun, srun, torchrun or Kubernetes started. All ranks must see the
-/// same run directory, or each its own.
-int train_as_started_rank(const Job& job, const RankEnvironment& environment);
+/// same run directory, or each its own. With parallelism.pin each is bound to its part of the cores
+/// that its launcher gives the ranks of its host.
+int train_as_started_rank(Job job, const RankEnvironment& environment);
 
 }  // namespace trireme::cli

@@ -52,37 +52,6 @@ std::string chosen(const std::string& line) {
   return line.substr(open + 1, close - open - 1);
 }
 
-// The smallest quota from this process's cgroup up to the root, or 0 if there is none. Version 1
-// has quota and period in two files.
-int cores_of_cgroups() {
-  int least = 0;
-  const auto take = [&](int cores) {
-    if (cores > 0) least = least == 0 ? cores : std::min(least, cores);
-  };
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const std::size_t first = line.find(':');
-    const std::size_t second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const bool v1 =
-        controllers == "cpu" || controllers == "cpu,cpuacct" || controllers == "cpuacct,cpu";
-    if (!controllers.empty() && !v1) continue;
-    for (std::string path = line.substr(second + 1);; path.resize(path.rfind('/'))) {
-      if (path == "/") path.clear();
-      if (v1) {
-        const std::string folder = "/sys/fs/cgroup/cpu" + path;
-        take(cores_of_quota(first_line(folder + "/cpu.cfs_quota_us") + " " +
-                            first_line(folder + "/cpu.cfs_period_us")));
-      } else {
-        take(cores_of_quota(first_line("/sys/fs/cgroup" + path + "/cpu.max")));
-      }
-      if (path.empty()) break;
-    }
-  }
-  return least;
-}
-
 bool try_memfd() {
   const int fd = ::memfd_create("trireme", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return false;
@@ -138,11 +107,11 @@ struct Topology {
 
 }  // namespace
 
-std::vector<int> cores_of_affinity() {
+std::vector<int> cores_of_affinity(pid_t process) {
   std::vector<int> cores;
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) {
+  if (::sched_getaffinity(process, sizeof set, &set) == 0) {
     for (int core = 0; core < CPU_SETSIZE; ++core) {
       if (CPU_ISSET(core, &set)) cores.push_back(core);
     }
@@ -150,18 +119,17 @@ std::vector<int> cores_of_affinity() {
   return cores;
 }
 
-int cores_of_quota(const std::string& cpu_max) {
-  std::istringstream text(cpu_max);
-  std::int64_t quota = 0;
-  std::int64_t period = 0;
-  if (!(text >> quota >> period) || quota <= 0 || period <= 0) return 0;
-  return static_cast<int>(std::clamp<std::int64_t>(quota / period, 1, 1 << 20));
+void run_on_cores(std::span<const int> cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int core : cores) CPU_SET(core, &set);
+  ::sched_setaffinity(0, sizeof set, &set);
 }
 
 int usable_cores() {
   int cores = static_cast<int>(cores_of_affinity().size());
   if (cores == 0) cores = static_cast<int>(std::thread::hardware_concurrency());
-  if (const int quota = cores_of_cgroups(); quota > 0) cores = std::min(cores, quota);
+  if (const int quota = limits_of_cgroups().cores; quota > 0) cores = std::min(cores, quota);
   return std::max(1, cores);
 }
 
@@ -171,6 +139,7 @@ Machine inspect_machine() {
   machine.cores = topology.count(HWLOC_OBJ_CORE);
   machine.hardware_threads = topology.count(HWLOC_OBJ_PU);
   machine.usable = usable_cores();
+  machine.cgroups = limits_of_cgroups();
   machine.cpu_model = field("/proc/cpuinfo", "model name");
   machine.simd_targets = simd_targets();
   machine.caches = topology.caches_of_first_core();

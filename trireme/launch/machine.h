@@ -1,8 +1,13 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "trireme/launch/cgroups.h"
 
 namespace trireme {
 
@@ -10,12 +15,12 @@ namespace trireme {
 /// quota of processor time. At least 1.
 int usable_cores();
 
-/// The numbers of the cores in this process's affinity, ascending.
-std::vector<int> cores_of_affinity();
+/// The numbers of the cores in the affinity of a process, ascending; 0: of this one. Empty if the
+/// system does not say.
+std::vector<int> cores_of_affinity(pid_t process = 0);
 
-/// Cores that a cgroup quota allows, or 0 for no limit. `cpu_max`: the text of a cgroup v2 file of
-/// that name, such as "150000 100000". Rounded down, but at least 1.
-int cores_of_quota(const std::string& cpu_max);
+/// Binds the calling thread, and threads that it starts from then on, to `cores`.
+void run_on_cores(std::span<const int> cores);
 
 /// One level of a core's cache.
 struct Cache {
@@ -29,6 +34,7 @@ struct Machine {
   int cores = 0;  ///< physical
   int hardware_threads = 0;
   int usable = 0;  ///< usable_cores()
+  CgroupLimits cgroups;
   std::string cpu_model;
   std::vector<std::string> simd_targets;  ///< Highway's names, the best first
   std::vector<Cache> caches;              ///< data caches of the first core, smallest first

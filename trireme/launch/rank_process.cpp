@@ -1,7 +1,6 @@
 #include "trireme/launch/rank_process.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,6 +17,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/system_error.h"
 #include "trireme/launch/exit_codes.h"
+#include "trireme/launch/machine.h"
 
 namespace trireme {
 namespace {
@@ -54,14 +54,6 @@ void die_with_parent(pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   // The parent may have died before the request.
   if (::getppid() != parent) ::_exit(exit_code_of_signal(SIGKILL));
-}
-
-void run_on(const std::vector<int>& cores) {
-  if (cores.empty()) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  for (const int core : cores) CPU_SET(core, &set);
-  ::sched_setaffinity(0, sizeof set, &set);
 }
 
 void take_signals(const sigset_t& mask) {
@@ -111,7 +103,7 @@ struct ChildEnds {
   for (const int fd : spec.closed_fds) ::close(fd);
   if (spec.inherited_fd >= 0) ::fcntl(spec.inherited_fd, F_SETFD, 0);
   for (const auto& [name, value] : spec.environment) ::setenv(name.c_str(), value.c_str(), 1);
-  run_on(spec.cores);
+  if (!spec.cores.empty()) run_on_cores(spec.cores);
   take_signals(spec.signal_mask);
 
   if (spec.main) {

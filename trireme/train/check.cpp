@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <string>
 #include <string_view>
 #include <system_error>
 
@@ -14,15 +15,22 @@ namespace trireme {
 
 namespace {
 
+// Where a file of Fashion-MNIST that is not at `path` can be had; empty for other files.
+std::string way_to_get(const std::filesystem::path& path) {
+  if (path.string().find("fashion-mnist") == std::string::npos) return "";
+  const auto packaged = "/usr/share/datasets/fashion-mnist" / path.filename();
+  if (path == packaged) return "; apt-get install dataset-fashion-mnist";
+  std::error_code ignored;
+  if (std::filesystem::exists(packaged, ignored)) return fmt::format("; there is {}", packaged.string());
+  return "; make run in trireme's sources fetches it, and `trireme init` then writes its path";
+}
+
 void require_file(std::string_view key, const std::string& path) {
   if (path.empty()) throw UsageError(fmt::format("{} must name a file, got nothing", key));
   std::error_code error;  // of a folder on the way that may not be searched
   const auto kind = std::filesystem::status(path, error).type();
   if (kind == std::filesystem::file_type::not_found) {
-    throw DataError(fmt::format("{}: no such file: {}{}", key, path,
-                                path.find("fashion-mnist") == std::string::npos
-                                    ? ""
-                                    : " (apt-get install dataset-fashion-mnist)"));
+    throw DataError(fmt::format("{}: no such file: {}{}", key, path, way_to_get(path)));
   }
   if (error) {
     throw DataError(

@@ -29,18 +29,24 @@ bool has_shared_world(const RankEnvironment& environment) {
          environment.local_world_size.value_or(environment.world_size) == environment.world_size;
 }
 
+bool is_of_mpi(const RankEnvironment& environment) {
+  return environment.starter == Starter::kOpenMpi || environment.starter == Starter::kPmi ||
+         environment.speaks_pmix;
+}
+
 bool has_mpi(const RankEnvironment& environment) {
-  const bool by_mpirun =
-      environment.starter == Starter::kOpenMpi || environment.starter == Starter::kPmi;
-  return !mpi::library().empty() && (by_mpirun || environment.speaks_pmix);
+  return !mpi::library().empty() && is_of_mpi(environment);
 }
 
 [[noreturn]] void refuse_unknown_starter(const RankEnvironment& environment) {
+  const bool lacks_mpi = mpi::library().empty() && is_of_mpi(environment);
   throw UsageError(fmt::format(
-      "connect: {}, and nothing says how the ranks meet. Set MASTER_ADDR and MASTER_PORT to rank "
-      "0's host and a free port there, or start the ranks by {}trireme run -n {} program",
-      description(environment), mpi::library().empty() ? "" : "mpirun or by ",
-      environment.world_size));
+      "connect: {}, and {}. Set MASTER_ADDR and MASTER_PORT to rank 0's host and a free port "
+      "there{}, or start the ranks by {}trireme run -n {} program",
+      description(environment),
+      lacks_mpi ? "this trireme was built without MPI" : "nothing says how the ranks meet",
+      lacks_mpi ? fmt::format(" (Gloo), get MPI ({})", mpi::how_to_get()) : "",
+      mpi::library().empty() ? "" : "mpirun or by ", environment.world_size));
 }
 
 constexpr std::chrono::milliseconds kUsualTimeout = std::chrono::minutes(30);

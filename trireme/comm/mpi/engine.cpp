@@ -19,6 +19,11 @@ namespace {
 // on a busy machine.
 constexpr std::chrono::seconds kExitTimeout{5};
 
+constexpr const char* kWithoutMpi =
+    "or go without MPI: communication.backend = \"gloo\", in C++ connect({.backend = \"gloo\"}), "
+    "with "
+    "MASTER_ADDR and MASTER_PORT set to rank 0's host and a free port there";
+
 std::string_view name_of_level(int level) {
   switch (level) {
     case MPI_THREAD_SINGLE:
@@ -74,13 +79,13 @@ void Engine::require_level() const {
   if (process_ != 0) {
     throw UsageError(fmt::format(
         "mpi: {} gives no more than {}, wanted MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE; use "
-        "an MPI that was built with threads",
-        library(), name_of_level(level_)));
+        "an MPI that was built with threads, {}",
+        library(), name_of_level(level_), kWithoutMpi));
   }
   throw UsageError(fmt::format(
       "mpi: this program has initialized MPI with {}, wanted MPI_THREAD_SERIALIZED or "
-      "MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, or leave it to trireme",
-      name_of_level(level_)));
+      "MPI_THREAD_MULTIPLE; ask MPI_Init_thread for one of them, leave it to trireme, {}",
+      name_of_level(level_), kWithoutMpi));
 }
 
 void Engine::require_usable() const {
@@ -134,6 +139,10 @@ std::string library() {
   if (const auto at = name.find(" Version:\t"); at != name.npos) name.replace(at, 10, " ");
   if (const auto at = name.find(" v"); at != name.npos) name.erase(at + 1, 1);
   return name;
+}
+
+std::string how_to_get() {
+  return "";
 }
 
 }  // namespace trireme::mpi

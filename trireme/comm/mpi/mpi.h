@@ -10,6 +10,9 @@ namespace trireme::mpi {
 /// Returns the MPI that trireme was built with: "Open MPI 4.1.4", "MPICH 4.0.2"; empty without MPI.
 std::string library();
 
+/// Returns the commands that give trireme MPI; empty if it was built with MPI.
+std::string how_to_get();
+
 /// Returns a transport over all ranks that mpirun has started, or over one rank without mpirun.
 /// Collective. A program may have several, one after another or at the same time.
 ///

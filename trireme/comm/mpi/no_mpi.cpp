@@ -7,10 +7,13 @@ std::string library() {
   return "";
 }
 
+std::string how_to_get() {
+  return "apt-get install openmpi-bin libopenmpi-dev (or mpich libmpich-dev), then in trireme's "
+         "sources cmake --preset release -DTRIREME_MPI=ON && make build";
+}
+
 std::unique_ptr<message::Transport> world() {
-  throw UsageError(
-      "mpi: this trireme was built without MPI; install Open MPI or MPICH and configure it with "
-      "-DTRIREME_MPI=ON");
+  throw UsageError("mpi: this trireme was built without MPI: " + how_to_get());
 }
 
 }  // namespace trireme::mpi

@@ -32,7 +32,10 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Training& c) {
   add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
       one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));
   add("seed", &c.seed, "of initial weights, shuffling, dropout and generated data", not_negative());
-  add("threads", &c.threads, "libtorch threads of a rank; 0: cores / ranks", up_to(kMaxThreads))
+  add("threads", &c.threads,
+      "libtorch threads of a rank; 0: 1 if virtual_workers is given, else as OMP_NUM_THREADS or "
+      "SLURM_CPUS_PER_TASK says, else cores / ranks that share them",
+      up_to(kMaxThreads))
       .may_differ_between_hosts();
   add("clip_norm", &c.clip_norm, "largest L2 norm of the gradient; 0: no limit", not_negative());
   add("clip_value", &c.clip_value, "largest absolute value in the gradient; 0: no limit",
