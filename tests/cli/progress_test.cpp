@@ -58,12 +58,13 @@ TEST(ProgressLine, ShowsNoGradientOrSharesBeforeTheyAreKnown) {
 TEST(FailureBox, NamesRankCauseLogAndWayOn) {
   ExitReport report;
   report.failed_rank = 1;
-  report.ranks.resize(3);
+  report.first_rank = 2;  // of the second host
+  report.world_size = 4;
   report.explanation = "killed by SIGSEGV: invalid memory access";
   report.last_lines = {"step 7"};
   report.log = "out/logs/rank-1.log";
   const std::string box = failure_report(report, "trireme train --resume out", Terminal{});
-  EXPECT_THAT(box, HasSubstr("│ rank 1 of 3: killed by SIGSEGV: invalid memory access\n"));
+  EXPECT_THAT(box, HasSubstr("│ rank 3 of 4: killed by SIGSEGV: invalid memory access\n"));
   EXPECT_THAT(box, HasSubstr("│ its last lines:\n│   step 7\n"));
   EXPECT_THAT(box, HasSubstr("│ log: out/logs/rank-1.log\n"));
   EXPECT_THAT(box, HasSubstr("│ resume with: trireme train --resume out\n"));
@@ -73,7 +74,7 @@ TEST(FailureBox, NamesRankCauseLogAndWayOn) {
 TEST(FailureBox, ShowsOnlyTheLastOfManyLines) {
   ExitReport report;
   report.failed_rank = 0;
-  report.ranks.resize(1);
+  report.world_size = 1;
   for (int i = 0; i < 20; ++i) report.last_lines.push_back("line " + std::to_string(i));
   const std::string box = failure_report(report, "", Terminal{.colors = true});
   EXPECT_THAT(box, Not(HasSubstr("line 11")));

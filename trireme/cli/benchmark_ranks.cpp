@@ -52,7 +52,16 @@ std::vector<int> cores_of_ranks(int ranks) {
 }
 
 int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
-  if (is_one_of_several()) return main(*connect());
+  if (is_one_of_several()) {
+    const RankEnvironment environment = read_environment();
+    ConnectOptions options;
+    if (environment.local_rank == 0) {
+      options.on_notice = [](const std::string& text) {
+        Terminal::of(STDERR_FILENO).write("trireme: bench: " + text + "\n");
+      };
+    }
+    return main(*connect(environment, options));
+  }
   const std::vector<int> cores = cores_of_ranks(ranks);
   LaunchOptions options;
   options.ranks = ranks;

@@ -11,8 +11,8 @@ std::string failure_report(const ExitReport& report, const std::string& resume_c
                            const Terminal& terminal) {
   constexpr std::size_t kShownLines = 8;
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("rank {} of {}: {}", report.failed_rank, report.ranks.size(),
-                              report.explanation));
+  lines.push_back(fmt::format("rank {} of {}: {}", report.first_rank + report.failed_rank,
+                              report.world_size, report.explanation));
   const auto& last = report.last_lines;
   if (!last.empty()) lines.push_back("its last lines:");
   for (std::size_t i = last.size() - std::min(last.size(), kShownLines); i < last.size(); ++i) {

@@ -67,6 +67,10 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     if (groups_->index() == 0) share();
   }
 
+  void report_failure(const std::string& why) override {
+    if (client_) client_->fail(why);
+  }
+
   // All ranks have the same optimizer, a mirror of the servers'.
   Group group() const override { return {}; }
 

@@ -7,7 +7,7 @@ std::string library() {
   return "";
 }
 
-std::unique_ptr<message::Transport> world() {
+std::unique_ptr<message::Transport> world(const Meeting&) {
   throw UsageError(
       "mpi: this trireme was built without MPI; install Open MPI or MPICH and configure it with "
       "-DTRIREME_MPI=ON");

@@ -58,7 +58,7 @@ class Group final : public Communicator {
   void wait_until(std::chrono::milliseconds timeout, Done done);
   std::int32_t awaited() const;
   void check_peers();
-  void check_deadline(std::chrono::steady_clock::time_point since,
+  void check_deadline(std::chrono::steady_clock::duration waited,
                       std::chrono::milliseconds timeout);
   template <class Throw>
   void end_because(Throw raise);
