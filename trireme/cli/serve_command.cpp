@@ -65,6 +65,7 @@ server::ZmqServer::Options options_of(const ServeArguments& arguments) {
 }
 
 int serve(const ServeArguments& arguments) {
+  end_on_signals();
   const server::ZmqServer::Options options = options_of(arguments);
   server::ZmqServer server(options);
   std::cout << fmt::format("server {} of {} listens on {}{}", options.shard, options.shards,

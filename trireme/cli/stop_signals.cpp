@@ -2,12 +2,16 @@
 
 #include <signal.h>
 
+#include <array>
+
 namespace trireme::cli {
 
 namespace {
 
 // The one kind of variable that a signal handler may write.
 volatile sig_atomic_t first_signal = 0;
+
+constexpr std::array kRequests = {SIGINT, SIGTERM, SIGQUIT, SIGUSR1};
 
 void note(int signal) {
   if (first_signal == 0) {
@@ -20,13 +24,15 @@ void note(int signal) {
 
 }  // namespace
 
+void end_on_signals() {
+  for (const int signal : kRequests) ::signal(signal, SIG_DFL);
+}
+
 void stop_on_signals() {
   struct sigaction action {};
   action.sa_handler = note;
   action.sa_flags = SA_RESTART;
-  for (const int signal : {SIGINT, SIGTERM, SIGQUIT, SIGUSR1}) {
-    ::sigaction(signal, &action, nullptr);
-  }
+  for (const int signal : kRequests) ::sigaction(signal, &action, nullptr);
   struct sigaction hangup {};
   if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
     ::sigaction(SIGHUP, &action, nullptr);

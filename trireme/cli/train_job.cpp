@@ -284,6 +284,7 @@ bool is_started_rank(const RankEnvironment& environment) {
 int train_as_started_rank(const Job& job, const RankEnvironment& environment) {
   // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
+  end_on_signals();
   Terminal terminal = Terminal::of(STDERR_FILENO);
   const FileDescriptor shown(::dup(STDERR_FILENO));
   terminal.fd = shown.fd();
