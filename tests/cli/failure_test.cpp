@@ -168,18 +168,18 @@ TEST_P(EarlySignal, EndsARankThatWaitsForOthers) {
                                                         {"MASTER_ADDR", "127.0.0.1"},
                                                         {"MASTER_PORT", std::to_string(port)}};
   for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
-  Program program(folder_.path(), long_run(2, {"communication.timeout=100"}), Start::kFile);
+  Program program(folder_.path(), long_run(2, {"communication.timeout=100"}));
   for (const auto& [name, value] : variables) ::unsetenv(name.c_str());
   ASSERT_TRUE(begins_to_listen(port)) << "rank 0 serves no rendezvous";
   ::kill(program.pid(), GetParam());
   EXPECT_EQ(program.wait().exit_code, 128 + GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cli, EarlySignal, testing::Values(SIGINT, SIGTERM, SIGHUP, SIGUSR1));
+INSTANTIATE_TEST_SUITE_P(Cli, EarlySignal, testing::Values(SIGINT, SIGTERM, SIGHUP));
 
 TEST_F(Failure, UnderNohupAHangupIsIgnored) {
   ::signal(SIGHUP, SIG_IGN);
-  Program program(folder_.path(), long_run(2), Start::kFile);
+  Program program(folder_.path(), long_run(2));
   ::signal(SIGHUP, SIG_DFL);
   wait_for_steps(program, 2);
   ::kill(program.pid(), SIGHUP);
