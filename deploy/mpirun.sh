@@ -9,11 +9,18 @@
 #   node2 slots=4
 #
 # MPIRUN names another mpirun than the one in PATH. It must belong to the MPI with which trireme was
-# built: `trireme doctor` names it.
+# built: `trireme doctor` names it. RUN names the run's directory: if it holds a checkpoint, training
+# is resumed there in place of the program:
+#
+#   RUN=/shared/run deploy/mpirun.sh hosts 8 trireme train run.toml run.directory=/shared/run
+#
+# To save a checkpoint and stop, send SIGUSR1 to this process: mpirun passes it on, and there is no
+# time limit. After Ctrl-C or SIGTERM mpirun kills the ranks when SAVE_SECONDS (120) have passed, or
+# with MPICH soon.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
-  sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,22s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 hosts=$1
@@ -24,15 +31,17 @@ if [[ ! -r $hosts ]]; then
   echo "$0: cannot read the host file $hosts" >&2
   exit 2
 fi
+if [[ -n ${RUN:-} ]] && compgen -G "$RUN/checkpoints/step-*" >/dev/null; then
+  set -- trireme train --resume "$RUN"
+fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# Ranks are numbered host by host, and not bound: trireme has threads besides those that compute.
+# exec: signals for this process then go to mpirun. Ranks are numbered host by host, and not bound:
+# trireme has threads besides those that compute.
 if [[ $("$mpirun" --version) != *HYDRA* ]]; then
   exec "$mpirun" -n "$ranks" --hostfile "$hosts" --map-by slot --bind-to none \
-    -x OMP_NUM_THREADS "$@"
+    --mca odls_base_sigkill_timeout "${SAVE_SECONDS:-120}" -x OMP_NUM_THREADS "$@"
 fi
-# MPICH
-machines=$(mktemp)
-trap 'rm -f "$machines"' EXIT
-sed -E 's/[[:space:]]+slots=/:/' "$hosts" >"$machines"
-"$mpirun" -n "$ranks" -f "$machines" -bind-to none -genvlist OMP_NUM_THREADS "$@"
+# MPICH writes node1:4.
+exec "$mpirun" -n "$ranks" -f <(sed -E 's/[[:space:]]+slots=/:/' "$hosts") -bind-to none \
+  -genvlist OMP_NUM_THREADS "$@"

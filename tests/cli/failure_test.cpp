@@ -9,11 +9,13 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
 #include "tests/cli/program.h"
+#include "tests/comm/loopback.h"
 #include "tests/train/words.h"
 #include "trireme/base/files.h"
 
@@ -37,6 +39,15 @@ std::vector<std::string> long_run(int ranks, std::vector<std::string> more = {})
                                     "run.directory=out"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
+}
+
+// Waits half a minute at most.
+bool begins_to_listen(int port) {
+  for (int i = 0; i < 3000; ++i) {
+    if (connected_to(port).is_open()) return true;
+    std::this_thread::sleep_for(10ms);
+  }
+  return false;
 }
 
 bool is_gone(pid_t pid) {
@@ -143,7 +154,41 @@ TEST_P(PoliteSignal, SavesACheckpointAndSaysHowToGoOn) {
   expect_gone(ranks);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cli, PoliteSignal, testing::Values(SIGINT, SIGTERM, SIGUSR1));
+INSTANTIATE_TEST_SUITE_P(Cli, PoliteSignal,
+                         testing::Values(SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1));
+
+class EarlySignal : public Failure, public testing::WithParamInterface<int> {};
+
+// Rank 0 of a world whose rank 1 never comes, as mpirun or torchrun would start it.
+TEST_P(EarlySignal, EndsARankThatWaitsForOthers) {
+  ::signal(SIGHUP, SIG_DFL);  // it may be ignored here, and would stay so
+  const int port = free_port();
+  const std::map<std::string, std::string> variables = {{"RANK", "0"},
+                                                        {"WORLD_SIZE", "2"},
+                                                        {"MASTER_ADDR", "127.0.0.1"},
+                                                        {"MASTER_PORT", std::to_string(port)}};
+  for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
+  Program program(folder_.path(), long_run(2, {"communication.timeout=100"}));
+  for (const auto& [name, value] : variables) ::unsetenv(name.c_str());
+  ASSERT_TRUE(begins_to_listen(port)) << "rank 0 serves no rendezvous";
+  ::kill(program.pid(), GetParam());
+  EXPECT_EQ(program.wait().exit_code, 128 + GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cli, EarlySignal, testing::Values(SIGINT, SIGTERM, SIGHUP));
+
+TEST_F(Failure, UnderNohupAHangupIsIgnored) {
+  ::signal(SIGHUP, SIG_IGN);
+  Program program(folder_.path(), long_run(2));
+  ::signal(SIGHUP, SIG_DFL);
+  wait_for_steps(program, 2);
+  ::kill(program.pid(), SIGHUP);
+  for (const pid_t rank : children_of(program.pid())) ::kill(rank, SIGHUP);
+  ::kill(program.pid(), SIGTERM);
+  const Ended ended = program.wait();
+  EXPECT_EQ(ended.exit_code, 128 + SIGTERM);
+  EXPECT_THAT(ended.out, HasSubstr("stopped as asked"));
+}
 
 TEST_F(Failure, CtrlCTwiceEndsEvenARankThatHangs) {
   Program program(folder_.path(), long_run(2));

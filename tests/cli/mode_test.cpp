@@ -119,6 +119,27 @@ TEST_F(ModeOfARun, LocalStepsEndWithTheErrorOfTheOneRankThatDiverged) {
   EXPECT_THAT(ended.err, HasSubstr("the first parameter with a bad gradient is"));
 }
 
+TEST_F(ModeOfARun, WithoutWaitingFailsAsTheRankThatDivergesAndHasNoModel) {
+  // The last rows are rank 2's, and their square is no f32.
+  std::string table = "x,y\n";
+  for (int row = 0; row < 48; ++row) table += fmt::format("{},{}\n", row % 7, row % 7);
+  for (int row = 0; row < 12; ++row) table += "1e30,1\n";
+  write_file_atomically(folder_ / "table.csv", table);
+  for (const Words& mode : {asynchronous(), bounded_staleness(), backup_workers()}) {
+    const std::string run = name_of(mode);
+    const Ended ended = run_program(
+        folder_.path(),
+        Words{"train", "-n", "3", "training.threads=1", "data.format=csv", "data.path=table.csv",
+              "data.target=y", "data.sampler=block", "training.global_batch=12",
+              "training.steps=20", "communication.timeout=20", "run.directory=" + run} +
+            mode);
+    EXPECT_EQ(ended.exit_code, 5) << run << ended.err;
+    EXPECT_EQ(ended.out, "") << run;
+    EXPECT_THAT(ended.err, HasSubstr("training diverged")) << run;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / run / "model.safetensors")) << run;
+  }
+}
+
 TEST_F(ModeOfARun, ThatChangesSaysWhatTheCheckpointDoesNotHold) {
   const Ended first = run_program(folder_.path(), words("run", 3, {"training.steps=20"}));
   ASSERT_EQ(first.exit_code, 0) << first.err;

@@ -58,25 +58,17 @@ TEST(ProgressLine, ShowsNoGradientOrSharesBeforeTheyAreKnown) {
 TEST(FailureBox, NamesRankCauseLogAndWayOn) {
   ExitReport report;
   report.failed_rank = 1;
-  report.world_size = 3;
+  report.first_rank = 2;  // of the second host
+  report.world_size = 4;
   report.explanation = "killed by SIGSEGV: invalid memory access";
   report.last_lines = {"step 7"};
   report.log = "out/logs/rank-1.log";
   const std::string box = failure_report(report, "trireme train --resume out", Terminal{});
-  EXPECT_THAT(box, HasSubstr("│ rank 1 of 3: killed by SIGSEGV: invalid memory access\n"));
+  EXPECT_THAT(box, HasSubstr("│ rank 3 of 4: killed by SIGSEGV: invalid memory access\n"));
   EXPECT_THAT(box, HasSubstr("│ its last lines:\n│   step 7\n"));
   EXPECT_THAT(box, HasSubstr("│ log: out/logs/rank-1.log\n"));
   EXPECT_THAT(box, HasSubstr("│ resume with: trireme train --resume out\n"));
   EXPECT_THAT(box, Not(HasSubstr("\x1b")));
-}
-
-TEST(FailureBox, CountsTheRanksOfAllHosts) {
-  ExitReport report;
-  report.failed_rank = 1;
-  report.first_rank = 4;
-  report.world_size = 6;
-  report.explanation = "exit code 2";
-  EXPECT_THAT(failure_report(report, "", Terminal{}), HasSubstr("│ rank 5 of 6: exit code 2\n"));
 }
 
 TEST(FailureBox, ShowsOnlyTheLastOfManyLines) {

@@ -194,7 +194,7 @@ TEST_F(Served, WritesItsCheckpointWhenStoppedAndGoesOnWithAnotherNumberOfServers
     options.lost_after = std::chrono::seconds(1);
     const auto client = trained(options);
     for (const Ended& ended : stop()) {
-      EXPECT_EQ(ended.exit_code, 130);
+      EXPECT_EQ(ended.exit_code, 128 + SIGTERM);
       EXPECT_THAT(ended.out, HasSubstr("continue with `trireme serve --restore`"));
     }
     EXPECT_ANY_THROW(client->leave());

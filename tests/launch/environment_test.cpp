@@ -92,6 +92,24 @@ TEST(Environment, AnAllocationOfSlurmThatStartedNoTaskIsAWorldOfOne) {
   EXPECT_EQ(read({{"SLURM_NTASKS", "8"}}).world_size, 1);
 }
 
+TEST(Environment, AShellOfSlurmSaysThatTheTasksOfTheJobAreNotUsed) {
+  for (const Variables& shell :
+       {Variables{{"SLURM_JOB_ID", "17"}}, Variables{{"SLURM_JOB_ID", "17"}, {"SLURM_NTASKS", "8"}},
+        Variables{{"SLURM_JOB_ID", "17"}, {"SLURM_NTASKS", "1"}, {"SLURM_JOB_NUM_NODES", "2"}},
+        Variables{{"SLURM_JOB_ID", "17"},
+                  {"SLURM_PROCID", "0"},
+                  {"SLURM_STEP_NODELIST", "a"},
+                  {"SLURM_STEP_NUM_TASKS", "1"},
+                  {"SLURM_STEP_ID", "4294967290"}}}) {
+    const RankEnvironment environment = read(shell);
+    EXPECT_EQ(environment.world_size, 1);
+    EXPECT_THAT(environment.note, testing::HasSubstr("this is a shell of Slurm job 17"));
+  }
+  EXPECT_EQ(read({{"SLURM_JOB_ID", "17"}, {"SLURM_NTASKS", "1"}}).note, "");
+  EXPECT_EQ(read({{"SLURM_JOB_ID", "17"}, {"RANK", "0"}, {"WORLD_SIZE", "8"}}).note, "");
+  EXPECT_EQ(read({}).note, "");
+}
+
 TEST(Environment, ABatchScriptOfSlurmIsAWorldOfOne) {
   const RankEnvironment environment = read({{"SLURM_PROCID", "0"},
                                             {"SLURM_LOCALID", "0"},

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <set>
 #include <thread>
@@ -500,6 +501,74 @@ TEST_F(Launcher, ASecondCtrlCEndsRanksThatIgnoreTheFirst) {
   ASSERT_TRUE(launcher.wait());
   EXPECT_EQ(notes_->failed_rank, -1);
   EXPECT_EQ(notes_->exit_code, 130);
+}
+
+// Of /proc: 'R' and 'S' run, 'T' is stopped.
+char state_of(pid_t pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string number, name;
+  char state = '?';
+  stat >> number >> name >> state;
+  return state;
+}
+
+TEST_F(Launcher, CtrlZStopsTheRanksAndTheyGoOnWithTheLauncher) {
+  LauncherProcess launcher([&] {
+    notes_->grandchild[0] = getpid();
+    ::setpgid(0, 0);  // as a shell starts a job
+    const ExitReport report = launch(options(2), [&](int rank, int) -> int {
+      notes_->pid[rank] = getpid();
+      wait_for_a_signal();
+    });
+    notes_->exit_code = report.exit_code;
+  });
+  ASSERT_TRUE(becomes_true([&] { return notes_->ready(2); }));
+  const auto all_are = [&](bool stopped) {
+    for (const pid_t pid :
+         {notes_->pid[0].load(), notes_->pid[1].load(), notes_->grandchild[0].load()}) {
+      if ((state_of(pid) == 'T') != stopped) return false;
+    }
+    return true;
+  };
+  for (int round = 0; round < 2; ++round) {
+    launcher.signal(SIGTSTP);
+    EXPECT_TRUE(becomes_true([&] { return all_are(true); }));
+    launcher.signal(SIGCONT);
+    EXPECT_TRUE(becomes_true([&] { return all_are(false); }));
+  }
+  launcher.signal(SIGTERM);
+  ASSERT_TRUE(launcher.wait());
+  EXPECT_EQ(notes_->exit_code, 128 + SIGTERM);
+}
+
+TEST_F(Launcher, AHangupEndsRanksUnlessItIsIgnored) {
+  for (const bool nohup : {false, true}) {
+    for (auto& pid : notes_->pid) pid = 0;
+    LauncherProcess launcher([&] {
+      ::signal(SIGHUP, nohup ? SIG_IGN : SIG_DFL);
+      const ExitReport report = launch(options(2), [&](int rank, int) -> int {
+        notes_->pid[rank] = getpid();
+        wait_for_a_signal();
+      });
+      notes_->exit_code = report.exit_code;
+    });
+    ASSERT_TRUE(becomes_true([&] { return notes_->ready(2); }));
+    launcher.signal(SIGHUP);
+    if (nohup) {
+      ::kill(notes_->pid[1], SIGHUP);  // a rank that takes it is named as the one that has failed
+      launcher.signal(SIGQUIT);
+    }
+    ASSERT_TRUE(launcher.wait());
+    EXPECT_EQ(notes_->exit_code, 128 + (nohup ? SIGQUIT : SIGHUP));
+  }
+}
+
+TEST_F(Launcher, RanksAreCountedOverAllHosts) {
+  LaunchOptions second = options(2);
+  second.hosts = {.count = 3, .index = 1, .master_address = "127.0.0.1"};
+  const ExitReport report = launch(second, [](int rank, int) { return rank == 1 ? 9 : 0; });
+  EXPECT_EQ(report.first_rank + report.failed_rank, 3);
+  EXPECT_EQ(report.world_size, 6);
 }
 
 std::set<std::string> shared_memory_names() {

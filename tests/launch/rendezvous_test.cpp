@@ -156,6 +156,17 @@ TEST(RendezvousStore, RefusesAnotherSecretAndNone) {
   EXPECT_THAT(error_of<UsageError>(to(open, identity)), HasSubstr("has another secret than"));
 }
 
+TEST(RendezvousStore, RemembersWhomItHasRefused) {
+  const Identity identity{.job = "a job", .secret = JobSecret::random()};
+  const Server server(on_loopback(identity));
+  EXPECT_THAT(server.refused(), testing::IsEmpty());
+  for (int i = 0; i < 3; ++i) error_of<UsageError>(to(server, kNoSecret));
+  error_of<CommError>(to(server, {.job = "another", .secret = identity.secret}, 100ms));
+  EXPECT_THAT(server.refused(),
+              testing::ElementsAre("127.0.0.1, which has another job secret or none",
+                                   "127.0.0.1, which belongs to another job"));
+}
+
 TEST(RendezvousStore, KeepsRanksOfAnotherJobOut) {
   const Server server(on_loopback({.job = "slurm 17.0", .secret = {}}));
   const std::string error =

@@ -130,6 +130,29 @@ TEST(Supervisor, ASecondRequestTerminatesAndAThirdKills) {
   EXPECT_EQ(supervisor.exit_report().exit_code, 130);
 }
 
+// A closed terminal, or timeout(1).
+TEST(Supervisor, ARequestThatIsSentTwiceAtOnceCountsOnce) {
+  for (const int signal : {SIGHUP, SIGTERM}) {
+    Supervisor supervisor(1);
+    supervisor.interrupted(signal, kStart);
+    EXPECT_THAT(supervisor.interrupted(signal, kStart + milliseconds(199)), IsEmpty());
+    EXPECT_THAT(supervisor.interrupted(signal, kStart + milliseconds(200)),
+                Contains(Action(SendSignal{0, SIGTERM})));
+  }
+}
+
+TEST(Supervisor, ARankThatStopsBecauseOfAnotherHostHasNotFailed) {
+  for (const int code : {130, 143}) {
+    Supervisor supervisor(3);
+    EXPECT_THAT(supervisor.exited(1, ExitStatus::exited(code), kStart),
+                ElementsAre(Action(MarkEnded{1})));
+    supervisor.exited(0, kOk, kStart);
+    supervisor.exited(2, kVictim, kStart);
+    EXPECT_EQ(supervisor.exit_report().failed_rank, -1);
+    EXPECT_EQ(supervisor.exit_report().exit_code, code);
+  }
+}
+
 TEST(Supervisor, ARankThatIsDoneEarlyDoesNotEndTheOthers) {
   Supervisor supervisor(2);
   EXPECT_THAT(supervisor.exited(0, kOk, kStart), ElementsAre(Action(MarkEnded{0})));
@@ -174,7 +197,7 @@ class RandomRun {
     EXPECT_EQ(report.exit_code == 0, all_ok);
     EXPECT_EQ(report.failed_rank, expected_fault(all_ok));
     if (!all_ok && report.failed_rank < 0) {
-      EXPECT_EQ(report.exit_code, 128 + first_request_);
+      EXPECT_EQ(report.exit_code, first_request_ == 0 ? 130 : 128 + first_request_);
     }
   }
 
@@ -185,7 +208,7 @@ class RandomRun {
   int expected_fault(bool all_ok) const {
     if (all_ok) return -1;
     if (first_cause_ >= 0) return first_cause_;
-    return first_request_ == 0 ? first_victim_ : -1;
+    return first_request_ == 0 && !has_stopped_ ? first_victim_ : -1;
   }
 
   void one_event() {
@@ -212,9 +235,9 @@ class RandomRun {
 
   void end(int rank, ExitStatus status) {
     status_[rank] = status;
-    const bool stopped = asked_[rank] && (status == ExitStatus::killed(first_request_) ||
-                                          status == ExitStatus::exited(130) ||
-                                          status == ExitStatus::exited(128 + first_request_));
+    const bool stopped = status == ExitStatus::exited(130) ||
+                         (asked_[rank] && status == ExitStatus::killed(first_request_));
+    has_stopped_ = has_stopped_ || status == ExitStatus::exited(130);
     if (!status.ok() && !forced_[rank] && !stopped) {
       fault_seen_ = true;
       int& first = status == kVictim ? first_victim_ : first_cause_;
@@ -225,6 +248,7 @@ class RandomRun {
 
   void interrupt() {
     if (first_request_ == 0) first_request_ = pick(2) == 0 ? SIGINT : SIGTERM;
+    now_ += milliseconds(200);  // later than a repetition
     apply(supervisor_.interrupted(first_request_, now_));
   }
 
@@ -273,6 +297,7 @@ class RandomRun {
   int first_cause_ = -1;
   int first_victim_ = -1;
   bool fault_seen_ = false;
+  bool has_stopped_ = false;
 };
 
 TEST(Supervisor, EndsEveryRankAndBlamesNoVictimInAnyOrderOfEvents) {

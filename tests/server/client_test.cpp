@@ -1,5 +1,6 @@
 #include "trireme/server/client.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -107,6 +108,32 @@ TEST_P(Clients, ApplyEveryPushOnceWithoutWaiting) {
       }
     }
     EXPECT_EQ(client.fetch(mine.wanted()), kSteps * n);
+  });
+}
+
+// One that only disappears is lost, and the others may go on.
+TEST_P(Clients, EndWithTheReasonOfOneThatHasFailed) {
+  run([](server::Client& client, Communicator& world) {
+    const int last = world.size() - 1;
+    const ModelSchema model = schema(Mode::kAsynchronous);
+    client.join(model);
+    Model mine(model);
+    if (client.worker() == 0) client.store(mine.wanted());
+    client.pull(mine.wanted());
+    world.barrier();
+    const bool fails = world.rank() == last && last > 0;
+    if (fails) client.fail("the loss of step 5 is inf");
+    if (world.rank() % 2 == 0) world.barrier();  // the others wait in drain() meanwhile
+    const std::string error = message_of<CommError>([&] {
+      if (world.rank() % 2 == 0) return client.push(mine.gradients(), {.lr = 1});
+      client.drain();
+    });
+    if (world.rank() % 2 != 0) world.barrier();
+    if (!fails && last > 0) {
+      EXPECT_EQ(
+          error,
+          fmt::format("parameter server: worker {} has failed: the loss of step 5 is inf", last));
+    }
   });
 }
 

@@ -51,7 +51,7 @@ class Rebuild : public testing::TestWithParam<std::string> {
       std::vector<double> losses;
       while (trainer.steps_done() < step) losses.push_back(trainer.step().loss);
       checkpointer.save();
-      const EvaluationReport evaluation = evaluate(trainer);
+      const EvaluationReport evaluation = evaluate(trainer).value();
       if (world.rank() > 0) return;
       seen.losses.insert(seen.losses.end(), losses.begin(), losses.end());
       seen.evaluations.push_back(evaluation);

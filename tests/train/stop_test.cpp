@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/comm/ranks.h"
 #include "tests/train/runs.h"
+#include "trireme/plan/resolve.h"
+#include "trireme/train/evaluator.h"
+#include "trireme/train/trainer.h"
 
 namespace trireme::test {
 namespace {
@@ -47,6 +51,23 @@ TEST_P(Stop, IsNotEvaluated) {
   // Step 8 ends an epoch.
   const Outcome outcome = runs_.train("run", 2, strategy(GetParam()), {.rank = 0, .step = 8});
   EXPECT_TRUE(outcome.ranks.front().evaluations.empty());
+}
+
+TEST_P(Stop, EndsAnEvaluationOnAllRanksAndLeavesTheModelAsItWas) {
+  const Config config =
+      runs_.config("run", strategy(GetParam()) + Words{"data.holdout=0.5", "evaluation.batch=2"});
+  run_ranks(3, [&](Communicator& world) {
+    Trainer trainer(config, plan::resolve(config, world.size()), world);
+    trainer.step();
+    int batches = 0;
+    const auto stop_in_the_third = [&] { return world.rank() == 1 && ++batches > 2; };
+    EXPECT_FALSE(evaluate(trainer, stop_in_the_third).has_value());
+    EXPECT_LE(batches, 10) << "of 20";
+    const auto again = evaluate(trainer, [] { return false; });
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->samples, 100);
+    EXPECT_EQ(again->loss, evaluate(trainer)->loss);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values(kReplicated, kHostShared, kParameterServer),

@@ -2,12 +2,16 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <regex>
+#include <thread>
 
 #include "tests/comm/loopback.h"
 #include "tests/world/child.h"
@@ -53,6 +57,12 @@ std::string read(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
+int count_of(const std::string& word, const std::string& text) {
+  int count = 0;
+  for (auto at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+  return count;
+}
+
 Command deployed(const std::string& script, const Command& arguments) {
   Command command = {(deploy_folder() / script).string()};
   command.insert(command.end(), arguments.begin(), arguments.end());
@@ -86,6 +96,8 @@ while [[ $1 == --* ]]; do
   shift
 done
 export SLURM_STEP_NODELIST=$SLURM_JOB_NODELIST SLURM_STEP_ID=0
+tasks=()
+trap 'kill -USR1 "${tasks[@]}"' USR1
 if [[ $mpi == pmix ]]; then
   exec "$MPIRUN" -n "$SLURM_NTASKS" bash -c '
     export SLURM_PROCID=$PMIX_RANK SLURM_LOCALID=$PMIX_RANK
@@ -97,7 +109,9 @@ for ((i = 0; i < SLURM_NTASKS; ++i)); do
   tasks+=($!)
 done
 code=0
-for task in "${tasks[@]}"; do wait "$task" || code=$?; done
+for task in "${tasks[@]}"; do
+  while kill -0 "$task" 2>/dev/null; do wait "$task" || code=$?; done
+done
 exit $code
 )";
 
@@ -126,6 +140,43 @@ TEST_F(Deploy, TheBatchScriptOfSlurmEndsWithTheErrorOfARank) {
   const Outcome outcome = run_child(command, in_path(batch_variables(3)));
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.out, HasSubstr("UsageError"));
+}
+
+// As Slurm starts it, and sends SIGUSR1 before the limit.
+TEST_F(Deploy, TheBatchScriptOfSlurmSavesQueuesAgainAndGoesOn) {
+  write("srun", kSrun);
+  write("scontrol", "#!/bin/sh\necho \"$@\" >>\"$(dirname \"$0\")/scontrol.log\"\n");
+  const std::string run = (folder_ / "run").string();
+  write("run.toml",
+        "data = {format = \"linear_model\", samples = 600, features_count = 4}\n"
+        "model.name = \"linear\"\n"
+        "optimizer = {name = \"sgd\", lr = 0.01}\n"
+        "training = {steps = 2000000, global_batch = 30}\n"
+        "metrics.every_steps = 10\n");
+  const Command command =
+      deployed("slurm/trireme.sbatch", {"trireme", "train", (folder_ / "run.toml").string(),
+                                        "run.directory=" + run, "evaluation.every_epochs=0"});
+  Variables variables = in_path(batch_variables(2));
+  variables["RUN"] = run;
+  for (int round = 1; round <= 2; ++round) {
+    Child script(command, variables);
+    const auto log = [&](int rank) {
+      return read(folder_ / "run" / "logs" / fmt::format("rank-{}.log", rank));
+    };
+    // Each rank writes it once it would save.
+    for (int i = 0; i < 6000 && std::min(count_of("communication: ", log(0)),
+                                         count_of("communication: ", log(1))) < round;
+         ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ::kill(script.pid(), SIGUSR1);
+    const Outcome outcome = script.wait();
+    EXPECT_EQ(outcome.exit_code, 128 + SIGUSR1) << outcome.out;
+    EXPECT_THAT(outcome.out, HasSubstr("stopped as asked"));
+    EXPECT_EQ(outcome.out.find("going on after step ") != std::string::npos, round == 2);
+  }
+  const std::string requeued = "requeue " + variables["SLURM_JOB_ID"] + "\n";
+  EXPECT_EQ(read(folder_ / "scontrol.log"), requeued + requeued);
 }
 
 TEST_F(Deploy, AProgramInABatchScriptWithoutSrunIsAWorldOfOne) {
@@ -198,6 +249,16 @@ TEST_F(Deploy, TheMpiJobStartsAsManyRanksAsThereAreSlots) {
   EXPECT_EQ(launcher["args"][0], "-n");
   EXPECT_EQ(launcher["args"][1], std::to_string(slots));
   EXPECT_EQ(container_of(replicas["Worker"])["image"], launcher["image"]);
+}
+
+TEST_F(Deploy, TemplatesForMpirunLeaveTimeToSave) {
+  EXPECT_THAT(read(deploy_folder() / "mpirun.sh"),
+              HasSubstr("--mca odls_base_sigkill_timeout \"${SAVE_SECONDS:-120}\""));
+  const nlohmann::json job = parsed("mpijob.yaml");
+  if (job.is_null()) return;
+  const nlohmann::json launcher = container_of(job["spec"]["mpiReplicaSpecs"]["Launcher"]);
+  EXPECT_EQ(launcher["env"][0]["name"], "OMPI_MCA_odls_base_sigkill_timeout");
+  EXPECT_GE(std::stoi(launcher["env"][0]["value"].get<std::string>()), 60);
 }
 
 TEST_F(Deploy, TheContainersOfThePyTorchJobTrainAndGoOnFromTheirCheckpoint) {

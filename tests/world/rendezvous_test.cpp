@@ -1,6 +1,7 @@
 #include "trireme/world/c10d/rendezvous.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
@@ -206,6 +207,44 @@ TEST(Rendezvous, ARankWithoutTheSecretIsKeptOutAndTheOthersWaitForTheirs) {
   EXPECT_THAT(ranks.error_of(1), HasSubstr("rank 1 of 2 does not have the job secret of rank 0"));
   EXPECT_EQ(ranks.error_of(0), "");
   EXPECT_EQ(ranks.error_of(2), "");
+}
+
+// Ends with an error that has what this rank was told while it waited, the first `enough`
+// sentences.
+void wait_to_be_told(Rendezvous rendezvous, std::size_t enough) {
+  std::vector<std::string> told;
+  rendezvous.first_notice = milliseconds(100);
+  rendezvous.on_notice = [&](const std::string& text) {
+    told.push_back(text);
+    if (told.size() >= enough) throw std::runtime_error(fmt::format("{}", fmt::join(told, "\n")));
+  };
+  gloo(rendezvous);
+}
+
+TEST(Rendezvous, Rank0IsToldWhoIsMissingAndWhoWasRefused) {
+  Rendezvous rendezvous = rendezvous_of(3);
+  rendezvous.secret = JobSecret::random();
+  test::RankProcesses ranks(3, [&](int process) {
+    Rendezvous own = rendezvous;
+    own.rank = process;
+    if (process == 0) wait_to_be_told(own, 4);
+    if (process == 2) own.secret = JobSecret::random();
+    gloo(own);
+  });
+  const std::string told = ranks.error_of(0);
+  EXPECT_THAT(told, HasSubstr(fmt::format("waiting at 127.0.0.1:{} for rank 2 of 3, for ",
+                                          rendezvous.master_port)));
+  EXPECT_THAT(told,
+              HasSubstr("refused 127.0.0.1, which has another job secret or none; the ranks of "
+                        "a job have one secret (--job-secret, TRIREME_JOB_SECRET_FILE)"));
+}
+
+TEST(Rendezvous, ARankIsToldThatItWaitsForRank0) {
+  Rendezvous rendezvous = rendezvous_of(3);
+  rendezvous.rank = 1;
+  test::RankProcesses ranks(1, [&](int) { wait_to_be_told(rendezvous, 1); });
+  EXPECT_EQ(ranks.error_of(0),
+            fmt::format("waiting for rank 0 at 127.0.0.1:{}", rendezvous.master_port));
 }
 
 TEST(Rendezvous, StrangersDoNotEndTheMeeting) {

@@ -45,7 +45,16 @@ std::vector<int> cores_of_ranks(int ranks) {
 }
 
 int run_ranks(int ranks, Binding binding, const BenchmarkMain& main) {
-  if (is_one_of_several()) return run_bound(*connect(), binding, main);
+  if (is_one_of_several()) {
+    const RankEnvironment environment = read_environment();
+    ConnectOptions options;
+    if (environment.local_rank == 0) {
+      options.on_notice = [](const std::string& text) {
+        Terminal::of(STDERR_FILENO).write("trireme: bench: " + text + "\n");
+      };
+    }
+    return run_bound(*connect(environment, options), binding, main);
+  }
   LaunchOptions options;
   options.ranks = ranks;
   // The errors of ranks are written by explain(), once.

@@ -3,7 +3,6 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,13 +11,11 @@
 #include <fstream>
 
 #include "trireme/base/text.h"
+#include "trireme/cli/stop_signals.h"
 
 namespace trireme::cli {
 
 namespace {
-
-// The one kind of variable that a signal handler may write.
-volatile sig_atomic_t stop_signal = 0;
 
 double resident_bytes() {
   std::ifstream statm("/proc/self/statm");
@@ -72,19 +69,8 @@ std::vector<std::string> columns_of(const RunDescription& run) {
 
 }  // namespace
 
-void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int signal) { stop_signal = signal; };
-  action.sa_flags = SA_RESTART;
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
-}
-
-bool is_asked_to_stop() {
-  return stop_signal != 0;
-}
-
 bool Progress::stop_requested() {
-  return is_asked_to_stop();
+  return stop_signal() != 0;
 }
 
 void Progress::on_start(const RunDescription& run) {

@@ -48,9 +48,4 @@ class Progress : public Observer {
   bool live_ = false;
 };
 
-/// After this call SIGINT, SIGTERM and SIGUSR1 request a stop from every Progress of this process.
-void stop_on_signals();
-/// Returns true once one of these signals has arrived.
-bool is_asked_to_stop();
-
 }  // namespace trireme::cli

@@ -88,8 +88,10 @@ int run(const RunArguments& arguments) {
   options.log_directory = arguments.log_directory;
   options.pin_to_cores = arguments.pin;
   options.world.timeout = std::chrono::seconds(arguments.timeout);
-  const ExitReport report = launch(options, arguments.command);
+  ExitReport report = launch(options, arguments.command);
   if (report.failed_rank >= 0) {
+    // The output of rank 0 has just been shown as it is.
+    if (report.failed_rank == 0) report.last_lines.clear();
     const Terminal terminal = Terminal::of(2);
     terminal.write(failure_report(report, "", terminal));
   }

@@ -10,7 +10,7 @@
 #include "trireme/base/files.h"
 #include "trireme/base/text.h"
 #include "trireme/cli/commands.h"
-#include "trireme/cli/progress.h"
+#include "trireme/cli/stop_signals.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/machine.h"
 #include "trireme/server/checkpoint_files.h"
@@ -66,7 +66,7 @@ server::ZmqServer::Options options_of(const ServeArguments& arguments) {
 }
 
 int serve(const ServeArguments& arguments) {
-  stop_on_signals();
+  end_on_signals();
   const server::ZmqServer::Options options = options_of(arguments);
   server::ZmqServer server(options);
   std::cout << fmt::format("server {} of {} listens on {}{}", options.shard, options.shards,
@@ -80,7 +80,9 @@ int serve(const ServeArguments& arguments) {
                              counted(server.counts().version, "update"))
               << std::endl;
   }
-  while (!is_asked_to_stop()) {
+  // From here on there may be something to save.
+  stop_on_signals();
+  while (stop_signal() == 0) {
     if (server.wait_until_over(std::chrono::milliseconds(200)) && !arguments.keep) {
       server.stop();
       std::cout << fmt::format("all workers have left, after {}",
@@ -107,7 +109,7 @@ int serve(const ServeArguments& arguments) {
       std::cout << "stopped; nothing to keep: " << nothing.what() << std::endl;
     }
   }
-  return static_cast<int>(ExitCode::kInterrupted);
+  return exit_code_of_signal(stop_signal());
 }
 
 }  // namespace

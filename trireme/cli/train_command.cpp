@@ -29,7 +29,6 @@ namespace trireme::cli {
 namespace {
 
 int run_rank(const Job& job, int rank, int world_fd, const Terminal& terminal) {
-  stop_on_signals();
   try {
     return train_as_rank(job, *shm::World::open(world_fd).join(rank), terminal);
   } catch (const std::exception& error) {
@@ -85,6 +84,17 @@ void explain_failure(const ExitReport& report, const Job& job, const std::string
   terminal.write(failure_report(shown, resume, terminal));
 }
 
+// A rank that was ended by a signal has printed nothing.
+void explain_interruption(const ExitReport& report, const Job& job, const Terminal& terminal) {
+  if (report.failed_rank >= 0 || report.ok() || report.ranks.front().signal == 0) return;
+  const RunDirectory run{job.config.run.directory};
+  terminal.write(fmt::format("trireme: {}; {}\n", report.explanation,
+                             newest_checkpoint(run).empty()
+                                 ? "there is no checkpoint to resume from"
+                                 : fmt::format("resume with: trireme train --resume {}",
+                                               shell_quoted(run.root.string()))));
+}
+
 int run(const Job& job) {
   const RunDirectory directory{job.config.run.directory};
   const std::unique_ptr<RunLock> lock = claim_directory(job);
@@ -112,6 +122,7 @@ int run(const Job& job) {
         status.signal != 0 ? "was " + explain(status) : "has ended with a rank of its group"));
   }
   if (report.failed_rank >= 0) explain_failure(report, job, newest_before, terminal);
+  explain_interruption(report, job, terminal);
   ::close(terminal.fd);
   return report.exit_code;
 }
@@ -142,14 +153,15 @@ void add_train(CLI::App& app, int& exit_code) {
   command->footer(
       "    trireme init cnn > run.toml\n"
       "    trireme train run.toml -n 2 optimizer.lr=3e-4 run.directory=out\n"
-      "`trireme keys` lists every key. Ctrl-C saves a checkpoint and stops; Ctrl-C twice stops at\n"
-      "once. The result goes to stdout, all else to stderr.\n"
+      "`trireme keys` lists every key. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and SIGUSR1 save a\n"
+      "checkpoint and stop; Ctrl-C twice stops at once. The result goes to stdout, all else to\n"
+      "stderr.\n"
       "Under mpirun, srun, torchrun or Kubernetes each process trains as the rank it was started "
       "as:\n"
       "    mpirun -n 4 trireme train run.toml\n"
       "Exit codes: 0 done, 2 command line or configuration, 3 data, 4 a rank did not come, 5 the\n"
       "loss, a gradient or a value of the model is not finite, 130 stopped by Ctrl-C, 128 + N:\n"
-      "signal N ended a rank.");
+      "signal N stopped the run or ended a rank.");
   command->callback([arguments, &exit_code] {
     const RankEnvironment environment = read_environment();
     const Job job = job_of(*arguments, environment);
@@ -175,6 +187,7 @@ void add_train(CLI::App& app, int& exit_code) {
                       "ranks that trireme starts itself share memory",
                       job.plan.transport.backend));
     }
+    if (!environment.note.empty()) std::cerr << "trireme: note: " << environment.note << '\n';
     exit_code = run(job);
   });
 }

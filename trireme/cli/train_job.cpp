@@ -24,6 +24,7 @@
 #include "trireme/cli/progress.h"
 #include "trireme/cli/rank_threads.h"
 #include "trireme/cli/run_summary.h"
+#include "trireme/cli/stop_signals.h"
 #include "trireme/config/difference.h"
 #include "trireme/launch/core_share.h"
 #include "trireme/launch/exit_codes.h"
@@ -39,11 +40,13 @@ namespace trireme::cli {
 
 namespace {
 
-// Memory that was freed during setup returns to the system; after the first step it is kept.
+// Memory that was freed during setup returns to the system; after the first step it is kept. Before
+// it there is nothing to save: a signal ends the rank at once, whatever it waits for.
 class RankProgress final : public Progress {
  public:
   using Progress::Progress;
   void on_start(const RunDescription& run) override {
+    stop_on_signals();
     keep_freed_memory();
     Progress::on_start(run);
   }
@@ -164,6 +167,12 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
                   run.config().string(), fmt::join(refused, "; "), fmt::join(words, " ")));
 }
 
+// Of the signal that came to this rank, if one did.
+int exit_code_of_stop() {
+  const int signal = stop_signal();
+  return signal != 0 ? exit_code_of_signal(signal) : static_cast<int>(ExitCode::kInterrupted);
+}
+
 [[noreturn]] void refuse_directory(const RunDirectory& run, const DataError& error) {
   throw DataError(fmt::format("run.directory must be a folder to write in, got {}: {}",
                               run.root.string(), error.what()));
@@ -272,7 +281,7 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
       flush_stdout();
     }
     if (!summary.is_complete) throw DataError(summary.not_written.back());
-    return static_cast<int>(summary.interrupted ? ExitCode::kInterrupted : ExitCode::kOk);
+    return summary.interrupted ? exit_code_of_stop() : static_cast<int>(ExitCode::kOk);
   } catch (...) {
     progress.clear();
     throw;
@@ -286,14 +295,20 @@ bool is_started_rank(const RankEnvironment& environment) {
 int train_as_started_rank(Job job, const RankEnvironment& environment) {
   // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
-  stop_on_signals();
+  end_on_signals();
   Terminal terminal = Terminal::of(STDERR_FILENO);
   const FileDescriptor shown(::dup(STDERR_FILENO));
   terminal.fd = shown.fd();
   std::unique_ptr<Communicator> world;
   const RunDirectory directory{job.config.run.directory};
   try {
-    const ConnectOptions options = options_of(job.plan.transport);
+    ConnectOptions options = options_of(job.plan.transport);
+    if (environment.local_rank == 0) {
+      options.on_notice = [&](const std::string& text) {
+        terminal.write(fmt::format("trireme: rank {} of {}: {}\n", environment.rank,
+                                   environment.world_size, text));
+      };
+    }
     const std::string warning = warning_for(environment, options);
     if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
     world = connect(environment, options);

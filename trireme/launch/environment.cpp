@@ -140,6 +140,19 @@ bool is_in_shell_of_allocation(const Reader& reader) {
          step >= kFirstOfSlurm;
 }
 
+// In a job of Slurm that has more than one task or host, or may have: srun was meant, perhaps.
+std::string note_on_slurm(const Reader& reader) {
+  const auto job = reader.text("SLURM_JOB_ID");
+  const auto tasks = reader.text(kTasksOfAllocation);
+  const auto hosts = reader.text("SLURM_JOB_NUM_NODES");
+  if (!job || (tasks == "1" && hosts.value_or("1") == "1")) return {};
+  return fmt::format(
+      "this is a shell of Slurm job {} and no step of srun: the program uses this host alone; "
+      "`srun "
+      "program` starts a rank in each task of the job",
+      without_control_characters(*job));
+}
+
 std::string job_of(const Reader& reader, Starter starter) {
   for (const char* name : {"TRIREME_JOB_ID", "TORCHELASTIC_RUN_ID"}) {
     if (const auto id = reader.text(name); id && !id->empty()) return *id;
@@ -231,6 +244,7 @@ RankEnvironment read_environment(const Lookup& lookup) {
   }
   RankEnvironment alone;
   alone.local_world_size = 1;
+  alone.note = note_on_slurm(reader);
   return alone;
 }
 

@@ -43,6 +43,9 @@ struct RankEnvironment {
   JobSecret secret;                     ///< if the job has one
   std::optional<std::chrono::milliseconds> timeout;  ///< for peers, if the launcher sets one
   std::string variables;  ///< the names that were read: "RANK, WORLD_SIZE"
+  /// What a user should know of a world of one: that it is in a Slurm job whose tasks it does not
+  /// use. Else empty.
+  std::string note;
 };
 
 /// The value of an environment variable, if it is set.
@@ -60,7 +63,8 @@ std::optional<std::string> process_environment(const std::string& name);
 /// If no rank is set, the result is a world of one. The local rank is 0 if it is not set, as with
 /// one rank in a pod. Slurm's variables count inside a step of srun alone, and its SLURM_NTASKS
 /// only where SLURM_STEP_NUM_TASKS is not set: batch scripts and interactive shells of an
-/// allocation (salloc) have them too, and a program that is started there is a world of one.
+/// allocation (salloc) have them too, and a program that is started there is a world of one, with a
+/// note.
 ///
 /// TRIREME_WORLD_FD is read with the first family, a meeting point with all. The job's id is
 /// TRIREME_JOB_ID, else TORCHELASTIC_RUN_ID, else the numbers of Slurm's job and step if srun has

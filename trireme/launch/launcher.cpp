@@ -23,14 +23,26 @@
 namespace trireme {
 namespace {
 
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 // Turns the signals that the launcher handles into reads of a file descriptor, until destroyed.
 class SignalQueue {
  public:
   SignalQueue() {
     sigset_t ours;
     sigemptyset(&ours);
-    // SIGPIPE is read and dropped: a closed output pipe is no reason to stop.
-    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE}) sigaddset(&ours, signal);
+    // SIGPIPE is read and dropped: a closed output pipe is no reason to stop. So is SIGTTOU: with
+    // `stty tostop`, writing would stop the launcher and not the ranks.
+    for (const int signal : {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGPIPE, SIGTTOU}) {
+      sigaddset(&ours, signal);
+    }
+    // nohup ignores SIGHUP, a program without job control may ignore SIGTSTP.
+    for (const int signal : {SIGHUP, SIGTSTP}) {
+      if (!is_ignored(signal)) sigaddset(&ours, signal);
+    }
     ::pthread_sigmask(SIG_BLOCK, &ours, &mask_before_);
     queue_ = FileDescriptor(::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK));
   }
@@ -247,7 +259,31 @@ class Launch {
 
   void take_signals() {
     while (const int signal = signals_.next()) {
-      if (signal != SIGPIPE) execute(supervisor_.interrupted(signal, now()));
+      if (signal == SIGPIPE || signal == SIGTTOU) continue;
+      if (signal == SIGTSTP) {
+        stop_until_continued();
+      } else {
+        execute(supervisor_.interrupted(signal, now()));
+      }
+    }
+  }
+
+  // Ctrl-Z: the ranks stop as well, and go on with this process. Where there is no shell that could
+  // continue it (an orphaned process group) the system does not stop it, and all go on at once.
+  void stop_until_continued() {
+    signal_all(SIGTSTP);
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTSTP);
+    ::raise(SIGTSTP);
+    ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);  // stops here
+    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+    signal_all(SIGCONT);
+  }
+
+  void signal_all(int signal) {
+    for (const Rank& rank : ranks_) {
+      if (!rank.ended) rank.process.signal(signal);
     }
   }
 

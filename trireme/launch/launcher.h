@@ -51,11 +51,13 @@ using RankMain = std::function<int(int rank, int world_fd)>;
 /// is there at once. Must be called before another thread is started (OpenMP and libtorch start
 /// threads at the first parallel loop): a lock that such a thread holds stays closed in the child.
 ///
-/// Returns when every rank has ended. While it runs, SIGINT, SIGTERM and SIGUSR1 go to the ranks as
-/// supervisor.h says. Each rank leads a process group, so Ctrl-C reaches only the launcher; its
-/// stdin is empty; it sees the variables of environment.h. On one host these include the id and the
-/// secret of a job of its own. The shared world belongs to the launcher
-/// and has no name: if the launcher is killed, the kernel kills the ranks and nothing is left.
+/// Returns when every rank has ended. While it runs, SIGINT, SIGTERM, SIGQUIT, SIGUSR1 and, unless
+/// it is ignored as under nohup, SIGHUP go to the ranks as supervisor.h says; SIGTSTP (Ctrl-Z)
+/// stops the ranks with this process, and they go on with it. Each rank leads a process group, so
+/// Ctrl-C reaches only the launcher; its stdin is empty; it sees the variables of environment.h. On
+/// one host these include the id and the secret of a job of its own. The shared world belongs to
+/// the launcher and has no name: if the launcher is killed, the kernel kills the ranks and nothing
+/// is left.
 ///
 /// Throws UsageError for impossible options, DataError if a log file cannot be opened.
 ExitReport launch(const LaunchOptions& options, const RankMain& main);

@@ -58,7 +58,8 @@ void die_with_parent(pid_t parent) {
 
 void take_signals(const sigset_t& mask) {
   // An ignored signal would stay ignored in the program, and with it requests to stop.
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGPIPE}) ::signal(signal, SIG_DFL);
+  // SIGHUP is not among them: under nohup it stays ignored.
+  for (const int signal : {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGPIPE}) ::signal(signal, SIG_DFL);
   // Ranks run in the background of the terminal: with `stty tostop`, writing would stop them.
   ::signal(SIGTTOU, SIG_IGN);
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);

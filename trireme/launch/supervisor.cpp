@@ -1,6 +1,7 @@
 #include "trireme/launch/supervisor.h"
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <iterator>
 
@@ -8,6 +9,17 @@
 #include "trireme/launch/exit_codes.h"
 
 namespace trireme {
+namespace {
+
+bool has_stopped(ExitStatus status) {
+  if (status.signal != 0) return false;
+  return std::ranges::any_of(
+      std::array{SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGTERM},
+      [&](int signal) { return status.code == exit_code_of_signal(signal); });
+}
+
+}  // namespace
+
 Supervisor::Supervisor(int ranks, Options options)
     : options_(options), ranks_(ranks > 0 ? ranks : 0), running_(ranks) {
   if (ranks < 1) {
@@ -22,7 +34,9 @@ Supervisor::Actions Supervisor::exited(int rank, ExitStatus status, Time now) {
   gone.status = status;
   --running_;
 
-  const bool ours = is_caused_by_us(gone, status);
+  const bool stopped = has_stopped(status);
+  if (stopped && stopped_with_ == 0) stopped_with_ = status.code;
+  const bool ours = stopped || is_caused_by_us(gone, status);
   const bool victim = status == ExitStatus::exited(static_cast<int>(ExitCode::kPeerLost));
   // The peers of a rank that has ended in good order may go on. A victim counts as such: if it were
   // marked as lost, the errors of its peers would name it and not the cause.
@@ -52,11 +66,13 @@ Supervisor::Actions Supervisor::interrupted(int signal, Time now) {
   if (finished()) return {};
   if (interrupted_by_ == 0) {
     interrupted_by_ = signal;
+    interrupted_at_ = now;
     // The ranks are ending already: a request to stop would only delay them.
     if (phase_ != Phase::kRunning) return {};
     for (Rank& rank : ranks_) rank.asked_to_stop = rank.asked_to_stop || !rank.status;
     return signal_running(signal);
   }
+  if (is_repetition(signal, now)) return {};
   return phase_ == Phase::kTerminating || phase_ == Phase::kKilling ? kill_all() : terminate(now);
 }
 
@@ -70,6 +86,7 @@ Supervisor::Actions Supervisor::time_passed(Time now) {
 ExitReport Supervisor::exit_report() const {
   ExitReport report;
   report.interrupted_by = interrupted_by_;
+  report.world_size = static_cast<int>(ranks_.size());
   bool all_ok = true;
   for (const Rank& rank : ranks_) {
     report.ranks.push_back(rank.status.value_or(ExitStatus{}));
@@ -84,12 +101,15 @@ ExitReport Supervisor::exit_report() const {
   }
 
   // After a request to stop, losing a peer that stopped earlier is part of stopping.
-  const int at_fault = cause_ >= 0 || interrupted_by_ != 0 ? cause_ : victim_;
+  const int at_fault = cause_ >= 0 || interrupted_by_ != 0 || stopped_with_ != 0 ? cause_ : victim_;
   if (at_fault >= 0) {
     report.failed_rank = at_fault;
     report.status = report.ranks[at_fault];
     report.exit_code = report.status.shell_code();
     report.explanation = explain(report.status);
+  } else if (interrupted_by_ == 0) {
+    report.exit_code = stopped_with_;
+    report.explanation = "stopped";
   } else {
     report.exit_code = exit_code_of_signal(interrupted_by_);
     report.explanation = "interrupted by " + name_of_signal(interrupted_by_);
@@ -128,9 +148,12 @@ Supervisor::Actions Supervisor::signal_running(int signal) {
 
 bool Supervisor::is_caused_by_us(const Rank& rank, ExitStatus status) const {
   if (rank.ended_by_us) return true;
-  if (!rank.asked_to_stop) return false;
-  return status.shell_code() == exit_code_of_signal(interrupted_by_) ||
-         status == ExitStatus::exited(static_cast<int>(ExitCode::kInterrupted));
+  return rank.asked_to_stop && status.shell_code() == exit_code_of_signal(interrupted_by_);
+}
+
+bool Supervisor::is_repetition(int signal, Time now) const {
+  const bool is_typed = signal == SIGINT || signal == SIGQUIT;
+  return !is_typed && signal == interrupted_by_ && now - interrupted_at_ < options_.repetition;
 }
 
 }  // namespace trireme

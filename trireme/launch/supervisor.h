@@ -12,17 +12,17 @@ namespace trireme {
 
 /// How a launch ended.
 struct ExitReport {
-  int exit_code = 0;              ///< for the launching program to exit with
-  int failed_rank = -1;           ///< the cause; -1 if all went well or a signal asked to stop
-  ExitStatus status;              ///< of the failed rank
-  std::string explanation;        ///< of that status, or "interrupted by SIGINT"
+  int exit_code = 0;     ///< for the launching program to exit with
+  int failed_rank = -1;  ///< the cause, of this host; -1 if all went well or the ranks were stopped
+  ExitStatus status;     ///< of the failed rank
+  std::string explanation;        ///< of that status, or "interrupted by SIGINT", or "stopped"
   int interrupted_by = 0;         ///< the first signal that asked to stop, or 0
-  std::vector<ExitStatus> ranks;  ///< how each rank ended
+  std::vector<ExitStatus> ranks;  ///< how each rank of this host ended
+  int first_rank = 0;             ///< of this host, in the world
+  int world_size = 0;             ///< ranks on all hosts
   std::vector<int> tolerated_failures;  ///< ranks that failed while the others completed the work
   std::vector<std::string> last_lines;  ///< of the failed rank's stderr
   std::string log;                      ///< path of its log file, or empty
-  int first_rank = 0;                   ///< of this host in the world: its rank 0
-  int world_size = 0;                   ///< ranks of all hosts
 
   bool ok() const { return exit_code == 0; }
 };
@@ -37,7 +37,13 @@ struct ExitReport {
 /// was not a victim (ExitCode::kPeerLost); it is a victim only if no other rank has failed.
 ///
 /// The first request to stop is passed on to the ranks as the same signal, and they may take any
-/// time to save. The second sends SIGTERM and, `kill_after` later, SIGKILL; the third SIGKILL.
+/// time to save. The second sends SIGTERM and, `kill_after` later, SIGKILL; the third SIGKILL. A
+/// signal other than SIGINT and SIGQUIT that comes twice within `repetition` is one request: a
+/// terminal that is closed sends SIGHUP by itself and through its shell, timeout(1) sends its
+/// signal to the process and to its group.
+///
+/// A rank that exits with 128 + such a signal without a request that was seen here has been asked
+/// by another host, or itself. It has not failed, and the others stop as well.
 class Supervisor {
  public:
   using Time = std::chrono::nanoseconds;  ///< of any clock that only goes forward
@@ -45,6 +51,7 @@ class Supervisor {
   struct Options {
     Time grace = std::chrono::milliseconds(500);
     Time kill_after = std::chrono::milliseconds(500);
+    Time repetition = std::chrono::milliseconds(200);
     /// Ranks other than 0 are not needed by the rest: if one is killed by a signal, the launch goes
     /// on, and has not failed if the others succeed. So it is for its victims.
     bool tolerates_lost_ranks = false;
@@ -80,7 +87,7 @@ class Supervisor {
 
   Actions exited(int rank, ExitStatus status, Time now);
 
-  /// SIGINT, SIGTERM or SIGUSR1 reached the launcher.
+  /// SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGUSR1 reached the launcher.
   Actions interrupted(int signal, Time now);
 
   /// Does nothing before the time of the last ArmTimer.
@@ -105,6 +112,7 @@ class Supervisor {
   Actions kill_all();
   Actions signal_running(int signal);
   bool is_caused_by_us(const Rank& rank, ExitStatus status) const;
+  bool is_repetition(int signal, Time now) const;
 
   Options options_;
   std::vector<Rank> ranks_;
@@ -112,6 +120,8 @@ class Supervisor {
   Phase phase_ = Phase::kRunning;
   Time deadline_{};
   int interrupted_by_ = 0;
+  Time interrupted_at_{};
+  int stopped_with_ = 0;  // the exit code of the first rank that has stopped, however it was asked
   std::vector<int> tolerated_failures_;
   int cause_ = -1;   // the first rank that failed by itself
   int victim_ = -1;  // the first rank that failed because of a lost peer

@@ -59,6 +59,10 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     end_training();
   }
 
+  void report_failure(const std::string& why) override {
+    if (client_) client_->fail(why);
+  }
+
   // All ranks have the same optimizer, a mirror of the servers'.
   Group group() const override { return {}; }
   Communicator& step_ranks() override {

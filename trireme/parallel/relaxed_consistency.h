@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "trireme/comm/communicator.h"
@@ -23,6 +24,10 @@ class RelaxedConsistency {
   /// Makes the parameters of all ranks equal outside of a step, as update() does with Sync::kNow:
   /// for a rank that skips the last step. Collective unless asynchronous().
   virtual void synchronize() = 0;
+
+  /// Tells the other ranks that this one ends because of an error, `why`, if they would otherwise
+  /// go on without it as without one that was killed. Their calls then end in CommError.
+  virtual void report_failure(const std::string& /*why*/) {}
 
   /// Ranks whose optimizers have the same state. The leader writes it to checkpoints.
   struct Group {

@@ -169,7 +169,7 @@ class Strategy {
 
   Traits traits_;
   std::unique_ptr<Model> model_of_module_;
-  Model* model_ = nullptr;  // null: not attached
+  Model* model_ = nullptr;   // null: not attached
   std::span<Shard> shards_;  // what attach() has returned
   std::unique_ptr<CheckedStep> step_;
 };

@@ -19,6 +19,7 @@ namespace trireme::server {
 namespace {
 
 constexpr std::int64_t kKeysAtATime = 1 << 20;
+constexpr std::size_t kMostReasonBytes = 1000;
 
 std::uint64_t new_incarnation() {
   const auto now = std::chrono::system_clock::now().time_since_epoch().count();
@@ -301,9 +302,18 @@ void Client::drain() {
 }
 
 void Client::leave() {
+  leave_because({});
+}
+
+void Client::fail(const std::string& why) {
+  leave_because(why.substr(0, kMostReasonBytes));
+}
+
+void Client::leave_because(const std::string& reason) {
   if (!joined_) return;
   joined_ = false;
   ShardedRequest request = new_request("leave", MessageType::kLeave);
+  for (Message& message : request.messages()) message.reason = reason;
   run(request);
   has_left_ = true;
 }

@@ -106,6 +106,11 @@ class Client {
   /// Tells the servers that this worker has finished: no worker waits for it any more.
   void leave();
 
+  /// Tells the servers that this worker ends because of an error, `why`, and with it the run: every
+  /// later call of the other workers, and those that wait, end in CommError with `why`. A worker
+  /// that only disappears is lost, and the others may go on without it.
+  void fail(const std::string& why);
+
   /// Memory from which gradients are pushed and into which values are pulled without a copy; null
   /// if the transport has none or it is used up. It lives as long as the client.
   std::byte* allocate(std::size_t bytes);
@@ -118,6 +123,7 @@ class Client {
   std::vector<Message> take_snapshot_step(SnapshotAction action,
                                           const std::optional<VersionVector>& progress = {});
   std::vector<Message> run(ShardedRequest& request);
+  void leave_because(const std::string& reason);
   void send(ShardedRequest& request);
   Message receive(const char* call, std::size_t shard, Link::Deadline deadline);
 

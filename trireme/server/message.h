@@ -23,7 +23,7 @@ enum class MessageType : std::uint8_t {
   kFetch,       ///< reads the values as they are, from any program; without parts: the schema
   kDrain,       ///< the worker has pushed its last step; replied to once no other worker pushes
   kSave,        ///< the server writes its checkpoint
-  kLeave,       ///< the last request of a worker
+  kLeave,       ///< the last request of a worker; with a reason: it has failed, and so has the run
   kPing,        ///< a heartbeat, of a worker or of a primary to its replica
   kReply,       ///< from a server: the request is done
   kError,       ///< from a server: the request was rejected; error, reason
@@ -81,7 +81,7 @@ struct Message {
 
   // At most one of these texts is not empty.
   std::string schema;  ///< JSON (server/model_schema.h): kJoin, the reply to kFetch without parts
-  std::string reason;  ///< kError, kLost
+  std::string reason;  ///< kError, kLost, kLeave
   std::string waiting_for;  ///< in the reply to kPing: what the server waits for
   std::string file;         ///< in the reply to kSave
 

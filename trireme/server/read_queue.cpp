@@ -29,9 +29,10 @@ void ReadQueue::reply_ready(const ConsistencyPolicy& policy, ReplySink& sink) {
   std::vector<Request> waiting = std::exchange(requests_, {});
   for (Request& request : waiting) {
     const Message& message = request.message;
-    if (may_reply(message, policy)) {
+    if (!state_.has_failed_worker && may_reply(message, policy)) {
       reply(request, sink);
-    } else if (!state_.failure.empty() && message.type != MessageType::kDrain) {
+    } else if (!state_.failure.empty() &&
+               (message.type != MessageType::kDrain || state_.has_failed_worker)) {
       sink.send_reply(request, error_reply(message, ErrorCode::kComm, state_.failure));
     } else {
       still.push_back(std::move(request));

@@ -334,11 +334,18 @@ void Server::save(const Request& request, Time now, ReplySink& sink) {
 void Server::leave(const Request& request, ReplySink& sink) {
   const Message& message = request.message;
   Worker& worker = state_.members.sender_of(message);
+  std::string failure;
   std::vector<Request> complete;
   mutate(
-      message, [] {},
+      message,
+      [&] {
+        if (message.reason.empty()) return;
+        failure = fmt::format("worker {} has failed: {}", message.worker, message.reason);
+      },
       [&] {
         worker.presence = Presence::kLeft;
+        state_.has_failed_worker = state_.has_failed_worker || !failure.empty();
+        if (state_.failure.empty()) state_.failure = std::move(failure);
         complete = remove(message.worker);
       });
   finish(complete, sink);

@@ -21,6 +21,7 @@ struct ServerState {
   std::map<std::uint32_t, Request> pending_pushes;  ///< by worker: in the log, waiting for others
   std::optional<VersionVector> frontier;  ///< of a snapshot: pushes that it does not contain wait
   std::string failure;                    ///< why training cannot continue; empty: it can
+  bool has_failed_worker = false;         ///< that is why: a worker has said so
 };
 
 }  // namespace trireme::server

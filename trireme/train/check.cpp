@@ -21,7 +21,8 @@ std::string way_to_get(const std::filesystem::path& path) {
   const auto packaged = "/usr/share/datasets/fashion-mnist" / path.filename();
   if (path == packaged) return "; apt-get install dataset-fashion-mnist";
   std::error_code ignored;
-  if (std::filesystem::exists(packaged, ignored)) return fmt::format("; there is {}", packaged.string());
+  if (std::filesystem::exists(packaged, ignored))
+    return fmt::format("; there is {}", packaged.string());
   return "; make run in trireme's sources fetches it, and `trireme init` then writes its path";
 }
 

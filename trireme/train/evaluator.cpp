@@ -12,22 +12,30 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/partition.h"
+#include "trireme/comm/communicator.h"
+#include "trireme/data/dataset.h"
 #include "trireme/kernels/tree_fold.h"
+#include "trireme/model/evaluation.h"
+#include "trireme/model/loss.h"
+#include "trireme/model/model.h"
 #include "trireme/tensor/watched_tensor.h"
 
 namespace trireme {
 
 namespace {
 
-EvaluationSums sums_of(Model& model, const Loss& loss, const Dataset& dataset, Range samples,
-                       std::int64_t batch, double shift) {
+// Stops early, with sums that mean nothing, if this rank is asked to stop.
+EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const StopRequested& stop) {
+  const Dataset& dataset = *trainer.data().evaluation;
+  const std::int64_t batch = trainer.config().evaluation.batch;
   EvaluationSums sums;
   std::vector<std::int64_t> indices;
   for (std::int64_t at = samples.begin; at < samples.end; at += batch) {
+    if (stop && stop()) break;
     indices.resize(static_cast<std::size_t>(std::min(batch, samples.end - at)));
     std::iota(indices.begin(), indices.end(), at);
     const Batch part = dataset.batch(indices);
-    sums += loss.evaluate(model.forward(part.input), part.target, shift);
+    sums += trainer.loss().evaluate(trainer.model().forward(part.input), part.target, shift);
   }
   return sums;
 }
@@ -50,42 +58,41 @@ double shift_of(const Dataset& dataset, Communicator& world) {
   return first[0];
 }
 
-}  // namespace
-
-EvaluationSums evaluate(Model& model, const Loss& loss, const Dataset& dataset, Communicator& world,
-                        const ReductionTree& tree, std::int64_t batch) {
-  if (dataset.size() < 1 || batch < 1) {
-    throw UsageError(
-        fmt::format("evaluate: there must be samples and a batch of at least 1, got {} samples and "
-                    "a batch of {} (rank {} of {})",
-                    dataset.size(), batch, world.rank(), world.size()));
-  }
+// None if a rank was asked to stop.
+std::optional<EvaluationSums> sums_over_ranks(Trainer& trainer, const StopRequested& stop) {
+  Communicator& world = trainer.saving_group().communicator();
+  const ReductionTree& tree = trainer.saving_group().tree();
+  const Dataset& dataset = *trainer.data().evaluation;
   const at::NoGradGuard no_grad;
-  std::vector<WatchedTensor> buffers = buffers_of(model);
-  model.train(false);
+  std::vector<WatchedTensor> buffers = buffers_of(trainer.model());
+  trainer.model().train(false);
   const double shift = shift_of(dataset, world);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
   const Range mine = tree.virtual_workers_of(world.rank());
   for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
     const Range samples = partition(dataset.size(), tree.virtual_workers(), worker);
-    fold.add(sums_of(model, loss, dataset, samples, batch, shift).flat());
+    fold.add(sums_of(trainer, samples, shift, stop).flat());
   }
-  model.train(true);
+  trainer.model().train(true);
   // Training does not see what a forward pass in evaluation does to them.
   for (WatchedTensor& buffer : buffers) {
     if (buffer.has_changed()) buffer.restore();
   }
+  std::array<std::int64_t, 1> stopped{stop && stop() ? 1 : 0};
+  world.all_reduce(buffer_of<std::int64_t>(stopped), ReduceOp::kMax).wait();
+  if (stopped[0] != 0) return std::nullopt;
   world.all_reduce(fold.nodes(), tree).wait();
   EvaluationSums::Flat total{};
   std::copy_n(fold.nodes().as<double>(), total.size(), total.begin());
   return EvaluationSums::of(total);
 }
 
-EvaluationReport evaluate(Trainer& trainer) {
-  const SavingGroup& group = trainer.saving_group();
-  const EvaluationSums sums =
-      evaluate(trainer.model(), trainer.loss(), *trainer.data().evaluation, group.communicator(),
-               group.tree(), trainer.config().evaluation.batch);
+}  // namespace
+
+std::optional<EvaluationReport> evaluate(Trainer& trainer, const StopRequested& stop_requested) {
+  const std::optional<EvaluationSums> result = sums_over_ranks(trainer, stop_requested);
+  if (!result) return std::nullopt;
+  const EvaluationSums& sums = *result;
   EvaluationReport report{.step = trainer.steps_done(),
                           .samples = static_cast<std::int64_t>(sums.samples),
                           .loss = sums.mean_loss()};

@@ -88,7 +88,8 @@ class Observer {
   virtual void on_checkpoint(const std::filesystem::path&) {}
   /// Something is wrong that does not end the run: a damaged checkpoint, a full disk.
   virtual void on_warning(const std::string&) {}
-  /// Returns true if the run should end after the current step. One rank is enough.
+  /// Returns true if the run should end after the current step; an evaluation ends after the
+  /// current batch, without a result. One rank is enough.
   virtual bool stop_requested() { return false; }
 };
 

@@ -19,6 +19,7 @@
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/printable.h"
+#include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/plan/agreement.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
@@ -170,9 +171,18 @@ class Run {
 
   void catch_up() {
     const bool belongs = trainer_.saving_group().has_this_rank();
-    if (must_evaluate_ && !interrupted_ && belongs) reporter_.report(evaluate(trainer_));
+    if (must_evaluate_ && !interrupted_ && belongs) evaluate_model();
     if (must_save_ || interrupted_) save();
     must_evaluate_ = must_save_ = false;
+  }
+
+  // The next step stops on all ranks, if there is one.
+  void evaluate_model() {
+    if (const auto report = evaluate(trainer_, [&] { return observer_.stop_requested(); })) {
+      reporter_.report(*report);
+    } else if (trainer_.steps_done() == trainer_.last_step()) {
+      observer_.on_warning("the evaluation of the last step has no result: it was interrupted");
+    }
   }
 
   // What has been trained is worth more than a checkpoint.
@@ -249,10 +259,6 @@ std::vector<std::string> changes_since(const Restored& restored, const Trainer& 
   return changes;
 }
 
-}  // namespace
-
-namespace {
-
 void try_passes(Trainer& trainer) {
   const DataSets& data = trainer.data();
   try_training(trainer.model(), trainer.loss(), *data.train, *data.sampler,
@@ -261,6 +267,17 @@ void try_passes(Trainer& trainer) {
   if (data.evaluation == nullptr || !group.has_this_rank()) return;
   try_evaluation(trainer.model(), trainer.loss(), *data.evaluation, group.tree(),
                  group.communicator().rank(), trainer.config().evaluation.batch);
+}
+
+// A rank that needs one that is lost has nothing to tell the others.
+void report_failure(Trainer& trainer, const std::string& why) {
+  RelaxedConsistency* const relaxed = trainer.strategy().relaxed();
+  if (relaxed == nullptr) return;
+  try {
+    relaxed->report_failure(why);
+  } catch (const Error&) {
+    // The error of the run is the one to throw.
+  }
 }
 
 }  // namespace
@@ -294,7 +311,14 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
     observer.on_warning(
         fmt::format("the run goes on from step {}: {}", trainer.steps_done(), reason));
   }
-  return run.run();
+  try {
+    return run.run();
+  } catch (const CommError&) {
+    throw;
+  } catch (const std::exception& error) {
+    report_failure(trainer, error.what());
+    throw;
+  }
 }
 
 void dry_run(const Config& config, int ranks) {

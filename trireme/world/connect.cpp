@@ -1,6 +1,7 @@
 #include "trireme/world/connect.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -51,6 +52,7 @@ bool has_mpi(const RankEnvironment& environment) {
 
 constexpr std::chrono::milliseconds kUsualTimeout = std::chrono::minutes(30);
 constexpr std::chrono::milliseconds kLeastSilence{3000};
+constexpr std::chrono::milliseconds kLongestMeeting = std::chrono::minutes(5);
 
 std::chrono::milliseconds timeout_of(const RankEnvironment& environment,
                                      const ConnectOptions& options) {
@@ -111,12 +113,24 @@ std::unique_ptr<message::Transport> meet_by_gloo(const RankEnvironment& environm
   rendezvous.is_one_host = environment.local_world_size == environment.world_size;
   rendezvous.attempt = environment.meeting->attempt;
   rendezvous.interface_address = options.interface_address;
-  rendezvous.timeout = std::min(rendezvous.timeout, timeout_of(environment, options));
+  rendezvous.on_notice = options.on_notice;
+  rendezvous.timeout = std::min(kLongestMeeting, timeout_of(environment, options));
   return c10d::gloo(rendezvous);
 }
 
-std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environment) {
-  auto transport = mpi::world();
+// The processes of one mpirun on a host; those of MPICH have the same parent.
+std::string mpi_job() {
+  return process_environment("PMIX_NAMESPACE").value_or(fmt::format("{}", ::getppid()));
+}
+
+std::unique_ptr<message::Transport> meet_by_mpi(const RankEnvironment& environment,
+                                                const ConnectOptions& options) {
+  auto transport = mpi::world({.timeout = std::min<std::chrono::milliseconds>(
+                                   kLongestMeeting, timeout_of(environment, options)),
+                               .job = mpi_job(),
+                               .rank = environment.rank,
+                               .size = environment.world_size,
+                               .ranks_of_host = environment.local_world_size.value_or(0)});
   if (transport->size() != environment.world_size || transport->rank() != environment.rank) {
     throw UsageError(fmt::format(
         "connect: {}, MPI ({}) says rank {} of {}: start the program by the mpirun of that MPI",
@@ -138,7 +152,7 @@ std::unique_ptr<Communicator> connect_by(const std::string& backend,
                                   .native = !options.reproducible};
   if (backend == "self") return self_communicator();
   if (backend == "shm") return join_shared_world(environment, options);
-  if (backend == "mpi") return hierarchical(meet_by_mpi(environment), messages);
+  if (backend == "mpi") return hierarchical(meet_by_mpi(environment, options), messages);
   return hierarchical(meet_by_gloo(environment, options), messages);
 }
 
@@ -174,6 +188,7 @@ std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
 }
 
 std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options) {
+  if (!environment.note.empty()) return environment.note;
   if (environment.rank != 0 || environment.world_fd || !environment.meeting ||
       environment.meeting->is_served || environment.secret.is_given() ||
       backend_for(environment, options) != "gloo") {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,7 +16,8 @@ struct ConnectOptions {
   /// "auto", or "shm", "mpi" or "gloo" to require one of them.
   std::string backend = "auto";
   /// How long a rank waits for a peer that is alive before its call ends in CommError, on every
-  /// backend. If it is not given: that of the launcher (`trireme run --timeout`), else 30 minutes.
+  /// backend; for the ranks to meet in connect(), 5 minutes at most. If it is not given: that of
+  /// the launcher (`trireme run --timeout`), else 30 minutes.
   std::optional<std::chrono::milliseconds> timeout;
   /// A rank of another host of which nothing is heard for so long is lost, whatever `timeout` is: a
   /// cut link, a host that is gone, a process that is stopped. Computing does not count, since
@@ -26,6 +28,9 @@ struct ConnectOptions {
   bool reproducible = true;
   /// The address by which ranks of other hosts reach this one; empty: chosen automatically.
   std::string interface_address;
+  /// Gets what a user should know while connect() waits, a sentence each: which ranks have not
+  /// come, who was refused because of another job secret. First after 5 seconds, then rarely.
+  std::function<void(const std::string&)> on_notice;
 };
 
 /// Returns the communicator of all ranks, which it finds through the environment of this process
@@ -53,7 +58,8 @@ std::unique_ptr<Communicator> connect(const RankEnvironment& environment,
                                       const ConnectOptions& options = {});
 
 /// Returns what a user should know of how connect() will find the other ranks: that several hosts
-/// meet without a secret (docs/security.md). Empty: nothing. `trireme run` says it itself. Throws
+/// meet without a secret (docs/security.md), or that a program in the shell of a Slurm job is a
+/// world of one since srun has not started it. Empty: nothing. `trireme run` says it itself. Throws
 /// as backend_for() does.
 std::string warning_for(const RankEnvironment& environment, const ConnectOptions& options = {});
 

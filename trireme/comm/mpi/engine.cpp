@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <mpi.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -51,10 +52,11 @@ bool is_finalized() {
 
 }  // namespace
 
-Engine& Engine::running() {
+Engine& Engine::running(RollCall& roll_call) {
   // The engine is never destroyed, because a transport may outlive main() and needs the lock.
   static Engine& engine = *new Engine;
   static const AtExit at_exit{engine};
+  engine.await_init(roll_call);
   engine.require_level();
   return engine;
 }
@@ -64,8 +66,32 @@ Engine::Engine() {
   if (is_initialized()) {
     MPI_Query_thread(&level_);
   } else {
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_);
     process_ = getpid();
+    life_ = Life::kStarting;
+    thread_ = std::thread([this] { run_mpi(); });
+  }
+}
+
+void Engine::run_mpi() {
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  int level = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level);
+  std::unique_lock locked(mutex_);
+  level_ = level;
+  life_ = Life::kRunning;
+  lives_.notify_all();
+  lives_.wait(locked, [&] { return life_ == Life::kEnding; });
+  MPI_Finalize();
+}
+
+void Engine::await_init(RollCall& roll_call) {
+  constexpr std::chrono::milliseconds kBetweenLooks{50};
+  std::unique_lock locked(mutex_);
+  while (!lives_.wait_for(locked, kBetweenLooks, [&] { return life_ != Life::kStarting; })) {
+    roll_call.look();
+    if (roll_call.is_over()) throw CommError(roll_call.who_is_missing("MPI_Init"));
   }
 }
 
@@ -99,8 +125,9 @@ void Engine::abandon(std::string why) {
 // MPI_Finalize waits for every rank; some MPIs do so forever and without yielding. So a barrier
 // comes first.
 void Engine::finish() {
-  const auto locked = lock();
-  if (process_ != getpid() || !why_abandoned_.empty() || is_finalized()) return;
+  auto locked = lock();
+  if (life_ != Life::kRunning || process_ != getpid() || !why_abandoned_.empty() || is_finalized())
+    return;
   abandon("mpi: the program is at its end");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Request barrier = MPI_REQUEST_NULL;
@@ -115,7 +142,10 @@ void Engine::finish() {
     backoff.pause();
   }
   for (const auto& call : at_end_) call();
-  MPI_Finalize();
+  life_ = Life::kEnding;
+  lives_.notify_all();
+  locked.unlock();
+  thread_.join();
 }
 
 std::string text_of(int code, const char* call) {

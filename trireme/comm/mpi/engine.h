@@ -2,13 +2,16 @@
 
 #include <sys/types.h>
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "trireme/comm/backoff.h"
+#include "trireme/comm/mpi/roll_call.h"
 
 namespace trireme::mpi {
 
@@ -18,14 +21,16 @@ namespace trireme::mpi {
 class Engine {
  public:
   /// Initializes MPI unless the program has done so. Throws UsageError if MPI cannot serve several
-  /// threads or has been finalized.
-  static Engine& running();
+  /// threads or has been finalized, CommError if MPI_Init still waits for other ranks when the
+  /// meeting is over.
+  static Engine& running(RollCall& roll_call);
 
   std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
 
-  /// Calls `done` with lock() held until it is true.
+  /// Calls `done`, which advances the collective `call`, with lock() held until it is true. If it
+  /// is not when the meeting is over, keeps `memory`, abandons MPI and throws CommError.
   template <class Done>
-  void await(Done done);
+  void await(Done done, const char* call, RollCall& roll_call, std::shared_ptr<void> memory);
 
   /// The functions below are called with lock() held.
 
@@ -48,6 +53,8 @@ class Engine {
 
  private:
   Engine();
+  void run_mpi();
+  void await_init(RollCall& roll_call);
   void require_level() const;
   void finish();
 
@@ -56,6 +63,13 @@ class Engine {
     Engine& engine;
     ~AtExit() { engine.finish(); }
   };
+
+  // The thread that calls MPI_Init and, as MPI asks, MPI_Finalize as well: MPI_Init cannot be given
+  // a timeout, so a caller must be able to leave it.
+  enum class Life { kStarting, kRunning, kEnding };
+  Life life_ = Life::kRunning;
+  std::condition_variable lives_;
+  std::thread thread_;
 
   std::mutex mutex_;
   int level_ = 0;
@@ -72,14 +86,21 @@ void check(int code, const char* call);
 std::string text_of(int code, const char* call);
 
 template <class Done>
-void Engine::await(Done done) {
+void Engine::await(Done done, const char* call, RollCall& roll_call, std::shared_ptr<void> memory) {
   const Backoff backoff;
   for (;;) {
     {
       const auto locked = lock();
       require_usable();
       if (done()) return;
+      if (roll_call.is_over()) {
+        mark_failed();
+        keep(std::move(memory));
+        abandon(roll_call.who_is_missing(call));
+        require_usable();
+      }
     }
+    roll_call.look();
     backoff.pause();
   }
 }

@@ -29,13 +29,13 @@ void discard_unread(MPI_Comm comm) {
 
 }  // namespace
 
-MpiTransport::MpiTransport(Engine& engine, int rank, int size)
+MpiTransport::MpiTransport(Engine& engine, int rank, int size, RollCall& roll_call)
     : Transport(rank, size),
       engine_(engine),
-      control_(duplicate()),
-      small_(duplicate()),
-      large_(duplicate()),
-      native_(engine, rank, size),
+      control_(duplicate_world(engine, roll_call)),
+      small_(duplicate_world(engine, roll_call)),
+      large_(duplicate_world(engine, roll_call)),
+      native_(engine, rank, size, roll_call),
       tags_(count_tags()),
       lost_(size),
       stirred_(Clock::now()) {
@@ -46,7 +46,7 @@ MpiTransport::MpiTransport(Engine& engine, int rank, int size)
       discard_unread(small);
     });
   }
-  compare_greetings();
+  compare_greetings(roll_call);
 }
 
 // The communicators are not freed: a message in flight must not arrive in a later communicator to
@@ -70,22 +70,29 @@ MpiTransport::~MpiTransport() {
   engine_.keep(std::make_shared<std::list<Dustbin>>(std::move(dustbins_)));
 }
 
-MPI_Comm MpiTransport::duplicate() {
-  MPI_Comm comm = MPI_COMM_NULL;
-  MPI_Request request = MPI_REQUEST_NULL;
+MPI_Comm duplicate_world(Engine& engine, RollCall& roll_call) {
+  // Kept if MPI may still write to it.
+  struct Duplicate {
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+  const auto made = std::make_shared<Duplicate>();
+  constexpr const char* kCall = "MPI_Comm_idup";
   {
-    const auto locked = engine_.lock();
-    engine_.require_usable();
-    check(MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request), "MPI_Comm_idup");
+    const auto locked = engine.lock();
+    engine.require_usable();
+    check(MPI_Comm_idup(MPI_COMM_WORLD, &made->comm, &made->request), kCall);
   }
-  engine_.await([&] {
-    int done = 0;
-    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Comm_idup");
-    return done != 0;
-  });
-  const auto locked = engine_.lock();
-  check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  return comm;
+  engine.await(
+      [&] {
+        int done = 0;
+        check(MPI_Test(&made->request, &done, MPI_STATUS_IGNORE), kCall);
+        return done != 0;
+      },
+      kCall, roll_call, made);
+  const auto locked = engine.lock();
+  check(MPI_Comm_set_errhandler(made->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  return made->comm;
 }
 
 int MpiTransport::count_tags() {
@@ -96,22 +103,31 @@ int MpiTransport::count_tags() {
   return has_highest ? *highest : 32767;  // the least that MPI guarantees
 }
 
-void MpiTransport::compare_greetings() {
-  std::array<char, 128> own{};
+void MpiTransport::compare_greetings(RollCall& roll_call) {
+  using Text = std::array<char, 128>;
+  struct Greetings {
+    Text own{};
+    std::vector<Text> all;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+  const auto greetings = std::make_shared<Greetings>();
+  auto& [own, all, request] = *greetings;
   message::greeting(size()).copy(own.data(), own.size() - 1);
-  std::vector<std::array<char, 128>> all(size());
-  MPI_Request request = MPI_REQUEST_NULL;
+  all.resize(static_cast<std::size_t>(size()));
+  constexpr const char* kCall = "MPI_Iallgather";
   {
     const auto locked = engine_.lock();
     check(MPI_Iallgather(own.data(), own.size(), MPI_CHAR, all.data(), own.size(), MPI_CHAR,
                          control_, &request),
-          "MPI_Iallgather");
+          kCall);
   }
-  engine_.await([&] {
-    int done = 0;
-    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Iallgather");
-    return done != 0;
-  });
+  engine_.await(
+      [&] {
+        int done = 0;
+        check(MPI_Test(&greetings->request, &done, MPI_STATUS_IGNORE), kCall);
+        return done != 0;
+      },
+      kCall, roll_call, greetings);
   for (int peer = 0; peer < size(); ++peer) {
     message::require_same_greeting(own.data(), peer, all[peer].data());
   }
@@ -258,8 +274,9 @@ void MpiTransport::lose_all(const std::string& why) {
   }
 }
 
-std::unique_ptr<message::Transport> world() {
-  Engine& engine = Engine::running();
+std::unique_ptr<message::Transport> world(const Meeting& meeting) {
+  RollCall roll_call(meeting);
+  Engine& engine = Engine::running(roll_call);
   int rank = 0;
   int size = 0;
   {
@@ -268,7 +285,7 @@ std::unique_ptr<message::Transport> world() {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
   }
-  return std::make_unique<MpiTransport>(engine, rank, size);
+  return std::make_unique<MpiTransport>(engine, rank, size, roll_call);
 }
 
 }  // namespace trireme::mpi

@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/mpi/mpi.h"
+#include "trireme/comm/mpi/transport-inl.h"
 #include "trireme/comm/semantics.h"
 
 namespace trireme::mpi {
@@ -136,22 +137,11 @@ struct Native::Communicator {
   MPI_Comm comm = MPI_COMM_NULL;
 };
 
-Native::Native(Engine& engine, int rank, int size)
-    : engine_(engine), rank_(rank), size_(size), communicator_(std::make_unique<Communicator>()) {
-  MPI_Request request = MPI_REQUEST_NULL;
-  {
-    const auto locked = engine_.lock();
-    engine_.require_usable();
-    check(MPI_Comm_idup(MPI_COMM_WORLD, &communicator_->comm, &request), "MPI_Comm_idup");
-  }
-  engine_.await([&] {
-    int done = 0;
-    check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Comm_idup");
-    return done != 0;
-  });
-  const auto locked = engine_.lock();
-  check(MPI_Comm_set_errhandler(communicator_->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-}
+Native::Native(Engine& engine, int rank, int size, RollCall& roll_call)
+    : engine_(engine),
+      rank_(rank),
+      size_(size),
+      communicator_(std::make_unique<Communicator>(duplicate_world(engine, roll_call))) {}
 
 Native::~Native() = default;
 

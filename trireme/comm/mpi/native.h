@@ -11,8 +11,8 @@ namespace trireme::mpi {
 /// The collectives of MPI, over all ranks and in MPI's order of summation.
 class Native {
  public:
-  /// Collective.
-  Native(Engine& engine, int rank, int size);
+  /// Collective; throws CommError when the meeting is over.
+  Native(Engine& engine, int rank, int size, RollCall& roll_call);
   ~Native();
 
   /// Returns false if MPI has no such collective. The result depends on the call alone, so it is

@@ -12,7 +12,7 @@ std::string how_to_get() {
          "sources cmake --preset release -DTRIREME_MPI=ON && make build";
 }
 
-std::unique_ptr<message::Transport> world() {
+std::unique_ptr<message::Transport> world(const Meeting&) {
   throw UsageError("mpi: this trireme was built without MPI: " + how_to_get());
 }
 

@@ -22,6 +22,7 @@
 
 #include "trireme/comm/mpi/engine.h"
 #include "trireme/comm/mpi/native.h"
+#include "trireme/comm/mpi/roll_call.h"
 
 namespace trireme::mpi {
 
@@ -96,10 +97,13 @@ struct Dustbin {
   MPI_Request request = MPI_REQUEST_NULL;
 };
 
+/// A copy of MPI_COMM_WORLD. Collective; throws CommError when the meeting is over.
+MPI_Comm duplicate_world(Engine& engine, RollCall& roll_call);
+
 /// The transport that world() returns. See Engine for the lock.
 class MpiTransport final : public message::Transport {
  public:
-  MpiTransport(Engine& engine, int rank, int size);
+  MpiTransport(Engine& engine, int rank, int size, RollCall& roll_call);
   ~MpiTransport() override;
 
   std::string name() const override { return "mpi"; }
@@ -130,9 +134,8 @@ class MpiTransport final : public message::Transport {
   std::atomic<int> waiters = 0;  // threads in Transfer::wait()
 
  private:
-  MPI_Comm duplicate();
   int count_tags();
-  void compare_greetings();
+  void compare_greetings(RollCall& roll_call);
   bool receive_control();
   void receive_frame(const MPI_Status& status);
   void receive_grant(const MPI_Status& status);

@@ -20,6 +20,9 @@ using Clock = std::chrono::steady_clock;
 constexpr SpinPolicy kWithACoreEach{1000, 0};
 constexpr SpinPolicy kOnSharedCores{20, 50};
 
+// A rank that waits looks every 100 ms.
+constexpr Clock::duration kLongestLook = std::chrono::seconds(1);
+
 SpinPolicy spin_policy_for(int ranks) {
   return ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? kWithACoreEach : kOnSharedCores;
 }
@@ -229,7 +232,8 @@ template <class Done>
 void Group::wait_until(std::chrono::milliseconds timeout, Done done) {
   const Use use(*this, "wait");
   const int awake = spin_policy_.spins + spin_policy_.yields;
-  Clock::time_point since;
+  Clock::time_point looked;
+  Clock::duration waited{};
   int rounds = 0;
   while (!done()) {
     throw_if_over();
@@ -241,10 +245,14 @@ void Group::wait_until(std::chrono::milliseconds timeout, Done done) {
       rounds <= spin_policy_.spins ? relax() : hand_over();
       continue;
     }
-    if (rounds == awake + 1) since = Clock::now();
+    const auto now = Clock::now();
+    // Time in which this process was stopped (Ctrl-Z) does not count: its peers were stopped, too.
+    waited =
+        rounds == awake + 1 ? Clock::duration{} : waited + std::min(now - looked, kLongestLook);
+    looked = now;
     const std::uint32_t heard = peers_.rings();
     check_peers();
-    check_deadline(since, timeout);
+    check_deadline(waited, timeout);
     if (error_) continue;
     const std::int32_t peer = awaited();
     peers_.sleep(peer, heard, [&] {
@@ -284,8 +292,8 @@ const Operation* Group::operation_awaiting(int peer) const {
   return pending_.empty() ? nullptr : &pending_.front().operation();
 }
 
-void Group::check_deadline(Clock::time_point since, std::chrono::milliseconds timeout) {
-  if (Clock::now() - since < timeout) return;
+void Group::check_deadline(Clock::duration waited, std::chrono::milliseconds timeout) {
+  if (waited < timeout) return;
   end_because([&] {
     if (!pending_.empty()) {
       const Collective& head = pending_.front();

@@ -59,7 +59,7 @@ class Group final : public Communicator {
   std::int32_t awaited() const;
   void check_peers();
   const Operation* operation_awaiting(int peer) const;
-  void check_deadline(std::chrono::steady_clock::time_point since,
+  void check_deadline(std::chrono::steady_clock::duration waited,
                       std::chrono::milliseconds timeout);
   template <class Throw>
   void end_because(Throw raise);

@@ -1,6 +1,7 @@
 #include "trireme/launch/rendezvous/server.h"
 
 #include <fmt/format.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -13,6 +14,8 @@
 #include <cerrno>
 #include <cstring>
 #include <list>
+#include <mutex>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -33,6 +36,7 @@ constexpr std::size_t kReadBytes = std::size_t{64} << 10;
 constexpr std::size_t kMostUnsent = std::size_t{1} << 20;
 constexpr std::size_t kStrangers = 64;  // connections before the handshake, above one a rank
 constexpr milliseconds kTick{200};
+constexpr std::size_t kMostRefused = 8;
 
 // Both kinds of addresses where the host has IPv6. Returns 0 or an errno.
 int listen_on(FileDescriptor& socket, int family, int port, bool on_loopback) {
@@ -69,6 +73,21 @@ int port_of(const FileDescriptor& socket) {
   return ntohs(reinterpret_cast<sockaddr_in*>(&address)->sin_port);
 }
 
+// "10.0.0.2", "fe80::1".
+std::string address_of_peer(const FileDescriptor& socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  std::array<char, NI_MAXHOST> host{};
+  if (::getpeername(socket.fd(), reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host.data(), host.size(), nullptr,
+                    0, NI_NUMERICHOST) != 0) {
+    return "a process";
+  }
+  constexpr std::string_view kMapped = "::ffff:";  // IPv4 on a socket for both
+  const std::string_view text = host.data();
+  return std::string(text.starts_with(kMapped) ? text.substr(kMapped.size()) : text);
+}
+
 }  // namespace
 
 class Server::Loop {
@@ -91,6 +110,11 @@ class Server::Loop {
   }
 
   int port() const { return port_; }
+
+  std::vector<std::string> refused() const {
+    const std::lock_guard lock(mutex_);
+    return refused_;
+  }
 
  private:
   struct Connection {
@@ -210,7 +234,7 @@ class Server::Loop {
   }
 
   // Returns false if this is no rank.
-  bool greet(Connection& connection) const {
+  bool greet(Connection& connection) {
     if (!may_be_hello(connection.received)) return false;
     if (connection.received.size() < kHelloBytes) return true;
     const auto answer = connection.handshake.answer(connection.received.substr(0, kHelloBytes));
@@ -220,7 +244,19 @@ class Server::Loop {
     connection.session = answer->session;
     connection.is_rank = answer->verdict == Verdict::kWelcome;
     connection.is_closing = !connection.is_rank;
+    if (!connection.is_rank) note_refusal(connection, answer->verdict);
     return true;
+  }
+
+  void note_refusal(const Connection& connection, Verdict verdict) {
+    const std::string who =
+        fmt::format("{}, which {}", address_of_peer(connection.socket),
+                    verdict == Verdict::kOtherJob ? "belongs to another job"
+                                                  : "has another job secret or none");
+    const std::lock_guard lock(mutex_);
+    if (refused_.size() < kMostRefused && std::ranges::count(refused_, who) == 0) {
+      refused_.push_back(who);
+    }
   }
 
   bool reply(Connection& connection) {
@@ -245,6 +281,8 @@ class Server::Loop {
   int port_ = 0;
   Clock::time_point accept_after_{};
   std::list<Connection> connections_;  // the oldest first
+  mutable std::mutex mutex_;           // of what follows
+  std::vector<std::string> refused_;
   std::thread thread_;
 };
 
@@ -254,6 +292,10 @@ Server::~Server() = default;
 
 int Server::port() const {
   return loop_->port();
+}
+
+std::vector<std::string> Server::refused() const {
+  return loop_->refused();
 }
 
 }  // namespace trireme::rendezvous

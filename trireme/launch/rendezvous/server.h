@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "trireme/launch/rendezvous/handshake.h"
 
@@ -33,6 +35,10 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   int port() const;
+
+  /// Who was refused, the first few: "10.0.0.2, which has another job secret or none". Any thread
+  /// may call it.
+  std::vector<std::string> refused() const;
 
  private:
   class Loop;

@@ -43,7 +43,9 @@ Meeting::Meeting(const Rendezvous& rendezvous, std::string greeting)
     : rendezvous_(rendezvous),
       greeting_(std::move(greeting)),
       serves_(rendezvous.rank == 0 && !rendezvous.store_is_served),
-      deadline_(Clock::now() + rendezvous.timeout) {
+      deadline_(Clock::now() + rendezvous.timeout),
+      next_notice_(Clock::now() + rendezvous.first_notice),
+      between_notices_(rendezvous.first_notice) {
   if (serves_) {
     server_ = std::make_unique<rendezvous::Server>(rendezvous::Server::Options{
         .identity = {rendezvous_.job, rendezvous_.secret},
@@ -84,7 +86,8 @@ void Meeting::gather() {
   store_->add("here", 1);
   while (store_->add("here", 0) < rendezvous_.world_size) {
     if (store_->check({"verdict"})) leave_with(read("verdict"));
-    if (Clock::now() >= deadline_) raise(missing_ranks());
+    if (Clock::now() >= deadline_) raise(who_is_missing());
+    if (rendezvous_.on_notice) give_notice();
     std::this_thread::sleep_for(kBetweenLooks);
   }
   if (rendezvous_.interface_address.empty()) leave_loopback();
@@ -133,17 +136,47 @@ void Meeting::compare_greeting() {
       first, own));
 }
 
-std::string Meeting::missing_ranks() {
+std::vector<int> Meeting::missing_ranks() {
   std::vector<int> missing;
   for (int rank = 0; rank < rendezvous_.world_size; ++rank) {
     if (!store_->check({fmt::format("here/{}", rank)})) missing.push_back(rank);
   }
+  return missing;
+}
+
+std::string Meeting::who_is_missing() {
+  const std::vector<int> missing = missing_ranks();
   return fmt::format(
       "{}connect: {} {} of {} did not come to {} within {:.1f} s; see whether they were started "
-      "and what they say",
+      "and what they say{}",
       kMissing, missing.size() == 1 ? "rank" : "ranks", fmt::join(missing, ", "),
       rendezvous_.world_size, endpoint_of(rendezvous_),
-      static_cast<double>(rendezvous_.timeout.count()) / 1000);
+      static_cast<double>(rendezvous_.timeout.count()) / 1000, refusals());
+}
+
+std::string Meeting::refusals() const {
+  const auto refused = server_ ? server_->refused() : std::vector<std::string>();
+  return refused.empty() ? "" : fmt::format("; refused: {}", fmt::join(refused, "; "));
+}
+
+void Meeting::give_notice() {
+  const auto refused = server_ ? server_->refused() : std::vector<std::string>();
+  for (; refusals_noticed_ < refused.size(); ++refusals_noticed_) {
+    rendezvous_.on_notice(
+        fmt::format("refused {}; the ranks of a job have one secret (--job-secret, "
+                    "TRIREME_JOB_SECRET_FILE) and "
+                    "one id (TRIREME_JOB_ID)",
+                    refused[refusals_noticed_]));
+  }
+  if (Clock::now() < next_notice_) return;
+  between_notices_ *= 2;
+  next_notice_ = Clock::now() + between_notices_;
+  const std::vector<int> missing = missing_ranks();
+  if (missing.empty()) return;
+  rendezvous_.on_notice(fmt::format(
+      "waiting at {} for {} {} of {}, for {:.0f} s more at most", endpoint_of(rendezvous_),
+      missing.size() == 1 ? "rank" : "ranks", fmt::join(missing, ", "), rendezvous_.world_size,
+      static_cast<double>(left().count()) / 1000));
 }
 
 void Meeting::raise(const std::string& verdict) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "trireme/launch/rendezvous/server.h"
 #include "trireme/world/c10d/process_group.h"
@@ -42,7 +43,10 @@ class Meeting {
   void claim_rank();
   void compare_greeting();
   void leave_loopback();
-  std::string missing_ranks();
+  std::vector<int> missing_ranks();
+  std::string who_is_missing();
+  void give_notice();
+  std::string refusals() const;
   [[noreturn]] void raise(const std::string& verdict);
   [[noreturn]] void leave_with(const std::string& verdict);
 
@@ -57,6 +61,9 @@ class Meeting {
   WithoutWarnings without_warnings_;
   std::unique_ptr<rendezvous::Server> server_;  // on rank 0, unless the store is served
   Store store_;
+  std::chrono::steady_clock::time_point next_notice_;
+  std::chrono::milliseconds between_notices_;
+  std::size_t refusals_noticed_ = 0;
 };
 
 }  // namespace trireme::c10d

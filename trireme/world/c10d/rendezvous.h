@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "trireme/launch/rendezvous/job_secret.h"
@@ -36,6 +37,11 @@ struct Rendezvous {
 
   /// The time in which all ranks must arrive.
   std::chrono::milliseconds timeout = std::chrono::minutes(5);
+
+  /// Gets what a user should know while this rank waits: who has not come, who was refused. join()
+  /// calls it on its own thread, first after `first_notice`, then after twice that, and so on.
+  std::function<void(const std::string&)> on_notice;
+  std::chrono::milliseconds first_notice = std::chrono::seconds(5);
 };
 
 /// "127.0.0.1:29500", "[::1]:29500".
