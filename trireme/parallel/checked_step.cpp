@@ -36,7 +36,7 @@ void CheckedStep::require_unattached() const {
 }
 
 void CheckedStep::require_attached(const char* call) const {
-  if (is_attached()) return;
+  if (phase_ != Phase::kUnattached) return;
   refuse(strategy_, "{}() was called before attach(); call attach(model) once", call);
 }
 
