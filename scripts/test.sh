@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # Every check of the project, one stage after another; the first that fails ends it:
 #
-#   scripts/test.sh [STAGE ...]     stages: format tidy release tsan asan mpich fuzz
+#   scripts/test.sh [STAGE ...]     stages: format tidy release mpich tsan asan fuzz
 #
 # A stage is a preset of CMakePresets.json: `ctest --preset asan -R Csv` repeats a part of it. What
-# ctest calls a test is a suite of them, run by one process (tests/suites.cmake). While the tests of
-# one stage run, the next ones are built with the cores that the tests leave idle.
+# ctest calls a test is a suite of them, run by one process (tests/suites.cmake).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 jobs=$(scripts/jobs.sh)
 stages=("$@")
-if [[ ${#stages[@]} -eq 0 ]]; then stages=(format tidy release tsan asan mpich fuzz); fi
+if [[ ${#stages[@]} -eq 0 ]]; then stages=(format tidy release mpich tsan asan fuzz); fi
 
 describe() {
   case $1 in
@@ -41,29 +40,19 @@ require_mpich() {
   return 1
 }
 
-# Waits until the preset $1 is built, and sets `built` to the seconds that took.
-await_build() {
-  local preset status
-  if read -r preset status built <&"$builds" && [[ $preset == "$1" && $status == 0 ]]; then
-    return 0
-  fi
-  cat "build/$1.build.log"
-  return 1
-}
-
+# Configures, builds and tests the preset $1. `make build` may have configured release without tests.
 check_preset() {
-  echo "== it is being built: build/$1.build.log"
-  await_build "$1" || return 1
-  stage_started=$SECONDS
+  local configure=(cmake --preset "$1")
+  if [[ $1 == release ]]; then configure+=(-DTRIREME_TESTS=ON -DTRIREME_EXAMPLES=ON); fi
+  "${configure[@]}" >"build/$1.configure.log" || { cat "build/$1.configure.log"; return 1; }
+  cmake --build --preset "$1" --parallel "$jobs" || return 1
   # The ends of what the tests print: count_of() reads them.
   ctest --preset "$1" --parallel "$jobs" --no-tests=error --test-output-truncation head \
     --output-junit "$PWD/build/$1.tests.xml"
 }
 
-# What building and testing the stage took when it was last recorded.
-recorded_seconds() {
-  awk -v stage="$1" '$1 == stage { printf "%s + %s", $2, $3 }' scripts/stage-seconds.txt
-}
+# What the stage took when it was last recorded, on two cores without a compiler cache.
+recorded_seconds() { awk -v stage="$1" '$1 == stage { print $2 }' scripts/stage-seconds.txt; }
 
 # The number in attribute $2 of the first element of build/$1.tests.xml.
 number_of() { grep -om1 "$2=\"[0-9]*\"" "build/$1.tests.xml" | tr -dc 0-9; }
@@ -80,37 +69,31 @@ skipped_of() {
       '{ n += $4 } END { print all + n }'
 }
 
-presets=()
-for stage in "${stages[@]}"; do
-  if ! describe "$stage" >/dev/null; then
-    echo "$0: no stage '$stage'; there are format, tidy, release, tsan, asan, mpich and fuzz" >&2
-    exit 2
-  fi
-  if [[ $stage == mpich ]]; then require_mpich || exit 1; fi
-  if [[ $stage != format && $stage != tidy ]]; then presets+=("$stage"); fi
-done
-
 mkdir -p build
-exec {builds}< <(exec setsid scripts/build-presets.sh "${presets[@]}")
-builder=$!
-trap 'kill -- "-$builder" 2>/dev/null || true' EXIT
-
 summary=()
 tests=0
 skipped=0
 started=$SECONDS
 for i in "${!stages[@]}"; do
   stage=${stages[i]}
-  title=$(describe "$stage")
+  if ! title=$(describe "$stage"); then
+    echo "$0: no stage '$stage'; there are format, tidy, release, mpich, tsan, asan and fuzz" >&2
+    exit 2
+  fi
   echo "== stage $((i + 1)) of ${#stages[@]}: $title"
   stage_started=$SECONDS
-  built=0
   count=1
-  case $stage in
-    format) check_format || failed=$stage ;;
-    tidy) scripts/tidy.sh --stage || failed=$stage ;;
-    *) check_preset "$stage" || failed=$stage ;;
-  esac
+  if [[ $stage == format ]]; then
+    check_format || failed=$stage
+  elif [[ $stage == tidy ]]; then
+    scripts/tidy.sh --stage || failed=$stage
+  else
+    if [[ $stage != mpich ]] || require_mpich; then
+      check_preset "$stage" || failed=$stage
+    else
+      failed=$stage
+    fi
+  fi
   if [[ -n ${failed:-} ]]; then
     echo "== stage $((i + 1)) of ${#stages[@]} FAILED: $title" >&2
     echo "== again with: scripts/test.sh $stage" >&2
@@ -122,13 +105,12 @@ for i in "${!stages[@]}"; do
   fi
   tests=$((tests + count))
   dots=................................................................
-  summary+=("$(printf '%d/%d %s %s   Passed %5d tests %4d + %4d sec (recorded: %s)' "$((i + 1))" \
-    "${#stages[@]}" "$title" "${dots:${#title}}" "$count" "$built" "$((SECONDS - stage_started))" \
+  summary+=("$(printf '%d/%d %s %s   Passed %5d tests %5d sec (%s recorded)' "$((i + 1))" \
+    "${#stages[@]}" "$title" "${dots:${#title}}" "$count" "$((SECONDS - stage_started))" \
     "$(recorded_seconds "$stage")")")
 done
 
 echo
-echo "Seconds: what was built, beside the tests of earlier stages, and its tests."
 printf '%s\n' "${summary[@]}"
 echo
 echo "100% tests passed, 0 tests failed out of $tests"
