@@ -10,6 +10,7 @@
 #include "tests/train/samples.h"
 #include "trireme/base/files.h"
 #include "trireme/train/run_directory.h"
+#include "trireme/train/sealed_text.h"
 
 namespace trireme::test {
 namespace {
@@ -150,7 +151,7 @@ TEST_F(Due, TheConfigurationIsWrittenWithEveryKey) {
   runs_.train("run", 2, {"optimizer.betas=[0.8, 0.99]"});
   const Config expected = runs_.config("run", {"optimizer.betas=[0.8, 0.99]"});
   EXPECT_EQ(read_file(runs_ / "run" / "config.toml"),
-            std::string(kRunConfigHeader) + to_toml(expected));
+            sealed(std::string(kRunConfigHeader) + to_toml(expected)));
 }
 
 }  // namespace

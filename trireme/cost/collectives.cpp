@@ -14,7 +14,7 @@ namespace {
 // The constants of comm/message and comm/hierarchical, which lie above this layer. tests/cost
 // counts what they move, so that a difference fails.
 constexpr std::int64_t kInlineBytes = 1024;
-constexpr std::int64_t kHeaderBytes = 104;
+constexpr std::int64_t kHeaderBytes = 128;
 constexpr std::int64_t kChunkBytes = std::int64_t{512} << 10;
 constexpr std::int64_t kFlatBroadcastBytes = std::int64_t{64} << 10;
 constexpr std::int64_t kLineBytes = 64;
