@@ -163,7 +163,7 @@ TEST_F(Served, EndsWhenAllWorkersHaveLeft) {
     EXPECT_EQ(ended.exit_code, 0) << ended.err;
     EXPECT_THAT(ended.out, testing::AllOf(HasSubstr("worker 0 has joined with the key of worker"),
                                           HasSubstr("worker 0 has left"),
-                                          HasSubstr("all workers have left, after 1 updates")));
+                                          HasSubstr("all workers have left, after 1 update")));
   }
 }
 
@@ -177,7 +177,7 @@ TEST_F(Served, IsFetchedByAnyProgramThatIsLetIn) {
   EXPECT_EQ(json["values"], (std::vector<float>{17, 34}));
   const Ended model = fetch({"--output", "model.safetensors"});
   ASSERT_EQ(model.exit_code, 0) << model.err;
-  EXPECT_THAT(model.out, HasSubstr("after 1 updates"));
+  EXPECT_THAT(model.out, HasSubstr("after 1 update"));
   const SafetensorsFile file(folder_ / "model.safetensors");
   std::vector<float> values(100);
   file.read("w", buffer_of(std::span(values)));
@@ -201,7 +201,7 @@ TEST_F(Served, WritesItsCheckpointWhenStoppedAndGoesOnWithAnotherNumberOfServers
   }
   start(3, {"--checkpoint", folder_ / "kept", "--restore"});
   const Ended row = fetch({"--table", "users", "--key", "17"});
-  EXPECT_THAT(row.out, HasSubstr("users[17] after 1 updates: 17 34")) << row.err;
+  EXPECT_THAT(row.out, HasSubstr("users[17] after 1 update: 17 34")) << row.err;
   const auto client = server::connect_servers(worker());
   client->join(kModel);
   EXPECT_TRUE(client->servers_have_values());

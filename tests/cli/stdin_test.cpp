@@ -42,7 +42,7 @@ class FromStdin : public testing::Test {
   // Without the name of the run.
   std::string config(const std::string& run) const {
     return std::regex_replace(read_file(folder_ / run / "config.toml"),
-                              std::regex("directory = '[^']*'"), "");
+                              std::regex("directory = '[^']*'|# SHA-256 .*"), "");
   }
 
   TemporaryFolder folder_;
