@@ -144,12 +144,13 @@ TEST(IdxDataset, RefusesFilesThatDoNotBelongTogether) {
   };
   EXPECT_THAT(making(idx({1}, "a")), HasSubstr("holds 1 for 2"));
   EXPECT_THAT(making(idx({2, 1}, "ab")), HasSubstr("u8 labels in 1 dimension"));
-  EXPECT_THAT(making(idx({2}, std::string("\0\3", 2)), 3), HasSubstr("[0, 3), got 3"));
+  EXPECT_THAT(making(idx({2}, std::string("\0\3", 2)), 3),
+              HasSubstr("[0, 3), the classes of the training data, got 3"));
   const auto none = folder.write("none", idx({0, 1, 1}, ""));
   EXPECT_THAT(error_of<DataError>([&] {
                 IdxDataset({none, folder.write("l", idx({0}, ""))});
               }),
-              HasSubstr("holds 0 for 0"));
+              HasSubstr("must hold images with pixels, holds 0 of [1, 1]"));
 }
 
 TEST(Subset, TakesARange) {

@@ -18,7 +18,7 @@
 #include "trireme/model/evaluation.h"
 #include "trireme/model/loss.h"
 #include "trireme/model/model.h"
-#include "trireme/tensor/watched_tensor.h"
+#include "trireme/train/evaluation_mode.h"
 
 namespace trireme {
 
@@ -40,12 +40,6 @@ EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const Stop
   return sums;
 }
 
-std::vector<WatchedTensor> buffers_of(const Model& model) {
-  std::vector<WatchedTensor> buffers;
-  for (const NamedTensor& buffer : model.tensors().buffers) buffers.emplace_back(buffer);
-  return buffers;
-}
-
 // A target of the set, the same on all ranks: rank 0 has sample 0.
 double shift_of(const Dataset& dataset, Communicator& world) {
   if (!dataset.target().is_numbers()) return 0;
@@ -64,8 +58,7 @@ std::optional<EvaluationSums> sums_over_ranks(Trainer& trainer, const StopReques
   const ReductionTree& tree = trainer.saving_group().tree();
   const Dataset& dataset = *trainer.data().evaluation;
   const at::NoGradGuard no_grad;
-  std::vector<WatchedTensor> buffers = buffers_of(trainer.model());
-  trainer.model().train(false);
+  EvaluationMode mode(trainer.model());
   const double shift = shift_of(dataset, world);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
   const Range mine = tree.virtual_workers_of(world.rank());
@@ -73,11 +66,7 @@ std::optional<EvaluationSums> sums_over_ranks(Trainer& trainer, const StopReques
     const Range samples = partition(dataset.size(), tree.virtual_workers(), worker);
     fold.add(sums_of(trainer, samples, shift, stop).flat());
   }
-  trainer.model().train(true);
-  // Training does not see what a forward pass in evaluation does to them.
-  for (WatchedTensor& buffer : buffers) {
-    if (buffer.has_changed()) buffer.restore();
-  }
+  mode.restore_buffers();
   std::array<std::int64_t, 1> stopped{stop && stop() ? 1 : 0};
   world.all_reduce(buffer_of<std::int64_t>(stopped), ReduceOp::kMax).wait();
   if (stopped[0] != 0) return std::nullopt;

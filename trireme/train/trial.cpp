@@ -10,6 +10,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/text.h"
+#include "trireme/train/evaluation_mode.h"
 
 namespace trireme {
 
@@ -19,12 +20,9 @@ namespace {
 class Trial {
  public:
   Trial(Model& model, const Loss& loss, const Dataset& dataset)
-      : model_(model), loss_(loss), dataset_(dataset) {
-    model_.train(false);
-  }
-  ~Trial() { model_.train(true); }
-  Trial(const Trial&) = delete;
-  Trial& operator=(const Trial&) = delete;
+      : model_(model), mode_(model), loss_(loss), dataset_(dataset) {}
+
+  void end() { mode_.restore_buffers(); }
 
   void pass(std::span<const std::int64_t> indices, const std::string& when) {
     if (indices.empty() || !known_.insert(indices.size()).second) return;
@@ -47,6 +45,7 @@ class Trial {
  private:
   const at::NoGradGuard no_grad_;
   Model& model_;
+  EvaluationMode mode_;
   const Loss& loss_;
   const Dataset& dataset_;
   std::set<std::size_t> known_;
@@ -75,6 +74,7 @@ void try_training(Model& model, const Loss& loss, const Dataset& train, const Sa
       trial.pass(indices, fmt::format("step {} of an epoch", step + 1));
     }
   }
+  trial.end();
 }
 
 void try_evaluation(Model& model, const Loss& loss, const Dataset& dataset,
@@ -89,6 +89,7 @@ void try_evaluation(Model& model, const Loss& loss, const Dataset& dataset,
       trial.pass(indices, "the evaluation");
     }
   }
+  trial.end();
 }
 
 }  // namespace trireme
