@@ -192,8 +192,8 @@ class MailboxServer final : public ReplySink {
 
   SharedMailbox& mailbox_;
   int shard_;
-  std::mutex
-      mutex_;  // between the thread and rank 0's worker: for all but their looks for requests
+  // Between the thread and rank 0's worker, for all but their looks for requests.
+  std::mutex mutex_;
   Server server_;
   std::vector<Client> clients_;
   std::atomic<std::uint64_t> served_by_worker_{0};  // times
