@@ -27,6 +27,12 @@ void discard_unread(MPI_Comm comm) {
   }
 }
 
+bool has_completed(MPI_Request& request, const char* call) {
+  int done = 0;
+  check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), call);
+  return done != 0;
+}
+
 }  // namespace
 
 MpiTransport::MpiTransport(Engine& engine, int rank, int size, RollCall& roll_call)
@@ -83,13 +89,7 @@ MPI_Comm duplicate_world(Engine& engine, RollCall& roll_call) {
     engine.require_usable();
     check(MPI_Comm_idup(MPI_COMM_WORLD, &made->comm, &made->request), kCall);
   }
-  engine.await(
-      [&] {
-        int done = 0;
-        check(MPI_Test(&made->request, &done, MPI_STATUS_IGNORE), kCall);
-        return done != 0;
-      },
-      kCall, roll_call, made);
+  engine.await([&] { return has_completed(made->request, kCall); }, kCall, roll_call, made);
   const auto locked = engine.lock();
   check(MPI_Comm_set_errhandler(made->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   return made->comm;
@@ -121,13 +121,8 @@ void MpiTransport::compare_greetings(RollCall& roll_call) {
                          control_, &request),
           kCall);
   }
-  engine_.await(
-      [&] {
-        int done = 0;
-        check(MPI_Test(&greetings->request, &done, MPI_STATUS_IGNORE), kCall);
-        return done != 0;
-      },
-      kCall, roll_call, greetings);
+  engine_.await([&] { return has_completed(greetings->request, kCall); }, kCall, roll_call,
+                greetings);
   for (int peer = 0; peer < size(); ++peer) {
     message::require_same_greeting(own.data(), peer, all[peer].data());
   }
