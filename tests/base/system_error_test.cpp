@@ -2,13 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
+#include <cstddef>
 
 #include "trireme/base/error.h"
 
@@ -34,35 +32,38 @@ TEST(StartThread, RunsTheBody) {
   EXPECT_TRUE(ran);
 }
 
-// In a process of its own: no memory for another stack is what a limit of threads looks like.
-TEST(StartThread, NamesWhatTheThreadWasFor) {
-  int ends[2];
-  ASSERT_EQ(::pipe(ends), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    std::string text = "nothing was thrown";
-    try {
-      const rlimit nothing{1, 1};
-      ::setrlimit(RLIMIT_AS, &nothing);
-      // Stacks of threads that have ended may be used again.
-      for (int i = 0; i < 100; ++i) start_thread("loader", [] { ::pause(); }).detach();
-    } catch (const UsageError& error) {
-      text = error.what();
-    } catch (const std::exception& error) {
-      text = "threw something else";
-    }
-    [[maybe_unused]] const ssize_t told = ::write(ends[1], text.data(), text.size());
-    ::_exit(0);
+// Stacks that no address space holds: what a limit of threads looks like.
+class EnormousStacks {
+ public:
+  EnormousStacks() {
+    ::pthread_getattr_default_np(&before_);
+    pthread_attr_t enormous;
+    ::pthread_attr_init(&enormous);
+    ::pthread_attr_setstacksize(&enormous, std::size_t{1} << 56);
+    ::pthread_setattr_default_np(&enormous);
+    ::pthread_attr_destroy(&enormous);
   }
-  ::close(ends[1]);
-  std::string text(1000, '\0');
-  const ssize_t read = ::read(ends[0], text.data(), text.size());
-  ::close(ends[0]);
-  ::waitpid(child, nullptr, 0);
-  ASSERT_GT(read, 0);
-  text.resize(static_cast<std::size_t>(read));
-  EXPECT_THAT(text, StartsWith("loader: cannot start a thread: Resource temporarily unavailable; "
-                               "raise the limit of processes and threads"));
+  ~EnormousStacks() {
+    ::pthread_setattr_default_np(&before_);
+    ::pthread_attr_destroy(&before_);
+  }
+  EnormousStacks(const EnormousStacks&) = delete;
+  EnormousStacks& operator=(const EnormousStacks&) = delete;
+
+ private:
+  pthread_attr_t before_;
+};
+
+TEST(StartThread, NamesWhatTheThreadWasFor) {
+  const EnormousStacks stacks;
+  try {
+    start_thread("loader", [] {}).join();
+    FAIL() << "a thread was started";
+  } catch (const UsageError& error) {
+    EXPECT_THAT(error.what(),
+                StartsWith("loader: cannot start a thread: Resource temporarily unavailable; "
+                           "raise the limit of processes and threads"));
+  }
 }
 
 }  // namespace
