@@ -23,6 +23,9 @@ struct Batch {
 
   at::Tensor input;   ///< (B, ...input_shape)
   at::Tensor target;  ///< see Target::Kind
+  /// Of tokens: the place of each one in its document, (B, length) of i64, 0 at the first token of
+  /// a document in the sample; undefined: each sample is one document.
+  at::Tensor positions;
   double weight = 0;  ///< how much the batch counts: its samples, or the tokens to be predicted
 };
 

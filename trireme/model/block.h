@@ -31,6 +31,14 @@ class Block {
   /// Sets the seed of the random numbers that the next forward() draws. By default this seeds
   /// libtorch's generator, which all threads of the process share.
   virtual void seed(std::uint64_t seed);
+
+  /// Tells a block of a model of tokens where they stand in their documents: Batch::positions of
+  /// the samples that the next forward() computes.
+  virtual void set_positions(const at::Tensor& /*positions*/) {}
+
+  /// Chooses whether the probabilities of attention are kept for the backward pass (false, as after
+  /// construction) or computed again. Returns false if the block has no attention.
+  virtual bool recompute_attention(bool /*on*/) { return false; }
 };
 
 /// What a strategy wants to do around each block, such as gathering its parameters before they are

@@ -116,6 +116,13 @@ void assign(const at::Tensor& parameter, std::vector<double>& values) {
 
 }  // namespace
 
+void set_normal(const at::Tensor& tensor, std::string_view name, double deviation,
+                std::uint64_t seed) {
+  std::vector<double> values(static_cast<std::size_t>(tensor.numel()));
+  fill_normal(values, CounterRandom(seed, stream_of(name)), deviation);
+  assign(tensor, values);
+}
+
 void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation) {
   const NamedRule& rule = rule_named(name);

@@ -7,6 +7,10 @@
 
 namespace trireme {
 
+/// Sets a tensor to N(0, deviation), which depends on `seed` and `name` alone.
+void set_normal(const at::Tensor& tensor, std::string_view name, double deviation,
+                std::uint64_t seed);
+
 /// Sets a model's parameters to their initial values, which depend on `seed` and the parameter's
 /// name alone: every rank computes the same numbers, with any libtorch and any number of threads.
 ///

@@ -28,6 +28,14 @@ void require(bool suits, const Target& target, std::string_view name, std::strin
       fmt::format("loss {} needs {}; the target has {}", name, wanted, describe(target)));
 }
 
+void require_no_terms(std::string_view name, const VocabularyLossTerms& terms) {
+  if (terms.label_smoothing == 0 && terms.z_loss == 0) return;
+  throw UsageError(fmt::format(
+      "label smoothing and z-loss are terms of a cross-entropy, and the loss is {}; use "
+      "training.loss = \"cross_entropy\"",
+      name));
+}
+
 [[noreturn]] void refuse_targets(const at::Tensor& target, const std::string& wanted) {
   throw UsageError(fmt::format("the loss needs targets of {}, got {} [{}]", wanted,
                                at::toString(target.scalar_type()),
@@ -59,9 +67,11 @@ double total(const at::Tensor& x) {
 }
 
 // libtorch's own error does not say which class a label may have.
-at::Tensor cross_entropy(const at::Tensor& rows, const at::Tensor& classes) {
+at::Tensor negative_log_likelihood(const at::Tensor& rows, const at::Tensor& classes,
+                                   double label_smoothing) {
   try {
-    return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored);
+    return at::cross_entropy_loss(rows, classes, {}, at::Reduction::Sum, Target::kIgnored,
+                                  label_smoothing);
   } catch (const c10::IndexError&) {
     const at::Tensor counted = classes.masked_select(classes.ne(Target::kIgnored));
     throw UsageError(fmt::format(
@@ -100,7 +110,7 @@ double weight_of(const at::Tensor& classes, const Target& target) {
 EvaluationSums of_classes(const at::Tensor& rows, const at::Tensor& target) {
   const at::Tensor classes = classes_of(target, rows);
   EvaluationSums sums;
-  sums.loss = cross_entropy(rows, classes).item<double>();
+  sums.loss = negative_log_likelihood(rows, classes, 0).item<double>();
   sums.correct = total(rows.argmax(1).eq(classes));
   return sums;
 }
@@ -117,6 +127,13 @@ at::Tensor Loss::rows_of(const at::Tensor& output) const {
   throw UsageError(fmt::format("the model must give [batch, {}{}], got [{}]",
                                is_tokens ? "length, " : "", outputs_,
                                fmt::join(output.sizes(), ", ")));
+}
+
+at::Tensor Loss::cross_entropy(const at::Tensor& rows, const at::Tensor& classes) const {
+  at::Tensor sum = negative_log_likelihood(rows, classes, terms_.label_smoothing);
+  if (terms_.z_loss == 0) return sum;
+  const at::Tensor counts = classes.ne(Target::kIgnored).to(rows.scalar_type());
+  return sum + terms_.z_loss * (rows.logsumexp(1).square() * counts).sum();
 }
 
 LossSum Loss::operator()(const at::Tensor& output, const at::Tensor& target) const {
@@ -150,7 +167,7 @@ EvaluationSums Loss::evaluate(const at::Tensor& output, const at::Tensor& target
   return sums;
 }
 
-Loss make_loss(const Target& target, std::string_view name) {
+Loss make_loss(const Target& target, std::string_view name, const VocabularyLossTerms& terms) {
   const bool is_class = target.kind == Target::Kind::kClass;
   if (name == "auto") {
     name = target.is_numbers()               ? "mse"
@@ -159,15 +176,17 @@ Loss make_loss(const Target& target, std::string_view name) {
   }
   if (name == "mse") {
     require(target.is_numbers(), target, name, "numbers");
-    return {Loss::Kind::kMse, target, target.width};
+    require_no_terms(name, terms);
+    return {Loss::Kind::kMse, target, target.width, terms};
   }
   if (name == "bce_with_logits") {
     require(is_class && target.classes == 2, target, name, "two classes");
-    return {Loss::Kind::kBceWithLogits, target, 1};
+    require_no_terms(name, terms);
+    return {Loss::Kind::kBceWithLogits, target, 1, terms};
   }
   if (name == "cross_entropy") {
     require(!target.is_numbers() && target.classes >= 2, target, name, "at least two classes");
-    return {Loss::Kind::kCrossEntropy, target, target.classes};
+    return {Loss::Kind::kCrossEntropy, target, target.classes, terms};
   }
   throw UsageError(fmt::format(
       "loss must be one of auto, mse, bce_with_logits, cross_entropy; got \"{}\"", name));

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "trireme/data/dataset.h"
+#include "trireme/kernels/softmax.h"
 #include "trireme/model/evaluation.h"
 
 namespace trireme {
@@ -32,6 +33,8 @@ class Loss {
   /// Returns the number of outputs that a model must have for a sample or a token.
   std::int64_t outputs() const { return outputs_; }
   Kind kind() const { return kind_; }
+  /// What a cross-entropy has beside the negative log-likelihood, in training.
+  const VocabularyLossTerms& terms() const { return terms_; }
 
   /// Throws UsageError if the outputs do not have the shape above.
   LossSum operator()(const at::Tensor& output, const at::Tensor& target) const;
@@ -46,19 +49,24 @@ class Loss {
                           double shift = 0) const;
 
  private:
-  friend Loss make_loss(const Target& target, std::string_view name);
-  Loss(Kind kind, const Target& target, std::int64_t outputs)
-      : kind_(kind), target_(target), outputs_(outputs) {}
+  friend Loss make_loss(const Target& target, std::string_view name,
+                        const VocabularyLossTerms& terms);
+  Loss(Kind kind, const Target& target, std::int64_t outputs, const VocabularyLossTerms& terms)
+      : kind_(kind), target_(target), outputs_(outputs), terms_(terms) {}
 
   at::Tensor rows_of(const at::Tensor& output) const;
+  at::Tensor cross_entropy(const at::Tensor& rows, const at::Tensor& classes) const;
 
   Kind kind_;
   Target target_;
   std::int64_t outputs_;
+  VocabularyLossTerms terms_;
 };
 
 /// By name, or "auto": mse for numbers, bce_with_logits for two classes, and cross_entropy for more
-/// and for tokens. Throws UsageError if the name is unknown or does not suit the target.
-Loss make_loss(const Target& target, std::string_view name = "auto");
+/// and for tokens. Throws UsageError if the name is unknown or does not suit the target, or if
+/// there are `terms` of a cross-entropy for another loss.
+Loss make_loss(const Target& target, std::string_view name = "auto",
+               const VocabularyLossTerms& terms = {});
 
 }  // namespace trireme

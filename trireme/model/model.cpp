@@ -1,6 +1,7 @@
 #include "trireme/model/model.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,8 +11,11 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/random.h"
+#include "trireme/model/loss_block.h"
+#include "trireme/model/recompute.h"
 #include "trireme/tensor/backward_call.h"
 #include "trireme/tensor/gradient_hook.h"
+#include "trireme/tensor/watched_tensor.h"
 
 namespace trireme {
 
@@ -63,42 +67,139 @@ Model::Model(std::vector<std::unique_ptr<Block>> blocks) : blocks_(std::move(blo
   require_unique_names(tensors());
 }
 
-at::Tensor Model::forward(const at::Tensor& input) {
-  return forward(input, {0, static_cast<std::int64_t>(blocks_.size())});
-}
-
-at::Tensor Model::forward(const at::Tensor& input, Range range) {
-  const auto count = static_cast<std::int64_t>(blocks_.size());
-  if (range.begin < 0 || range.begin >= range.end || range.end > count) {
-    throw UsageError(fmt::format("model: blocks must be a part of [0, {}), got [{}, {})", count,
-                                 range.begin, range.end));
+/// One forward pass through some blocks.
+class Model::Pass {
+ public:
+  Pass(Model& model, const at::Tensor& positions)
+      : model_(model),
+        positions_(positions),
+        key_(model.is_training_ ? model.random_key_ : std::nullopt) {
+    if (model.hooks_ != nullptr) calls_ = std::make_shared<BackwardCalls>(*model.hooks_);
   }
-  if (hooks_ != nullptr) return hooked_forward(input, range);
-  at::Tensor x = input;
-  for (std::int64_t block = range.begin; block < range.end; ++block) x = forward_block(x, block);
-  return x;
-}
 
-at::Tensor Model::forward_block(const at::Tensor& input, std::int64_t block) {
-  Block& unit = *blocks_[static_cast<std::size_t>(block)];
-  if (random_key_ && is_training_) unit.seed(seed_of(*random_key_, block));
-  return unit.forward(input);
-}
+  at::Tensor forward(at::Tensor x, Range range) {
+    for (std::int64_t block = range.begin; block < range.end; ++block) {
+      x = around(x, block, [&](const at::Tensor& input) { return compute(input, block); });
+    }
+    return x;
+  }
 
-at::Tensor Model::hooked_forward(const at::Tensor& input, Range range) {
-  const auto calls = std::make_shared<BackwardCalls>(*hooks_);
-  at::Tensor x = call_in_backward(input, [calls, block = range.begin] { calls->end(block); });
-  for (std::int64_t block = range.begin; block < range.end; ++block) {
-    hooks_->before_forward(static_cast<int>(block));
-    x = forward_block(x, block);
-    hooks_->after_forward(static_cast<int>(block));
-    x = call_in_backward(x, [calls, block] {
+  /// The pass of the last block, which computes a loss.
+  LossSum loss(const at::Tensor& x, LossBlock& unit, const at::Tensor& target, const Loss& loss) {
+    LossSum result;
+    const auto last = static_cast<std::int64_t>(model_.blocks_.size()) - 1;
+    result.sum = around(x, last, [&](const at::Tensor& input) {
+      prepare(unit, last);
+      LossSum computed = unit.loss(input, target, loss);
+      result.weight = computed.weight;
+      return computed.sum;
+    });
+    return result;
+  }
+
+  void prepare(Block& unit, std::int64_t block) const {
+    if (key_) unit.seed(seed_of(*key_, block));
+    unit.set_positions(positions_);
+  }
+
+ private:
+  at::Tensor compute(const at::Tensor& input, std::int64_t block) {
+    Block& unit = *model_.blocks_[static_cast<std::size_t>(block)];
+    if (model_.recompute_ != Recompute::kFull || !model_.is_training_ ||
+        !at::GradMode::is_enabled()) {
+      prepare(unit, block);
+      return unit.forward(input);
+    }
+    // libtorch's own random numbers, if nothing else seeds the block.
+    if (!key_) key_ = RandomKey{.seed = at::detail::getDefaultCPUGenerator().random64()};
+    std::vector<at::Tensor> parameters;
+    NamedTensors tensors = unit.tensors();
+    for (const NamedTensor& parameter : tensors.parameters) parameters.push_back(parameter.second);
+    const auto is_again = std::make_shared<bool>(false);
+    return recomputed(input, std::move(parameters),
+                      [pass = *this, &unit, block, is_again,
+                       buffers = std::move(tensors.buffers)](const at::Tensor& x) {
+                        std::vector<WatchedTensor> watched;
+                        if (*is_again) watched.assign(buffers.begin(), buffers.end());
+                        pass.prepare(unit, block);
+                        at::Tensor y = unit.forward(x);
+                        // Buffers, such as running statistics, have seen these samples before.
+                        for (WatchedTensor& buffer : watched) {
+                          if (buffer.has_changed()) buffer.restore();
+                        }
+                        *is_again = true;
+                        return y;
+                      });
+  }
+
+  // Calls the hooks of a block around `computation`, in the forward and in the backward pass.
+  template <class Computation>
+  at::Tensor around(const at::Tensor& input, std::int64_t block, const Computation& computation) {
+    if (!calls_) return computation(input);
+    BlockHooks& hooks = *model_.hooks_;
+    at::Tensor x = input;
+    if (is_first_) x = call_in_backward(x, [calls = calls_, block] { calls->end(block); });
+    is_first_ = false;
+    hooks.before_forward(static_cast<int>(block));
+    x = computation(x);
+    hooks.after_forward(static_cast<int>(block));
+    return call_in_backward(x, [calls = calls_, block] {
       calls->end(block + 1);
       calls->begin(block);
       after_this_backward([calls, block] { calls->end(block); });
     });
   }
-  return x;
+
+  Model& model_;
+  at::Tensor positions_;
+  std::optional<RandomKey> key_;
+  std::shared_ptr<BackwardCalls> calls_;  // null: no hooks
+  bool is_first_ = true;
+};
+
+at::Tensor Model::forward(const at::Tensor& input, const at::Tensor& positions) {
+  return forward(input, {0, static_cast<std::int64_t>(blocks_.size())}, positions);
+}
+
+at::Tensor Model::forward(const at::Tensor& input, Range range, const at::Tensor& positions) {
+  const auto count = static_cast<std::int64_t>(blocks_.size());
+  if (range.begin < 0 || range.begin >= range.end || range.end > count) {
+    throw UsageError(fmt::format("model: blocks must be a part of [0, {}), got [{}, {})", count,
+                                 range.begin, range.end));
+  }
+  return Pass(*this, positions).forward(input, range);
+}
+
+LossSum Model::loss(const Batch& batch, const Loss& loss) {
+  auto* const last = dynamic_cast<LossBlock*>(blocks_.back().get());
+  if (last == nullptr) return loss(forward(batch.input, batch.positions), batch.target);
+  Pass pass(*this, batch.positions);
+  const at::Tensor x = pass.forward(batch.input, {0, std::ssize(blocks_) - 1});
+  return pass.loss(x, *last, batch.target, loss);
+}
+
+EvaluationSums Model::evaluate(const Batch& batch, const Loss& loss, double shift) {
+  auto* const last = dynamic_cast<LossBlock*>(blocks_.back().get());
+  if (last == nullptr) {
+    return loss.evaluate(forward(batch.input, batch.positions), batch.target, shift);
+  }
+  Pass pass(*this, batch.positions);
+  const at::Tensor x = pass.forward(batch.input, {0, std::ssize(blocks_) - 1});
+  pass.prepare(*last, std::ssize(blocks_) - 1);
+  return last->evaluate(x, batch.target, loss);
+}
+
+void Model::set_recompute(Recompute recompute) {
+  bool has_attention = false;
+  for (const auto& block : blocks_) {
+    has_attention |= block->recompute_attention(recompute == Recompute::kSelective);
+  }
+  if (recompute == Recompute::kSelective && !has_attention) {
+    throw UsageError(
+        "model: selective recomputation is that of attention, and the model has none; use full or "
+        "none");
+  }
+  recompute_ = recompute;
 }
 
 NamedTensors Model::tensors() const {

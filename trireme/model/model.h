@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "trireme/base/partition.h"
+#include "trireme/data/dataset.h"
 #include "trireme/model/block.h"
+#include "trireme/model/evaluation.h"
+#include "trireme/model/loss.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -20,6 +23,14 @@ struct RandomKey {
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   int virtual_worker = 0;
+};
+
+/// What a backward pass computes again instead of finding it kept (Chen et al. 2016; Korthikanti et
+/// al. 2022). The bits are the same.
+enum class Recompute : std::uint8_t {
+  kNone,
+  kSelective,  ///< the probabilities of attention
+  kFull,       ///< each block from its input
 };
 
 /// What the trainer trains: blocks, computed one after another.
@@ -36,17 +47,26 @@ class Model {
 
   std::span<const std::unique_ptr<Block>> blocks() const { return blocks_; }
 
-  /// input: [n, ...], n samples; returns the last block's output.
-  at::Tensor forward(const at::Tensor& input);
+  /// input: [n, ...], n samples; returns the last block's output. `positions`: Batch::positions.
+  at::Tensor forward(const at::Tensor& input, const at::Tensor& positions = {});
 
   /// The same of the blocks `range` alone, such as those of a pipeline stage: `input` is the output
   /// of the block before. Throws UsageError unless the range is part of the model and not empty.
-  at::Tensor forward(const at::Tensor& input, Range range);
+  at::Tensor forward(const at::Tensor& input, Range range, const at::Tensor& positions = {});
+
+  /// The loss of the outputs for a batch, which never exist if the last block is a LossBlock.
+  LossSum loss(const Batch& batch, const Loss& loss);
+  /// Its contribution to an evaluation: see Loss::evaluate().
+  EvaluationSums evaluate(const Batch& batch, const Loss& loss, double shift = 0);
 
   /// Must be called before each forward() in training whose random numbers are to be reproducible.
   /// Before each block's forward() in training the block is seeded from the key and the block's
   /// index; without a key no block is seeded.
   void set_random_key(std::optional<RandomKey> key) { random_key_ = key; }
+
+  /// What backward passes of the next forward passes compute again. Throws UsageError for
+  /// kSelective if no block has attention.
+  void set_recompute(Recompute recompute);
 
   /// `hooks`, which must outlive the model's next forward passes and their backward passes, are
   /// called around each block; null: none.
@@ -62,12 +82,12 @@ class Model {
   void train(bool on);
 
  private:
-  at::Tensor hooked_forward(const at::Tensor& input, Range range);
-  at::Tensor forward_block(const at::Tensor& input, std::int64_t block);
+  class Pass;
 
   std::vector<std::unique_ptr<Block>> blocks_;
   std::optional<RandomKey> random_key_;
   BlockHooks* hooks_ = nullptr;
+  Recompute recompute_ = Recompute::kNone;
   bool is_training_ = true;
 };
 

@@ -26,7 +26,8 @@ NamedTensors tensors_of(const torch::nn::Module& module, const std::string& pref
 
 /// A libtorch module as a block. `prefix` comes before the names that the module gives its tensors.
 /// A module that has a function seed(std::uint64_t) draws its random numbers itself; the others use
-/// libtorch's generator.
+/// libtorch's generator. One that has a function set_positions(const at::Tensor&) is told
+/// Batch::positions.
 template <TensorModule Module>
 class ModuleBlock final : public Block {
  public:
@@ -36,6 +37,11 @@ class ModuleBlock final : public Block {
   at::Tensor forward(const at::Tensor& input) override { return module_->forward(input); }
   NamedTensors tensors() const override { return tensors_of(*module_, prefix_); }
   void train(bool on) override { module_->train(on); }
+  void set_positions(const at::Tensor& positions) override {
+    if constexpr (requires { module_->set_positions(positions); }) {
+      module_->set_positions(positions);
+    }
+  }
   void seed(std::uint64_t seed) override {
     if constexpr (requires { module_->seed(seed); }) {
       module_->seed(seed);

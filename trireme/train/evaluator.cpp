@@ -35,7 +35,7 @@ EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const Stop
     indices.resize(static_cast<std::size_t>(std::min(batch, samples.end - at)));
     std::iota(indices.begin(), indices.end(), at);
     const Batch part = dataset.batch(indices);
-    sums += trainer.loss().evaluate(trainer.model().forward(part.input), part.target, shift);
+    sums += trainer.model().evaluate(part, trainer.loss(), shift);
   }
   return sums;
 }

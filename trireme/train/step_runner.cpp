@@ -38,7 +38,7 @@ LossSum StepRunner::forward(const StepBatches& step, int micro_batch) {
   // The key names the virtual worker and not the rank: the same numbers on any number of ranks.
   model_.set_random_key(
       RandomKey{.seed = seed_, .step = step.step, .virtual_worker = step.virtual_workers[i]});
-  LossSum loss = loss_(model_.forward(batch.input), batch.target);
+  LossSum loss = model_.loss(batch, loss_);
   if (loss.weight != batch.weight) {
     throw UsageError(
         fmt::format("step {}: the loss must count what its batch weighs, {}, got {}; the dataset's "

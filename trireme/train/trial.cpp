@@ -32,7 +32,7 @@ class Trial {
     };
     try {
       const Batch batch = dataset_.batch(indices);
-      loss_.evaluate(model_.forward(batch.input), batch.target);
+      model_.evaluate(batch, loss_);
     } catch (const UsageError& error) {
       throw UsageError(in_context(error.what()));
     } catch (const DataError& error) {

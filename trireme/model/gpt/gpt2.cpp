@@ -1,0 +1,159 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "trireme/base/error.h"
+#include "trireme/model/gpt/attention.h"
+#include "trireme/model/gpt/functions.h"
+#include "trireme/model/gpt/gpt.h"
+#include "trireme/model/gpt/parameters.h"
+#include "trireme/model/gpt/vocabulary_loss.h"
+#include "trireme/model/loss_block.h"
+
+namespace trireme {
+
+namespace {
+
+/// A layer normalization.
+struct Norm {
+  at::Tensor weight;
+  at::Tensor bias;
+
+  at::Tensor operator()(const at::Tensor& x, double eps) const {
+    return at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
+  }
+};
+
+/// A linear layer whose weight is [in, out], as Hugging Face's Conv1D has it.
+struct Affine {
+  at::Tensor weight;
+  at::Tensor bias;
+
+  // x: [n, length, in]
+  at::Tensor operator()(const at::Tensor& x) const {
+    return at::addmm(bias, x.reshape({-1, x.size(2)}), weight)
+        .view({x.size(0), x.size(1), weight.size(1)});
+  }
+};
+
+class Gpt2Embedding final : public GptBlock<Block> {
+ public:
+  explicit Gpt2Embedding(const GptShape& shape)
+      : GptBlock(shape),
+        tokens_(parameter("wte.weight", {shape.vocabulary, shape.width})),
+        places_(parameter("wpe.weight", {shape.context, shape.width})) {}
+
+  at::Tensor forward(const at::Tensor& tokens) override {
+    return dropped(embed(tokens, tokens_, positions(), places_), dropout(DropSite::kEmbedding));
+  }
+
+  const at::Tensor& table() const { return tokens_; }
+
+ private:
+  at::Tensor tokens_;
+  at::Tensor places_;
+};
+
+class Gpt2Layer final : public GptBlock<Block> {
+ public:
+  Gpt2Layer(const GptShape& shape, std::int64_t index)
+      : GptBlock(shape), prefix_(fmt::format("h.{}.", index)) {
+    const std::int64_t width = shape.width;
+    before_attention_ = norm("ln_1");
+    packed_ = affine("attn.c_attn", width, 3 * width);
+    attention_output_ = affine("attn.c_proj", width, width);
+    before_mlp_ = norm("ln_2");
+    hidden_ = affine("mlp.c_fc", width, shape.mlp_width);
+    mlp_output_ = affine("mlp.c_proj", shape.mlp_width, width);
+  }
+
+  // x: [n, length, width]
+  at::Tensor forward(const at::Tensor& x) override {
+    const double eps = shape().norm_eps;
+    const AttentionOptions options{.heads = shape().heads,
+                                   .kv_heads = shape().heads,
+                                   .head_width = shape().head_width(),
+                                   .recompute = recompute_attention_,
+                                   .dropout = dropout(DropSite::kAttention)};
+    at::Tensor y = attention(packed_(before_attention_(x, eps)), positions(), options);
+    const at::Tensor attended =
+        x + dropped(attention_output_(y), dropout(DropSite::kAttentionOutput));
+    y = at::gelu(hidden_(before_mlp_(attended, eps)), "tanh");
+    return attended + dropped(mlp_output_(y), dropout(DropSite::kMlpOutput));
+  }
+
+  bool recompute_attention(bool on) override {
+    recompute_attention_ = on;
+    return true;
+  }
+
+ private:
+  Norm norm(const char* name) {
+    const std::int64_t width = shape().width;
+    const at::Tensor weight = parameter(prefix_ + name + ".weight", {width});
+    return {weight, parameter(prefix_ + name + ".bias", {width})};
+  }
+  Affine affine(const char* name, std::int64_t in, std::int64_t out) {
+    const at::Tensor weight = parameter(prefix_ + name + ".weight", {in, out});
+    return {weight, parameter(prefix_ + name + ".bias", {out})};
+  }
+
+  std::string prefix_;
+  Norm before_attention_;
+  Affine packed_;
+  Affine attention_output_;
+  Norm before_mlp_;
+  Affine hidden_;
+  Affine mlp_output_;
+  bool recompute_attention_ = false;
+};
+
+class Gpt2Output final : public GptBlock<LossBlock> {
+ public:
+  // `table`: the embedding, for an output layer that is tied to it.
+  Gpt2Output(const GptShape& shape, const at::Tensor& table) : GptBlock(shape) {
+    norm_.weight = parameter("ln_f.weight", {shape.width});
+    norm_.bias = parameter("ln_f.bias", {shape.width});
+    weight_ = output_weight(table);
+  }
+
+  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
+
+  LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
+    return vocabulary_loss(normalized(x), weight_, target, loss);
+  }
+  EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
+                          const Loss& /*loss*/) override {
+    return evaluate_vocabulary(normalized(x), weight_, target);
+  }
+
+ private:
+  at::Tensor normalized(const at::Tensor& x) const { return norm_(x, shape().norm_eps); }
+
+  Norm norm_;
+  at::Tensor weight_;
+};
+
+}  // namespace
+
+Blocks gpt2_blocks(const GptShape& shape) {
+  require_valid(shape);
+  if (shape.kv_heads != shape.heads) {
+    throw UsageError(fmt::format(
+        "model gpt2 has keys and values for each head: model.kv_heads must be {}, got {}",
+        shape.heads, shape.kv_heads));
+  }
+  Blocks blocks;
+  auto embedding = std::make_unique<Gpt2Embedding>(shape);
+  const at::Tensor table = embedding->table();
+  blocks.push_back(std::move(embedding));
+  for (std::int64_t i = 0; i < shape.layers; ++i) {
+    blocks.push_back(std::make_unique<Gpt2Layer>(shape, i));
+  }
+  blocks.push_back(std::make_unique<Gpt2Output>(shape, table));
+  return blocks;
+}
+
+}  // namespace trireme

@@ -1,0 +1,133 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <memory>
+#include <string>
+
+#include "trireme/base/error.h"
+#include "trireme/model/gpt/attention.h"
+#include "trireme/model/gpt/functions.h"
+#include "trireme/model/gpt/gpt.h"
+#include "trireme/model/gpt/parameters.h"
+#include "trireme/model/gpt/vocabulary_loss.h"
+#include "trireme/model/loss_block.h"
+
+namespace trireme {
+
+namespace {
+
+class LlamaEmbedding final : public GptBlock<Block> {
+ public:
+  explicit LlamaEmbedding(const GptShape& shape)
+      : GptBlock(shape),
+        table_(parameter("model.embed_tokens.weight", {shape.vocabulary, shape.width})) {}
+
+  at::Tensor forward(const at::Tensor& tokens) override {
+    return dropped(embed(tokens, table_, {}, {}), dropout(DropSite::kEmbedding));
+  }
+
+  const at::Tensor& table() const { return table_; }
+
+ private:
+  at::Tensor table_;
+};
+
+class LlamaLayer final : public GptBlock<Block> {
+ public:
+  LlamaLayer(const GptShape& shape, std::int64_t index) : GptBlock(shape) {
+    const std::string prefix = fmt::format("model.layers.{}.", index);
+    const std::int64_t width = shape.width;
+    const std::int64_t narrow = shape.kv_heads * shape.head_width();
+    before_attention_ = parameter(prefix + "input_layernorm.weight", {width});
+    queries_ = parameter(prefix + "self_attn.q_proj.weight", {width, width});
+    keys_ = parameter(prefix + "self_attn.k_proj.weight", {narrow, width});
+    values_ = parameter(prefix + "self_attn.v_proj.weight", {narrow, width});
+    attention_output_ = parameter(prefix + "self_attn.o_proj.weight", {width, width});
+    before_mlp_ = parameter(prefix + "post_attention_layernorm.weight", {width});
+    gate_ = parameter(prefix + "mlp.gate_proj.weight", {shape.mlp_width, width});
+    up_ = parameter(prefix + "mlp.up_proj.weight", {shape.mlp_width, width});
+    mlp_output_ = parameter(prefix + "mlp.down_proj.weight", {width, shape.mlp_width});
+  }
+
+  // x: [n, length, width]
+  at::Tensor forward(const at::Tensor& x) override {
+    const double eps = shape().norm_eps;
+    const AttentionOptions options{.heads = shape().heads,
+                                   .kv_heads = shape().kv_heads,
+                                   .head_width = shape().head_width(),
+                                   .recompute = recompute_attention_,
+                                   .dropout = dropout(DropSite::kAttention)};
+    at::Tensor y = rms_norm(x, before_attention_, eps);
+    y = pack_rotated(at::linear(y, queries_), at::linear(y, keys_), at::linear(y, values_),
+                     positions(), options, shape().rope_theta);
+    y = at::linear(attention(y, positions(), options), attention_output_);
+    const at::Tensor attended = x + dropped(y, dropout(DropSite::kAttentionOutput));
+    y = rms_norm(attended, before_mlp_, eps);
+    y = swiglu(at::linear(y, gate_), at::linear(y, up_));
+    return attended + dropped(at::linear(y, mlp_output_), dropout(DropSite::kMlpOutput));
+  }
+
+  bool recompute_attention(bool on) override {
+    recompute_attention_ = on;
+    return true;
+  }
+
+ private:
+  at::Tensor before_attention_;
+  at::Tensor queries_;
+  at::Tensor keys_;
+  at::Tensor values_;
+  at::Tensor attention_output_;
+  at::Tensor before_mlp_;
+  at::Tensor gate_;
+  at::Tensor up_;
+  at::Tensor mlp_output_;
+  bool recompute_attention_ = false;
+};
+
+class LlamaOutput final : public GptBlock<LossBlock> {
+ public:
+  // `table`: the embedding, for an output layer that is tied to it.
+  LlamaOutput(const GptShape& shape, const at::Tensor& table)
+      : GptBlock(shape), norm_(parameter("model.norm.weight", {shape.width})) {
+    weight_ = output_weight(table);
+  }
+
+  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
+
+  LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
+    return vocabulary_loss(normalized(x), weight_, target, loss);
+  }
+  EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
+                          const Loss& /*loss*/) override {
+    return evaluate_vocabulary(normalized(x), weight_, target);
+  }
+
+ private:
+  at::Tensor normalized(const at::Tensor& x) const { return rms_norm(x, norm_, shape().norm_eps); }
+
+  at::Tensor norm_;
+  at::Tensor weight_;
+};
+
+}  // namespace
+
+Blocks llama_blocks(const GptShape& shape) {
+  require_valid(shape);
+  if (shape.head_width() % 2 != 0) {
+    throw UsageError(fmt::format(
+        "model llama rotates pairs: model.width / model.heads must be even, got {} / {} = {}",
+        shape.width, shape.heads, shape.head_width()));
+  }
+  Blocks blocks;
+  auto embedding = std::make_unique<LlamaEmbedding>(shape);
+  const at::Tensor table = embedding->table();
+  blocks.push_back(std::move(embedding));
+  for (std::int64_t i = 0; i < shape.layers; ++i) {
+    blocks.push_back(std::make_unique<LlamaLayer>(shape, i));
+  }
+  blocks.push_back(std::make_unique<LlamaOutput>(shape, table));
+  return blocks;
+}
+
+}  // namespace trireme
