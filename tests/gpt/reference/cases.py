@@ -1,4 +1,4 @@
-"""The models, batches and optimizers of the golden files. All numbers come from a hash of their index."""
+"""The models, batches and optimizers of the golden files. All values are hashes of their index."""
 
 import numpy as np
 
@@ -7,59 +7,191 @@ import numpy as np
 CASES = {
     "gpt2": {
         "seed": 115,
-        "model": dict(name="gpt2", layers=2, width=8, heads=4, kv_heads=4, context=16, vocabulary=17,
-                      intermediate=32, norm_eps=1e-5, tied=True),
+        "model": dict(
+            name="gpt2",
+            layers=2,
+            width=8,
+            heads=4,
+            kv_heads=4,
+            context=16,
+            vocabulary=17,
+            intermediate=32,
+            norm_eps=1e-5,
+            tied=True,
+        ),
         "documents": [[7], [7], [7]],
         "ignored": False,
         "loss": dict(label_smoothing=0.0, z_loss=0.0),
-        "optimizer": dict(name="adamw", lr=0.01, beta1=0.9, beta2=0.95, eps=1e-5, weight_decay=0.1,
-                          decayed="all", clip_norm=0.0),
+        "optimizer": dict(
+            name="adamw",
+            lr=0.01,
+            beta1=0.9,
+            beta2=0.95,
+            eps=1e-5,
+            weight_decay=0.1,
+            decayed="all",
+            clip_norm=0.0,
+        ),
     },
     "gpt2_packed": {
         "seed": 59,
-        "model": dict(name="gpt2", layers=2, width=8, heads=2, kv_heads=2, context=19, vocabulary=13,
-                      intermediate=32, norm_eps=1e-5, tied=True),
+        "model": dict(
+            name="gpt2",
+            layers=2,
+            width=8,
+            heads=2,
+            kv_heads=2,
+            context=19,
+            vocabulary=13,
+            intermediate=32,
+            norm_eps=1e-5,
+            tied=True,
+        ),
         "documents": [[4, 1, 5], [10], [3, 7]],
         "ignored": True,
         "loss": dict(label_smoothing=0.1, z_loss=0.0),
-        "optimizer": dict(name="adamw", lr=0.01, beta1=0.9, beta2=0.95, eps=1e-5, weight_decay=0.1,
-                          decayed="two_dimensional", clip_norm=0.05),
+        "optimizer": dict(
+            name="adamw",
+            lr=0.01,
+            beta1=0.9,
+            beta2=0.95,
+            eps=1e-5,
+            weight_decay=0.1,
+            decayed="two_dimensional",
+            clip_norm=0.05,
+        ),
     },
     "llama": {
         "seed": 102,
-        "model": dict(name="llama", layers=2, width=16, heads=4, kv_heads=2, context=18, vocabulary=13,
-                      intermediate=6, norm_eps=1e-6, rope_theta=10000.0, tied=False),
+        "model": dict(
+            name="llama",
+            layers=2,
+            width=16,
+            heads=4,
+            kv_heads=2,
+            context=18,
+            vocabulary=13,
+            intermediate=6,
+            norm_eps=1e-6,
+            rope_theta=10000.0,
+            tied=False,
+        ),
         "documents": [[9], [9], [9]],
         "ignored": False,
         "loss": dict(label_smoothing=0.0, z_loss=0.0),
-        "optimizer": dict(name="adamw", lr=0.003, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.01,
-                          decayed="all", clip_norm=1.0),
+        "optimizer": dict(
+            name="adamw",
+            lr=0.003,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-6,
+            weight_decay=0.01,
+            decayed="all",
+            clip_norm=1.0,
+        ),
     },
     "llama_packed": {
         "seed": 32,
-        "model": dict(name="llama", layers=2, width=12, heads=2, kv_heads=1, context=16, vocabulary=17,
-                      intermediate=15, norm_eps=1e-5, rope_theta=500.0, tied=False),
+        "model": dict(
+            name="llama",
+            layers=2,
+            width=12,
+            heads=2,
+            kv_heads=1,
+            context=16,
+            vocabulary=17,
+            intermediate=15,
+            norm_eps=1e-5,
+            rope_theta=500.0,
+            tied=False,
+        ),
         "documents": [[2, 8], [5, 1, 4], [10]],
         "ignored": True,
         "loss": dict(label_smoothing=0.1, z_loss=0.01),
-        "optimizer": dict(name="adamw", lr=0.01, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1,
-                          decayed="two_dimensional", clip_norm=0.1),
+        "optimizer": dict(
+            name="adamw",
+            lr=0.01,
+            beta1=0.8,
+            beta2=0.95,
+            eps=1e-6,
+            weight_decay=0.1,
+            decayed="two_dimensional",
+            clip_norm=0.1,
+        ),
     },
     "llama_tied": {
         "seed": 9,
-        "model": dict(name="llama", layers=2, width=12, heads=6, kv_heads=3, context=16, vocabulary=13,
-                      intermediate=14, norm_eps=1e-5, rope_theta=10000.0, tied=True),
+        "model": dict(
+            name="llama",
+            layers=2,
+            width=12,
+            heads=6,
+            kv_heads=3,
+            context=16,
+            vocabulary=13,
+            intermediate=14,
+            norm_eps=1e-5,
+            rope_theta=10000.0,
+            tied=True,
+        ),
         "documents": [[8], [8]],
         "ignored": False,
         "loss": dict(label_smoothing=0.0, z_loss=0.001),
-        "optimizer": dict(name="adamw", lr=0.01, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.0,
-                          decayed="all", clip_norm=0.0),
+        "optimizer": dict(
+            name="adamw",
+            lr=0.01,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-6,
+            weight_decay=0.0,
+            decayed="all",
+            clip_norm=0.0,
+        ),
+    },
+}
+
+
+# LAMB's "zero" has no length at first and then grows; "still" never gets a gradient.
+OPTIMIZERS = {
+    "lamb": {
+        "seed": 200,
+        "shapes": {
+            "wide.weight": (3, 5),
+            "tall.weight": (7, 4),
+            "square.weight": (6, 6),
+            "zero.weight": (2, 9),
+            "norm.weight": (8,),
+            "still.bias": (5,),
+        },
+        "options": dict(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.1),
+    },
+    "muon": {
+        "seed": 201,
+        "shapes": {
+            "wide.weight": (3, 5),
+            "tall.weight": (7, 4),
+            "square.weight": (6, 6),
+            "embed.weight": (9, 2),
+            "norm.weight": (8,),
+        },
+        "options": {
+            "lr": 0.02,
+            "momentum": 0.95,
+            "weight_decay": 0.1,
+            "newton_schulz_steps": 5,
+            "adamw.names": "embed.weight norm.weight",
+            "adamw.lr": 0.003,
+            "adamw.beta1": 0.9,
+            "adamw.beta2": 0.95,
+            "adamw.eps": 1e-8,
+            "adamw.weight_decay": 0.01,
+        },
     },
 }
 
 
 def hashed(seed, stream, count):
-    """`count` numbers of 16 bits: the top bits of SplitMix64 at seed * 2^40 + stream * 2^20 + index."""
+    """Returns `count` numbers of 16 bits: the top of SplitMix64 of (seed, stream, index)."""
     z = np.arange(count, dtype=np.uint64) + np.uint64((seed << 40) + (stream << 20) + 1)
     z = z * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -137,3 +269,29 @@ def batch_of(case):
 
 def prompt_of(case):
     return hashed(case["seed"], 1002, 4) % case["model"]["vocabulary"]
+
+
+def parameters_of(case):
+    """What LAMB or Muon begins with."""
+    weights = {
+        name: values(case["seed"], stream, shape, 1.0)
+        for stream, (name, shape) in enumerate(case["shapes"].items())
+    }
+    if "zero.weight" in weights:
+        weights["zero.weight"][:] = 0
+    return weights
+
+
+def gradients_of(case, steps):
+    """Gradients of each step, which do not depend on the weights."""
+    gradients = [
+        {
+            name: values(case["seed"], 100 * step + stream, shape, 0.5)
+            for stream, (name, shape) in enumerate(case["shapes"].items())
+        }
+        for step in range(1, steps + 1)
+    ]
+    for of_step in gradients:
+        if "still.bias" in of_step:
+            of_step["still.bias"][:] = 0
+    return gradients

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the golden files of ../data: make_goldens.py [--check]
+"""Writes the golden files of tests/gpt/data and tests/optim/data: make_goldens.py [--check]
 
 With --check no file is written; those that lie there must hold what is computed, to 1e-12. Needs
 Debian's python3-torch and python3-numpy and nothing from the network.
@@ -11,9 +11,11 @@ import pathlib
 import numpy as np
 
 import numpy_reference
+import optimizer_reference
 import safetensors_file
 import torch_reference
-from cases import CASES, batch_of, prompt_of, weights_of
+from cases import CASES, OPTIMIZERS
+from cases import batch_of, gradients_of, parameters_of, prompt_of, values, weights_of
 
 TOLERANCE = 1e-12
 GENERATED = 12
@@ -54,7 +56,7 @@ def check_differences(weights, case, batch, gradients):
 
 
 def golden_of(case):
-    """Computes one case twice and compares. Returns tensors, metadata and a line about the errors."""
+    """Computes one case twice and compares. Returns tensors, metadata and a line on the errors."""
     weights, batch = weights_of(case), batch_of(case)
     arguments = weights, case["model"], batch, case["loss"]
     logits, total, count, gradients = numpy_reference.evaluate(*arguments)
@@ -69,7 +71,8 @@ def golden_of(case):
     other_after = torch_reference.train(*arguments, case["optimizer"], 3)
     for step in 0, 2:
         for name, values in after[step].items():
-            errors.append(require_close(f"after_{step + 1}.{name}", other_after[step][name], values))
+            name_then = f"after_{step + 1}.{name}"
+            errors.append(require_close(name_then, other_after[step][name], values))
 
     prompt = prompt_of(case)
     generated, distance = numpy_reference.generate(weights, case["model"], prompt, GENERATED)
@@ -105,6 +108,42 @@ def golden_of(case):
     return tensors, metadata, line
 
 
+def optimizer_golden_of(name, case):
+    weights, gradients = parameters_of(case), gradients_of(case, 3)
+    options = case["options"]
+    after = getattr(optimizer_reference, name)(weights, gradients, options)
+    if name == "lamb":
+        # A tensor moves by lr times its own norm, whatever the gradient is.
+        for parameter, w in weights.items():
+            moved = np.linalg.norm(after[0][parameter] - w)
+            if np.any(w):
+                require_close(parameter, moved, options["lr"] * np.linalg.norm(w))
+    else:
+        for parameter in options["adamw.names"].split():
+            of_parameter = [of_step[parameter] for of_step in gradients]
+            wanted = torch_reference.adamw(weights[parameter], of_parameter, options)
+            require_close(parameter, after[2][parameter], wanted)
+    tensors = {}
+    for parameter, values in weights.items():
+        tensors["weight." + parameter] = values
+        for step in range(3):
+            tensors[f"gradient_{step + 1}.{parameter}"] = gradients[step][parameter]
+            tensors[f"after_{step + 1}.{parameter}"] = after[step][parameter]
+    metadata = {"format": "pt", "optimizer.name": name}
+    metadata |= {f"optimizer.{key}": str(value) for key, value in case["options"].items()}
+    return tensors, metadata
+
+
+def check_orthogonalize():
+    """Singular values must come out near 1, and the singular vectors must stay."""
+    for shape in (3, 5), (7, 4), (6, 6):
+        matrix = values(1, 1, shape, 1.0)
+        u, s, v = np.linalg.svd(matrix, full_matrices=False)
+        turned = u.T @ optimizer_reference.orthogonalize(matrix, 5) @ v.T
+        assert np.all((np.diag(turned) > 0.6) & (np.diag(turned) < 1.3)), np.diag(turned)
+        require_close("singular vectors", np.diag(np.diag(turned)), turned)
+
+
 def save(path, tensors, metadata, check):
     if not check:
         path.parent.mkdir(exist_ok=True)
@@ -126,6 +165,10 @@ def main():
         tensors, metadata, line = golden_of(case)
         save(TESTS / "gpt" / "data" / f"{name}.safetensors", tensors, metadata, check)
         print(f"{name}: {line}")
+    check_orthogonalize()
+    for name, case in OPTIMIZERS.items():
+        tensors, metadata = optimizer_golden_of(name, case)
+        save(TESTS / "optim" / "data" / f"{name}.safetensors", tensors, metadata, check)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Network:
-    """The operations on one set of weights, and the gradients that their backward functions add up."""
+    """The operations on one set of weights, and the gradients that backward functions add up."""
 
     def __init__(self, weights, model):
         self.w, self.model = weights, model
@@ -22,7 +22,7 @@ class Network:
         return self.w[name][indices], backward
 
     def linear(self, name, x, transposed=False):
-        """x @ weight^T for a weight [out, in]; x @ weight + bias for Conv1D's transposed [in, out]."""
+        """x @ weight^T for a weight [out, in], x @ weight for Conv1D's [in, out]; + bias if any."""
         weight, bias = self.w[name + ".weight"], self.w.get(name + ".bias")
         matrix = weight if transposed else weight.T
 
@@ -66,7 +66,7 @@ class Network:
 
 
 def gelu(x):
-    """The form with tanh (Hendrycks and Gimpel 2016): x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
+    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), from Hendrycks and Gimpel 2016."""
     c = np.sqrt(2 / np.pi)
     t = np.tanh(c * (x + 0.044715 * x**3))
 
@@ -99,8 +99,10 @@ def rotary(x, positions, theta):
 
 
 def attention(q, k, v, positions):
-    """q: [n, length, heads, head width]; k, v: [n, length, kv heads, head width]. A head of q uses
-    head (its index * kv heads / heads) of k and v. Loops over sequences and heads."""
+    """q: [n, length, heads, head width]; k, v: [n, length, kv heads, head width].
+
+    Head i of q uses head floor(i * kv heads / heads) of k and v.
+    """
     n, length, heads, width = q.shape
     group = heads // k.shape[2]
     scale = 1 / np.sqrt(width)
@@ -217,8 +219,10 @@ def forward(net, inputs, positions):
 
 
 def loss_of(logits, targets, label_smoothing, z_loss):
-    """Returns the sum, its weight and the gradient of the sum with respect to the logits. Per counted
-    token: (1 - s) * -log p[target] + s / V * sum of -log p + z * logsumexp^2."""
+    """Returns the sum, its weight and the gradient of the sum with respect to the logits.
+
+    Per counted token: (1 - s) * -log p[target] + s / V * sum of -log p + z * logsumexp^2.
+    """
     counted = targets != -100
     top = logits.max(-1, keepdims=True)
     log_sum = top + np.log(np.exp(logits - top).sum(-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Reads and writes safetensors with numpy alone: u64 length, JSON header, bytes; all little-endian."""
+"""Reads and writes safetensors with numpy alone: length (u64), JSON, values; little-endian."""
 
 import json
 

@@ -3,9 +3,9 @@
 Written from the papers and from the names and shapes of Hugging Face's checkpoints alone. It shares
 no code with numpy_reference.py, which computes the same by hand.
 
-`weights`: {name: tensor}. `model`: a dict with name, layers, width, heads, kv_heads, norm_eps and, for
-llama, rope_theta and tied. `inputs`, `positions`, `targets`: [n, length], int64; positions are counted
-within a document, and each 0 begins a document.
+`weights`: {name: tensor}. `model`: a dict with name, layers, width, heads, kv_heads, norm_eps and,
+for llama, rope_theta and tied. `inputs`, `positions`, `targets`: [n, length], int64; positions are
+counted within a document, and each 0 begins a document.
 """
 
 import torch
@@ -57,7 +57,7 @@ def gpt2(w, model, inputs, positions):
 
 
 def rotate(x, positions, theta):
-    """Rotary embedding (Su et al. 2021) of halves: element i turns with element i + head width / 2."""
+    """Rotary embedding (Su et al. 2021): element i turns with element i + head width / 2."""
     half = x.size(-1) // 2
     frequencies = theta ** (-torch.arange(half, dtype=x.dtype) / half)
     angle = (positions.unsqueeze(-1) * frequencies).unsqueeze(1)
@@ -99,7 +99,7 @@ def forward(weights, model, inputs, positions):
 
 
 def loss_sum(logits, targets, label_smoothing, z_loss):
-    """The sum over all targets but those of -100; `z_loss` is the coefficient of PaLM's section 5."""
+    """The sum over all targets but those of -100; `z_loss`: the coefficient (PaLM, section 5)."""
     loss = F.cross_entropy(
         logits.flatten(0, 1),
         targets.flatten(),
@@ -120,7 +120,7 @@ def arrays_of(tensors):
 
 
 def evaluate(weights, model, batch, loss):
-    """Takes and returns numpy arrays: logits, sum and weight of the loss, gradients of sum / weight."""
+    """Takes and returns numpy arrays: logits, loss sum, its weight, gradients of sum / weight."""
     w = {name: values.requires_grad_() for name, values in tensors_of(weights).items()}
     data = tensors_of(batch)
     logits = forward(w, model, data["input"], data["position"])
@@ -158,9 +158,25 @@ def train(weights, model, batch, loss, options, steps):
     return after
 
 
+def adamw(weight, gradients, options):
+    """The parameter after one step with each of `gradients`; options as in a file of Muon."""
+    w = torch.tensor(weight, requires_grad=True)
+    optimizer = torch.optim.AdamW(
+        [w],
+        lr=options["adamw.lr"],
+        betas=(options["adamw.beta1"], options["adamw.beta2"]),
+        eps=options["adamw.eps"],
+        weight_decay=options["adamw.weight_decay"],
+    )
+    for gradient in gradients:
+        w.grad = torch.tensor(gradient)
+        optimizer.step()
+    return w.detach().numpy()
+
+
 @torch.no_grad()
 def generate(weights, model, prompt, count):
-    """The `count` most likely tokens, one after the other, each from a forward pass over all before."""
+    """Returns `count` tokens, each the most likely after all before it, without a cache."""
     w, tokens = tensors_of(weights), torch.tensor(prompt).unsqueeze(0)
     for _ in range(count):
         positions = torch.arange(tokens.size(1)).unsqueeze(0)
