@@ -1,11 +1,11 @@
 #include "trireme/model/model.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <set>
 #include <string>
 
@@ -38,9 +38,22 @@ std::uint64_t seed_of(const RandomKey& key, std::int64_t block) {
   return mix_seed(of_pass, static_cast<std::uint64_t>(block));
 }
 
+// Of libtorch's generator.
+std::uint64_t drawn_seed() {
+  return static_cast<std::uint64_t>(
+      at::randint(std::numeric_limits<std::int64_t>::max(), {1}, at::kLong).item<std::int64_t>());
+}
+
+}  // namespace
+
+Model::Model(std::vector<std::unique_ptr<Block>> blocks) : blocks_(std::move(blocks)) {
+  if (blocks_.empty()) throw UsageError("model: must have at least one block, got none");
+  require_unique_names(tensors());
+}
+
 // Calls the hooks of one forward pass's backward pass, in order: whichever of two events comes
 // first ends a block, the gradient of its input or the end of the backward pass.
-class BackwardCalls {
+class Model::BackwardCalls {
  public:
   explicit BackwardCalls(BlockHooks& hooks) : hooks_(hooks) {}
 
@@ -60,14 +73,7 @@ class BackwardCalls {
   std::int64_t open_ = -1;
 };
 
-}  // namespace
-
-Model::Model(std::vector<std::unique_ptr<Block>> blocks) : blocks_(std::move(blocks)) {
-  if (blocks_.empty()) throw UsageError("model: must have at least one block, got none");
-  require_unique_names(tensors());
-}
-
-/// One forward pass through some blocks.
+// One forward pass through some blocks.
 class Model::Pass {
  public:
   Pass(Model& model, const at::Tensor& positions)
@@ -103,33 +109,40 @@ class Model::Pass {
   }
 
  private:
-  at::Tensor compute(const at::Tensor& input, std::int64_t block) {
+  at::Tensor compute(const at::Tensor& input, std::int64_t block) const {
+    const bool recomputes =
+        model_.recompute_ == Recompute::kFull && model_.is_training_ && at::GradMode::is_enabled();
+    return recomputes ? recomputed_block(input, block) : forward_block(input, block);
+  }
+
+  at::Tensor forward_block(const at::Tensor& input, std::int64_t block) const {
     Block& unit = *model_.blocks_[static_cast<std::size_t>(block)];
-    if (model_.recompute_ != Recompute::kFull || !model_.is_training_ ||
-        !at::GradMode::is_enabled()) {
-      prepare(unit, block);
-      return unit.forward(input);
-    }
-    // libtorch's own random numbers, if nothing else seeds the block.
-    if (!key_) key_ = RandomKey{.seed = at::detail::getDefaultCPUGenerator().random64()};
+    prepare(unit, block);
+    return unit.forward(input);
+  }
+
+  at::Tensor recomputed_block(const at::Tensor& input, std::int64_t block) const {
+    Pass pass = *this;
+    // The second time must draw the same random numbers.
+    if (!pass.key_) pass.key_ = RandomKey{.seed = drawn_seed()};
+    const NamedTensors tensors = model_.blocks_[static_cast<std::size_t>(block)]->tensors();
     std::vector<at::Tensor> parameters;
-    NamedTensors tensors = unit.tensors();
     for (const NamedTensor& parameter : tensors.parameters) parameters.push_back(parameter.second);
-    const auto is_again = std::make_shared<bool>(false);
-    return recomputed(input, std::move(parameters),
-                      [pass = *this, &unit, block, is_again,
-                       buffers = std::move(tensors.buffers)](const at::Tensor& x) {
-                        std::vector<WatchedTensor> watched;
-                        if (*is_again) watched.assign(buffers.begin(), buffers.end());
-                        pass.prepare(unit, block);
-                        at::Tensor y = unit.forward(x);
-                        // Buffers, such as running statistics, have seen these samples before.
-                        for (WatchedTensor& buffer : watched) {
-                          if (buffer.has_changed()) buffer.restore();
-                        }
-                        *is_again = true;
-                        return y;
-                      });
+    return recomputed(
+        input, std::move(parameters),
+        [pass, block, buffers = tensors.buffers, is_again = false](const at::Tensor& x) mutable {
+          // Buffers, such as running statistics, have seen these samples the first time.
+          std::vector<WatchedTensor> seen;
+          if (is_again) {
+            for (const NamedTensor& buffer : buffers) seen.emplace_back(buffer);
+          }
+          is_again = true;
+          at::Tensor y = pass.forward_block(x, block);
+          for (WatchedTensor& buffer : seen) {
+            if (buffer.has_changed()) buffer.restore();
+          }
+          return y;
+        });
   }
 
   // Calls the hooks of a block around `computation`, in the forward and in the backward pass.

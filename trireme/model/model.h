@@ -82,6 +82,7 @@ class Model {
   void train(bool on);
 
  private:
+  class BackwardCalls;
   class Pass;
 
   std::vector<std::unique_ptr<Block>> blocks_;

@@ -177,17 +177,20 @@ class Core {
   Spans spans_;
 };
 
-at::Tensor dense(const at::Tensor& x) {
-  return x.defined() ? x.contiguous() : x;
+// libtorch takes no undefined tensors as arguments of a function.
+c10::optional<at::Tensor> dense(const at::Tensor& x) {
+  return x.defined() ? c10::make_optional(x.contiguous()) : c10::nullopt;
 }
 
 class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& packed,
-                            const at::Tensor& positions, const AttentionOptions& options) {
+                            const c10::optional<at::Tensor>& positions,
+                            const AttentionOptions& options) {
+    const at::Tensor places = positions.value_or(at::Tensor());
     at::Tensor probabilities;
-    at::Tensor y = Core(packed, positions, options).forward(probabilities);
-    context->save_for_backward({packed, positions, probabilities});
+    at::Tensor y = Core(packed, places, options).forward(probabilities);
+    context->save_for_backward({packed, places, probabilities});
     context->saved_data["heads"] = options.heads;
     context->saved_data["kv_heads"] = options.kv_heads;
     context->saved_data["head_width"] = options.head_width;
@@ -237,15 +240,16 @@ class PackRotatedFunction : public torch::autograd::Function<PackRotatedFunction
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& queries,
                             const at::Tensor& keys, const at::Tensor& values,
-                            const at::Tensor& positions, std::int64_t head_width, double theta) {
-    context->save_for_backward({positions});
+                            const c10::optional<at::Tensor>& positions, std::int64_t head_width,
+                            double theta) {
+    context->save_for_backward({positions.value_or(at::Tensor())});
     context->saved_data["head_width"] = head_width;
     context->saved_data["theta"] = theta;
     const Parts parts{queries.size(2), keys.size(2)};
     context->saved_data["queries"] = parts.queries;
     const std::int64_t samples = queries.size(0), length = queries.size(1);
     at::Tensor packed = at::empty({samples, length, parts.row()}, queries.options());
-    const auto places = positions_or_count(positions, samples, length);
+    const auto places = positions_or_count(positions.value_or(at::Tensor()), samples, length);
     rotate_part(packed.narrow(2, 0, parts.queries), queries, places, head_width, theta, false);
     rotate_part(packed.narrow(2, parts.queries, parts.keys), keys, places, head_width, theta,
                 false);

@@ -151,14 +151,14 @@ at::Tensor scatter(const at::Tensor& dy, const at::Tensor& indices, std::int64_t
 class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& tokens,
-                            const at::Tensor& table, const at::Tensor& positions,
-                            const at::Tensor& places) {
+                            const at::Tensor& table, const c10::optional<at::Tensor>& positions,
+                            const c10::optional<at::Tensor>& places) {
     at::Tensor y = at::empty({tokens.size(0), tokens.size(1), table.size(1)}, table.options());
     gather(y, table, tokens, false);
-    if (places.defined()) gather(y, places, positions, true);
-    context->save_for_backward({tokens, positions});
+    if (places) gather(y, *places, *positions, true);
+    context->save_for_backward({tokens, positions.value_or(at::Tensor())});
     context->saved_data["rows"] = table.size(0);
-    context->saved_data["places"] = places.defined() ? places.size(0) : 0;
+    context->saved_data["places"] = places ? places->size(0) : 0;
     return y;
   }
 
@@ -197,12 +197,15 @@ at::Tensor embed(const at::Tensor& tokens, const at::Tensor& table, const at::Te
   }
   const at::Tensor dense = tokens.contiguous();
   require_rows(dense, table, "token", "vocabulary of the model");
-  at::Tensor of_tokens;
+  // libtorch takes no undefined tensors as arguments of a function.
+  c10::optional<at::Tensor> of_tokens;
+  c10::optional<at::Tensor> rows;
   if (places.defined()) {
     of_tokens = positions_or_count(positions, dense);
-    require_rows(of_tokens, places, "position", "context of the model");
+    rows = places;
+    require_rows(*of_tokens, places, "position", "context of the model");
   }
-  return EmbedFunction::apply(dense, table, of_tokens, places);
+  return EmbedFunction::apply(dense, table, of_tokens, rows);
 }
 
 }  // namespace trireme
