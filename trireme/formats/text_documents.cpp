@@ -17,8 +17,9 @@ namespace trireme {
 
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{1} << 18;
-constexpr JsonLimits kLimits = {.bytes = std::size_t{1} << 30, .depth = 64, .values = 1'000'000};
+constexpr std::size_t kDocumentChunkBytes = std::size_t{1} << 18;
+constexpr JsonLimits kDocumentLimits = {
+    .bytes = std::size_t{1} << 30, .depth = 64, .values = 1'000'000};
 
 std::string names_in(const nlohmann::json& object) {
   std::string names;
@@ -82,10 +83,10 @@ bool DocumentReader::next_line(std::string& line) {
     buffer_.erase(0, at_);
     at_ = 0;
     searched = buffer_.size();
-    buffer_.resize(searched + kChunkBytes);
-    const std::size_t n = source_->read({buffer_.data() + searched, kChunkBytes});
+    buffer_.resize(searched + kDocumentChunkBytes);
+    const std::size_t n = source_->read({buffer_.data() + searched, kDocumentChunkBytes});
     buffer_.resize(searched + n);
-    at_end_ = n < kChunkBytes;
+    at_end_ = n < kDocumentChunkBytes;
   }
   const bool is_last = end == std::string::npos;
   if (is_last && at_ == buffer_.size()) return false;
@@ -97,7 +98,7 @@ bool DocumentReader::next_line(std::string& line) {
 }
 
 TextDocument DocumentReader::parse(const std::string& line, std::string place) const {
-  check_json_limits(line, kLimits, place);
+  check_json_limits(line, kDocumentLimits, place);
   try {
     const auto object = nlohmann::json::parse(line);
     if (!object.is_object()) {

@@ -62,7 +62,7 @@ struct TokenWriter::State {
 
 namespace {
 
-constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+constexpr std::size_t kTokenChunkBytes = std::size_t{1} << 20;
 
 std::array<unsigned char, 32> bytes_of_hex(std::string_view digits) {
   std::array<unsigned char, 32> bytes = {};
@@ -131,7 +131,7 @@ void TokenWriter::add(const Document& document) {
   }
   for (const std::int32_t token : document.tokens) {
     append_token(token, header.bytes_per_token, state.chunk);
-    if (state.chunk.size() >= kChunkBytes) flush();
+    if (state.chunk.size() >= kTokenChunkBytes) flush();
   }
   header.tokens += count;
   header.text_bytes += document.text_bytes;

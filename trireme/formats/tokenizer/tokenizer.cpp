@@ -10,6 +10,7 @@
 #include "trireme/formats/json_error.h"
 #include "trireme/formats/json_limits.h"
 #include "trireme/formats/printable.h"
+#include "trireme/formats/tokenizer/bpe_tokenizer.h"
 #include "trireme/formats/tokenizer/bytes.h"
 #include "trireme/formats/tokenizer/characters.h"
 #include "trireme/formats/whole_text.h"
@@ -18,7 +19,8 @@ namespace trireme {
 
 namespace {
 
-constexpr JsonLimits kLimits = {.bytes = std::size_t{64} << 20, .depth = 32, .values = 8'000'000};
+constexpr JsonLimits kTokenizerLimits = {
+    .bytes = std::size_t{64} << 20, .depth = 32, .values = 8'000'000};
 
 std::unique_ptr<Tokenizer> own_tokenizer(const nlohmann::json& json) {
   const auto type = json.at("type").get<std::string>();
@@ -34,7 +36,11 @@ std::unique_ptr<Tokenizer> own_tokenizer(const nlohmann::json& json) {
 std::unique_ptr<Tokenizer> make_tokenizer(const nlohmann::json& json) {
   if (!json.is_object()) throw DataError("it must be a JSON object");
   if (json.contains("type")) return own_tokenizer(json);
-  throw DataError("it must have \"type\"");
+  if (json.contains("bpe_ranks")) return bpe_tokenizer(parts_of_tiktoken(json));
+  if (json.contains("model")) return bpe_tokenizer(parts_of_huggingface(json));
+  throw DataError(
+      "it has neither the \"model\" of Hugging Face's tokenizer.json nor the \"bpe_ranks\" of an "
+      "encoder of the npm package tiktoken");
 }
 
 }  // namespace
@@ -48,7 +54,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, SpecialTokens
 }
 
 std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json, std::string_view name) {
-  check_json_limits(json, kLimits, name);
+  check_json_limits(json, kTokenizerLimits, name);
   try {
     return make_tokenizer(nlohmann::json::parse(json));
   } catch (const nlohmann::json::exception& error) {
@@ -59,8 +65,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view json, std::strin
 }
 
 std::unique_ptr<Tokenizer> read_tokenizer(const std::filesystem::path& path) {
-  return tokenizer_from_json(whole_text(*open_maybe_gzip(path), path.string(), kLimits.bytes),
-                             path.string());
+  return tokenizer_from_json(
+      whole_text(*open_maybe_gzip(path), path.string(), kTokenizerLimits.bytes), path.string());
 }
 
 }  // namespace trireme
