@@ -54,6 +54,12 @@ Bpe::Bpe(BpeTables tables) : tables_(std::move(tables)) {
     byte_ids_[static_cast<std::size_t>(byte)] = id_of(
         tables_.bytes ? std::string(1, static_cast<char>(byte)) : fmt::format("<0x{:02X}>", byte));
   }
+  for (const auto& [token, id] : tables_.ids) {
+    std::size_t end = 0;
+    if (token.empty()) continue;
+    const char32_t character = next_character(token, end);
+    if (end == token.size() && character != kNotUtf8) character_ids_.emplace(character, id);
+  }
   falls_back_ = tables_.byte_fallback && std::ranges::count(byte_ids_, -1) == 0;
 }
 
@@ -118,8 +124,8 @@ void Bpe::append_characters(std::string_view piece, std::vector<std::int32_t>& s
     const std::size_t begin = at;
     const char32_t character = next_character(piece, at);
     const std::string_view bytes = piece.substr(begin, at - begin);
-    const auto found = tables_.ids.find(std::string(bytes));
-    if (found != tables_.ids.end()) {
+    const auto found = character_ids_.find(character);
+    if (found != character_ids_.end()) {
       symbols.push_back(found->second);
     } else if (falls_back_) {
       for (const char c : bytes) symbols.push_back(byte_ids_[static_cast<unsigned char>(c)]);

@@ -62,6 +62,7 @@ class Bpe {
   BpeTables tables_;
   std::vector<Slot> slots_;                      // a hash table with open addressing
   std::array<std::int32_t, 256> byte_ids_ = {};  // -1: none
+  std::unordered_map<char32_t, std::int32_t> character_ids_;
   bool falls_back_ = false;
 };
 

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "trireme/formats/tokenizer/independent_parts.h"
 #include "trireme/formats/tokenizer/piece_cache.h"
 #include "trireme/formats/tokenizer/token_error.h"
 #include "trireme/formats/tokenizer/utf8.h"
@@ -23,6 +24,7 @@ class BpeTokenizer final : public Tokenizer {
       : parts_(std::move(parts)),
         raw_(added(parts_, false)),
         normalized_(added(parts_, true)),
+        independent_(parts_.tables),
         bpe_(std::move(parts_.tables)) {
     for (const AddedToken& token : parts_.added) parts_.texts[token.id] = token.content;
     for (const auto& [id, text] : parts_.texts) {
@@ -113,9 +115,10 @@ class BpeTokenizer final : public Tokenizer {
   }
 
   void append_segment(TextPiece segment, Encoding& encoding) const {
-    if (!parts_.pre_tokenizer) return append_piece(segment.text, encoding);
+    const auto use = [&](std::string_view part) { append_piece(part, encoding); };
+    if (!parts_.pre_tokenizer) return independent_.for_each(segment.text, use);
     parts_.pre_tokenizer->split(segment,
-                                [&](TextPiece piece) { append_piece(piece.text, encoding); });
+                                [&](TextPiece piece) { independent_.for_each(piece.text, use); });
   }
 
   void append_piece(std::string_view piece, Encoding& encoding) const {
@@ -130,6 +133,7 @@ class BpeTokenizer final : public Tokenizer {
   BpeParts parts_;
   AddedTokens raw_;
   AddedTokens normalized_;
+  IndependentParts independent_;
   Bpe bpe_;
   std::int64_t vocabulary_ = 0;
   std::optional<std::int32_t> end_of_text_;
