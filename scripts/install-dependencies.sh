@@ -8,7 +8,7 @@ packages=(
   libtorch-dev libgloo-dev libopenblas0-openmp
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libspdlog-dev
   libhwy-dev libhwloc-dev zlib1g-dev libsodium-dev libxxhash-dev
-  libzmq3-dev cppzmq-dev
+  libzmq3-dev cppzmq-dev libicu-dev
 )
 if [[ ${1:-} == --test ]]; then
   packages+=(

@@ -73,6 +73,16 @@ TEST_P(FilesConformance, ReplaceAFileAsAWholeOrNotAtAll) {
   EXPECT_THAT(files().names_in(root()), UnorderedElementsAre("a"));
 }
 
+TEST_P(FilesConformance, ReplaceAHeaderWhoseNumbersAreKnownAtTheEnd) {
+  AtomicFile file(root() / "a", files());
+  file.write("????-");
+  file.write("body");
+  file.overwrite(0, "head");
+  file.write("-tail");
+  file.commit();
+  EXPECT_EQ(read_file(root() / "a", files()), "head-body-tail");
+}
+
 TEST_P(FilesConformance, MakeListRenameAndRemoveDirectories) {
   make_directories(root() / "one" / "inside", files());
   files().make_directory(root() / "one");  // exists

@@ -80,6 +80,12 @@ class MemoryFile final : public File {
     fail(shown_as_, "write", ENOSPC);
   }
 
+  void overwrite(std::int64_t offset, std::string_view bytes) override {
+    const std::lock_guard lock(files_.mutex_);
+    begin("write");
+    node_->content.replace(static_cast<std::size_t>(offset), bytes.size(), bytes);
+  }
+
   void take_lock() {
     lock_ = std::make_shared<int>();
     node_->lock = lock_;

@@ -13,7 +13,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/base/partition.h"
-#include "trireme/checkpoint/sha256.h"
+#include "trireme/base/sha256.h"
 #include "trireme/formats/safetensors.h"
 
 namespace trireme {

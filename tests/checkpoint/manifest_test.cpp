@@ -13,7 +13,7 @@
 #include "tests/formats/error_of.h"
 #include "tests/formats/temporary_folder.h"
 #include "trireme/base/error.h"
-#include "trireme/checkpoint/sha256.h"
+#include "trireme/base/sha256.h"
 
 namespace trireme {
 namespace {

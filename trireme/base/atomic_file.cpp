@@ -38,6 +38,10 @@ void AtomicFile::write(std::string_view bytes) {
   file_->append(bytes);
 }
 
+void AtomicFile::overwrite(std::int64_t offset, std::string_view bytes) {
+  file_->overwrite(offset, bytes);
+}
+
 void AtomicFile::commit() {
   file_->sync();
   files_.rename(temporary_, path_);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string_view>
@@ -27,6 +28,10 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(std::string_view bytes);
+
+  /// Replaces bytes that were written before, from byte `offset` on: a header whose numbers are
+  /// known at the end.
+  void overwrite(std::int64_t offset, std::string_view bytes);
 
   /// Syncs the file, renames it and syncs its directory.
   void commit();

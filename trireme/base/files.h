@@ -20,6 +20,8 @@ class File {
   virtual std::size_t read(std::int64_t offset, std::span<char> out) const = 0;
   /// Writes behind the end.
   virtual void append(std::string_view bytes) = 0;
+  /// Replaces what stands from byte `offset` on; must end within the file. For a file of create().
+  virtual void overwrite(std::int64_t offset, std::string_view bytes) = 0;
   /// What was appended before survives a loss of power.
   virtual void sync() = 0;
 };

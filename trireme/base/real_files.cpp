@@ -63,6 +63,17 @@ class RealFile final : public File {
     }
   }
 
+  void overwrite(std::int64_t offset, std::string_view bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n =
+          ::pwrite(file_.fd(), bytes.data(), std::min(bytes.size(), kMostBytes), offset);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail(shown_as_, "write", errno);
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+      offset += n;
+    }
+  }
+
   void sync() override {
     if (::fsync(file_.fd()) != 0) fail(shown_as_, "sync", errno);
   }

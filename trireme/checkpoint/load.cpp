@@ -5,10 +5,10 @@
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/base/runs.h"
+#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/chunk_reader.h"
 #include "trireme/checkpoint/manifest.h"
-#include "trireme/checkpoint/sha256.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/formats/safetensors.h"
 

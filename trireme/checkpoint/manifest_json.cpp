@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "trireme/base/error.h"
+#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/manifest.h"
-#include "trireme/checkpoint/sha256.h"
 #include "trireme/formats/json_error.h"
 
 namespace trireme {

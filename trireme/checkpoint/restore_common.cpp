@@ -12,8 +12,8 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/host_name.h"
+#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/agreement.h"
-#include "trireme/checkpoint/sha256.h"
 #include "trireme/checkpoint/step_folder.h"
 
 namespace trireme {

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
@@ -18,13 +20,14 @@ namespace {
 
 class FileSource final : public ByteSource {
  public:
-  explicit FileSource(const std::filesystem::path& path)
-      : path_(path.string()), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  FileSource(FileDescriptor file, std::string name, bool may_be_stream)
+      : name_(std::move(name)), file_(std::move(file)) {
     if (!file_.is_open()) fail("open");
     struct stat status;
     if (::fstat(file_.fd(), &status) != 0) fail("read");
-    if (!S_ISREG(status.st_mode)) throw DataError(fmt::format("{}: must be a file", path_));
-    left_ = status.st_size;
+    const bool is_file = S_ISREG(status.st_mode);
+    if (!is_file && !may_be_stream) throw DataError(fmt::format("{}: must be a file", name_));
+    left_ = is_file ? status.st_size : std::numeric_limits<std::int64_t>::max();
   }
 
   std::size_t read(std::span<char> out) override {
@@ -44,10 +47,10 @@ class FileSource final : public ByteSource {
 
  private:
   [[noreturn]] void fail(const char* verb) const {
-    throw DataError(fmt::format("{}: cannot {}: {}", path_, verb, std::strerror(errno)));
+    throw DataError(fmt::format("{}: cannot {}: {}", name_, verb, std::strerror(errno)));
   }
 
-  std::string path_;
+  std::string name_;
   FileDescriptor file_;
   std::int64_t left_ = 0;
 };
@@ -71,7 +74,13 @@ class MemorySource final : public ByteSource {
 }  // namespace
 
 std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path) {
-  return std::make_unique<FileSource>(path);
+  FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return std::make_unique<FileSource>(std::move(file), path.string(), false);
+}
+
+std::unique_ptr<ByteSource> read_stream(int fd, std::string name) {
+  FileDescriptor file(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return std::make_unique<FileSource>(std::move(file), std::move(name), true);
 }
 
 std::unique_ptr<ByteSource> bytes_of(std::string_view bytes) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace trireme {
@@ -28,6 +29,10 @@ class ByteSource {
 /// The bytes of a file as they lie there. Throws DataError naming the path if it cannot be opened
 /// or is no regular file.
 std::unique_ptr<ByteSource> open_file(const std::filesystem::path& path);
+
+/// What comes from file descriptor `fd`, a file or a pipe, which stays open. `name` is its name in
+/// errors.
+std::unique_ptr<ByteSource> read_stream(int fd, std::string name);
 
 /// Looks at `bytes`, which must outlive the source.
 std::unique_ptr<ByteSource> bytes_of(std::string_view bytes);

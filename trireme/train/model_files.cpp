@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/agreement.h"
-#include "trireme/checkpoint/sha256.h"
 
 namespace trireme {
 

@@ -1,6 +1,6 @@
 #include "trireme/train/sealed_text.h"
 
-#include "trireme/checkpoint/sha256.h"
+#include "trireme/base/sha256.h"
 
 namespace trireme {
 

@@ -1,4 +1,4 @@
-#include "trireme/checkpoint/sha256.h"
+#include "trireme/base/sha256.h"
 
 #include <fmt/format.h>
 #include <sodium/crypto_hash_sha256.h>
