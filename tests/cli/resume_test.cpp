@@ -106,8 +106,8 @@ TEST_F(ResumedRun, ThatWasFinishedHasNoLossInJson) {
 
 TEST_F(ResumedRun, KeepsItsModelAndType) {
   expect_ok(run(train()));
-  expect_refused(run({"train", "--resume", "out", "training.dtype=f64"}),
-                 "was written with training.dtype = 'f32', got 'f64'");
+  expect_refused(run({"train", "--resume", "out", "training.precision=f64"}),
+                 "was written with training.precision = 'f32', got 'f64'");
   expect_refused(run({"train", "--resume", "out", "model.name=mlp", "model.hidden=[3]"}),
                  "was written with model.name = 'linear', got 'mlp'");
 }

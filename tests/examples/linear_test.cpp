@@ -44,13 +44,13 @@ TEST_F(LinearExamples, RandhieReachesTheLeastSquaresWeights) {
 using SoakLinearExamples = LinearExamples;
 
 TEST_F(SoakLinearExamples, RandhieReachesThemInF32) {
-  folder_.train("randhie", 2, {"training.dtype=f32", "lr_scheduler.name=cosine"});
+  folder_.train("randhie", 2, {"training.precision=f32", "lr_scheduler.name=cosine"});
   expect_least_squares("randhie", randhie(), false, 1e-4);
 }
 
 TEST_F(SoakLinearExamples, RandhieReachesThemByMiniBatchesWithADecayingStep) {
   folder_.train("randhie", 2,
-                {"training.dtype=f32", "training.global_batch=5048", "training.steps=1200",
+                {"training.precision=f32", "training.global_batch=5048", "training.steps=1200",
                  "optimizer.momentum=0", "lr_scheduler.name=step", "lr_scheduler.step_size=300",
                  "lr_scheduler.gamma=0.25"});
   EXPECT_THAT(distance(trained_model(folder_ / "runs/randhie"),
@@ -65,7 +65,7 @@ TEST_F(LinearExamples, DiabetesReachesTheLeastSquaresWeights) {
 }
 
 TEST_F(LinearExamples, DiabetesReachesThemInF32) {
-  folder_.train("diabetes", 2, {"training.dtype=f32", "lr_scheduler.name=cosine"});
+  folder_.train("diabetes", 2, {"training.precision=f32", "lr_scheduler.name=cosine"});
   expect_least_squares("diabetes", diabetes(), true, 1e-4);
 }
 
@@ -111,7 +111,7 @@ TEST_P(SoakSamplerOfFourRanks, ReachesTheLeastSquaresWeightsInF32) {
 TEST_P(SamplerOfFourRanks, ReachesThemInF64) {
   folder_.train(
       "linear-regression", 4,
-      with_sampler({"training.dtype=f64", "training.global_batch=4001", "training.epochs=150",
+      with_sampler({"training.precision=f64", "training.global_batch=4001", "training.epochs=150",
                     "data.samples=4001", "optimizer.lr=0.4", "lr_scheduler.name=constant"}));
   EXPECT_THAT(distance(trained_model(folder_ / "runs/linear-regression"),
                        least_squares(generated_samples(4001, 20, 0.1, 1))),

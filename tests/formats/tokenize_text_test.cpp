@@ -47,18 +47,23 @@ class TokenizeText : public testing::Test {
  protected:
   std::vector<std::string> tokenized(std::string_view text, const TokenizeOptions& options,
                                      const std::string& tokenizer = "characters") {
-    return documents_of(tokenize_text({folder_.write("text", text)}, tokenizer, options).training);
+    return documents_of(tokenize_text({source("text", text)}, tokenizer, options).training);
   }
 
   std::string refusal(std::string_view text, const TokenizeOptions& options) {
     return error_of<DataError>([&] { tokenized(text, options); });
   }
 
+  TextSource source(const char* name, std::string_view text) {
+    return text_file(folder_.write(name, text));
+  }
+
+ private:
   TemporaryFolder folder_;
 };
 
 TEST_F(TokenizeText, NumbersCharactersByCodePoint) {
-  const TokenFile file = tokenize_text({folder_.write("text",
+  const TokenFile file = tokenize_text({source("text",
                                                       "caf\xC3\xA9 \xE2\x82\xAC"
                                                       "a")},
                                        "characters")
@@ -74,7 +79,7 @@ TEST_F(TokenizeText, NumbersCharactersByCodePoint) {
 
 TEST_F(TokenizeText, TakesEachFileAsADocument) {
   const auto text =
-      tokenize_text({folder_.write("a", "one\n"), folder_.write("b", "two\nlines\n")}, "bytes");
+      tokenize_text({source("a", "one\n"), source("b", "two\nlines\n")}, "bytes");
   EXPECT_THAT(documents_of(text.training), ElementsAre("one\n", "two\nlines\n"));
   EXPECT_EQ(text.training.text_bytes(1), 10);
   EXPECT_FALSE(text.validation);
@@ -93,7 +98,7 @@ TEST_F(TokenizeText, TakesAFieldOfEachJsonObject) {
   TokenizeOptions options = by(DocumentUnit::kJsonLine);
   options.documents.prompt_field = "ask";
   const TokenFile file =
-      tokenize_text({folder_.write("text",
+      tokenize_text({source("text",
                                    "{\"ask\": \"2+2=\", \"text\": \"4\\u00e9\"}\n\n"
                                    "{\"text\": \"!\", \"ask\": \"\", \"more\": [1]}\n")},
                     "bytes", options)
@@ -131,7 +136,7 @@ TEST_F(TokenizeText, RefusesOrReplacesWhatIsNotUtf8) {
 TEST_F(TokenizeText, NamesTheCharacterThatATokenizerDoesNotKnow) {
   const auto tokenizer = character_tokenizer({'a', 'b', '\n'});
   EXPECT_THAT(error_of<DataError>(
-                  [&] { tokenize_text({folder_.write("text", "ab\nb\xC3\xA9")}, *tokenizer); }),
+                  [&] { tokenize_text({source("text", "ab\nb\xC3\xA9")}, *tokenizer); }),
               HasSubstr("text: characters: '\xC3\xA9' (U+00E9) at byte 5 (line 2) is none of the 3 "
                         "characters"));
 }
@@ -146,7 +151,7 @@ TEST_F(TokenizeText, HoldsOutDocumentsSpreadEvenly) {
   for (int i = 0; i < 100; ++i) lines += std::to_string(i) + "\n";
   TokenizeOptions options = by(DocumentUnit::kLine);
   options.holdout = 0.04;
-  const auto text = tokenize_text({folder_.write("text", lines)}, "characters", options);
+  const auto text = tokenize_text({source("text", lines)}, "characters", options);
   EXPECT_EQ(text.training.documents(), 96);
   EXPECT_THAT(documents_of(*text.validation), ElementsAre("24", "49", "74", "99"));
   EXPECT_EQ(text.validation->vocabulary(), 11);
@@ -156,7 +161,7 @@ TEST_F(TokenizeText, HoldsOutTheLastPartOfOneDocument) {
   TokenizeOptions options;
   options.holdout = 0.25;
   const std::string whole = "one two\nthree four\nfive six\nseven\n";
-  const auto text = tokenize_text({folder_.write("text", whole)}, "characters", options);
+  const auto text = tokenize_text({source("text", whole)}, "characters", options);
   EXPECT_THAT(documents_of(text.training), ElementsAre("one two\nthree four\n"));
   EXPECT_THAT(documents_of(*text.validation), ElementsAre("five six\nseven\n"));
   EXPECT_EQ(text.training.text_bytes() + text.validation->text_bytes(), std::ssize(whole));
@@ -168,7 +173,7 @@ TEST_F(TokenizeText, CutsNoCharacter) {
   for (int percent = 1; percent < 90; ++percent) {
     TokenizeOptions options;
     options.holdout = percent / 100.0;
-    const auto text = tokenize_text({folder_.write("text", whole)}, "characters", options);
+    const auto text = tokenize_text({source("text", whole)}, "characters", options);
     const auto [first, last] =
         std::pair(documents_of(text.training), documents_of(*text.validation));
     EXPECT_EQ(std::accumulate(first.begin(), first.end(), std::string()) +

@@ -113,7 +113,7 @@ TEST_F(Due, AnEvaluationIsOfTheWholeSetAndTheModelOfItsStep) {
         runs_.train("run", ranks,
                     {"data.format=csv", "data.path=" + (runs_ / "train.csv").string(),
                      "data.test_path=" + (runs_ / "test.csv").string(), "data.target=y",
-                     "data.holdout=0", "training.dtype=f64", "evaluation.batch=2"});
+                     "data.holdout=0", "training.precision=f64", "evaluation.batch=2"});
     const auto tensors = runs_.tensors("run");
     double error = 0, sum = 0, squares = 0;
     for (int row = 0; row < 37; ++row) {

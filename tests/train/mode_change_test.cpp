@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(ModeChange, LocalStepsAfterOthers,
 
 // The mean of one step's parameters is the step of the mean gradient, but for rounding.
 TEST_F(ModeChange, OneLocalStepIsASynchronousStep) {
-  const Words sgd = {"optimizer.name=sgd", "optimizer.momentum=0.9", "training.dtype=f64"};
+  const Words sgd = {"optimizer.name=sgd", "optimizer.momentum=0.9", "training.precision=f64"};
   runs_.train("synchronous", 3, sgd);
   runs_.train("local", 3, sgd + until(20));
   runs_.resume("local", 3, sgd + Words{"communication.mode=hybrid", "communication.local_steps=1"});

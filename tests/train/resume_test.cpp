@@ -109,7 +109,7 @@ TEST_F(Resume, RefusesAnotherModelOrType) {
         },
         ThrowsMessage<UsageError>(HasSubstr("was written with " + message)));
   };
-  refused("training.dtype=f64", "training.dtype = 'f32', got 'f64'");
+  refused("training.precision=f64", "training.precision = 'f32', got 'f64'");
   refused("model.name=mlp", "model.name = 'linear', got 'mlp'");
   runs_.train("deep", 1, {"model.name=mlp", "model.hidden=[4]"});
   EXPECT_THAT(
@@ -122,7 +122,7 @@ TEST_F(Resume, RefusesAnotherModelOrType) {
 // The same for checkpoints of earlier versions, which hold no configuration.
 TEST_F(Resume, RefusesTensorsOfAnotherType) {
   runs_.train("run", 2);
-  const Config config = runs_.config("run", {"training.dtype=f64"});
+  const Config config = runs_.config("run", {"training.precision=f64"});
   const auto alone = self_communicator();
   Trainer trainer(config, check(config, 1), *alone);
   const auto checkpoint = runs_ / "run" / "checkpoints" / "step-40";

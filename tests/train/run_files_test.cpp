@@ -133,7 +133,9 @@ TEST_F(RunOnFailingFiles, AFullDiskIsAnErrorThatNamesTheFile) {
     ++full;
     EXPECT_THAT(*error, HasSubstr("runs/one/"));
     EXPECT_THAT(*error, EndsWith("No space left on device"));
-    if (files_.kind_of(run_.config()) != FileKind::kNone) EXPECT_EQ(content("config.toml"), toml);
+    if (files_.kind_of(run_.config()) != FileKind::kNone) {
+      EXPECT_EQ(content("config.toml"), toml);
+    }
     if (files_.kind_of(run_.model()) != FileKind::kNone) {
       EXPECT_EQ(content("model.safetensors"), model);
     }

@@ -162,7 +162,7 @@ TEST_F(TrainingLoop, WeighsSamplesAlikeInALastBatchThatIsNotFull) {
   const std::vector<double> losses_of_loop = plain_loop(table(50, at::kDouble)).train(expected);
   for (const int ranks : {1, 2, 3, 4}) {
     const std::string run = fmt::format("on-{}", ranks);
-    const Outcome outcome = runs_.train(run, ranks, on_table({"training.dtype=f64"}));
+    const Outcome outcome = runs_.train(run, ranks, on_table({"training.precision=f64"}));
     expect_near(run, expected);
     EXPECT_THAT(losses(outcome.ranks.back()), Pointwise(DoubleNear(1e-12), losses_of_loop));
     EXPECT_EQ(outcome.ranks.back().start.steps_per_epoch, 4);
@@ -175,7 +175,7 @@ TEST_F(TrainingLoop, TakesAllSamplesWhereABatchHoldsMore) {
   plain_loop(table(5, at::kDouble)).train(expected);
   for (const int ranks : {1, 3, 4}) {
     const std::string run = fmt::format("on-{}", ranks);
-    runs_.train(run, ranks, on_table({"training.dtype=f64"}));
+    runs_.train(run, ranks, on_table({"training.precision=f64"}));
     expect_near(run, expected);
   }
 }
@@ -192,7 +192,7 @@ TEST_F(TrainingLoop, ClipsTheNormOfTheWholeGradient) {
        {std::string("replicated"), std::string(kHostShared), std::string(kParameterServer)}) {
     const std::string run = name + "-clipped";
     runs_.train(run, 3,
-                on_table(strategy(name) + Words{"training.dtype=f64", "training.clip_norm=0.75"}));
+                on_table(strategy(name) + Words{"training.precision=f64", "training.clip_norm=0.75"}));
     expect_near(run, expected);
   }
 }

@@ -87,6 +87,7 @@ int run_program(int argc, char** argv) {
   add_serve(app, exit_code);
   add_fetch(app, exit_code);
   add_tokenize(app, exit_code);
+  add_generate(app, exit_code);
   if (argc == 1) {
     std::cerr << app.help();
     return static_cast<int>(ExitCode::kUsage);

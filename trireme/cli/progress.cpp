@@ -31,6 +31,8 @@ std::string metrics_of(const EvaluationReport& report) {
     text += std::isnan(*report.r2) ? ", R2 undefined (all targets are equal)"
                                    : fmt::format(", R2 {:.4f}", *report.r2);
   }
+  if (report.perplexity) text += fmt::format(", perplexity {:.4g}", *report.perplexity);
+  if (report.bits_per_byte) text += fmt::format(", {:.4f} bits a byte", *report.bits_per_byte);
   return text;
 }
 
@@ -148,8 +150,12 @@ void Progress::draw(Clock::time_point now) {
   const double samples = (numbers_.epoch - shown_epoch_) * static_cast<double>(run_.samples);
   const double rate = samples / std::max(seconds, 1e-9);
   // A moving average is steady on the screen and follows a change quickly.
+  numbers_.tokens_per_sample = run_.tokens_per_sample;
   double& shown_rate = numbers_.samples_per_second;
   shown_rate = shown_rate == 0 ? rate : 0.9 * shown_rate + 0.1 * rate;
+  if (run_.peak_flops > 0) {
+    numbers_.arithmetic_share = shown_rate * run_.flops_per_sample / run_.peak_flops;
+  }
   shown_ = now;
   shown_epoch_ = numbers_.epoch;
   const double elapsed = std::chrono::duration<double>(now - started_).count();

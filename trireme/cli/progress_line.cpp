@@ -36,8 +36,13 @@ std::vector<Part> step_parts(const ProgressNumbers& n) {
 
 std::vector<Part> all_parts(const ProgressNumbers& n) {
   std::vector<Part> parts = step_parts(n);
-  parts.push_back(
-      {3, fmt::format("{} samples/s", with_commas(std::llround(n.samples_per_second)))});
+  const bool is_tokens = n.tokens_per_sample > 0;
+  const double rate =
+      n.samples_per_second * static_cast<double>(is_tokens ? n.tokens_per_sample : 1);
+  std::string speed =
+      fmt::format("{} {}/s", with_commas(std::llround(rate)), is_tokens ? "tokens" : "samples");
+  if (n.arithmetic_share > 0) speed += fmt::format(" ({:.0f}% of peak)", 100 * n.arithmetic_share);
+  parts.push_back({3, std::move(speed)});
   if (n.data_share + n.compute_share + n.communication_share > 0) {
     parts.push_back({8, fmt::format("data {:.0f}% compute {:.0f}% comm {:.0f}%", 100 * n.data_share,
                                     100 * n.compute_share, 100 * n.communication_share)});

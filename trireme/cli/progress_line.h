@@ -17,7 +17,9 @@ struct ProgressNumbers {
   double samples_per_second = 0;
   double seconds_left = 0;
   double data_share = 0, compute_share = 0, communication_share = 0;  ///< of a step's time
-  double memory_bytes = 0;                                            ///< of rank 0
+  std::int64_t tokens_per_sample = 0;                                 ///< 0: samples are no tokens
+  double arithmetic_share = 0;  ///< of what the machine can compute; 0: unknown
+  double memory_bytes = 0;      ///< of rank 0
 };
 
 /// Returns "step 50/469  epoch 0.11  loss 0.832  lr 0.05  |g| 1.9", the line of a log.

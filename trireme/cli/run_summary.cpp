@@ -4,9 +4,11 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "trireme/base/text.h"
 #include "trireme/cli/terminal.h"
+#include "trireme/formats/printable.h"
 #include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
@@ -14,6 +16,15 @@ namespace trireme::cli {
 namespace {
 
 constexpr std::size_t kShownFailures = 5;
+
+std::string indented(const std::string& text) {
+  std::string result;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    result += fmt::format("  {}\n", without_control_characters(line));
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -26,6 +37,9 @@ std::string summary_text(const RunSummary& summary) {
   card += summary.interrupted ? "\nstopped as asked\n" : "\ndone\n";
   row("steps", fmt::format("{} in {}", with_commas(summary.steps), duration(summary.seconds)));
   row("samples/s", with_commas(std::llround(summary.samples_per_second)));
+  if (summary.tokens_per_second > 0) {
+    row("tokens/s", with_commas(std::llround(summary.tokens_per_second)));
+  }
   if (summary.skipped_steps > 0) {
     row("skipped",
         fmt::format("{}, in which not all was finite", with_commas(summary.skipped_steps, "step")));
@@ -40,6 +54,12 @@ std::string summary_text(const RunSummary& summary) {
     row("test loss", fmt::format("{:.4g}", evaluation.loss));
     if (evaluation.accuracy)
       row("test accuracy", fmt::format("{:.2f} %", 100 * *evaluation.accuracy));
+    if (evaluation.perplexity) {
+      row("perplexity", fmt::format("{:.4g}", *evaluation.perplexity));
+    }
+    if (evaluation.bits_per_byte) {
+      row("bits a byte", fmt::format("{:.4f}", *evaluation.bits_per_byte));
+    }
     if (evaluation.r2) {
       row("test R2", std::isnan(*evaluation.r2) ? "undefined: all targets are equal"
                                                 : fmt::format("{:.4f}", *evaluation.r2));
@@ -57,6 +77,9 @@ std::string summary_text(const RunSummary& summary) {
   }
   if (summary.interrupted && summary.is_complete) {
     row("resume with", fmt::format("trireme train --resume {}", shell_quoted(run.root.string())));
+  }
+  if (!summary.sample_text.empty()) {
+    card += "\nthe model writes:\n" + indented(summary.sample_text);
   }
   return card;
 }
@@ -78,7 +101,11 @@ std::string summary_json(const RunSummary& summary) {
     json["evaluation"] = {{"samples", report.samples}, {"loss", report.loss}};
     if (report.accuracy) json["evaluation"]["accuracy"] = *report.accuracy;
     if (report.r2) json["evaluation"]["r2"] = *report.r2;
+    if (report.perplexity) json["evaluation"]["perplexity"] = *report.perplexity;
+    if (report.bits_per_byte) json["evaluation"]["bits_per_byte"] = *report.bits_per_byte;
   }
+  if (summary.tokens_per_second > 0) json["tokens_per_second"] = summary.tokens_per_second;
+  if (!summary.sample_text.empty()) json["sample_text"] = summary.sample_text;
   json["metrics"] = run.metrics().string();
   json["configuration"] = run.config().string();
   if (!summary.interrupted) json["model"] = run.model().string();

@@ -112,6 +112,63 @@ weight_decay = 0.01
 name = "one_cycle"                # up to lr, then down to almost nothing
 )";
 
+constexpr const char* kGpt = R"(# A small GPT that learns to write a text, character by character.
+#   trireme train run.toml
+
+[run]
+directory = "run"                 # model, metrics, logs and checkpoints go here
+
+[data]
+format = "text"
+{data}
+tokenizer = "characters"          # bytes, or a tokenizer.json
+holdout = 0.1                     # the last part of the text, to evaluate on
+
+[model]
+name = "gpt2"                     # or llama
+layers = 4
+width = 128
+heads = 4
+context = 64                      # tokens that the model sees at once
+
+[training]
+steps = 600
+global_batch = 24                 # samples of one step over all ranks, context tokens each
+# 12 virtual workers give the same bits on 1, 2, 3, 4, 6 or 12 ranks; 0 is one a rank.
+virtual_workers = 0
+clip_norm = 1.0
+seed = 1
+
+[optimizer]
+name = "adamw"
+lr = 0.003
+betas = [0.9, 0.99]
+weight_decay = 0.1
+
+[[optimizer.groups]]
+kind = "bias_and_norm"            # no weight decay
+weight_decay = 0.0
+
+[lr_scheduler]
+name = "cosine"
+warmup_steps = 50
+min_lr_ratio = 0.1
+
+[evaluation]
+every_steps = 200
+)";
+
+std::string with_text(std::string_view text, std::string path) {
+  const std::string line =
+      path.empty()
+          ? "path = \"\"                         # a text file of yours; empty: generated text"
+          : fmt::format("path = {}", toml_text(&path));
+  std::string result(text);
+  const std::string_view mark = "{data}";
+  result.replace(result.find(mark), mark.size(), line);
+  return result;
+}
+
 std::string with_data(std::string_view text, std::string_view folder) {
   std::string result(text);
   const std::string_view mark = "{data}";
@@ -128,16 +185,17 @@ std::string with_data(std::string_view text, std::string_view folder) {
 }  // namespace
 
 const std::vector<std::string>& template_names() {
-  static const std::vector<std::string> names = {"linear", "mlp", "cnn"};
+  static const std::vector<std::string> names = {"linear", "mlp", "cnn", "gpt"};
   return names;
 }
 
-std::string configuration_template(std::string_view name, std::string_view fashion_mnist) {
+std::string configuration_template(std::string_view name, const TemplateData& data) {
   if (name == "linear") return kLinear;
-  if (name == "mlp") return with_data(kMlp, fashion_mnist);
-  if (name == "cnn") return with_data(kCnn, fashion_mnist);
+  if (name == "mlp") return with_data(kMlp, data.fashion_mnist);
+  if (name == "cnn") return with_data(kCnn, data.fashion_mnist);
+  if (name == "gpt") return with_text(kGpt, data.text);
   const std::string guess = nearest(name, template_names());
-  throw UsageError(fmt::format("init: wanted one of linear, mlp, cnn, got \"{}\"{}", name,
+  throw UsageError(fmt::format("init: wanted one of linear, mlp, cnn, gpt, got \"{}\"{}", name,
                                guess.empty() ? "" : fmt::format("; did you mean {}?", guess)));
 }
 

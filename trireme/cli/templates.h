@@ -11,11 +11,16 @@ inline constexpr const char* kFashionMnistFiles[] = {
     "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz"};
 
-/// The names of the templates of `trireme init`: "linear", "mlp", "cnn".
+/// The names of the templates of `trireme init`: "linear", "mlp", "cnn", "gpt".
 const std::vector<std::string>& template_names();
 
-/// Returns a commented configuration that runs unchanged. `fashion_mnist` is the folder of that
-/// data set. Throws UsageError for an unknown name.
-std::string configuration_template(std::string_view name, std::string_view fashion_mnist);
+/// Where the data of the templates is on this machine.
+struct TemplateData {
+  std::string fashion_mnist;  ///< folder of kFashionMnistFiles
+  std::string text;           ///< a text file; empty: a generated text
+};
+
+/// Returns a commented configuration that runs unchanged. Throws UsageError for an unknown name.
+std::string configuration_template(std::string_view name, const TemplateData& data);
 
 }  // namespace trireme::cli

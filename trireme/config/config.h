@@ -43,6 +43,11 @@ struct Config {
     std::int64_t samples = 10000;
     std::int64_t features_count = 100;
     double noise = 0.1;
+    std::string tokenizer = "characters";
+    std::string documents = "file";
+    std::string field = "text";
+    std::string prompt_field;
+    std::string not_utf8 = "error";
     double holdout = 0.0;
     std::string sampler = "random";
     bool drop_last = false;
@@ -57,6 +62,16 @@ struct Config {
     std::string activation = "relu";
     bool batch_norm = true;
     double dropout = 0.0;
+    std::int64_t layers = 4;
+    std::int64_t width = 128;
+    std::int64_t heads = 4;
+    std::int64_t kv_heads = 0;
+    std::int64_t mlp_width = 0;
+    std::int64_t context = 64;
+    std::int64_t vocabulary = 0;
+    bool tie_embeddings = true;
+    double norm_eps = 1e-5;
+    double rope_theta = 10000;
     std::string init = "default";
     std::string weights;
     std::string path;
@@ -69,8 +84,10 @@ struct Config {
     std::int64_t virtual_workers = 0;
     std::vector<double> shares;
     bool measure_shares = false;
-    std::string dtype = "f32";
+    std::string precision = "f32";
     std::string loss = "auto";
+    double label_smoothing = 0.0;
+    double z_loss = 0.0;
     std::int64_t seed = 1;
     std::int64_t threads = 0;
     double clip_norm = 0.0;
@@ -120,6 +137,7 @@ struct Config {
   struct Parallelism {
     std::string strategy = "replicated";
     std::int64_t bucket_bytes = 1 << 20;
+    std::string recompute = "none";
     bool pin = true;
   } parallelism;
 

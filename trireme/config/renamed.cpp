@@ -16,6 +16,7 @@ std::string_view find(std::string_view key, std::string_view value,
 
 std::span<const Renamed> renamed() {
   static constexpr Renamed kAll[] = {
+      {"training.dtype", "", "training.precision"},
       {"parallelism.strategy", "shared", "host_shared"},
       {"parallelism.strategy", "through_server", "parameter_server"},
   };

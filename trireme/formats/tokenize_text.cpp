@@ -90,23 +90,18 @@ void require_documents(const TokenWriter& writer, const char* what) {
   throw DataError(fmt::format("tokenize: there is no text for {}: all documents are empty", what));
 }
 
-TokenizedText in_memory(const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
-                        const TokenizeOptions& options) {
-  TokenWriter training(tokenizer, "training text");
-  if (options.holdout == 0) {
-    tokenize(sources, tokenizer, options, training);
-    return {training.take(), std::nullopt};
-  }
-  TokenWriter validation(tokenizer, "validation text");
-  tokenize(sources, tokenizer, options, training, &validation);
-  return {training.take(), validation.take()};
-}
+/// Bytes that live as long as a source looks at them.
+class SharedBytes final : public ByteSource {
+ public:
+  explicit SharedBytes(std::shared_ptr<const std::string> text)
+      : text_(std::move(text)), bytes_(bytes_of(*text_)) {}
+  std::size_t read(std::span<char> out) override { return bytes_->read(out); }
+  std::int64_t at_most() const override { return bytes_->at_most(); }
 
-std::vector<TextSource> sources_of(const std::vector<std::filesystem::path>& files) {
-  std::vector<TextSource> sources;
-  for (const auto& file : files) sources.push_back(text_file(file));
-  return sources;
-}
+ private:
+  std::shared_ptr<const std::string> text_;
+  std::unique_ptr<ByteSource> bytes_;
+};
 
 }  // namespace
 
@@ -163,15 +158,28 @@ TokenizeCounts tokenize(const std::vector<TextSource>& sources, const Tokenizer&
   return {empty};
 }
 
-TokenizedText tokenize_text(const std::vector<std::filesystem::path>& files,
-                            const Tokenizer& tokenizer, const TokenizeOptions& options) {
-  return in_memory(sources_of(files), tokenizer, options);
+TokenizedText tokenize_text(const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
+                            const TokenizeOptions& options) {
+  TokenWriter training(tokenizer, "training text");
+  if (options.holdout == 0) {
+    tokenize(sources, tokenizer, options, training);
+    return {training.take(), std::nullopt};
+  }
+  TokenWriter validation(tokenizer, "validation text");
+  tokenize(sources, tokenizer, options, training, &validation);
+  return {training.take(), validation.take()};
 }
 
-TokenizedText tokenize_text(const std::vector<std::filesystem::path>& files,
-                            const std::string& tokenizer, const TokenizeOptions& options) {
-  const std::vector<TextSource> sources = sources_of(files);
-  return in_memory(sources, *choose_tokenizer(tokenizer, sources, options.documents), options);
+TokenizedText tokenize_text(const std::vector<TextSource>& sources, const std::string& tokenizer,
+                            const TokenizeOptions& options) {
+  return tokenize_text(sources, *choose_tokenizer(tokenizer, sources, options.documents), options);
+}
+
+TextSource text_in_memory(std::string name, std::string text) {
+  const auto shared = std::make_shared<const std::string>(std::move(text));
+  return {std::move(name), [shared]() -> std::unique_ptr<ByteSource> {
+            return std::make_unique<SharedBytes>(shared);
+          }};
 }
 
 }  // namespace trireme

@@ -22,6 +22,8 @@ struct TextSource {
 };
 /// A file, gzip or not.
 TextSource text_file(const std::filesystem::path& path);
+/// `name` stands for its path in errors.
+TextSource text_in_memory(std::string name, std::string text);
 
 struct TokenizeOptions {
   DocumentOptions documents;
@@ -58,10 +60,10 @@ struct TokenizedText {
 };
 
 /// The same in memory.
-TokenizedText tokenize_text(const std::vector<std::filesystem::path>& files,
-                            const Tokenizer& tokenizer, const TokenizeOptions& options = {});
+TokenizedText tokenize_text(const std::vector<TextSource>& sources, const Tokenizer& tokenizer,
+                            const TokenizeOptions& options = {});
 /// With choose_tokenizer(): tokenizer_json() of the result makes the same tokenizer again.
-TokenizedText tokenize_text(const std::vector<std::filesystem::path>& files,
-                            const std::string& tokenizer, const TokenizeOptions& options = {});
+TokenizedText tokenize_text(const std::vector<TextSource>& sources, const std::string& tokenizer,
+                            const TokenizeOptions& options = {});
 
 }  // namespace trireme

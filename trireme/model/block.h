@@ -36,6 +36,11 @@ class Block {
   /// the samples that the next forward() computes.
   virtual void set_positions(const at::Tensor& /*positions*/) {}
 
+  /// From now on, in evaluation and without gradients, forward() is given tokens that follow those
+  /// of the calls before, and keeps what it needs of at most `tokens` tokens; 0: no more. Blocks
+  /// that look at one token at a time need not do anything.
+  virtual void remember(std::int64_t /*tokens*/) {}
+
   /// Chooses whether the probabilities of attention are kept for the backward pass (false, as after
   /// construction) or computed again. Returns false if the block has no attention.
   virtual bool recompute_attention(bool /*on*/) { return false; }

@@ -118,6 +118,35 @@ void check_outputs(Model& model, const ModelOptions& options, Shape input, std::
   }
 }
 
+GptShape gpt_shape(const ModelOptions& options, Shape input, const Target& target) {
+  if (target.kind != Target::Kind::kTokens || input.size() != 1) {
+    throw UsageError(fmt::format(
+        "model {} predicts tokens, and the data has none; use data.format = \"text\" or \"tokens\"",
+        options.name));
+  }
+  GptShape shape = options.gpt;
+  shape.context = input[0];
+  shape.dropout = options.dropout;
+  if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
+  if (shape.mlp_width == 0) {
+    constexpr std::int64_t kMultiple = 32;
+    shape.mlp_width = options.name == "gpt2"
+                          ? 4 * shape.width
+                          : (8 * shape.width / 3 + kMultiple - 1) / kMultiple * kMultiple;
+  }
+  if (shape.vocabulary == 0) shape.vocabulary = target.classes;
+  if (shape.vocabulary < target.classes) {
+    throw UsageError(fmt::format(
+        "model.vocabulary must be at least the {} tokens of the data's tokenizer, got {}",
+        target.classes, shape.vocabulary));
+  }
+  return shape;
+}
+
+bool is_gpt(const ModelOptions& options) {
+  return options.name == "gpt2" || options.name == "llama";
+}
+
 Blocks make_torchscript(const ModelOptions& options) {
   Blocks blocks;
   blocks.push_back(std::make_unique<ScriptBlock>(options.path));
@@ -131,10 +160,12 @@ Blocks make_blocks(const ModelOptions& options, Shape input, const Target& targe
   }
   if (options.name == "mlp") return make_mlp(options, input, outputs);
   if (options.name == "cnn") return make_cnn(options, input, outputs);
+  if (options.name == "gpt2") return gpt2_blocks(gpt_shape(options, input, target));
+  if (options.name == "llama") return llama_blocks(gpt_shape(options, input, target));
   if (options.name == "torchscript") return make_torchscript(options);
-  throw UsageError(
-      fmt::format("model.name must be one of linear, logistic, mlp, cnn, torchscript; got \"{}\"",
-                  options.name));
+  throw UsageError(fmt::format(
+      "model.name must be one of linear, logistic, mlp, cnn, gpt2, llama, torchscript; got \"{}\"",
+      options.name));
 }
 
 // Integer buffers, such as the number of batches that batch normalization counts, keep their type.
@@ -159,7 +190,9 @@ std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape
   auto model = std::make_unique<Model>(make_blocks(options, input_shape, target, outputs));
   const bool from_file = options.name == "torchscript";
   convert(model->tensors(), type);
-  if (!from_file || options.init != "default") {
+  if (is_gpt(options) && options.init == "default") {
+    initialize_gpt(model->tensors(), options.gpt.layers, options.seed);
+  } else if (!from_file || options.init != "default") {
     initialize(model->tensors(), options.init, options.seed, activation_of(options));
   }
   if (from_file) check_outputs(*model, options, input_shape, outputs);

@@ -13,6 +13,7 @@
 #include "trireme/model/block.h"
 #include "trireme/model/evaluation.h"
 #include "trireme/model/loss.h"
+#include "trireme/plan/recompute.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -23,14 +24,6 @@ struct RandomKey {
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   int virtual_worker = 0;
-};
-
-/// What a backward pass computes again instead of finding it kept (Chen et al. 2016; Korthikanti et
-/// al. 2022). The bits are the same.
-enum class Recompute : std::uint8_t {
-  kNone,
-  kSelective,  ///< the probabilities of attention
-  kFull,       ///< each block from its input
 };
 
 /// What the trainer trains: blocks, computed one after another.

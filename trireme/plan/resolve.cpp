@@ -243,6 +243,11 @@ OptimizerOptions optimizer_options(const Config::Optimizer& c) {
   return without_other_options(std::move(options));
 }
 
+Recompute recompute_of(const std::string& name) {
+  if (name == "none") return Recompute::kNone;
+  return name == "full" ? Recompute::kFull : Recompute::kSelective;
+}
+
 // But total_steps.
 ScheduleOptions schedule_options(const Config& config) {
   const Config::LrScheduler& c = config.lr_scheduler;
@@ -265,7 +270,8 @@ RunPlan resolve_derived(const Config& config, int ranks) {
                .bucket_bytes = config.parallelism.bucket_bytes,
                .batch = batch_of(config.training, ranks),
                .transport = transport_of(config.communication.transport),
-               .precision = {config.training.dtype == "f64" ? DType::kF64 : DType::kF32},
+               .precision = {config.training.precision == "f64" ? DType::kF64 : DType::kF32},
+               .recompute = recompute_of(config.parallelism.recompute),
                .optimizer = optimizer_options(config.optimizer),
                .clip_value = config.training.clip_value,
                .schedule = schedule_options(config)};

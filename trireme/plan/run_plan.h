@@ -11,6 +11,7 @@
 #include "trireme/kernels/compress.h"
 #include "trireme/optim/make_optimizer.h"
 #include "trireme/optim/schedule.h"
+#include "trireme/plan/recompute.h"
 
 namespace trireme::plan {
 
@@ -98,6 +99,7 @@ struct RunPlan {
   Batch batch;
   Transport transport;
   Precision precision;
+  Recompute recompute = Recompute::kNone;
   OptimizerOptions optimizer;
   double clip_value = 0;
   ScheduleOptions schedule;  ///< total_steps is not known before the data is

@@ -67,6 +67,12 @@ void check_data(const Config::Data& data) {
     }
     if (!data.test_path.empty()) require_file("data.test_path", data.test_path);
     require_different_separators(data);
+  } else if (data.format == "text" || data.format == "tokens") {
+    if (data.format == "tokens" || !data.path.empty()) require_file("data.path", data.path);
+    if (!data.test_path.empty()) require_file("data.test_path", data.test_path);
+    if (data.format == "text" && data.tokenizer != "characters" && data.tokenizer != "bytes") {
+      require_file("data.tokenizer", data.tokenizer);
+    }
   } else if (data.format == "idx") {
     require_file("data.images", data.images);
     require_file("data.labels", data.labels);

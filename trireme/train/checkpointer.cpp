@@ -62,7 +62,7 @@ std::optional<T> value_of(const RunState& state, const char* section, const std:
 bool is_kept_by_run(const std::string& key) {
   const std::vector<std::string> kept = {
       "training.virtual_workers", "training.global_batch", "training.seed",
-      "training.dtype",           "data.sampler",          "optimizer.name"};
+      "training.precision",       "data.sampler",          "optimizer.name"};
   // The files may lie elsewhere.
   if (key == "model.path" || key == "model.weights") return false;
   return key.starts_with("model.") || std::ranges::count(kept, key) > 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/error.h"
@@ -49,8 +50,11 @@ bool classifies(const Config& config) {
          config.training.loss == "bce_with_logits";
 }
 
-std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
-                                const Dataset& train, const Mesh& mesh) {
+namespace {
+
+std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
+                                 std::span<const std::int64_t> input_shape, const Target& target,
+                                 const Mesh& mesh) {
   const Config::Model& model = config.model;
   ModelOptions options{.name = model.name,
                        .loss = config.training.loss,
@@ -62,12 +66,41 @@ std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                        .channels = model.channels,
                        .kernel = model.kernel,
                        .batch_norm = model.batch_norm,
+                       .gpt = {.vocabulary = model.vocabulary,
+                               .layers = model.layers,
+                               .width = model.width,
+                               .heads = model.heads,
+                               .kv_heads = model.kv_heads,
+                               .mlp_width = model.mlp_width,
+                               .norm_eps = model.norm_eps,
+                               .rope_theta = model.rope_theta,
+                               .tied = model.tie_embeddings},
                        .path = model.path};
   if (!model.hidden.empty()) options.hidden = model.hidden;
-  auto made = make_model(options, train.input_shape(), train.target(), mesh);
+  auto made = make_model(options, input_shape, target, mesh);
   if (!model.weights.empty()) load_weights(model.weights, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);
+  made->set_recompute(plan.recompute);
   return made;
+}
+
+}  // namespace
+
+std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
+                                const Dataset& train, const Mesh& mesh) {
+  return model_for(config, plan, train.input_shape(), train.target(), mesh);
+}
+
+std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
+                                const Target& tokens, const Mesh& mesh) {
+  const std::vector<std::int64_t> shape{tokens.length};
+  return model_for(config, plan, shape, tokens, mesh);
+}
+
+Loss loss_of(const Config& config, const Dataset& train) {
+  return make_loss(
+      train.target(), config.training.loss,
+      {.label_smoothing = config.training.label_smoothing, .z_loss = config.training.z_loss});
 }
 
 std::unique_ptr<Optimizer> optimizer_of(const plan::RunPlan& plan, std::span<Shard> shards) {

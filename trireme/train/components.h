@@ -7,6 +7,7 @@
 #include "trireme/comm/mesh.h"
 #include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
+#include "trireme/model/loss.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/schedule.h"
@@ -30,6 +31,10 @@ bool classifies(const Config& config);
 /// matches no parameter and for weights of another model.
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Dataset& train, const Mesh& mesh);
+/// The same for samples of tokens.
+std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
+                                const Target& tokens, const Mesh& mesh);
+Loss loss_of(const Config& config, const Dataset& train);
 std::unique_ptr<Optimizer> optimizer_of(const plan::RunPlan& plan, std::span<Shard> shards);
 std::unique_ptr<Schedule> schedule_of(const plan::RunPlan& plan, std::int64_t total_steps);
 

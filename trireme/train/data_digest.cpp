@@ -74,10 +74,13 @@ void add_file(const std::filesystem::path& path, bool is_mapped, Hash& hash) {
 
 DataDigest digest_of_data(const Config& config) {
   const Config::Data& data = config.data;
-  const bool is_mapped = data.format == "idx";
+  const bool is_mapped = data.format == "idx" || data.format == "tokens";
   std::vector<std::string> paths;
-  if (data.format == "csv") paths = {data.path, data.test_path};
-  if (is_mapped) paths = {data.images, data.labels, data.test_images, data.test_labels};
+  const bool is_table_or_text = data.format == "csv" || data.format == "text";
+  if (is_table_or_text || data.format == "tokens") paths = {data.path, data.test_path};
+  if (data.format == "text" && data.tokenizer != "characters" && data.tokenizer != "bytes")
+    paths.push_back(data.tokenizer);
+  if (data.format == "idx") paths = {data.images, data.labels, data.test_images, data.test_labels};
   std::erase(paths, "");
   if (paths.empty()) return {"", "generated data"};
   Hash hash;

@@ -9,10 +9,12 @@
 
 #include "trireme/base/error.h"
 #include "trireme/data/csv_dataset.h"
+#include "trireme/data/generated_text.h"
 #include "trireme/data/idx_dataset.h"
 #include "trireme/data/linear_model_dataset.h"
 #include "trireme/data/subset.h"
 #include "trireme/data/tensor_dataset.h"
+#include "trireme/formats/tokenize_text.h"
 #include "trireme/train/components.h"
 
 namespace trireme {
@@ -21,6 +23,19 @@ namespace {
 
 // Generated samples are computed once if they fit in this.
 constexpr std::int64_t kInMemoryBytes = std::int64_t{1} << 30;
+
+// Of text where there is none.
+constexpr std::int64_t kGeneratedBytes = 1'000'000;
+
+DocumentOptions document_options(const Config::Data& data) {
+  DocumentOptions options{
+      .field = data.field,
+      .prompt_field = data.prompt_field,
+      .not_utf8 = data.not_utf8 == "replace" ? NotUtf8::kReplace : NotUtf8::kError};
+  if (data.documents == "line") options.unit = DocumentUnit::kLine;
+  if (data.documents == "jsonl") options.unit = DocumentUnit::kJsonLine;
+  return options;
+}
 
 MissingValues missing_values_of(const std::string& name) {
   if (name == "drop") return MissingValues::kDrop;
@@ -38,12 +53,16 @@ class DataSetBuilder {
       open_csv();
     } else if (config_.data.format == "idx") {
       open_idx();
+    } else if (config_.data.format == "text") {
+      open_text();
+    } else if (config_.data.format == "tokens") {
+      open_tokens();
     } else {
       open_linear_model();
     }
     if (sets_.evaluation != nullptr) require_same_shape();
     sets_.digest = digest_of_data(config_);
-    if (config_.data.holdout > 0) hold_out_samples();
+    if (config_.data.holdout > 0 && sets_.evaluation == nullptr) hold_out_samples();
     sets_.sampler = make_sampler(config_.data.sampler, sampler_options(sets_.train->size()));
     if (prepares()) prepare();
     return std::move(sets_);
@@ -115,6 +134,48 @@ class DataSetBuilder {
     sets_.evaluation = own(IdxDataset({.images = data.test_images,
                                        .labels = data.test_labels,
                                        .classes = train->target().classes}));
+  }
+
+  // A part of a text is held back before it is cut into samples.
+  void open_text() {
+    const Config::Data& data = config_.data;
+    TokenizeOptions options{.documents = document_options(data), .holdout = data.holdout};
+    if (data.path.empty()) {
+      const auto seed = static_cast<std::uint64_t>(config_.training.seed);
+      const TextSource source =
+          text_in_memory("generated text", generated_text(seed, kGeneratedBytes));
+      return use_tokens(tokenize_text({source}, data.tokenizer, options));
+    }
+    TokenizedText text = tokenize_text({text_file(data.path)}, data.tokenizer, options);
+    if (data.test_path.empty()) return use_tokens(std::move(text));
+    const auto tokenizer = tokenizer_from_json(text.training.tokenizer_json());
+    text.validation = tokenize_text({text_file(data.test_path)}, *tokenizer, options).training;
+    use_tokens(std::move(text));
+  }
+
+  void open_tokens() {
+    const Config::Data& data = config_.data;
+    TokenizedText text{.training = TokenFile(data.path)};
+    if (!data.test_path.empty()) {
+      text.validation = TokenFile(data.test_path);
+      if (text.training.tokenizer_digest() != text.validation->tokenizer_digest()) {
+        throw DataError(fmt::format(
+            "data.test_path: {} must be made by the tokenizer of {}, and is made by another one",
+            data.test_path, data.path));
+      }
+    }
+    use_tokens(std::move(text));
+  }
+
+  void use_tokens(TokenizedText text) {
+    const std::int64_t context = config_.model.context;
+    sets_.tokenizer = text.training.tokenizer_json();
+    sets_.train = own(TokenDataset(std::make_shared<TokenFile>(std::move(text.training)), context));
+    if (!text.validation) return;
+    const TokenDataset* const evaluation =
+        own(TokenDataset(std::make_shared<TokenFile>(std::move(*text.validation)), context));
+    sets_.evaluation = evaluation;
+    sets_.evaluation_bytes = evaluation->counted_bytes();
   }
 
   void open_linear_model() {

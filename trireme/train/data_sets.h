@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "trireme/comm/communicator.h"
@@ -9,6 +10,7 @@
 #include "trireme/data/dataset.h"
 #include "trireme/data/sampler.h"
 #include "trireme/data/standardize.h"
+#include "trireme/data/token_dataset.h"
 #include "trireme/formats/csv_schema.h"
 #include "trireme/plan/run_plan.h"
 #include "trireme/train/data_digest.h"
@@ -23,6 +25,8 @@ struct DataSets {
   std::optional<Standardization> statistics;
   std::optional<CsvSchema> schema;  ///< of a CSV training file
   DataDigest digest;                ///< of the files
+  std::string tokenizer;            ///< of tokens: what tokenizer_from_json() takes
+  double evaluation_bytes = 0;      ///< of text that an evaluation predicts; 0: unknown
 
   /// The datasets that `train` and `evaluation` are made of: files, subsets, standardized views.
   std::vector<std::unique_ptr<Dataset>> owned;

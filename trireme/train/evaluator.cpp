@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -92,7 +93,14 @@ std::optional<EvaluationReport> evaluate(Trainer& trainer, const StopRequested& 
         "training.clip_norm or data.standardize",
         report.step, report.loss));
   }
-  if (trainer.data().train->target().is_numbers()) {
+  const DataSets& data = trainer.data();
+  if (data.train->target().kind == Target::Kind::kTokens) {
+    report.perplexity = std::exp(report.loss);
+    if (data.evaluation_bytes > 0) {
+      report.bits_per_byte = sums.loss / std::numbers::ln2 / data.evaluation_bytes;
+    }
+  }
+  if (data.train->target().is_numbers()) {
     report.r2 = sums.r2();
   } else {
     report.accuracy = sums.accuracy();

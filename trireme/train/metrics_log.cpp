@@ -53,6 +53,8 @@ void MetricsLog::write(const EvaluationReport& report) {
   Json metrics = {{"samples", report.samples}, {"loss", report.loss}};
   if (report.accuracy) metrics["accuracy"] = *report.accuracy;
   if (report.r2) metrics["r2"] = *report.r2;
+  if (report.perplexity) metrics["perplexity"] = *report.perplexity;
+  if (report.bits_per_byte) metrics["bits_per_byte"] = *report.bits_per_byte;
   line(Json({{"step", report.step}, {"evaluation", metrics}}).dump());
 }
 

@@ -33,6 +33,11 @@ struct RunDescription {
   std::int64_t trimmed_labels = 0;          ///< of the training file, with blanks around them
   std::string data_digest;                  ///< of the files of [data]; "": they are generated
   std::string digest_covers;                ///< DataDigest::covers
+  std::int64_t tokens_per_sample = 0;       ///< 0: samples are no tokens
+  /// Of tokens: floating-point operations of a sample in training, and those a second that the
+  /// ranks reach in matrix products alone.
+  double flops_per_sample = 0;
+  double peak_flops = 0;
 };
 
 /// One step. Equal on all ranks but for times and traffic, which are this rank's. In a step that
@@ -58,8 +63,10 @@ struct EvaluationReport {
   std::int64_t step = 0;
   std::int64_t samples = 0;
   double loss = 0;
-  std::optional<double> accuracy;  ///< for classes
-  std::optional<double> r2;        ///< for numbers; NaN if all targets are equal
+  std::optional<double> accuracy;       ///< for classes
+  std::optional<double> r2;             ///< for numbers; NaN if all targets are equal
+  std::optional<double> perplexity;     ///< for tokens: exp(loss)
+  std::optional<double> bits_per_byte;  ///< for tokens: of the text that they stand for
 };
 
 /// The result of a run.
@@ -68,10 +75,12 @@ struct RunSummary {
   bool interrupted = false;
   double seconds = 0;              ///< of training, evaluations included
   double samples_per_second = 0;   ///< over all ranks, evaluations not included
+  double tokens_per_second = 0;    ///< the same for samples of tokens; 0 for others
   std::optional<double> loss;      ///< of the last step that updated anything; none: there was none
   std::int64_t skipped_steps = 0;  ///< that have updated nothing
   Traffic traffic;                 ///< of this rank in all steps
   std::optional<EvaluationReport> evaluation;  ///< the last
+  std::string sample_text;  ///< that a model of tokens has written after its last step
   std::filesystem::path directory;
   /// Checkpoints and lines of metrics.jsonl that could not be written, each with the reason.
   std::vector<std::string> not_written;

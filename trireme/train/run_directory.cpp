@@ -54,9 +54,9 @@ bool are_logs(const fs::path& path, Files& files) {
 
 bool is_unfinished(std::string_view name, const RunDirectory& run) {
   if (name == kProbe || name == kProbeFolder) return true;
-  const std::vector<std::string> targets = {run.config().filename(), run.metrics().filename(),
-                                            run.model().filename(),
-                                            run.standardization().filename(), std::string(kProbe)};
+  const std::vector<std::string> targets = {
+      run.config().filename(),          run.metrics().filename(),   run.model().filename(),
+      run.standardization().filename(), run.tokenizer().filename(), std::string(kProbe)};
   return std::ranges::any_of(
       targets, [&](const std::string& target) { return is_left_by_atomic_file(name, target); });
 }
@@ -132,7 +132,8 @@ void require_own_directory(const RunDirectory& run, Files& files) {
 }
 
 void probe_directory(const RunDirectory& run, Files& files) {
-  for (const fs::path& path : {run.config(), run.metrics(), run.model(), run.standardization()}) {
+  for (const fs::path& path :
+       {run.config(), run.metrics(), run.model(), run.standardization(), run.tokenizer()}) {
     if (files.kind_of(path) != FileKind::kNone) require_file(path, files);
   }
   probe(run.root, files);
@@ -161,6 +162,7 @@ void remove_earlier_run(const RunDirectory& run, Files& files) {
   remove_checkpoints(run.checkpoints(), files);
   files.remove(run.model());
   files.remove(run.standardization());
+  files.remove(run.tokenizer());
 }
 
 void remove_local_checkpoints(const RunDirectory& run, Files& files) {

@@ -16,6 +16,8 @@ struct RunDirectory {
   std::filesystem::path metrics() const { return root / "metrics.jsonl"; }
   std::filesystem::path model() const { return root / "model.safetensors"; }
   std::filesystem::path standardization() const { return root / "standardization.safetensors"; }
+  /// Of tokens: what tokenizer_from_json() takes.
+  std::filesystem::path tokenizer() const { return root / "tokenizer.json"; }
   std::filesystem::path logs() const { return root / "logs"; }
   std::filesystem::path checkpoints() const { return root / "checkpoints"; }
   /// Checkpoints of the state that only this rank has.

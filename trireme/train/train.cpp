@@ -29,6 +29,7 @@
 #include "trireme/train/reporter.h"
 #include "trireme/train/resolved_config.h"
 #include "trireme/train/run_lock.h"
+#include "trireme/train/sample_text.h"
 #include "trireme/train/sealed_text.h"
 #include "trireme/train/trial.h"
 
@@ -140,7 +141,15 @@ class Run {
       if (step()) catch_up();
     }
     if (!interrupted_ && trainer_.saving_group().has_this_rank()) save_final_model();
-    return reporter_.finish(trainer_.steps_done(), interrupted_, directory_.root);
+    RunSummary summary = reporter_.finish(trainer_.steps_done(), interrupted_, directory_.root);
+    const Target target = trainer_.data().train->target();
+    if (target.kind == Target::Kind::kTokens) {
+      summary.tokens_per_second = summary.samples_per_second * static_cast<double>(target.length);
+    }
+    if (!interrupted_ && trainer_.saving_group().has_this_rank()) {
+      summary.sample_text = sample_text(trainer_);
+    }
+    return summary;
   }
 
  private:
@@ -201,6 +210,9 @@ class Run {
     if (trainer_.world().rank() == 0) {
       save_model(directory_.model(), trainer_.model().tensors(), metadata_of(trainer_.data()),
                  files_);
+      if (!trainer_.data().tokenizer.empty()) {
+        write_file_atomically(directory_.tokenizer(), trainer_.data().tokenizer, files_);
+      }
       const auto& statistics = trainer_.data().statistics;
       if (statistics) {
         save_model(directory_.standardization(), tensors_of(*statistics), {}, files_);
@@ -327,7 +339,7 @@ void dry_run(const Config& config, int ranks) {
   const Mesh mesh = mesh_of({}, *alone);
   const ReductionTree tree(plan.batch.virtual_workers, 1);
   const DataSets data = open_data(config, plan, *alone, tree);
-  const Loss loss = make_loss(data.train->target(), config.training.loss);
+  const Loss loss = loss_of(config, *data.train);
   const auto model = model_of(config, plan, *data.train, mesh);
   try_training(*model, loss, *data.train, *data.sampler, tree.virtual_workers_of(0));
   if (data.evaluation == nullptr) return;

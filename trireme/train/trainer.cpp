@@ -41,7 +41,7 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
       mesh_(mesh_of(plan.mesh, world)),
       tree_(tree_of(plan)),
       data_(open_data(config_, plan, world, tree_)),
-      loss_(make_loss(data_.train->target(), config.training.loss)),
+      loss_(loss_of(config, *data_.train)),
       model_files_(read_model_files(config_, world)),
       model_(model_of(config, plan, *data_.train, mesh_)),
       strategy_(make_strategy(plan, world)),
@@ -197,6 +197,9 @@ RunDescription Trainer::describe() const {
                      .global_batch = config_.training.global_batch,
                      .data_digest = data_.digest.value,
                      .digest_covers = data_.digest.covers};
+  if (data_.train->target().kind == Target::Kind::kTokens) {
+    run.tokens_per_sample = data_.train->target().length;
+  }
   if (data_.schema) {
     for (const std::string& column : data_.schema->columns()) {
       run.columns.push_back(printable(column));

@@ -10,7 +10,6 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
                        ConfigKey::Rule rule) -> ConfigKey& {
     return add(name, value, meaning, std::move(rule)).used_with("data.format", {"csv"});
   };
-  csv("path", &c.path, "the training file, which may be a .gz file", anything()).names_files();
   csv("target", &c.target, "the column to predict", anything());
   csv("features", &c.features,
       "the columns to predict from, names or patterns with * and ?; empty: all others of numbers",
@@ -35,6 +34,39 @@ void add_csv(const KeyAdder& add, Config::Data& c) {
       anything());
 }
 
+void add_path(const KeyAdder& add, Config::Data& c) {
+  add("path", &c.path,
+      "the training file; csv and text may be .gz files; text without a file is generated from the "
+      "seed",
+      anything())
+      .used_with("data.format", {"csv", "text", "tokens"})
+      .names_files();
+}
+
+void add_text(const KeyAdder& add, Config::Data& c) {
+  const auto text = [&](const char* name, ConfigKey::Target value, const char* meaning,
+                        ConfigKey::Rule rule) -> ConfigKey& {
+    return add(name, value, meaning, std::move(rule)).used_with("data.format", {"text"});
+  };
+  text("tokenizer", &c.tokenizer,
+       "characters: those of the text; bytes; or a file, a tokenizer.json of Hugging Face or a "
+       "table "
+       "of tiktoken",
+       anything());
+  text("documents", &c.documents,
+       "what a document is, across whose end a model does not look: the file, a line, or an object "
+       "of JSON lines",
+       one_of({"file", "line", "jsonl"}));
+  text("field", &c.field, "of JSON lines: the field that holds the text", anything())
+      .used_with("data.documents", {"jsonl"});
+  text("prompt_field", &c.prompt_field,
+       "of JSON lines: a field that is read before the text and not trained on; empty: none",
+       anything())
+      .used_with("data.documents", {"jsonl"});
+  text("not_utf8", &c.not_utf8, "bytes that are not UTF-8 are an error, or become U+FFFD",
+       one_of({"error", "replace"}));
+}
+
 void add_idx(const KeyAdder& add, Config::Data& c) {
   const auto idx = [&](const char* name, ConfigKey::Target value, const char* meaning) {
     add(name, value, meaning, anything()).used_with("data.format", {"idx"}).names_files();
@@ -45,7 +77,7 @@ void add_idx(const KeyAdder& add, Config::Data& c) {
 
 void add_test(const KeyAdder& add, Config::Data& c) {
   add("test_path", &c.test_path, "a file to evaluate on", anything())
-      .used_with("data.format", {"csv"})
+      .used_with("data.format", {"csv", "text", "tokens"})
       .names_files();
   add("test_images", &c.test_images, "images to evaluate on", anything())
       .used_with("data.format", {"idx"})
@@ -69,18 +101,26 @@ void add_linear_model(const KeyAdder& add, Config::Data& c) {
 
 void add_keys(std::vector<ConfigKey>& keys, Config::Data& c) {
   const KeyAdder add{keys, "data."};
-  add("format", &c.format, "linear_model is generated from the seed and needs no file",
-      one_of({"csv", "idx", "linear_model"}));
+  add("format", &c.format,
+      "csv: a table; idx: images as MNIST has them; text; tokens: what `trireme tokenize` has "
+      "written; linear_model is generated from the seed and needs no file",
+      one_of({"csv", "idx", "text", "tokens", "linear_model"}));
+  add_path(add, c);
   add_csv(add, c);
+  add_text(add, c);
   add("standardize", &c.standardize,
       "scale features to mean 0 and variance 1, computed over the training samples of all ranks",
-      anything());
-  add("standardize_target", &c.standardize_target, "the same for a regression target", anything());
+      anything())
+      .used_with("data.format", {"csv", "idx", "linear_model"});
+  add("standardize_target", &c.standardize_target, "the same for a regression target", anything())
+      .used_with("data.format", {"csv", "idx", "linear_model"});
   add_idx(add, c);
   add_test(add, c);
   add_linear_model(add, c);
   add("holdout", &c.holdout,
-      "fraction of the samples that is held back for evaluation, chosen by the seed", fraction());
+      "fraction of the samples that is held back for evaluation, chosen by the seed; of a text its "
+      "last part, or some of many documents",
+      fraction());
   add("sampler", &c.sampler,
       "random: a new permutation each epoch; block: each virtual worker reads a part of its own; "
       "sequential: in order, one sample to each virtual worker in turn",

@@ -12,6 +12,10 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Parallelism& c) {
       one_of({"replicated", "host_shared", "parameter_server"}));
   add("bucket_bytes", &c.bucket_bytes, "gradients that are all-reduced at once, in bytes",
       positive());
+  add("recompute", &c.recompute,
+      "what backward passes compute again in place of keeping it: selective: the probabilities of "
+      "attention; full: each block from its input; the bits are the same",
+      one_of({"none", "selective", "full"}));
   add("pin", &c.pin, "bind each rank to cores of its own", anything());
 }
 

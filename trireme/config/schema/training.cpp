@@ -28,9 +28,14 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Training& c) {
       positive_numbers());
   add("measure_shares", &c.measure_shares,
       "measure shares before the first step: each rank computes alone for a second", anything());
-  add("dtype", &c.dtype, "of data and parameters", one_of({"f32", "f64"}));
+  add("precision", &c.precision, "of data and parameters", one_of({"f32", "f64"}));
   add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
       one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));
+  add("label_smoothing", &c.label_smoothing,
+      "share of each target of a cross-entropy that is spread evenly over the classes", fraction());
+  add("z_loss", &c.z_loss,
+      "weight of log(sum(exp(outputs)))^2 beside a cross-entropy, which keeps outputs small",
+      not_negative());
   add("seed", &c.seed, "of initial weights, shuffling, dropout and generated data", not_negative());
   add("threads", &c.threads,
       "libtorch threads of a rank; 0: 1 if virtual_workers is given, else as OMP_NUM_THREADS or "

@@ -298,6 +298,38 @@ at::Tensor attention(const at::Tensor& packed, const at::Tensor& positions,
   return AttentionFunction::apply(packed.contiguous(), dense(positions), options);
 }
 
+at::Tensor attention_of_next(const at::Tensor& packed, at::Tensor& cache, std::int64_t read,
+                             const AttentionOptions& options) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t samples = packed.size(0), count = packed.size(1), width = options.head_width;
+  const std::int64_t all = read + count;
+  cache.narrow(1, read, count).copy_(packed);
+  // The slots of queries, keys and values: [n, all, slots, width].
+  const at::Tensor slots =
+      cache.narrow(1, 0, all).view({samples, all, options.heads + 2 * options.kv_heads, width});
+  std::vector<std::int32_t> begin(static_cast<std::size_t>(count), 0);
+  std::vector<std::int32_t> end(static_cast<std::size_t>(count));
+  std::iota(end.begin(), end.end(), static_cast<std::int32_t>(read + 1));
+  const AttentionRows rows{.columns = all,
+                           .begin = begin,
+                           .end = end,
+                           .scale = 1 / std::sqrt(static_cast<double>(width))};
+  at::Tensor y = at::empty({samples, count, options.heads, width}, packed.options());
+  for (std::int64_t sample = 0; sample < samples; ++sample) {
+    for (std::int64_t head = 0; head < options.heads; ++head) {
+      const std::int64_t group = head * options.kv_heads / options.heads;
+      const at::Tensor of_sample = slots.select(0, sample);
+      const at::Tensor queries = of_sample.select(1, head).narrow(0, read, count);
+      const at::Tensor keys = of_sample.select(1, options.heads + group);
+      const at::Tensor values = of_sample.select(1, options.heads + options.kv_heads + group);
+      at::Tensor scores = at::mm(queries, keys.t());
+      attention_softmax(buffer_of(scores), rows);
+      y.select(0, sample).select(1, head).copy_(at::mm(scores, values));
+    }
+  }
+  return y.view({samples, count, options.heads * width});
+}
+
 at::Tensor pack_rotated(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                         const at::Tensor& positions, const AttentionOptions& options,
                         double theta) {

@@ -30,6 +30,12 @@ struct AttentionOptions {
 at::Tensor attention(const at::Tensor& packed, const at::Tensor& positions,
                      const AttentionOptions& options);
 
+/// The same for tokens that follow others, without gradients: `packed`, [n, count, ...], is written
+/// into rows [read, read + count) of `cache`, [n, capacity, ...], whose first `read` rows are those
+/// of the tokens before, all of one document.
+at::Tensor attention_of_next(const at::Tensor& packed, at::Tensor& cache, std::int64_t read,
+                             const AttentionOptions& options);
+
 /// Packs queries [n, length, heads * head_width], keys and values for attention(), queries and keys
 /// rotated by their positions (Rotary). Keeps none of its inputs.
 at::Tensor pack_rotated(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "trireme/base/error.h"
-#include "trireme/model/gpt/attention.h"
 #include "trireme/model/gpt/functions.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/model/gpt/parameters.h"
@@ -59,7 +58,7 @@ class Gpt2Embedding final : public GptBlock<Block> {
 class Gpt2Layer final : public GptBlock<Block> {
  public:
   Gpt2Layer(const GptShape& shape, std::int64_t index)
-      : GptBlock(shape), prefix_(fmt::format("h.{}.", index)) {
+      : GptBlock(shape), prefix_(fmt::format("h.{}.", index)), attention_(shape) {
     const std::int64_t width = shape.width;
     before_attention_ = norm("ln_1");
     packed_ = affine("attn.c_attn", width, 3 * width);
@@ -72,12 +71,8 @@ class Gpt2Layer final : public GptBlock<Block> {
   // x: [n, length, width]
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
-    const AttentionOptions options{.heads = shape().heads,
-                                   .kv_heads = shape().heads,
-                                   .head_width = shape().head_width(),
-                                   .recompute = recompute_attention_,
-                                   .dropout = dropout(DropSite::kAttention)};
-    at::Tensor y = attention(packed_(before_attention_(x, eps)), positions(), options);
+    at::Tensor y =
+        attention_(packed_(before_attention_(x, eps)), positions(), dropout(DropSite::kAttention));
     const at::Tensor attended =
         x + dropped(attention_output_(y), dropout(DropSite::kAttentionOutput));
     y = at::gelu(hidden_(before_mlp_(attended, eps)), "tanh");
@@ -85,9 +80,10 @@ class Gpt2Layer final : public GptBlock<Block> {
   }
 
   bool recompute_attention(bool on) override {
-    recompute_attention_ = on;
+    attention_.set_recompute(on);
     return true;
   }
+  void remember(std::int64_t tokens) override { attention_.remember(tokens); }
 
  private:
   Norm norm(const char* name) {
@@ -107,7 +103,7 @@ class Gpt2Layer final : public GptBlock<Block> {
   Norm before_mlp_;
   Affine hidden_;
   Affine mlp_output_;
-  bool recompute_attention_ = false;
+  LayerAttention attention_;
 };
 
 class Gpt2Output final : public GptBlock<LossBlock> {

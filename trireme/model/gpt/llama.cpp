@@ -5,7 +5,6 @@
 #include <string>
 
 #include "trireme/base/error.h"
-#include "trireme/model/gpt/attention.h"
 #include "trireme/model/gpt/functions.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/model/gpt/parameters.h"
@@ -34,7 +33,7 @@ class LlamaEmbedding final : public GptBlock<Block> {
 
 class LlamaLayer final : public GptBlock<Block> {
  public:
-  LlamaLayer(const GptShape& shape, std::int64_t index) : GptBlock(shape) {
+  LlamaLayer(const GptShape& shape, std::int64_t index) : GptBlock(shape), attention_(shape) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
     const std::int64_t width = shape.width;
     const std::int64_t narrow = shape.kv_heads * shape.head_width();
@@ -52,15 +51,10 @@ class LlamaLayer final : public GptBlock<Block> {
   // x: [n, length, width]
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
-    const AttentionOptions options{.heads = shape().heads,
-                                   .kv_heads = shape().kv_heads,
-                                   .head_width = shape().head_width(),
-                                   .recompute = recompute_attention_,
-                                   .dropout = dropout(DropSite::kAttention)};
     at::Tensor y = rms_norm(x, before_attention_, eps);
     y = pack_rotated(at::linear(y, queries_), at::linear(y, keys_), at::linear(y, values_),
-                     positions(), options, shape().rope_theta);
-    y = at::linear(attention(y, positions(), options), attention_output_);
+                     positions(), attention_.options(), shape().rope_theta);
+    y = at::linear(attention_(y, positions(), dropout(DropSite::kAttention)), attention_output_);
     const at::Tensor attended = x + dropped(y, dropout(DropSite::kAttentionOutput));
     y = rms_norm(attended, before_mlp_, eps);
     y = swiglu(at::linear(y, gate_), at::linear(y, up_));
@@ -68,9 +62,10 @@ class LlamaLayer final : public GptBlock<Block> {
   }
 
   bool recompute_attention(bool on) override {
-    recompute_attention_ = on;
+    attention_.set_recompute(on);
     return true;
   }
+  void remember(std::int64_t tokens) override { attention_.remember(tokens); }
 
  private:
   at::Tensor before_attention_;
@@ -82,7 +77,7 @@ class LlamaLayer final : public GptBlock<Block> {
   at::Tensor gate_;
   at::Tensor up_;
   at::Tensor mlp_output_;
-  bool recompute_attention_ = false;
+  LayerAttention attention_;
 };
 
 class LlamaOutput final : public GptBlock<LossBlock> {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "trireme/model/block.h"
+#include "trireme/model/gpt/attention.h"
 #include "trireme/model/gpt/gpt.h"
 
 namespace trireme {
@@ -54,6 +55,44 @@ class GptBlock : public Base {
   at::Tensor positions_;
   std::uint64_t seed_ = 0;
   bool is_training_ = true;
+};
+
+/// The attention of a layer, which may remember the tokens before.
+class LayerAttention {
+ public:
+  explicit LayerAttention(const GptShape& shape) {
+    options_.heads = shape.heads;
+    options_.kv_heads = shape.kv_heads;
+    options_.head_width = shape.head_width();
+  }
+
+  const AttentionOptions& options() const { return options_; }
+  void set_recompute(bool on) { options_.recompute = on; }
+  void remember(std::int64_t tokens) {
+    capacity_ = tokens;
+    read_ = 0;
+    cache_.reset();
+  }
+
+  at::Tensor operator()(const at::Tensor& packed, const at::Tensor& positions,
+                        const Dropout& dropout) {
+    if (capacity_ == 0) {
+      options_.dropout = dropout;
+      return attention(packed, positions, options_);
+    }
+    if (!cache_.defined()) {
+      cache_ = at::empty({packed.size(0), capacity_, packed.size(2)}, packed.options());
+    }
+    at::Tensor y = attention_of_next(packed, cache_, read_, options_);
+    read_ += packed.size(1);
+    return y;
+  }
+
+ private:
+  AttentionOptions options_;
+  std::int64_t capacity_ = 0;  // 0: nothing is remembered
+  std::int64_t read_ = 0;
+  at::Tensor cache_;
 };
 
 /// Throws UsageError unless the sizes fit each other.
