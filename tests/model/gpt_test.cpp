@@ -6,6 +6,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/dropout.h>
 
 #include <cmath>
 #include <filesystem>
@@ -16,6 +19,8 @@
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/safetensors.h"
+#include "trireme/model/gpt/generate.h"
+#include "trireme/model/gpt/vocabulary_loss.h"
 #include "trireme/model/model.h"
 #include "trireme/model/module_block.h"
 #include "trireme/optim/clip.h"
@@ -24,8 +29,6 @@
 
 namespace trireme {
 namespace {
-
-using testing::HasSubstr;
 
 /// A file of tests/gpt/data.
 class Golden {
@@ -199,6 +202,194 @@ TEST_P(Gpt, RecomputationDoesNotChangeABitOfAnything) {
   }
   EXPECT_FALSE(at::equal(found[0][0], golden.model()->loss(batch, golden.loss()).sum.detach()))
       << "dropout does nothing";
+}
+
+// Catalogued in public: positions begin anew at a document and the mask does not.
+TEST(GptDocuments, DoNotSeeTheOneBefore) {
+  for (const char* name : {"gpt2_packed", "llama_packed"}) {
+    const Golden golden(name);
+    const auto model = golden.model();
+    const Batch batch = golden.batch();
+    const at::Tensor before = model->forward(batch.input, batch.positions).detach();
+    // Other tokens in the first document of each sample.
+    at::Tensor other = batch.input.clone();
+    const at::Tensor is_first = batch.positions.eq(0).cumsum(1).eq(1);
+    other.masked_scatter_(
+        is_first, (other + 1).remainder(golden.count("model.vocabulary")).masked_select(is_first));
+    const at::Tensor after = model->forward(other, batch.positions).detach();
+    const at::Tensor same = before.eq(after).all(2);
+    EXPECT_TRUE(same.masked_select(is_first.logical_not()).all().item<bool>()) << name;
+    EXPECT_FALSE(same.masked_select(is_first).any().item<bool>()) << name;
+  }
+}
+
+TEST_P(Gpt, WritesWhatTheReferenceWrites) {
+  const Golden golden(GetParam());
+  const auto model = golden.model();
+  const at::Tensor prompt = golden.tensor("prompt"), wanted = golden.tensor("generated");
+  const std::span<const std::int64_t> first(prompt.data_ptr<std::int64_t>(),
+                                            static_cast<std::size_t>(prompt.numel()));
+  const std::vector<std::int64_t> tokens = generate(*model, first, golden.count("model.context"),
+                                                    {.tokens = wanted.numel(), .temperature = 0});
+  EXPECT_THAT(tokens, testing::ElementsAreArray(wanted.data_ptr<std::int64_t>(),
+                                                static_cast<std::size_t>(wanted.numel())));
+}
+
+TEST(Generate, GoesOnWhenItsContextIsFull) {
+  const Golden golden("llama");
+  const auto model = golden.model();
+  const std::vector<std::int64_t> prompt{1, 2, 3, 4, 5, 6, 7, 8, 9};
+  std::vector<std::int64_t> told;
+  const auto tokens = generate(*model, prompt, 4, {.tokens = 20, .seed = 3}, [&](std::int64_t t) {
+    told.push_back(t);
+    return true;
+  });
+  EXPECT_EQ(tokens.size(), 20u);
+  EXPECT_EQ(told, tokens);
+  // The first token is that of a model which has seen the last four alone.
+  const std::vector<std::int64_t> last{6, 7, 8, 9};
+  EXPECT_EQ(generate(*model, last, 4, {.tokens = 1, .seed = 3}).front(), tokens.front());
+  EXPECT_EQ(generate(*model, prompt, 4, {.tokens = 20, .seed = 3}), tokens);
+}
+
+TEST(Generate, ChoosesAmongTheMostLikelyTokens) {
+  const Golden golden("gpt2");
+  const auto model = golden.model();
+  const std::vector<std::int64_t> prompt{3, 1};
+  const auto greedy = generate(*model, prompt, 7, {.tokens = 5, .temperature = 0});
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_EQ(generate(*model, prompt, 7, {.tokens = 5, .top_k = 1, .seed = seed}), greedy);
+    EXPECT_EQ(generate(*model, prompt, 7, {.tokens = 5, .top_p = 1e-6, .seed = seed}), greedy);
+  }
+  // Draws follow the probabilities of the softmax.
+  at::Tensor logits =
+      model->forward(at::tensor({3, 1}, at::kLong).view({1, 2})).detach().select(1, 1).flatten();
+  const at::Tensor probabilities = logits.softmax(0);
+  std::vector<double> counts(17, 0);
+  constexpr int kDraws = 1000;
+  for (std::uint64_t seed = 0; seed < kDraws; ++seed) {
+    ++counts[static_cast<std::size_t>(
+        generate(*model, prompt, 7, {.tokens = 1, .seed = seed}).front())];
+  }
+  double chi_squared = 0;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    const double expected = kDraws * probabilities[static_cast<std::int64_t>(i)].item<double>();
+    chi_squared += (counts[i] - expected) * (counts[i] - expected) / expected;
+  }
+  EXPECT_LT(chi_squared, 45);  // 16 degrees of freedom: 39 in one of 1,000 cases
+  // Stops before a token.
+  const auto stopped =
+      generate(*model, prompt, 7, {.tokens = 5, .temperature = 0, .stop = {greedy[0]}});
+  EXPECT_TRUE(stopped.empty());
+}
+
+TEST(Generate, RefusesWhatIsImpossible) {
+  const auto model = Golden("gpt2").model();
+  const std::vector<std::int64_t> prompt{1};
+  EXPECT_THROW(generate(*model, prompt, 7, {.top_p = 0}), UsageError);
+  EXPECT_THROW(generate(*model, prompt, 7, {.temperature = -1}), UsageError);
+  EXPECT_THROW(generate(*model, {}, 7, {}), UsageError);
+  const std::vector<std::int64_t> unknown{17};
+  EXPECT_THROW(generate(*model, unknown, 7, {}), UsageError);
+}
+
+// The chunks of a large vocabulary, against libtorch's loss of all logits at once.
+TEST(VocabularyLoss, IsThatOfAllLogitsAtOnce) {
+  at::manual_seed(1);
+  constexpr std::int64_t kVocabulary = 30000, kWidth = 5;
+  const at::Tensor hidden = at::randn({3, 70, kWidth}, at::kDouble).requires_grad_();
+  const at::Tensor weight = at::randn({kVocabulary, kWidth}, at::kDouble).requires_grad_();
+  at::Tensor target = at::randint(kVocabulary, {3, 70}, at::kLong);
+  target[1].slice(0, 10, 30).fill_(Target::kIgnored);
+  const VocabularyLossTerms terms{.label_smoothing = 0.2, .z_loss = 1e-3};
+  const Loss loss = make_loss(Target::tokens(kVocabulary, 70), "auto", terms);
+  const LossSum all = loss(at::linear(hidden, weight), target);
+  const auto wanted = torch::autograd::grad({all.sum}, {hidden, weight});
+  const LossSum chunks = vocabulary_loss(hidden, weight, target, loss);
+  const auto found = torch::autograd::grad({chunks.sum * 3}, {hidden, weight});
+  EXPECT_EQ(chunks.weight, 190);
+  EXPECT_EQ(chunks.weight, all.weight);
+  EXPECT_NEAR(chunks.sum.item<double>() / all.sum.item<double>(), 1, 1e-12);
+  expect_close(found[0] / 3, wanted[0], "hidden");
+  expect_close(found[1] / 3, wanted[1], "weight");
+  const at::NoGradGuard no_grad;
+  EXPECT_NEAR(
+      vocabulary_loss(hidden, weight, target, loss).sum.item<double>() / all.sum.item<double>(), 1,
+      1e-12);
+  const Loss plain = make_loss(Target::tokens(kVocabulary, 70));
+  const EvaluationSums sums = evaluate_vocabulary(hidden, weight, target);
+  const EvaluationSums reference = plain.evaluate(at::linear(hidden, weight), target);
+  EXPECT_NEAR(sums.loss / reference.loss, 1, 1e-12);
+  EXPECT_EQ(sums.correct, reference.correct);
+  EXPECT_EQ(sums.weight, reference.weight);
+}
+
+TEST(VocabularyLoss, RefusesATargetOutsideTheVocabulary) {
+  const at::Tensor hidden = at::ones({1, 2, 3}), weight = at::ones({4, 3});
+  const Loss loss = make_loss(Target::tokens(4, 2));
+  for (const std::int64_t bad : {-1, 4}) {
+    EXPECT_THROW(vocabulary_loss(hidden, weight, at::tensor({0l, bad}).view({1, 2}), loss),
+                 UsageError);
+  }
+}
+
+TEST(GptShapes, ThatDoNotFitAreRefused) {
+  const GptShape good{.vocabulary = 5,
+                      .context = 4,
+                      .layers = 1,
+                      .width = 8,
+                      .heads = 2,
+                      .kv_heads = 2,
+                      .mlp_width = 8};
+  EXPECT_NO_THROW(gpt2_blocks(good));
+  const auto refused = [&](auto change, bool is_llama = false) {
+    GptShape shape = good;
+    change(shape);
+    EXPECT_THROW(is_llama ? llama_blocks(shape) : gpt2_blocks(shape), UsageError);
+  };
+  refused([](GptShape& s) { s.heads = s.kv_heads = 3; });
+  refused([](GptShape& s) { s.kv_heads = 1; });
+  refused([](GptShape& s) { s.heads = 8, s.kv_heads = 8; }, true);
+  refused([](GptShape& s) { s.kv_heads = 0; }, true);
+  refused([](GptShape& s) { s.vocabulary = 1; });
+  refused([](GptShape& s) { s.layers = 0; });
+}
+
+// A token or a place that the embeddings do not have.
+TEST(GptInput, OutsideTheTablesIsRefused) {
+  const auto model = Golden("gpt2").model();
+  EXPECT_THROW(model->forward(at::full({1, 2}, 17, at::kLong)), UsageError);
+  EXPECT_THROW(model->forward(at::zeros({1, 200}, at::kLong)), UsageError);
+  EXPECT_THROW(model->forward(at::zeros({1, 2})), UsageError);
+}
+
+struct Normalized : torch::nn::Module {
+  at::Tensor forward(const at::Tensor& x) { return norm(dropout(x)).relu(); }
+  torch::nn::Dropout dropout = register_module("dropout", torch::nn::Dropout(0.5));
+  torch::nn::BatchNorm1d norm = register_module("norm", torch::nn::BatchNorm1d(3));
+};
+
+// A module that knows nothing of recomputation: random numbers of libtorch, and buffers that
+// change.
+TEST(RecomputedModule, HasTheBitsOfOneThatKeepsAll) {
+  at::manual_seed(5);
+  const at::Tensor input = at::randn({8, 3}), slope = at::randn({8, 3});
+  std::vector<std::vector<at::Tensor>> found;
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+    const auto module = std::make_shared<Normalized>();
+    const auto model = model_of(module);
+    model->set_recompute(recompute);
+    model->set_random_key(RandomKey{.seed = 9});
+    const at::Tensor x = input.clone().requires_grad_();
+    model->forward(x).backward(slope);
+    found.push_back({x.grad(), module->norm->weight.grad(), module->norm->running_mean,
+                     module->norm->running_var, module->norm->num_batches_tracked});
+  }
+  for (std::size_t i = 0; i < found[0].size(); ++i) {
+    EXPECT_TRUE(at::equal(found[0][i], found[1][i])) << i;
+  }
+  EXPECT_THROW(model_of(std::make_shared<Normalized>())->set_recompute(Recompute::kSelective),
+               UsageError);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trireme/base/error.h"
@@ -55,10 +56,12 @@ void generate_texts(const Arguments& arguments) {
       write_json(prompt, model.generate(prompt, options));
       continue;
     }
-    std::cout << prompt << std::flush;
-    model.generate(prompt, options,
-                   [](const std::string& part) { std::cout << part << std::flush; });
-    std::cout << '\n';
+    // Not before the prompt is known to be good.
+    std::string unsaid = prompt;
+    model.generate(prompt, options, [&](const std::string& part) {
+      std::cout << std::exchange(unsaid, "") << part << std::flush;
+    });
+    std::cout << unsaid << '\n';
   }
 }
 
