@@ -2,15 +2,19 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <set>
 #include <sstream>
+#include <thread>
 
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/formats/tokenizer/tokenizer.h"
+#include "trireme/formats/tokenizer/utf8.h"
 
 namespace trireme {
 namespace {
@@ -122,6 +126,64 @@ TEST(RealTokenizers, TakeAnyBytes) {
     }
   }
   EXPECT_EQ(ours.decode(ours.encode(text)), text);
+}
+
+// Random bytes, mostly UTF-8: characters of every length among bytes of every value.
+std::string random_text(std::mt19937& random) {
+  std::string text;
+  for (unsigned n = random() % 40; n > 0; --n) {
+    switch (random() % 6) {
+      case 0:
+        text += static_cast<char>(random() % 256);
+        break;
+      case 1:
+        append_utf8(0x80 + random() % 0x780, text);
+        break;
+      case 2:
+        append_utf8(0x1000 + random() % 0xC000, text);
+        break;
+      case 3:
+        append_utf8(0x10000 + random() % 0x100000, text);
+        break;
+      default:
+        text += static_cast<char>(' ' + random() % 95);
+    }
+  }
+  return text;
+}
+
+TEST(RealTokenizers, GiveRandomTextsBack) {
+  std::mt19937 random(17);
+  for (int i = 0; i < 1000; ++i) {
+    const std::string text = random_text(random);
+    for (const char* name : {"tiktoken", "gpt2", "llama3"}) {
+      std::vector<std::int32_t> ids;
+      tokenizer(name).append(text, SpecialTokens::kAsText, ids);
+      ASSERT_EQ(tokenizer(name).decode(ids), text) << name;
+      ASSERT_LE(ids.size(), text.size());
+    }
+    const std::string clean = replace_not_utf8(text);
+    Ids ids = tokenizer("llama2").encode(clean, SpecialTokens::kAsText);
+    ids.erase(ids.begin());
+    ASSERT_EQ(tokenizer("llama2").decode(ids), clean);
+  }
+}
+
+TEST(RealTokenizers, ServeThreadsAtTheSameTime) {
+  const std::vector<std::string> texts = strings();
+  const std::vector<Ids> wanted = golden_ids("gpt2");
+  const Tokenizer& ours = tokenizer("tiktoken");
+  std::vector<std::jthread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (std::size_t i = 0; i < texts.size(); ++i) {
+        if (ours.encode(texts[i]) != wanted[i]) ++wrong;
+      }
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST(RealTokenizers, AreMadeAgainFromTheirJson) {
