@@ -44,7 +44,8 @@ TEST_P(PatternByHand, CutsEachCharacterAsTheExpressionDoes) {
   // Each character behind and before a letter, a digit, a mark, a blank and itself.
   std::string text;
   const auto check = [&] {
-    ASSERT_EQ(ends(*by_hand_, text), ends(*by_icu_, text));
+    // Too long to print.
+    ASSERT_TRUE(ends(*by_hand_, text) == ends(*by_icu_, text)) << text.substr(0, 100);
     text.clear();
   };
   for (char32_t character = 0; character <= 0x10FFFF; ++character) {
