@@ -26,8 +26,9 @@ class IcuPattern final : public Pattern {
     compiled_.reset(
         uregex_open(units.data(), static_cast<std::int32_t>(units.size()), 0, &place, &error));
     check(error, "is not understood");
-    // A pattern from a file may take exponential time; ICU counts about 1 ms of work as 1.
-    constexpr std::int32_t kLongest = 10'000;
+    // A pattern from a file may take exponential time; ICU counts about 1 ms of work on one match
+    // as 1.
+    constexpr std::int32_t kLongest = 1000;
     uregex_setTimeLimit(compiled_.get(), kLongest, &error);
     check(error, "is not understood");
   }

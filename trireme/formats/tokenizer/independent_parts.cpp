@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include "trireme/formats/tokenizer/utf8.h"
 
@@ -35,16 +36,24 @@ IndependentParts::IndependentParts(const BpeTables& tables) {
   const bool fuses = tables.fuse_unknown && !tables.byte_fallback;
   may_cut_ = !tables.bytes && !tables.whole_pieces && !fuses && !merges_byte_tokens(tables);
   if (!may_cut_) return;
-  std::unordered_set<std::int32_t> results;
-  for (const Merge& merge : tables.merges) results.insert(merge.result);
-  for (const auto& [token, id] : tables.ids) {
-    if (!results.contains(id)) continue;
-    std::optional<char32_t> left;
-    for (std::size_t at = 0; at < token.size();) {
-      const char32_t right = next_character(token, at);
-      if (left) neighbors_.insert(neighbors(*left, right));
-      left = right;
+  std::unordered_map<std::int32_t, std::string_view> texts;
+  for (const auto& [token, id] : tables.ids) texts[id] = token;
+  for (const Merge& merge : tables.merges) {
+    const auto found = texts.find(merge.result);
+    if (found == texts.end()) {
+      may_cut_ = false;
+      return;
     }
+    add_neighbors(found->second);
+  }
+}
+
+void IndependentParts::add_neighbors(std::string_view token) {
+  std::optional<char32_t> left;
+  for (std::size_t at = 0; at < token.size();) {
+    const char32_t right = next_character(token, at);
+    if (left) neighbors_.insert(neighbors(*left, right));
+    left = right;
   }
 }
 

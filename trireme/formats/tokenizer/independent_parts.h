@@ -20,6 +20,8 @@ class IndependentParts {
   void for_each(std::string_view piece, const std::function<void(std::string_view)>& use) const;
 
  private:
+  void add_neighbors(std::string_view token);
+
   bool may_cut_ = false;
   std::unordered_set<std::uint64_t> neighbors_;  // characters that some token has side by side
 };

@@ -27,7 +27,10 @@ std::unique_ptr<Pattern> literal_pattern(const std::string& literal) {
 }
 
 std::unique_ptr<Pattern> compile_pattern(const std::string& expression) {
-  return expression == kGpt2Expression ? gpt2_pattern() : icu_pattern(expression);
+  if (expression == kGpt2Expression) return gpt2_pattern();
+  if (expression == kLlama3Expression) return llama3_pattern(3);
+  if (expression == kQwen2Expression) return llama3_pattern(1);
+  return icu_pattern(expression);
 }
 
 }  // namespace trireme

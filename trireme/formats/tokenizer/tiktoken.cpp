@@ -39,7 +39,10 @@ TiktokenIds read_ranks(const std::string& text) {
       throw DataError(fmt::format("bpe_ranks must have lines of \"!\", a number and tokens, got {}",
                                   printable(line)));
     }
-    while (words >> word) ids[decode_base64(word)] = id++;
+    while (words >> word) {
+      if (id == INT32_MAX) throw DataError("bpe_ranks numbers a token 2^31 - 1, which is too much");
+      ids[decode_base64(word)] = id++;
+    }
   }
   return ids;
 }

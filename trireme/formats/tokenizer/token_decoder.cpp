@@ -14,7 +14,10 @@ namespace {
 class BlankBetweenDecoder final : public TokenDecoder {
  public:
   void apply(std::vector<std::string>& tokens) const override {
-    for (std::size_t i = 1; i < tokens.size(); ++i) tokens[i].insert(0, " ");
+    for (std::size_t i = 1; i < tokens.size(); ++i) {
+      std::string spaced = " ";
+      tokens[i] = spaced.append(tokens[i]);
+    }
   }
 };
 
