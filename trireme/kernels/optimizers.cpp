@@ -102,19 +102,51 @@ double bias_correction(double beta, std::int64_t step) {
   return 1 - std::pow(beta, static_cast<double>(step));
 }
 
+// The running means of the gradient and of its square.
+template <class T>
+class Moments {
+ public:
+  Moments(const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
+      : exp_avg_(static_cast<T*>(exp_avg)),
+        exp_avg_sq_(static_cast<T*>(exp_avg_sq)),
+        beta1_(static_cast<T>(rule.beta1)),
+        share1_(static_cast<T>(1 - rule.beta1)),
+        beta2_(static_cast<T>(rule.beta2)),
+        share2_(static_cast<T>(1 - rule.beta2)) {}
+
+  template <class D>
+  struct Pair {
+    hn::Vec<D> m, v;
+  };
+
+  template <class D>
+  Pair<D> update(D d, std::size_t i, hn::Vec<D> g) const {
+    const auto m = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_ + i), hn::Set(d, beta1_)), g,
+                               hn::Set(d, share1_));
+    const auto v = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_sq_ + i), hn::Set(d, beta2_)),
+                               hn::Mul(g, hn::Set(d, share2_)), g);
+    hn::StoreU(m, d, exp_avg_ + i);
+    hn::StoreU(v, d, exp_avg_sq_ + i);
+    return {m, v};
+  }
+
+ private:
+  T* exp_avg_;
+  T* exp_avg_sq_;
+  T beta1_;
+  T share1_;
+  T beta2_;
+  T share2_;
+};
+
 template <class T>
 class Adam {
  public:
   Adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
       : gradient_(update, rule.decoupled ? 0 : rule.weight_decay),
         values_(update.values.as<T>()),
-        exp_avg_(static_cast<T*>(exp_avg)),
-        exp_avg_sq_(static_cast<T*>(exp_avg_sq)),
+        moments_(rule, exp_avg, exp_avg_sq),
         shrink_(static_cast<T>(rule.decoupled ? 1 - rule.lr * rule.weight_decay : 1)),
-        beta1_(static_cast<T>(rule.beta1)),
-        share1_(static_cast<T>(1 - rule.beta1)),
-        beta2_(static_cast<T>(rule.beta2)),
-        share2_(static_cast<T>(1 - rule.beta2)),
         root_correction2_(static_cast<T>(std::sqrt(bias_correction(rule.beta2, rule.step)))),
         eps_(static_cast<T>(rule.eps)),
         minus_step_size_(static_cast<T>(-rule.lr / bias_correction(rule.beta1, rule.step))) {}
@@ -122,30 +154,19 @@ class Adam {
   template <class D>
   void at(D d, std::size_t i) const {
     auto value = hn::LoadU(d, values_ + i);
-    const auto g = gradient_.at(d, i, value);
+    const auto moments = moments_.update(d, i, gradient_.at(d, i, value));
     value = hn::Mul(value, hn::Set(d, shrink_));
-    const auto m = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_ + i), hn::Set(d, beta1_)), g,
-                               hn::Set(d, share1_));
-    const auto v = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_sq_ + i), hn::Set(d, beta2_)),
-                               hn::Mul(g, hn::Set(d, share2_)), g);
-    hn::StoreU(m, d, exp_avg_ + i);
-    hn::StoreU(v, d, exp_avg_sq_ + i);
-    const auto root = hn::Div(hn::Sqrt(v), hn::Set(d, root_correction2_));
+    const auto root = hn::Div(hn::Sqrt(moments.v), hn::Set(d, root_correction2_));
     const auto denominator = hn::Add(root, hn::Set(d, eps_));
-    const auto change = hn::Div(hn::Mul(m, hn::Set(d, minus_step_size_)), denominator);
+    const auto change = hn::Div(hn::Mul(moments.m, hn::Set(d, minus_step_size_)), denominator);
     hn::StoreU(hn::Add(value, change), d, values_ + i);
   }
 
  private:
   Gradient<T> gradient_;
   T* values_;
-  T* exp_avg_;
-  T* exp_avg_sq_;
+  Moments<T> moments_;
   T shrink_;
-  T beta1_;
-  T share1_;
-  T beta2_;
-  T share2_;
   T root_correction2_;
   T eps_;
   T minus_step_size_;
@@ -182,38 +203,22 @@ class LambMoments {
               void* direction)
       : gradient_(update, 0),
         values_(update.values.as<T>()),
-        exp_avg_(static_cast<T*>(exp_avg)),
-        exp_avg_sq_(static_cast<T*>(exp_avg_sq)),
         out_(static_cast<T*>(direction)),
-        beta1_(static_cast<T>(rule.beta1)),
-        share1_(static_cast<T>(1 - rule.beta1)),
-        beta2_(static_cast<T>(rule.beta2)),
-        share2_(static_cast<T>(1 - rule.beta2)),
+        moments_(rule, exp_avg, exp_avg_sq),
         direction_(rule) {}
 
   template <class D>
   void at(D d, std::size_t i) const {
     const auto value = hn::LoadU(d, values_ + i);
-    const auto g = gradient_.at(d, i, value);
-    const auto m = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_ + i), hn::Set(d, beta1_)), g,
-                               hn::Set(d, share1_));
-    const auto v = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_sq_ + i), hn::Set(d, beta2_)),
-                               hn::Mul(g, hn::Set(d, share2_)), g);
-    hn::StoreU(m, d, exp_avg_ + i);
-    hn::StoreU(v, d, exp_avg_sq_ + i);
-    hn::StoreU(direction_.at(d, value, m, v), d, out_ + i);
+    const auto moments = moments_.update(d, i, gradient_.at(d, i, value));
+    hn::StoreU(direction_.at(d, value, moments.m, moments.v), d, out_ + i);
   }
 
  private:
   Gradient<T> gradient_;
   const T* values_;
-  T* exp_avg_;
-  T* exp_avg_sq_;
   T* out_;
-  T beta1_;
-  T share1_;
-  T beta2_;
-  T share2_;
+  Moments<T> moments_;
   LambDirection<T> direction_;
 };
 
