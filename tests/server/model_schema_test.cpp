@@ -115,6 +115,15 @@ TEST(ModelSchema, ThatIsInvalidIsRejected) {
                 d.dense[0].shape = {3, 3};
               }),
               HasSubstr("fc1.weight must have the 9 elements of its shape [3, 3], got 100"));
+  EXPECT_THAT(refused([](ModelSchema& d) { d.optimizer = {.name = "lamb"}; }),
+              HasSubstr("fc1.weight must have a shape for the optimizer lamb"));
+  EXPECT_THAT(refused([](ModelSchema& d) {
+                d.optimizer = {.name = "muon"};
+                d.dense[0].shape = {100};
+                d.dense[1].shape = {3};
+                d.groups = {{.match = "fc1.weight", .rule = "muon"}};
+              }),
+              HasSubstr("fc1.weight must be a matrix, got 1 dimensions"));
   EXPECT_THAT(refused([](ModelSchema& d) { d.dense[0].shape = {-1, -100}; }), HasSubstr("-1"));
   EXPECT_THAT(refused([](ModelSchema& d) { d.sparse[0].optimizer = {.name = "lamb"}; }),
               HasSubstr("must update rows alone, and lamb updates whole parameters"));
@@ -181,6 +190,7 @@ TEST(ModelSchema, KeepsShapesAndRules) {
   ModelSchema model = full();
   model.optimizer = {.name = "muon", .newton_schulz_steps = 4};
   model.dense[0].shape = {model.dense[0].count / 10, 10};
+  model.dense[1].shape = {3};
   model.groups = {{.match = "fc1.weight", .rule = "adamw"}};
   const ModelSchema read = server::parse_schema(to_json(model));
   EXPECT_EQ(read.dense[0].shape, model.dense[0].shape);

@@ -118,6 +118,20 @@ void check_consistency(const Consistency& c) {
           fmt::format("there may be {} virtual workers, got {}", kMaxVirtualWorkers, all));
 }
 
+// As a store makes it, without the values.
+void check_optimizer(const ModelSchema& schema) {
+  std::vector<Shard> shards;
+  if (needs_whole_parameters(schema.optimizer.name)) {
+    for (const DenseTable& table : schema.dense) {
+      require(!table.shape.empty(), fmt::format("{} must have a shape for the optimizer {}",
+                                                table.name, schema.optimizer.name));
+      shards.push_back(
+          {.name = table.name, .region = Region(table.shape), .values = {nullptr, 0, table.dtype}});
+    }
+  }
+  make_optimizer(schema.optimizer, shards)->set_groups(schema.groups);
+}
+
 }  // namespace
 
 void check(const ModelSchema& schema) {
@@ -150,7 +164,7 @@ void check(const ModelSchema& schema) {
   require(schema.optimizer.groups.empty(), "groups of parameters are declared by name");
   require(schema.groups.size() <= kMaxTables,
           fmt::format("there may be {} groups, got {}", kMaxTables, schema.groups.size()));
-  make_optimizer(schema.optimizer, {})->set_groups(schema.groups);
+  check_optimizer(schema);
   check_consistency(schema.consistency);
 }
 

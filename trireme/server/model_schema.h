@@ -17,7 +17,7 @@ struct DenseTable {
   std::string name;
   std::int64_t count = 0;     ///< elements of the whole tensor
   DType dtype = DType::kF32;  ///< or f64
-  TensorShape shape = {};     ///< for optimizers of whole parameters; empty: {count}
+  TensorShape shape = {};     ///< only for optimizers of whole parameters, which need it
 };
 
 /// The initial values of a row: a function of (seed, key) alone, so that a row takes no memory

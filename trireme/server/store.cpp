@@ -13,8 +13,8 @@ namespace trireme::server {
 
 namespace {
 
-Region region_of(const DenseTable& table) {
-  return Region(table.shape.empty() ? TensorShape{table.count} : table.shape);
+TensorShape shape_of(const DenseTable& table) {
+  return table.shape.empty() ? TensorShape{table.count} : table.shape;
 }
 
 const Part* gradient_of(const Message& push, std::uint32_t table) {
@@ -40,7 +40,7 @@ Store::Store(const ModelSchema& schema, int shard, int shards)
     dense.shard = ranges_.size();
     dense.arrays = {{values_.back().data(), count, table.dtype}};
     ranges_.push_back({.name = table.name,
-                       .region = region_of(table).slice(dense.range),
+                       .region = Region(shape_of(table)).slice(dense.range),
                        .values = dense.arrays[0]});
   }
   optimizer_ = make_optimizer(schema_.optimizer, ranges_);
