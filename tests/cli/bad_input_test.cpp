@@ -77,7 +77,7 @@ std::vector<BadInput> bad_inputs() {
        {"optimizer.name=adam", "optimizer.momentum=0.9"},
        kUsage,
        "optimizer.momentum = 0.9 is not used with optimizer.name = \"adam\"; it is used with "
-       "optimizer.name = \"sgd\" or \"rmsprop\""},
+       "optimizer.name = \"sgd\" or \"rmsprop\" or \"muon\""},
       {"OldValue",
        {"parallelism.strategy=shared"},
        kUsage,

@@ -84,6 +84,26 @@ TEST_F(GroupsRun, ResumesWithTheSameBitsAndGroups) {
   EXPECT_THAT(read_file(folder_ / "cut/config.toml"), HasSubstr("kind = 'bias_and_norm'"));
 }
 
+TEST_F(GroupsRun, OfLambAndMuonHasTheSameBitsOnAnyNumberOfRanksAndServersAndResumes) {
+  for (const std::string name : {"lamb", "muon"}) {
+    Words words = kGroups;
+    words.push_back("optimizer.name=" + name);
+    const auto wanted = train(name + "-one", 1, words);
+    EXPECT_EQ(train(name, 3, words), wanted) << name;
+    std::filesystem::remove_all(folder_ / name / "checkpoints/step-20");
+    const Ended ended = run_program(folder_.path(), {"train", "--resume", name, "-n", "2"});
+    ASSERT_EQ(ended.exit_code, 0) << ended.err;
+    EXPECT_EQ(model(name), wanted) << name;
+    words.push_back("parallelism.strategy=parameter_server");
+    words.push_back("communication.server_shards=2");
+    EXPECT_EQ(train(name + "-servers", 2, words), wanted) << name;
+    words.back() = "parallelism.strategy=host_shared";
+    const Ended refused = try_train(name + "-shared", 2, words);
+    EXPECT_EQ(refused.exit_code, 2) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr("it updates whole parameters"));
+  }
+}
+
 TEST_F(GroupsRun, KeepsFrozenParametersAtTheirInitialValues) {
   Words fewer_steps = kGroups;
   fewer_steps.push_back("training.steps=3");

@@ -35,7 +35,7 @@ TEST(UnusedKey, OfTheFileNamesPlaceValueReasonAndWhatWouldUseIt) {
   EXPECT_EQ(
       refusal("[optimizer]\nname = 'adam'\nmomentum = 0.9\n"),
       "run.toml:3:12: optimizer.momentum = 0.9 is not used with optimizer.name = \"adam\"; it "
-      "is used with optimizer.name = \"sgd\" or \"rmsprop\"");
+      "is used with optimizer.name = \"sgd\" or \"rmsprop\" or \"muon\"");
 }
 
 TEST(UnusedKey, OfTheCommandLineIsRefused) {

@@ -55,6 +55,13 @@ std::vector<Step<T>> all_optimizers() {
                     a.state[0].data() + i);
       },
       [](Arrays<T>& a, std::int64_t i, std::int64_t n) {
+        const AdamRule rule{.weight_decay = 0.1, .step = 3};
+        lamb_direction(update_of(a, i, n), rule, a.state[1].data() + i, a.state[0].data() + i,
+                       a.state[2].data() + i);
+        update_lamb(update_of(a, i, n).values, rule, 0.3, a.state[1].data() + i,
+                    a.state[0].data() + i);
+      },
+      [](Arrays<T>& a, std::int64_t i, std::int64_t n) {
         update_rmsprop(update_of(a, i, n), {.weight_decay = 0.1, .momentum = 0.9},
                        a.state[0].data() + i, a.state[1].data() + i, a.state[2].data() + i);
       },
@@ -92,6 +99,8 @@ TEST(OptimizerUpdates, RefuseHalfTypes) {
   const Update update{{&value, 1, DType::kBF16}, &value};
   EXPECT_THROW(update_sgd(update, {}, nullptr), UsageError);
   EXPECT_THROW(update_adam(update, {}, nullptr, nullptr), UsageError);
+  EXPECT_THROW(lamb_direction(update, {}, nullptr, nullptr, nullptr), UsageError);
+  EXPECT_THROW(update_lamb(update.values, {}, 1, nullptr, nullptr), UsageError);
   EXPECT_THROW(update_rmsprop(update, {}, nullptr, nullptr, nullptr), UsageError);
   EXPECT_THROW(update_adagrad(update, {}, nullptr), UsageError);
   EXPECT_THROW(update_ftrl(update, {}, nullptr, nullptr), UsageError);

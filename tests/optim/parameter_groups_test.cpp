@@ -32,16 +32,40 @@ std::vector<std::string> names_of(const ParameterGroup& group) {
 }
 
 TEST(ParameterGroups, KnowTheKindOfAParameter) {
-  EXPECT_EQ(kind_of({"fc1.weight", {3, 4}}), "matrix");
+  EXPECT_EQ(kind_of({"fc1.weight", {3, 4}}), "hidden");
   EXPECT_EQ(kind_of({"fc1.bias", {3}}), "bias");
   EXPECT_EQ(kind_of({"lstm.bias_hh_l0", {12}}), "bias");
   EXPECT_EQ(kind_of({"attn.in_proj_bias", {12}}), "bias");
-  EXPECT_EQ(kind_of({"bias_net.weight", {3, 3}}), "matrix");
+  EXPECT_EQ(kind_of({"bias_net.weight", {3, 3}}), "hidden");
   EXPECT_EQ(kind_of({"norm.weight", {3}}), "norm");
-  EXPECT_EQ(kind_of({"convolution.weight", {8, 3, 3, 3}}), "matrix");
+  EXPECT_EQ(kind_of({"convolution.weight", {8, 3, 3, 3}}), "hidden");
   EXPECT_EQ(kind_of({"token_embedding.weight", {50, 8}}), "embedding");
   EXPECT_EQ(kind_of({"transformer.wpe.weight", {50, 8}}), "embedding");
-  EXPECT_EQ(kind_of({"weight", {50, 8}}), "matrix");
+  EXPECT_EQ(kind_of({"weight", {50, 8}}), "hidden");
+  EXPECT_EQ(kind_of({"lm_head.weight", {50, 8}}), "output");
+  EXPECT_EQ(kind_of({"model.lm_head.weight", {50, 8}}), "output");
+  EXPECT_EQ(kind_of({"classifier.weight", {50, 8}}), "output");
+  EXPECT_EQ(kind_of({"encoder.output.weight", {50, 8}}), "hidden");
+}
+
+TEST(ParameterGroups, FindBiasesNormsAndEmbeddingsOfGptsByOneKind) {
+  const ParameterGroup no_decay{.kind = "bias_norm_and_embedding", .weight_decay = 0};
+  const auto is_found = [&](const std::string& name, TensorShape shape) {
+    return group_of(std::span(&no_decay, 1), {name, std::move(shape)}) != nullptr;
+  };
+  // GPT-2's names, then Llama's.
+  EXPECT_TRUE(is_found("transformer.wte.weight", {50, 8}));
+  EXPECT_TRUE(is_found("wpe.weight", {16, 8}));
+  EXPECT_TRUE(is_found("h.0.ln_1.weight", {8}));
+  EXPECT_TRUE(is_found("h.0.ln_1.bias", {8}));
+  EXPECT_TRUE(is_found("h.0.attn.c_attn.bias", {24}));
+  EXPECT_TRUE(is_found("ln_f.weight", {8}));
+  EXPECT_FALSE(is_found("h.0.attn.c_attn.weight", {8, 24}));
+  EXPECT_TRUE(is_found("model.embed_tokens.weight", {50, 8}));
+  EXPECT_TRUE(is_found("model.layers.0.input_layernorm.weight", {8}));
+  EXPECT_TRUE(is_found("model.norm.weight", {8}));
+  EXPECT_FALSE(is_found("model.layers.0.mlp.gate_proj.weight", {20, 8}));
+  EXPECT_FALSE(is_found("lm_head.weight", {50, 8}));
 }
 
 TEST(ParameterGroups, MatchByNameAndKind) {
@@ -75,12 +99,14 @@ TEST(ParameterGroups, ThatMatchNothingAreAnErrorThatNamesNearNames) {
       check({{.match = "wte.*", .kind = "bias"}}),
       ThrowsMessage<UsageError>(
           "optimizer.groups[0]: no parameter has match = \"wte.*\" and kind = \"bias\"; the "
-          "kinds of the model are bias, embedding, matrix, norm"));
+          "kinds of the model are bias, embedding, hidden, norm, output"));
 }
 
 TEST(ParameterGroups, RefuseValuesThatCannotBe) {
   EXPECT_THAT([] { check_values(Groups{{.kind = "biases"}}); },
               ThrowsMessage<UsageError>(HasSubstr("kind must be one of bias, norm,")));
+  EXPECT_THAT([] { check_values(Groups{{.rule = "sgd"}}); },
+              ThrowsMessage<UsageError>(HasSubstr("rule must be muon or adamw, got \"sgd\"")));
   EXPECT_THROW(check_values(Groups{{.lr_factor = -1}}), UsageError);
   EXPECT_THROW(check_values(Groups{{.weight_decay = -1.0}}), UsageError);
   EXPECT_THROW(check_values(Groups{{.betas = {{0.9, 1.0}}}}), UsageError);
@@ -156,7 +182,7 @@ TEST(ParameterGroups, RefuseWhatTheOptimizerDoesNotHave) {
 
 TEST(ParameterGroups, HaveTheOptionsThatTheOptimizerHas) {
   const std::set<std::string> without_weight_decay = {"ftrl"};
-  const std::set<std::string> with_betas = {"adam", "adamw"};
+  const std::set<std::string> with_betas = {"adam", "adamw", "lamb", "muon"};
   for (const std::string& name : optimizer_names()) {
     const auto accepts = [&](const ParameterGroup& group) {
       try {
@@ -170,6 +196,7 @@ TEST(ParameterGroups, HaveTheOptionsThatTheOptimizerHas) {
     EXPECT_TRUE(accepts({.trainable = false})) << name;
     EXPECT_EQ(accepts({.weight_decay = 0}), !without_weight_decay.contains(name)) << name;
     EXPECT_EQ(accepts({.betas = {{0.5, 0.5}}}), with_betas.contains(name)) << name;
+    EXPECT_EQ(accepts({.rule = "adamw"}), name == "muon") << name;
   }
 }
 

@@ -50,6 +50,9 @@ class Parameters {
     }
   }
 
+  /// Gives shard `i`, which must be whole, the shape of a matrix, say.
+  void reshape(std::size_t i, TensorShape shape) { shards_[i].region = Region(std::move(shape)); }
+
   std::span<Shard> shards() { return shards_; }
   std::vector<std::vector<T>>& values() { return values_; }
   std::vector<std::vector<T>>& gradients() { return gradients_; }

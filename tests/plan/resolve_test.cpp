@@ -266,6 +266,28 @@ TEST(Resolve, GivesTheOptimizerItsOwnOptionsAlone) {
   EXPECT_EQ(plan_of({"optimizer.name=sgd", "optimizer.momentum=0.9"}).optimizer.momentum, 0.9);
 }
 
+TEST(Resolve, GivesMuonItsMomentumUnlessItIsSet) {
+  EXPECT_EQ(plan_of({"optimizer.name=muon"}).optimizer.momentum, std::nullopt);
+  EXPECT_EQ(plan_of({"optimizer.name=muon", "optimizer.momentum=0.9"}).optimizer.momentum, 0.9);
+}
+
+TEST(Resolve, RefusesToCutWhatAnOptimizerNeedsWhole) {
+  for (const char* name : {"lamb", "muon"}) {
+    const std::string optimizer = std::string("optimizer.name=") + name;
+    EXPECT_EQ(error_of({optimizer}), "no error");
+    EXPECT_EQ(error_of({optimizer, "communication.mode=hybrid"}), "no error");
+    EXPECT_EQ(error_of({optimizer, "parallelism.strategy=parameter_server",
+                        "communication.server_shards=2"}),
+              "no error");
+    EXPECT_EQ(error_of({optimizer, "parallelism.strategy=host_shared"}, 1), "no error");
+    EXPECT_EQ(error_of({optimizer, "parallelism.strategy=host_shared"}),
+              "optimizer.name = \"" + std::string(name) +
+                  "\" does not go with parallelism.strategy = \"host_shared\": it updates whole "
+                  "parameters, and each of the 3 ranks updates pieces of them; use "
+                  "parallelism.strategy = \"replicated\" or optimizer.name = \"adamw\"");
+  }
+}
+
 TEST(Resolve, NamesTheStrategy) {
   EXPECT_EQ(name_of(plan_of({}).data_parallel), "replicated");
   EXPECT_EQ(name_of(plan_of({"parallelism.strategy=host_shared"}).data_parallel), "host_shared");

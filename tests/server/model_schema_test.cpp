@@ -111,6 +111,22 @@ TEST(ModelSchema, ThatIsInvalidIsRejected) {
   EXPECT_THAT(refused([](ModelSchema& d) { d.dense[0].count = -1; }), HasSubstr("got -1"));
   EXPECT_THAT(refused([](ModelSchema& d) { d.dense[0].count = INT64_MAX; }),
               HasSubstr("0 to 2^46 elements"));
+  EXPECT_THAT(refused([](ModelSchema& d) {
+                d.dense[0].shape = {3, 3};
+              }),
+              HasSubstr("fc1.weight must have the 9 elements of its shape [3, 3], got 100"));
+  EXPECT_THAT(refused([](ModelSchema& d) { d.optimizer = {.name = "lamb"}; }),
+              HasSubstr("fc1.weight must have a shape for the optimizer lamb"));
+  EXPECT_THAT(refused([](ModelSchema& d) {
+                d.optimizer = {.name = "muon"};
+                d.dense[0].shape = {100};
+                d.dense[1].shape = {3};
+                d.groups = {{.match = "fc1.weight", .rule = "muon"}};
+              }),
+              HasSubstr("fc1.weight must be a matrix, got 1 dimensions"));
+  EXPECT_THAT(refused([](ModelSchema& d) { d.dense[0].shape = {-1, -100}; }), HasSubstr("-1"));
+  EXPECT_THAT(refused([](ModelSchema& d) { d.sparse[0].optimizer = {.name = "lamb"}; }),
+              HasSubstr("must update rows alone, and lamb updates whole parameters"));
   EXPECT_THAT(refused([](ModelSchema& d) { d.sparse[0].width = 0; }), HasSubstr("rows of 1 to"));
   EXPECT_THAT(refused([](ModelSchema& d) { d.consistency.workers = 0; }),
               HasSubstr("workers must be 1 to"));
@@ -152,6 +168,35 @@ TEST(ModelSchema, CutsEachTensorIntoRangesThatCoverItOnce) {
       }
     }
   }
+}
+
+TEST(ModelSchema, LeavesTensorsWholeForAnOptimizerThatNeedsThem) {
+  ModelSchema model = full();
+  model.optimizer = {.name = "lamb"};
+  for (const int shards : {1, 2, 3}) {
+    for (std::size_t table = 0; table < model.dense.size(); ++table) {
+      std::vector<std::int64_t> sizes;
+      for (int shard = 0; shard < shards; ++shard) {
+        sizes.push_back(server::range_of(model, table, shard, shards).size());
+      }
+      std::vector<std::int64_t> wanted(static_cast<std::size_t>(shards));
+      wanted[table % wanted.size()] = model.dense[table].count;
+      EXPECT_EQ(sizes, wanted);
+    }
+  }
+}
+
+TEST(ModelSchema, KeepsShapesAndRules) {
+  ModelSchema model = full();
+  model.optimizer = {.name = "muon", .newton_schulz_steps = 4};
+  model.dense[0].shape = {model.dense[0].count / 10, 10};
+  model.dense[1].shape = {3};
+  model.groups = {{.match = "fc1.weight", .rule = "adamw"}};
+  const ModelSchema read = server::parse_schema(to_json(model));
+  EXPECT_EQ(read.dense[0].shape, model.dense[0].shape);
+  EXPECT_EQ(read.groups.at(0).rule, "adamw");
+  EXPECT_EQ(read.optimizer.newton_schulz_steps, 4);
+  EXPECT_EQ(difference(model, read), "");
 }
 
 TEST(ModelSchema, SpreadsRowsEvenly) {

@@ -18,7 +18,7 @@ class KeyUses {
   const std::vector<ConfigKey>& keys() const { return keys_; }
   bool is_used(const ConfigKey& key) const;
 
-  /// Returns what would use `key`: `optimizer.name = "sgd" or "rmsprop"`.
+  /// Returns what would use `key`: `optimizer.name = "sgd" or "rmsprop" or "muon"`.
   std::string used_with(const ConfigKey& key) const;
   /// Returns the values that leave `key` unused: `optimizer.name = "adam"`.
   std::string unused_because_of(const ConfigKey& key) const;

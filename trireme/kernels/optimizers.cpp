@@ -98,57 +98,154 @@ class Sgd {
   bool first_step_;
 };
 
+double bias_correction(double beta, std::int64_t step) {
+  return 1 - std::pow(beta, static_cast<double>(step));
+}
+
+// The running means of the gradient and of its square.
 template <class T>
-class Adam {
+class Moments {
  public:
-  Adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
-      : gradient_(update, rule.decoupled ? 0 : rule.weight_decay),
-        values_(update.values.as<T>()),
-        exp_avg_(static_cast<T*>(exp_avg)),
+  Moments(const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
+      : exp_avg_(static_cast<T*>(exp_avg)),
         exp_avg_sq_(static_cast<T*>(exp_avg_sq)),
-        shrink_(static_cast<T>(rule.decoupled ? 1 - rule.lr * rule.weight_decay : 1)),
         beta1_(static_cast<T>(rule.beta1)),
         share1_(static_cast<T>(1 - rule.beta1)),
         beta2_(static_cast<T>(rule.beta2)),
-        share2_(static_cast<T>(1 - rule.beta2)),
-        root_correction2_(static_cast<T>(std::sqrt(correction(rule.beta2, rule.step)))),
-        eps_(static_cast<T>(rule.eps)),
-        minus_step_size_(static_cast<T>(-rule.lr / correction(rule.beta1, rule.step))) {}
+        share2_(static_cast<T>(1 - rule.beta2)) {}
 
   template <class D>
-  void at(D d, std::size_t i) const {
-    auto value = hn::LoadU(d, values_ + i);
-    const auto g = gradient_.at(d, i, value);
-    value = hn::Mul(value, hn::Set(d, shrink_));
+  struct Pair {
+    hn::Vec<D> m, v;
+  };
+
+  template <class D>
+  Pair<D> update(D d, std::size_t i, hn::Vec<D> g) const {
     const auto m = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_ + i), hn::Set(d, beta1_)), g,
                                hn::Set(d, share1_));
     const auto v = add_product(d, hn::Mul(hn::LoadU(d, exp_avg_sq_ + i), hn::Set(d, beta2_)),
                                hn::Mul(g, hn::Set(d, share2_)), g);
     hn::StoreU(m, d, exp_avg_ + i);
     hn::StoreU(v, d, exp_avg_sq_ + i);
-    const auto root = hn::Div(hn::Sqrt(v), hn::Set(d, root_correction2_));
-    const auto denominator = hn::Add(root, hn::Set(d, eps_));
-    const auto change = hn::Div(hn::Mul(m, hn::Set(d, minus_step_size_)), denominator);
-    hn::StoreU(hn::Add(value, change), d, values_ + i);
+    return {m, v};
   }
 
  private:
-  static double correction(double beta, std::int64_t step) {
-    return 1 - std::pow(beta, static_cast<double>(step));
-  }
-
-  Gradient<T> gradient_;
-  T* values_;
   T* exp_avg_;
   T* exp_avg_sq_;
-  T shrink_;
   T beta1_;
   T share1_;
   T beta2_;
   T share2_;
+};
+
+template <class T>
+class Adam {
+ public:
+  Adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq)
+      : gradient_(update, rule.decoupled ? 0 : rule.weight_decay),
+        values_(update.values.as<T>()),
+        moments_(rule, exp_avg, exp_avg_sq),
+        shrink_(static_cast<T>(rule.decoupled ? 1 - rule.lr * rule.weight_decay : 1)),
+        root_correction2_(static_cast<T>(std::sqrt(bias_correction(rule.beta2, rule.step)))),
+        eps_(static_cast<T>(rule.eps)),
+        minus_step_size_(static_cast<T>(-rule.lr / bias_correction(rule.beta1, rule.step))) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    auto value = hn::LoadU(d, values_ + i);
+    const auto moments = moments_.update(d, i, gradient_.at(d, i, value));
+    value = hn::Mul(value, hn::Set(d, shrink_));
+    const auto root = hn::Div(hn::Sqrt(moments.v), hn::Set(d, root_correction2_));
+    const auto denominator = hn::Add(root, hn::Set(d, eps_));
+    const auto change = hn::Div(hn::Mul(moments.m, hn::Set(d, minus_step_size_)), denominator);
+    hn::StoreU(hn::Add(value, change), d, values_ + i);
+  }
+
+ private:
+  Gradient<T> gradient_;
+  T* values_;
+  Moments<T> moments_;
+  T shrink_;
   T root_correction2_;
   T eps_;
   T minus_step_size_;
+};
+
+template <class T>
+class LambDirection {
+ public:
+  explicit LambDirection(const AdamRule& rule)
+      : correction1_(static_cast<T>(bias_correction(rule.beta1, rule.step))),
+        root_correction2_(static_cast<T>(std::sqrt(bias_correction(rule.beta2, rule.step)))),
+        eps_(static_cast<T>(rule.eps)),
+        decay_(static_cast<T>(rule.weight_decay)) {}
+
+  template <class D>
+  hn::Vec<D> at(D d, hn::Vec<D> value, hn::Vec<D> m, hn::Vec<D> v) const {
+    const auto root = hn::Div(hn::Sqrt(v), hn::Set(d, root_correction2_));
+    const auto mean = hn::Div(m, hn::Set(d, correction1_));
+    const auto step = hn::Div(mean, hn::Add(root, hn::Set(d, eps_)));
+    return add_product(d, step, value, hn::Set(d, decay_));
+  }
+
+ private:
+  T correction1_;
+  T root_correction2_;
+  T eps_;
+  T decay_;
+};
+
+template <class T>
+class LambMoments {
+ public:
+  LambMoments(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq,
+              void* direction)
+      : gradient_(update, 0),
+        values_(update.values.as<T>()),
+        out_(static_cast<T*>(direction)),
+        moments_(rule, exp_avg, exp_avg_sq),
+        direction_(rule) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    const auto moments = moments_.update(d, i, gradient_.at(d, i, value));
+    hn::StoreU(direction_.at(d, value, moments.m, moments.v), d, out_ + i);
+  }
+
+ private:
+  Gradient<T> gradient_;
+  const T* values_;
+  T* out_;
+  Moments<T> moments_;
+  LambDirection<T> direction_;
+};
+
+template <class T>
+class Lamb {
+ public:
+  Lamb(const Update& update, const AdamRule& rule, double ratio, void* exp_avg, void* exp_avg_sq)
+      : values_(update.values.as<T>()),
+        exp_avg_(static_cast<const T*>(exp_avg)),
+        exp_avg_sq_(static_cast<const T*>(exp_avg_sq)),
+        minus_step_size_(static_cast<T>(-rule.lr * ratio)),
+        direction_(rule) {}
+
+  template <class D>
+  void at(D d, std::size_t i) const {
+    const auto value = hn::LoadU(d, values_ + i);
+    const auto direction =
+        direction_.at(d, value, hn::LoadU(d, exp_avg_ + i), hn::LoadU(d, exp_avg_sq_ + i));
+    hn::StoreU(add_product(d, value, direction, hn::Set(d, minus_step_size_)), d, values_ + i);
+  }
+
+ private:
+  T* values_;
+  const T* exp_avg_;
+  const T* exp_avg_sq_;
+  T minus_step_size_;
+  LambDirection<T> direction_;
 };
 
 template <class T>
@@ -313,6 +410,16 @@ void adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_a
   apply<Adam>(update, rule, exp_avg, exp_avg_sq);
 }
 
+void lamb_moments(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq,
+                  void* direction) {
+  apply<LambMoments>(update, rule, exp_avg, exp_avg_sq, direction);
+}
+
+void lamb(const Update& update, const AdamRule& rule, double ratio, void* exp_avg,
+          void* exp_avg_sq) {
+  apply<Lamb>(update, rule, ratio, exp_avg, exp_avg_sq);
+}
+
 void rmsprop(const Update& update, const RmspropRule& rule, void* square_avg, void* grad_avg,
              void* momentum_buffer) {
   apply<Rmsprop>(update, rule, square_avg, grad_avg, momentum_buffer);
@@ -336,6 +443,8 @@ namespace {
 
 HWY_EXPORT(sgd);
 HWY_EXPORT(adam);
+HWY_EXPORT(lamb_moments);
+HWY_EXPORT(lamb);
 HWY_EXPORT(rmsprop);
 HWY_EXPORT(adagrad);
 HWY_EXPORT(ftrl);
@@ -358,6 +467,19 @@ void update_sgd(const Update& update, const SgdRule& rule, void* momentum_buffer
 void update_adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq) {
   require_f32_or_f64(update);
   HWY_DYNAMIC_DISPATCH(adam)(update, rule, exp_avg, exp_avg_sq);
+}
+
+void lamb_direction(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq,
+                    void* direction) {
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(lamb_moments)(update, rule, exp_avg, exp_avg_sq, direction);
+}
+
+void update_lamb(const Buffer& values, const AdamRule& rule, double ratio, void* exp_avg,
+                 void* exp_avg_sq) {
+  const Update update{.values = values};
+  require_f32_or_f64(update);
+  HWY_DYNAMIC_DISPATCH(lamb)(update, rule, ratio, exp_avg, exp_avg_sq);
 }
 
 void update_rmsprop(const Update& update, const RmspropRule& rule, void* square_avg, void* grad_avg,

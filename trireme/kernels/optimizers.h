@@ -48,6 +48,18 @@ struct AdamRule {
 
 void update_adam(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq);
 
+/// LAMB's direction in step `rule.step`, after an update of the moments:
+///
+///     (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * w
+///
+/// Writes it to `direction`, which has the count and type of the values; they stay as they are.
+void lamb_direction(const Update& update, const AdamRule& rule, void* exp_avg, void* exp_avg_sq,
+                    void* direction);
+
+/// Subtracts lr * ratio times lamb_direction(), computed again from the moments, from the values.
+void update_lamb(const Buffer& values, const AdamRule& rule, double ratio, void* exp_avg,
+                 void* exp_avg_sq);
+
 struct RmspropRule {
   double lr = 1e-2;
   double alpha = 0.99;

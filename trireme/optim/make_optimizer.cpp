@@ -3,6 +3,8 @@
 #include "trireme/optim/adagrad.h"
 #include "trireme/optim/adam.h"
 #include "trireme/optim/ftrl.h"
+#include "trireme/optim/lamb.h"
+#include "trireme/optim/muon.h"
 #include "trireme/optim/rmsprop.h"
 #include "trireme/optim/sgd.h"
 
@@ -18,8 +20,9 @@ SgdOptions sgd_options(const OptimizerOptions& o) {
           .nesterov = *o.nesterov};
 }
 
-template <class AdamOrAdamWOptions>
-AdamOrAdamWOptions adam_options(const OptimizerOptions& o) {
+// Of Adam, AdamW and LAMB.
+template <class AdamOptions>
+AdamOptions adam_options(const OptimizerOptions& o) {
   return {.lr = *o.lr,
           .beta1 = *o.beta1,
           .beta2 = *o.beta2,
@@ -44,6 +47,17 @@ AdagradOptions adagrad_options(const OptimizerOptions& o) {
           .initial_accumulator = *o.initial_accumulator};
 }
 
+MuonOptions muon_options(const OptimizerOptions& o) {
+  return {.lr = *o.lr,
+          .momentum = *o.momentum,
+          .weight_decay = *o.weight_decay,
+          .newton_schulz_steps = *o.newton_schulz_steps,
+          .adamw_lr_factor = *o.adamw_lr_factor,
+          .beta1 = *o.beta1,
+          .beta2 = *o.beta2,
+          .eps = *o.eps};
+}
+
 FtrlOptions ftrl_options(const OptimizerOptions& o) {
   return {.lr = *o.lr, .beta = *o.beta, .l1 = *o.l1, .l2 = *o.l2};
 }
@@ -53,6 +67,8 @@ std::unique_ptr<Optimizer> make_without_groups(const OptimizerOptions& o, std::s
   if (o.name == "sgd") return std::make_unique<Sgd>(shards, sgd_options(o));
   if (o.name == "adam") return std::make_unique<Adam>(shards, adam_options<AdamOptions>(o));
   if (o.name == "adamw") return std::make_unique<AdamW>(shards, adam_options<AdamWOptions>(o));
+  if (o.name == "lamb") return std::make_unique<Lamb>(shards, adam_options<LambOptions>(o));
+  if (o.name == "muon") return std::make_unique<Muon>(shards, muon_options(o));
   if (o.name == "rmsprop") return std::make_unique<Rmsprop>(shards, rmsprop_options(o));
   if (o.name == "adagrad") return std::make_unique<Adagrad>(shards, adagrad_options(o));
   return std::make_unique<Ftrl>(shards, ftrl_options(o));

@@ -32,10 +32,12 @@ void fill(const Buffer& array, double value) {
   }
 }
 
-// Returns the gradient of a block as one array: in place, or summed in `scratch`.
+// Returns the gradient of a block, or of a whole tensor, as one array: in place, or summed here.
 class GradientBlocks {
  public:
-  explicit GradientBlocks(const Shard& shard) : shard_(shard), terms_(shard.gradient.size()) {}
+  // `memory` is for the sum of a block of any length; null: at most kBlock elements.
+  GradientBlocks(const Shard& shard, void* memory)
+      : shard_(shard), terms_(shard.gradient.size()), sum_(memory != nullptr ? memory : block_) {}
 
   const void* block(std::int64_t first, std::int64_t count) {
     const DType dtype = shard_.values.dtype;
@@ -43,39 +45,64 @@ class GradientBlocks {
     std::transform(shard_.gradient.begin(), shard_.gradient.end(), terms_.begin(),
                    [&](const void* term) { return static_cast<const std::byte*>(term) + offset; });
     if (shard_.tree == nullptr) return terms_.front();
-    void* const outs[] = {scratch_};
+    void* const outs[] = {sum_};
     const double divisor = shard_.divisor > 0 ? shard_.divisor : shard_.tree->virtual_workers();
     tree_reduce(outs, terms_, *shard_.tree, count, dtype, ReduceOp::kSum, divisor);
-    return scratch_;
+    return sum_;
   }
 
  private:
   const Shard& shard_;
   std::vector<const void*> terms_;
-  alignas(kCacheLine) std::byte scratch_[Optimizer::kBlock * sizeof(double)];
+  alignas(kCacheLine) std::byte block_[Optimizer::kBlock * sizeof(double)];
+  void* sum_;
 };
 
 }  // namespace
 
 Optimizer::Optimizer(std::string_view name, std::span<Shard> shards, Rates rates,
-                     std::vector<StateArray> state_arrays)
-    : name_(name), shards_(shards), rates_(rates), state_arrays_(std::move(state_arrays)) {
-  std::size_t bytes = 0;
+                     std::vector<StateArray> state_arrays, WholeTensors whole)
+    : name_(name),
+      shards_(shards),
+      rates_(rates),
+      state_arrays_(std::move(state_arrays)),
+      whole_(std::move(whole)) {
   for (const Shard& shard : shards_) {
     require_f32_or_f64(name_, shard);
-    bytes += padded_bytes(shard) * state_arrays_.size();
+    groups_.push_back(options_of(shard, {}));
+    require_whole(shard, groups_.back());
+  }
+  allocate_state();
+}
+
+void Optimizer::allocate_state() {
+  std::size_t bytes = 0;
+  bytes_of_scratch_ = 0;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    bytes += padded_bytes(shards_[i]) * state_arrays(i).size();
+    if (!needs_whole(groups_[i])) continue;
+    bytes_of_scratch_ = std::max(bytes_of_scratch_, padded_bytes(shards_[i]));
   }
   memory_ = ZeroedMemory(bytes);
+  scratch_ = ZeroedMemory(bytes_of_scratch_ * (1 + whole_.scratch_arrays));
+  states_.assign(shards_.size(), {});
   std::byte* at = memory_.data();
-  for (const Shard& shard : shards_) {
-    ShardState& state = states_.emplace_back();
-    groups_.push_back({.rates = rates_});
-    for (std::size_t slot = 0; slot < state_arrays_.size(); ++slot) {
-      state.arrays.push_back({at, shard.values.count, shard.values.dtype});
-      fill(state.arrays.back(), state_arrays_[slot].initial);
-      at += padded_bytes(shard);
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    for (const StateArray& array : state_arrays(i)) {
+      const Buffer& values = shards_[i].values;
+      states_[i].arrays.push_back({at, values.count, values.dtype});
+      fill(states_[i].arrays.back(), array.initial);
+      at += padded_bytes(shards_[i]);
     }
   }
+}
+
+Buffer Optimizer::scratch(std::size_t index, const Buffer& values) {
+  return {scratch_.data() + (1 + index) * bytes_of_scratch_, values.count, values.dtype};
+}
+
+std::span<const Optimizer::StateArray> Optimizer::state_arrays(std::size_t shard) const {
+  return groups_[shard].rates.matrix ? whole_.matrix_arrays : state_arrays_;
 }
 
 void Optimizer::step() {
@@ -97,37 +124,77 @@ void Optimizer::require_options_of(std::span<const ParameterGroup> groups) const
     const auto refuse = [&](std::string_view option) {
       throw UsageError(
           fmt::format("optimizer.groups[{}]: {} is not an option of {}; its groups have "
-                      "lr_factor{}{}, trainable",
+                      "lr_factor{}{}{}, trainable",
                       i, option, name_, rates_.weight_decay ? ", weight_decay" : "",
-                      rates_.betas ? ", betas" : ""));
+                      rates_.betas ? ", betas" : "", has_rule_for_matrices() ? ", rule" : ""));
     };
     if (groups[i].weight_decay && !rates_.weight_decay) refuse("weight_decay");
     if (groups[i].betas && !rates_.betas) refuse("betas");
+    if (!groups[i].rule.empty() && !has_rule_for_matrices()) refuse("rule");
   }
 }
 
 void Optimizer::set_groups(std::span<const ParameterGroup> groups) {
   require_options_of(groups);
+  std::vector<ShardGroup> changed;
+  bool has_other_rules = false;
   for (std::size_t i = 0; i < shards_.size(); ++i) {
-    ShardGroup& mine = groups_[i];
-    const ParameterGroup* group =
-        group_of(groups, {shards_[i].name, shards_[i].region.full_shape()});
-    const ParameterGroup none;
-    if (group == nullptr) group = &none;
-    mine.lr_factor = group->lr_factor;
-    mine.is_trainable = group->trainable;
-    mine.rates.weight_decay = group->weight_decay ? group->weight_decay : rates_.weight_decay;
-    mine.rates.betas = group->betas ? group->betas : rates_.betas;
+    changed.push_back(options_of(shards_[i], groups));
+    require_whole(shards_[i], changed[i]);
+    if (changed[i].rates.matrix.has_value() == groups_[i].rates.matrix.has_value()) continue;
+    has_other_rules = true;
+    if (states_[i].step == 0) continue;
+    throw UsageError(
+        fmt::format("{}: set_groups() gives parameter {} another rule after {} "
+                    "updates; set groups before the first",
+                    name_, shards_[i].name, states_[i].step));
   }
+  groups_ = std::move(changed);
+  if (has_other_rules) allocate_state();
+}
+
+Optimizer::ShardGroup Optimizer::options_of(const Shard& shard,
+                                            std::span<const ParameterGroup> groups) const {
+  const ParameterInfo parameter{shard.name, shard.region.full_shape()};
+  const ParameterGroup none;
+  const ParameterGroup* found = group_of(groups, parameter);
+  const ParameterGroup& group = found != nullptr ? *found : none;
+  return {.lr_factor = group.lr_factor,
+          .rates = {.weight_decay = group.weight_decay ? group.weight_decay : rates_.weight_decay,
+                    .betas = group.betas ? group.betas : rates_.betas,
+                    .matrix = matrix_of(parameter, group)},
+          .is_trainable = group.trainable};
+}
+
+std::optional<MatrixShape> Optimizer::matrix_of(const ParameterInfo& parameter,
+                                                const ParameterGroup& group) const {
+  if (!has_rule_for_matrices() || group.rule == "adamw") return std::nullopt;
+  if (group.rule.empty() && kind_of(parameter) != "hidden") return std::nullopt;
+  return matrix_shape_of(parameter);
+}
+
+bool Optimizer::needs_whole(const ShardGroup& group) const {
+  return !whole_.reason.empty() && (!has_rule_for_matrices() || group.rates.matrix);
+}
+
+void Optimizer::require_whole(const Shard& shard, const ShardGroup& group) const {
+  if (!needs_whole(group) || shard.region.is_whole()) return;
+  throw UsageError(fmt::format(
+      "{}: {} must be a whole parameter, since {}, got its elements {}; use a strategy whose "
+      "ranks update whole parameters (replicated, local_steps, parameter_server), or another "
+      "optimizer",
+      name_, shard.name, whole_.reason, to_string(shard.region)));
 }
 
 void Optimizer::update_shard(const Shard& shard, ShardState& state, ShardGroup& group) {
   ++state.step;
   group.rates.lr = rates_.lr * group.lr_factor;
-  GradientBlocks gradient(shard);
+  const bool is_whole = needs_whole(group);
+  const std::int64_t longest = is_whole ? std::max<std::int64_t>(1, shard.values.count) : kBlock;
+  GradientBlocks gradient(shard, is_whole ? scratch_.data() : nullptr);
   std::vector<void*> arrays(state.arrays.size());
-  for (std::int64_t first = 0; first < shard.values.count; first += kBlock) {
-    const std::int64_t count = std::min(kBlock, shard.values.count - first);
+  for (std::int64_t first = 0; first < shard.values.count; first += longest) {
+    const std::int64_t count = std::min(longest, shard.values.count - first);
     const void* const block = gradient.block(first, count);
     std::transform(state.arrays.begin(), state.arrays.end(), arrays.begin(),
                    [&](const Buffer& array) { return array.slice(first, count).data; });
@@ -143,8 +210,8 @@ std::vector<StateTensor> Optimizer::state() {
     state.push_back({.name = shard.name + ".step",
                      .region = Region({1}),
                      .values = {&states_[i].step, 1, DType::kI64}});
-    for (std::size_t array = 0; array < state_arrays_.size(); ++array) {
-      state.push_back({.name = fmt::format("{}.{}", shard.name, state_arrays_[array].name),
+    for (std::size_t array = 0; array < states_[i].arrays.size(); ++array) {
+      state.push_back({.name = fmt::format("{}.{}", shard.name, state_arrays(i)[array].name),
                        .region = shard.region,
                        .values = states_[i].arrays[array]});
     }

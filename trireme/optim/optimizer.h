@@ -6,10 +6,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "trireme/base/zeroed_memory.h"
 #include "trireme/kernels/optimizers.h"
+#include "trireme/optim/matrix_shape.h"
 #include "trireme/optim/parameter_groups.h"
 #include "trireme/optim/shard.h"
 
@@ -23,7 +25,8 @@ namespace trireme {
 ///
 /// The shards must outlive the optimizer and keep their place and size; it looks up where their
 /// gradients lie in every step. The new value of an element does not depend on how parameters are
-/// cut into shards. One thread may use an optimizer at a time.
+/// cut into shards; optimizers for which it would (LAMB, Muon) refuse shards that are not whole
+/// tensors. One thread may use an optimizer at a time.
 class Optimizer {
  public:
   /// Elements that are updated at a time.
@@ -41,8 +44,9 @@ class Optimizer {
 
   /// Updates the parameters of each group in the group's way from the next step on; state stays as
   /// it is. The shards of a group that is not trainable keep their values. Throws UsageError for
-  /// impossible values, and for options that this optimizer does not have. A group that matches
-  /// no shard is no error, since a rank may hold few parameters: see prepare_groups().
+  /// impossible values, for options that this optimizer does not have, and for another rule of a
+  /// parameter that was updated before. A group that matches no shard is no error, since a rank may
+  /// hold few parameters: see prepare_groups().
   void set_groups(std::span<const ParameterGroup> groups);
 
   /// Multiplies the gradients of the next steps by `scale`, for clipping by norm.
@@ -56,7 +60,7 @@ class Optimizer {
   /// checkpoint has written to these values.
   std::vector<StateTensor> state();
 
-  /// The state of one shard: `arrays` in the order of state_arrays().
+  /// The state of one shard: `arrays` in the order of state_arrays() of the shard.
   struct ShardState {
     std::int64_t step = 0;  ///< updates of the shard
     std::vector<Buffer> arrays;
@@ -75,10 +79,13 @@ class Optimizer {
     double initial = 0;
   };
   std::span<const StateArray> state_arrays() const { return state_arrays_; }
+  /// Of shard number `shard`: the arrays of matrices differ in muon.
+  std::span<const StateArray> state_arrays(std::size_t shard) const;
 
   /// Applies the rule without groups, for callers that keep values and state themselves: `state` in
   /// the order of state_arrays(), `step` counts the updates of these values from 1. Scale and limit
-  /// of the gradient are those of `part`.
+  /// of the gradient are those of `part`, which must be a whole tensor for optimizers that need
+  /// these.
   void update(const Update& part, std::span<void* const> state, std::int64_t step) {
     apply(part, rates_with(1), state, step);
   }
@@ -89,11 +96,27 @@ class Optimizer {
     double lr = 0;
     std::optional<double> weight_decay = {};          ///< unset: the optimizer has none
     std::optional<std::array<double, 2>> betas = {};  ///< unset: the optimizer has none
+    std::optional<MatrixShape> matrix = {};           ///< of a parameter of the rule for matrices
   };
 
-  /// Throws UsageError for values other than f32 and f64.
+  /// The needs of optimizers that look at more than an element: apply() gets whole tensors.
+  struct WholeTensors {
+    std::string reason;  ///< "the trust ratio is ..."; empty: apply() gets blocks of any shards
+    std::vector<StateArray> matrix_arrays = {};  ///< if only matrices need it: their state
+    std::size_t scratch_arrays = 0;              ///< see scratch()
+  };
+
+  /// Throws UsageError for values other than f32 and f64, and for shards that are not whole if they
+  /// have to be.
   Optimizer(std::string_view name, std::span<Shard> shards, Rates rates,
-            std::vector<StateArray> state_arrays);
+            std::vector<StateArray> state_arrays, WholeTensors whole);
+  Optimizer(std::string_view name, std::span<Shard> shards, Rates rates,
+            std::vector<StateArray> state_arrays)
+      : Optimizer(name, shards, rates, std::move(state_arrays), WholeTensors()) {}
+
+  /// Array `index` of scratch_arrays, with the count and type of `values`. It belongs to the call
+  /// of apply(), and begins with what the last call has left.
+  Buffer scratch(std::size_t index, const Buffer& values);
 
  private:
   virtual void apply(const Update& part, const Rates& rates, std::span<void* const> state,
@@ -106,7 +129,14 @@ class Optimizer {
     bool is_trainable = true;
   };
 
+  bool has_rule_for_matrices() const { return !whole_.matrix_arrays.empty(); }
+  bool needs_whole(const ShardGroup& group) const;
   void require_options_of(std::span<const ParameterGroup> groups) const;
+  void require_whole(const Shard& shard, const ShardGroup& group) const;
+  std::optional<MatrixShape> matrix_of(const ParameterInfo& parameter,
+                                       const ParameterGroup& group) const;
+  ShardGroup options_of(const Shard& shard, std::span<const ParameterGroup> groups) const;
+  void allocate_state();
   Rates rates_with(double lr_factor) const;
 
   void update_shard(const Shard& shard, ShardState& state, ShardGroup& group);
@@ -117,7 +147,10 @@ class Optimizer {
   double gradient_scale_ = 1;
   double gradient_clip_value_ = 0;
   std::vector<StateArray> state_arrays_;
+  WholeTensors whole_;
   ZeroedMemory memory_;
+  ZeroedMemory scratch_;              // the sum of a gradient, then the arrays of scratch()
+  std::size_t bytes_of_scratch_ = 0;  // of one array
   std::vector<ShardState> states_;
   std::vector<ShardGroup> groups_;  // of each shard
 };

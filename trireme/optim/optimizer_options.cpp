@@ -12,6 +12,8 @@
 #include "trireme/optim/adagrad.h"
 #include "trireme/optim/adam.h"
 #include "trireme/optim/ftrl.h"
+#include "trireme/optim/lamb.h"
+#include "trireme/optim/muon.h"
 #include "trireme/optim/rmsprop.h"
 #include "trireme/optim/sgd.h"
 
@@ -31,11 +33,24 @@ Options sgd() {
           {"nesterov", &O::nesterov, initial.nesterov}};
 }
 
-template <class AdamOrAdamWOptions>
+// Of Adam, AdamW and LAMB.
+template <class AdamOptions>
 Options adam() {
-  const AdamOrAdamWOptions initial;
+  const AdamOptions initial;
   return {{"lr", &O::lr, initial.lr},
           {"weight_decay", &O::weight_decay, initial.weight_decay},
+          {"beta1", &O::beta1, initial.beta1},
+          {"beta2", &O::beta2, initial.beta2},
+          {"eps", &O::eps, initial.eps}};
+}
+
+Options muon() {
+  const MuonOptions initial;
+  return {{"lr", &O::lr, initial.lr},
+          {"weight_decay", &O::weight_decay, initial.weight_decay},
+          {"momentum", &O::momentum, initial.momentum},
+          {"newton_schulz_steps", &O::newton_schulz_steps, initial.newton_schulz_steps},
+          {"adamw_lr_factor", &O::adamw_lr_factor, initial.adamw_lr_factor},
           {"beta1", &O::beta1, initial.beta1},
           {"beta2", &O::beta2, initial.beta2},
           {"eps", &O::eps, initial.eps}};
@@ -70,8 +85,14 @@ Options ftrl() {
 
 // In the order of optimizer_names().
 std::span<const Options> tables() {
-  static const Options tables[] = {sgd(),     adam<AdamOptions>(), adam<AdamWOptions>(),
-                                   rmsprop(), adagrad(),           ftrl()};
+  static const Options tables[] = {sgd(),
+                                   adam<AdamOptions>(),
+                                   adam<AdamWOptions>(),
+                                   adam<LambOptions>(),
+                                   muon(),
+                                   rmsprop(),
+                                   adagrad(),
+                                   ftrl()};
   return tables;
 }
 
@@ -100,8 +121,14 @@ std::vector<std::string_view> names_of(std::span<const OptimizerOption> options)
 }  // namespace
 
 std::span<const std::string> optimizer_names() {
-  static const std::string names[] = {"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"};
+  static const std::string names[] = {"sgd",  "adam",    "adamw",   "lamb",
+                                      "muon", "rmsprop", "adagrad", "ftrl"};
   return names;
+}
+
+bool needs_whole_parameters(std::string_view optimizer) {
+  options_of(optimizer);
+  return optimizer == "lamb" || optimizer == "muon";
 }
 
 std::span<const OptimizerOption> options_of(std::string_view optimizer) {

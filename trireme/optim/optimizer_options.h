@@ -30,6 +30,8 @@ struct OptimizerOptions {
   std::optional<double> beta;
   std::optional<double> l1;
   std::optional<double> l2;
+  std::optional<std::int64_t> newton_schulz_steps;
+  std::optional<double> adamw_lr_factor;
   /// Parameters that are updated in another way; prepare_groups() checks them against a model.
   std::vector<ParameterGroup> groups = {};
 };
@@ -40,12 +42,16 @@ struct OptimizerOption {
   using Field = std::optional<Value> OptimizerOptions::*;
 
   std::string_view name;  ///< of its field
-  std::variant<Field<double>, Field<bool>> field;
-  std::variant<double, bool> initial;  ///< its value if it is unset, of the same type
+  std::variant<Field<double>, Field<bool>, Field<std::int64_t>> field;
+  std::variant<double, bool, std::int64_t> initial;  ///< its value if it is unset, of the same type
 };
 
-/// The names of the optimizers: sgd, adam, adamw, rmsprop, adagrad, ftrl.
+/// The names of the optimizers: sgd, adam, adamw, lamb, muon, rmsprop, adagrad, ftrl.
 std::span<const std::string> optimizer_names();
+
+/// True for those that update whole parameters only: lamb, muon. Throws UsageError for an unknown
+/// name.
+bool needs_whole_parameters(std::string_view optimizer);
 
 /// Returns the options of an optimizer. Throws UsageError for an unknown name.
 std::span<const OptimizerOption> options_of(std::string_view optimizer);

@@ -15,7 +15,9 @@ namespace trireme {
 
 namespace {
 
-constexpr const char* kKinds[] = {"bias", "norm", "bias_and_norm", "embedding", "matrix"};
+constexpr const char* kKinds[] = {"bias",      "norm",   "bias_and_norm", "bias_norm_and_embedding",
+                                  "embedding", "output", "hidden",        "matrix"};
+constexpr const char* kRules[] = {"", "muon", "adamw"};
 
 bool is_known_kind(std::string_view kind) {
   return kind.empty() || std::ranges::find(kKinds, kind) != std::end(kKinds);
@@ -35,10 +37,20 @@ bool is_embedding(std::string_view name) {
   return false;
 }
 
+bool is_output(std::string_view name) {
+  const std::string_view layer = name.substr(0, name.rfind('.'));
+  if (layer.substr(layer.rfind('.') + 1) == "lm_head") return true;
+  return layer == "head" || layer == "output" || layer == "classifier" || layer == "score";
+}
+
 bool has_kind(std::string_view kind, const ParameterInfo& parameter) {
   if (kind.empty()) return true;
   const std::string_view mine = kind_of(parameter);
-  return mine == kind || (kind == "bias_and_norm" && (mine == "bias" || mine == "norm"));
+  const bool is_vector = mine == "bias" || mine == "norm";
+  if (kind == "bias_and_norm") return is_vector;
+  if (kind == "bias_norm_and_embedding") return is_vector || mine == "embedding";
+  if (kind == "matrix") return mine == "output" || mine == "hidden";
+  return mine == kind;
 }
 
 bool matches(const ParameterGroup& group, const ParameterInfo& parameter) {
@@ -80,7 +92,8 @@ std::string hint(const ParameterGroup& group, std::span<const ParameterInfo> par
 std::string_view kind_of(const ParameterInfo& parameter) {
   if (is_bias(parameter.name)) return "bias";
   if (parameter.shape.size() <= 1) return "norm";
-  return is_embedding(parameter.name) ? "embedding" : "matrix";
+  if (is_embedding(parameter.name)) return "embedding";
+  return is_output(parameter.name) ? "output" : "hidden";
 }
 
 const ParameterGroup* group_of(std::span<const ParameterGroup> groups,
@@ -97,6 +110,9 @@ void check_values(std::span<const ParameterGroup> groups) {
     if (!is_known_kind(group.kind)) {
       throw UsageError(fmt::format("{}: kind must be one of {}, got \"{}\"", who,
                                    fmt::join(kKinds, ", "), group.kind));
+    }
+    if (std::ranges::find(kRules, group.rule) == std::end(kRules)) {
+      throw UsageError(fmt::format("{}: rule must be muon or adamw, got \"{}\"", who, group.rule));
     }
     require_not_negative(who, "lr_factor", group.lr_factor);
     if (group.weight_decay) require_not_negative(who, "weight_decay", *group.weight_decay);

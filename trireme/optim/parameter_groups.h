@@ -19,9 +19,13 @@ struct ParameterGroup {
   /// Pattern on the name: * stands for any text, ? for any character, \ before a character for that
   /// character. Empty: every name.
   std::string match;
-  /// "bias", "norm", "bias_and_norm", "embedding" or "matrix", see kind_of(). Empty: every kind.
+  /// "bias", "norm", "embedding", "output" or "hidden", see kind_of(); or several of them:
+  /// "bias_and_norm", "bias_norm_and_embedding", "matrix" (output and hidden). Empty: every kind.
   std::string kind;
-  double lr_factor = 1;                        ///< learning rate / learning rate of the optimizer
+  /// "muon" or "adamw", for the optimizer muon. Empty: muon for hidden parameters, adamw for
+  /// others.
+  std::string rule = {};
+  double lr_factor = 1;                        ///< learning rate / that without the group
   std::optional<double> weight_decay;          ///< unset: the optimizer's
   std::optional<std::array<double, 2>> betas;  ///< unset: the optimizer's
   bool trainable = true;                       ///< false: the parameters keep their values
@@ -37,7 +41,9 @@ struct ParameterInfo {
 /// - "bias": the last part of the name is bias or has bias at one end ("fc1.bias", "bias_hh_l0");
 /// - "norm": any other parameter of at most one dimension (the weight of a normalization layer);
 /// - "embedding": a part of the name contains embed, or is wte or wpe;
-/// - "matrix": all others.
+/// - "output": the layer is called lm_head, or is a layer of the model itself and called head,
+///   output, classifier or score;
+/// - "hidden": all others.
 std::string_view kind_of(const ParameterInfo& parameter);
 
 /// Returns the first group that matches, or null.

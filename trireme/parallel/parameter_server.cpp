@@ -283,6 +283,9 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
       schema_.dense.push_back({.name = gradients_->name(p),
                                .count = parameter.numel(),
                                .dtype = dtype_of(parameter.scalar_type())});
+      if (needs_whole_parameters(schema_.optimizer.name)) {
+        schema_.dense.back().shape = parameter.sizes().vec();
+      }
     }
     check(schema_);
   }
@@ -322,7 +325,7 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
     for (int shard = 0; shard < client_->shards(); ++shard) {
       // The random choices of different workers may differ: their payloads are not summed.
       compressors.emplace_back(options_.world.compression, shape,
-                               server::range_of(table.count, p, shard, client_->shards()),
+                               server::range_of(schema_, p, shard, client_->shards()),
                                fnv1a(table.name) + static_cast<std::uint64_t>(world_.rank()));
     }
   }

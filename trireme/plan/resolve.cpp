@@ -199,6 +199,16 @@ void check_compression(const RunPlan& plan) {
   }
 }
 
+void check_optimizer(const RunPlan& plan) {
+  const bool is_cut = std::holds_alternative<HostShared>(plan.data_parallel) && plan.mesh.data > 1;
+  if (!is_cut || !needs_whole_parameters(plan.optimizer.name)) return;
+  throw UsageError(fmt::format(
+      "optimizer.name = \"{}\" does not go with parallelism.strategy = \"host_shared\": it "
+      "updates whole parameters, and each of the {} ranks updates pieces of them; use "
+      "parallelism.strategy = \"replicated\" or optimizer.name = \"adamw\"",
+      plan.optimizer.name, plan.mesh.data));
+}
+
 Transport transport_of(const Config::Communication::Transport& t) {
   return {.backend = t.backend,
           .reproducible = t.reproducible,
@@ -238,6 +248,7 @@ OptimizerOptions optimizer_options(const Config::Optimizer& c) {
                            .l1 = c.l1,
                            .l2 = c.l2};
   if (c.eps > 0) options.eps = c.eps;
+  if (c.name == "muon" && c.momentum == 0) options.momentum.reset();
   for (const Config::Optimizer::Group& group : c.groups) options.groups.push_back(group_of(group));
   // Values that are not used: resolve() refuses them if the user has set them.
   return without_other_options(std::move(options));
@@ -277,6 +288,7 @@ RunPlan resolve_derived(const Config& config, int ranks) {
                .schedule = schedule_options(config)};
   check_shares(plan.batch, ranks);
   check_compression(plan);
+  check_optimizer(plan);
   return plan;
 }
 

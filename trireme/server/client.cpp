@@ -159,7 +159,7 @@ void Client::store_steps(std::span<const std::int64_t> steps) {
   require_steps("store_steps", steps.size());
   for (std::uint32_t table = 0; table < steps.size(); ++table) {
     for (int shard = 0; shard < shards(); ++shard) {
-      const Range range = range_of(schema_.dense[table].count, table, shard, shards());
+      const Range range = range_of(schema_, table, shard, shards());
       request.message(shard).parts.push_back({.table = table,
                                               .kind = PartKind::kValues,
                                               .array = kStepArray,
@@ -175,7 +175,7 @@ void Client::fetch_steps(std::span<std::int64_t> steps) {
   require_steps("fetch_steps", steps.size());
   for (std::uint32_t table = 0; table < steps.size(); ++table) {
     for (int shard = 0; shard < shards(); ++shard) {
-      const Range range = range_of(schema_.dense[table].count, table, shard, shards());
+      const Range range = range_of(schema_, table, shard, shards());
       request.add_read(
           shard,
           {.table = table, .kind = PartKind::kReadRange, .array = kStepArray, .first = range.begin},

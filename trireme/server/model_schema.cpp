@@ -1,6 +1,7 @@
 #include "trireme/server/model_schema.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 #include <set>
@@ -68,6 +69,7 @@ Json json_of(const ParameterGroup& group) {
       {"match", group.match}, {"lr_factor", group.lr_factor}, {"trainable", group.trainable}};
   if (group.weight_decay) json["weight_decay"] = *group.weight_decay;
   if (group.betas) json["betas"] = *group.betas;
+  if (!group.rule.empty()) json["rule"] = group.rule;
   return json;
 }
 
@@ -78,6 +80,7 @@ ParameterGroup group_of(const Json& json) {
   json.at("trainable").get_to(group.trainable);
   if (json.contains("weight_decay")) group.weight_decay = json["weight_decay"].get<double>();
   if (json.contains("betas")) group.betas = json["betas"].get<std::array<double, 2>>();
+  if (json.contains("rule")) json["rule"].get_to(group.rule);
   return group;
 }
 
@@ -115,6 +118,20 @@ void check_consistency(const Consistency& c) {
           fmt::format("there may be {} virtual workers, got {}", kMaxVirtualWorkers, all));
 }
 
+// As a store makes it, without the values.
+void check_optimizer(const ModelSchema& schema) {
+  std::vector<Shard> shards;
+  if (needs_whole_parameters(schema.optimizer.name)) {
+    for (const DenseTable& table : schema.dense) {
+      require(!table.shape.empty(), fmt::format("{} must have a shape for the optimizer {}",
+                                                table.name, schema.optimizer.name));
+      shards.push_back(
+          {.name = table.name, .region = Region(table.shape), .values = {nullptr, 0, table.dtype}});
+    }
+  }
+  make_optimizer(schema.optimizer, shards)->set_groups(schema.groups);
+}
+
 }  // namespace
 
 void check(const ModelSchema& schema) {
@@ -127,6 +144,9 @@ void check(const ModelSchema& schema) {
             fmt::format("{} must hold 0 to 2^46 elements, got {}", table.name, table.count));
     require(table.dtype == DType::kF32 || table.dtype == DType::kF64,
             fmt::format("{} must be f32 or f64, got {}", table.name, name_of(table.dtype)));
+    require(table.shape.empty() || elements_of(table.shape) == table.count,
+            fmt::format("{} must have the {} elements of its shape {}, got {}", table.name,
+                        elements_of(table.shape), table.shape, table.count));
   }
   for (const SparseTable& table : schema.sparse) {
     require(table.width >= 1 && table.width <= kMaxRowWidth,
@@ -134,12 +154,17 @@ void check(const ModelSchema& schema) {
                         table.width));
     require(table.optimizer.groups.empty(),
             fmt::format("{}: the optimizer of a sparse table has no groups", table.name));
+    require(
+        !needs_whole_parameters(table.optimizer.name),
+        fmt::format("{}: the optimizer of a sparse table must update rows alone, and {} updates "
+                    "whole parameters; use adamw or adagrad",
+                    table.name, table.optimizer.name));
     make_optimizer(table.optimizer, {});
   }
   require(schema.optimizer.groups.empty(), "groups of parameters are declared by name");
   require(schema.groups.size() <= kMaxTables,
           fmt::format("there may be {} groups, got {}", kMaxTables, schema.groups.size()));
-  make_optimizer(schema.optimizer, {})->set_groups(schema.groups);
+  check_optimizer(schema);
   check_consistency(schema.consistency);
 }
 
@@ -158,8 +183,9 @@ std::string to_json(const ModelSchema& schema) {
   if (!schema.groups.empty()) json["groups"] = Json::array();
   for (const ParameterGroup& group : schema.groups) json["groups"].push_back(json_of(group));
   for (const DenseTable& table : schema.dense) {
-    json["dense"].push_back(
-        {{"name", table.name}, {"count", table.count}, {"f64", table.dtype == DType::kF64}});
+    Json one = {{"name", table.name}, {"count", table.count}, {"f64", table.dtype == DType::kF64}};
+    if (!table.shape.empty()) one["shape"] = table.shape;
+    json["dense"].push_back(std::move(one));
   }
   for (const SparseTable& table : schema.sparse) {
     json["sparse"].push_back({{"name", table.name},
@@ -181,6 +207,7 @@ ModelSchema parse_schema(std::string_view text) {
       const DType dtype = table.at("f64").get<bool>() ? DType::kF64 : DType::kF32;
       schema.dense.push_back(
           {table.at("name").get<std::string>(), table.at("count").get<std::int64_t>(), dtype});
+      if (table.contains("shape")) table["shape"].get_to(schema.dense.back().shape);
     }
     for (const Json& table : json.at("sparse")) {
       const int kind = table.at("init").get<int>();
@@ -251,6 +278,13 @@ std::string difference(const ModelSchema& mine, const ModelSchema& theirs) {
     if (!here.contains(key)) return both(key.substr(1) + " is", "nothing", value.dump());
   }
   return "";
+}
+
+Range range_of(const ModelSchema& schema, std::size_t table, int shard, int shards) {
+  const std::int64_t count = schema.dense[table].count;
+  if (!needs_whole_parameters(schema.optimizer.name)) return range_of(count, table, shard, shards);
+  const bool is_here = table % static_cast<std::size_t>(shards) == static_cast<std::size_t>(shard);
+  return {0, is_here ? count : 0};
 }
 
 Range range_of(std::int64_t count, std::size_t table, int shard, int shards) {

@@ -7,6 +7,7 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/partition.h"
+#include "trireme/base/region.h"
 #include "trireme/optim/make_optimizer.h"
 
 namespace trireme::server {
@@ -16,6 +17,7 @@ struct DenseTable {
   std::string name;
   std::int64_t count = 0;     ///< elements of the whole tensor
   DType dtype = DType::kF32;  ///< or f64
+  TensorShape shape = {};     ///< only for optimizers of whole parameters, which need it
 };
 
 /// The initial values of a row: a function of (seed, key) alone, so that a row takes no memory
@@ -87,8 +89,11 @@ ModelSchema parse_schema(std::string_view json);
 /// empty if there is none.
 std::string difference(const ModelSchema& mine, const ModelSchema& theirs);
 
-/// The range of dense table number `table`, of `count` elements, that server `shard` of `shards`
-/// holds. Ranges begin at multiples of 16; small tables are spread over the servers.
+/// The range of dense table number `table` that server `shard` of `shards` holds. Ranges begin at
+/// multiples of 16; small tables are spread over the servers. If the optimizer updates whole
+/// parameters only, one server has all of a table, and table after table is with the next server.
+Range range_of(const ModelSchema& schema, std::size_t table, int shard, int shards);
+/// The same of a table of `count` elements, if it may be cut.
 Range range_of(std::int64_t count, std::size_t table, int shard, int shards);
 
 /// The server, of `shards`, that holds the row of a key.

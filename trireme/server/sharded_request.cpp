@@ -59,7 +59,7 @@ std::byte* ShardedRequest::allocate(std::size_t bytes) {
 }
 
 Part ShardedRequest::range_part(std::uint32_t table, PartKind kind, int shard) const {
-  const Range range = range_of(schema_.dense[table].count, table, shard, shards());
+  const Range range = range_of(schema_, table, shard, shards());
   return {.table = table, .kind = kind, .first = range.begin, .count = range.size()};
 }
 

@@ -13,6 +13,10 @@ namespace trireme::server {
 
 namespace {
 
+TensorShape shape_of(const DenseTable& table) {
+  return table.shape.empty() ? TensorShape{table.count} : table.shape;
+}
+
 const Part* gradient_of(const Message& push, std::uint32_t table) {
   for (const Part& part : push.parts) {
     if (part.table == table && part.is_gradient()) return &part;
@@ -29,14 +33,14 @@ Store::Store(const ModelSchema& schema, int shard, int shards)
   for (std::size_t i = 0; i < schema_.dense.size(); ++i) {
     const DenseTable& table = schema_.dense[i];
     Dense& dense = dense_.emplace_back();
-    dense.range = range_of(table.count, i, shard_, shards_);
+    dense.range = range_of(schema_, i, shard_, shards_);
     const std::int64_t count = dense.range.size();
     if (count == 0) continue;
     values_.emplace_back(static_cast<std::size_t>(count) * size_of(table.dtype));
     dense.shard = ranges_.size();
     dense.arrays = {{values_.back().data(), count, table.dtype}};
     ranges_.push_back({.name = table.name,
-                       .region = Region({table.count}).slice(dense.range),
+                       .region = Region(shape_of(table)).slice(dense.range),
                        .values = dense.arrays[0]});
   }
   optimizer_ = make_optimizer(schema_.optimizer, ranges_);
@@ -209,15 +213,22 @@ std::size_t Store::initial_bytes(const ModelSchema& schema, int shard, int shard
   // Of a table, in its schema, the store and the optimizer.
   constexpr std::size_t kTableBytes = 1024;
   const std::size_t arrays = 1 + make_optimizer(schema.optimizer, {})->state_arrays().size();
+  // Of an optimizer of whole parameters: the sum of a gradient, and what muon computes with.
+  const std::size_t scratch = needs_whole_parameters(schema.optimizer.name) ? 5 : 0;
+  std::size_t longest = 0;
   std::size_t bytes = schema.dense.size() * kTableBytes +
                       schema.sparse.size() * (kTableBytes + Rows::empty_bytes());
   for (std::size_t i = 0; i < schema.dense.size(); ++i) {
     const DenseTable& table = schema.dense[i];
-    const auto count = static_cast<std::size_t>(range_of(table.count, i, shard, shards).size());
+    const auto count = static_cast<std::size_t>(range_of(schema, i, shard, shards).size());
+    longest = std::max(longest, count * size_of(table.dtype));
     // Of at most 2^46 elements: the product fits, the sum may not.
     if (__builtin_add_overflow(bytes, arrays * count * size_of(table.dtype), &bytes)) {
       return std::numeric_limits<std::size_t>::max();
     }
+  }
+  if (__builtin_add_overflow(bytes, scratch * longest, &bytes)) {
+    return std::numeric_limits<std::size_t>::max();
   }
   return bytes;
 }

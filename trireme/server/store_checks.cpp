@@ -59,8 +59,10 @@ void Store::check_keys(const Part& part) const {
 }
 
 int Store::arrays_of(const Part& part) const {
-  return is_sparse(part) ? rows_of(part).arrays()
-                         : 1 + static_cast<int>(optimizer_->state_arrays().size());
+  if (is_sparse(part)) return rows_of(part).arrays();
+  const Dense& dense = dense_[part.table];
+  if (!dense.arrays.empty()) return static_cast<int>(dense.arrays.size());
+  return 1 + static_cast<int>(optimizer_->state_arrays().size());
 }
 
 void Store::check_array(const Part& part) const {

@@ -28,8 +28,8 @@ std::string name_of_rows(const std::string& table, const std::string& what) {
   return table + "." + what;
 }
 
-std::string name_of_array(const Optimizer& optimizer, int index) {
-  return index == 0 ? "" : optimizer.state_arrays()[static_cast<std::size_t>(index - 1)].name;
+std::string name_of_array(std::span<const Optimizer::StateArray> arrays, std::size_t index) {
+  return index == 0 ? "" : arrays[index - 1].name;
 }
 
 // The range of "NAME[begin:end]"; empty unless `stored` is a range of `name`.
@@ -57,7 +57,8 @@ void Store::save(const std::string& file, std::int64_t version) const {
     const std::string& name = schema_.dense[i].name;
     for (std::size_t index = 0; index < dense.arrays.size(); ++index) {
       tensors.push_back(
-          {name_of_range(name, name_of_array(*optimizer_, static_cast<int>(index)), dense.range),
+          {name_of_range(name, name_of_array(optimizer_->state_arrays(dense.shard), index),
+                         dense.range),
            {dense.range.size()},
            dense.arrays[index]});
     }
@@ -78,7 +79,10 @@ void Store::save(const std::string& file, std::int64_t version) const {
       auto& array = arrays.emplace_back(static_cast<std::size_t>(rows.size() * rows.width()));
       rows.read(keys, index, array.data());
       tensors.push_back(
-          {name_of_rows(name, index == 0 ? "rows" : "rows." + name_of_array(*optimizer, index)),
+          {name_of_rows(name, index == 0
+                                  ? "rows"
+                                  : "rows." + name_of_array(optimizer->state_arrays(),
+                                                            static_cast<std::size_t>(index))),
            {rows.size(), rows.width()},
            buffer_of(std::span(array))});
     }
@@ -94,7 +98,8 @@ void Store::restore_dense(const SafetensorsFile& file, std::size_t table) {
   const std::string& name = schema_.dense[table].name;
   for (std::size_t index = 0; index <= dense.arrays.size(); ++index) {
     const bool steps = index == dense.arrays.size();
-    const std::string array = steps ? "step" : name_of_array(*optimizer_, static_cast<int>(index));
+    const std::string array =
+        steps ? "step" : name_of_array(optimizer_->state_arrays(dense.shard), index);
     const std::string stored_name = array.empty() ? name : name + "." + array;
     for (const TensorInfo& info : file.tensors()) {
       const auto theirs = range_in(info.name, stored_name);
@@ -140,7 +145,9 @@ void Store::restore_rows(const SafetensorsFile& file, std::size_t table) {
     std::vector<float> values(mine.size() * width);
     for (int index = 0; index < rows.arrays(); ++index) {
       file.read(
-          name_of_rows(name, index == 0 ? "rows" : "rows." + name_of_array(*optimizer, index)),
+          name_of_rows(name, index == 0 ? "rows"
+                                        : "rows." + name_of_array(optimizer->state_arrays(),
+                                                                  static_cast<std::size_t>(index))),
           first * rows.width(), buffer_of(std::span(all)));
       for (std::size_t i = 0; i < mine.size(); ++i) {
         std::copy_n(all.data() + places[i] * width, width, values.data() + i * width);

@@ -18,25 +18,27 @@ ConfigKey::Rule few_groups() {
 }  // namespace
 
 void add_keys(std::vector<ConfigKey>& keys, Config::Optimizer& c) {
-  const std::vector<std::string> adams = {"adam", "adamw"};
+  const std::vector<std::string> adams = {"adam", "adamw", "lamb", "muon"};
   const KeyAdder add{keys, "optimizer."};
-  add("name", &c.name, "the update rule",
-      one_of({"sgd", "adam", "adamw", "rmsprop", "adagrad", "ftrl"}));
+  add("name", &c.name, "the update rule; muon: for hidden matrices, and adamw for the rest",
+      one_of({"sgd", "adam", "adamw", "lamb", "muon", "rmsprop", "adagrad", "ftrl"}));
   add("lr", &c.lr, "learning rate", positive());
-  add("momentum", &c.momentum, "decay of the momentum buffer; 0: no momentum", fraction())
-      .used_with("optimizer.name", {"sgd", "rmsprop"});
+  add("momentum", &c.momentum, "decay of the momentum buffer; 0: no momentum; muon: 0.95",
+      fraction())
+      .used_with("optimizer.name", {"sgd", "rmsprop", "muon"});
   add("dampening", &c.dampening, "fraction of the gradient that does not enter the momentum",
       fraction())
       .used_with("optimizer.name", {"sgd"});
   add("nesterov", &c.nesterov, "Nesterov's momentum", anything())
       .used_with("optimizer.name", {"sgd"});
-  add("weight_decay", &c.weight_decay, "L2 penalty; adamw: decoupled from the gradient",
+  add("weight_decay", &c.weight_decay,
+      "L2 penalty; adamw, muon: decoupled from the gradient; lamb: added to its direction",
       not_negative())
       .used_unless("optimizer.name", {"ftrl"});
-  add("betas", &c.betas, "decay of the first and the second moment", betas())
+  add("betas", &c.betas, "decay of the first and the second moment; muon: of its adamw", betas())
       .used_with("optimizer.name", adams);
   add("eps", &c.eps, "added to the denominator; 0: the optimizer's own default", not_negative())
-      .used_with("optimizer.name", {"adam", "adamw", "rmsprop", "adagrad"});
+      .used_with("optimizer.name", {"adam", "adamw", "lamb", "muon", "rmsprop", "adagrad"});
   add("alpha", &c.alpha, "decay of the mean square", fraction())
       .used_with("optimizer.name", {"rmsprop"});
   add("centered", &c.centered, "divide by the variance", anything())
@@ -63,14 +65,15 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Optimizer::Group& c) {
       "pattern on the names of parameters, in which * stands for any text and ? for any character; "
       "empty: every name",
       anything());
-  add("kind", &c.kind, "empty: every kind",
-      one_of({"", "bias", "norm", "bias_and_norm", "embedding", "matrix"}));
+  add("kind", &c.kind, "empty: every kind; matrix: output and hidden",
+      one_of({"", "bias", "norm", "bias_and_norm", "bias_norm_and_embedding", "embedding", "output",
+              "hidden", "matrix"}));
   add("lr_factor", &c.lr_factor, "learning rate of the group / learning rate", not_negative());
   add("weight_decay", &c.weight_decay, "weight decay of the group; by default the optimizer's",
       not_negative())
       .used_unless("optimizer.name", {"ftrl"});
   add("betas", &c.betas, "betas of the group; by default the optimizer's", betas())
-      .used_with("optimizer.name", {"adam", "adamw"});
+      .used_with("optimizer.name", {"adam", "adamw", "lamb", "muon"});
   add("trainable", &c.trainable, "false: the parameters keep their initial values", anything());
 }
 

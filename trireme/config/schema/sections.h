@@ -12,7 +12,7 @@ namespace trireme {
 ///
 ///     const KeyAdder add{keys, "optimizer."};
 ///     add("momentum", &c.momentum, "decay of the velocity", fraction())
-///         .used_with("optimizer.name", {"sgd", "rmsprop"});
+///         .used_with("optimizer.name", {"sgd", "rmsprop", "muon"});
 struct KeyAdder {
   std::vector<ConfigKey>& keys;
   std::string prefix;
