@@ -39,6 +39,23 @@ TEST_F(NetworkExamples, ClothesAreSeenByRanksThatTakeLocalSteps) {
   EXPECT_LT(losses.back(), 2.3) << "the loss of a guess";
 }
 
+// Fewer steps of a smaller model than the example's.
+TEST_F(NetworkExamples, AGptReadsTheBibleAndThenMobyDick) {
+  const std::vector<std::string> small = {"training.steps=60", "model.width=32",
+                                          "lr_scheduler.warmup_steps=5", "optimizer.lr=0.01"};
+  auto first = small;
+  first.insert(first.end(), {"data.tokenizer=bytes", "run.directory=runs/gpt-bytes",
+                             "evaluation.every_steps=60"});
+  folder_.train("gpt", 2, first);
+  const double bits = metric(folder_ / "runs/gpt-bytes", "/evaluation/bits_per_byte").back();
+  EXPECT_LT(bits, 4.0);
+  auto second = small;
+  second.push_back("evaluation.every_steps=60");
+  folder_.train("gpt-fine-tuning", 2, second);
+  const auto after = metric(folder_ / "runs/gpt-fine-tuning", "/evaluation/bits_per_byte");
+  EXPECT_LT(after.back(), 4.0);
+}
+
 TEST_F(NetworkExamples, TumoursAreToldApartByLogisticRegression) {
   folder_.train("breast-cancer", 2);
   EXPECT_THAT(accuracy("runs/breast-cancer"), Ge(0.94));

@@ -50,6 +50,15 @@ TEST_F(ProgramExamples, OwnModuleIsTheSameOnAnyNumberOfRanks) {
   EXPECT_TRUE(models[0] == models[1]);
 }
 
+TEST_F(ProgramExamples, OwnBlocksAreTheSameOnAnyNumberOfRanksAndRecomputed) {
+  const std::string text = std::string(TRIREME_SOURCES) + "/README.md";
+  const std::string out = on_ranks(1, {"own_blocks", text}).out;
+  const std::size_t place = out.rfind("= ");
+  ASSERT_NE(place, std::string::npos) << out;
+  EXPECT_LT(std::stod(out.substr(place + 2)), 2.2);
+  EXPECT_EQ(on_ranks(3, {"own_blocks", text, "recompute"}).out, out);
+}
+
 TEST_F(ProgramExamples, OwnLoopHasTheSameBitsHoweverOftenItWasStopped) {
   on_ranks(1, {"own_loop", "whole", "90"});
   const std::string whole = read_file(folder_ / "whole/model.safetensors");

@@ -11,6 +11,7 @@ namespace {
 
 using testing::Gt;
 using testing::HasSubstr;
+using testing::Lt;
 
 class Templates : public testing::TestWithParam<std::string> {};
 
@@ -18,11 +19,12 @@ TEST_P(Templates, PassADryRun) {
   const ExampleFolder folder;
   write_file_atomically(folder / "run.toml", folder.trireme({"init", GetParam()}).out);
   const Ended dry = folder.trireme({"train", "run.toml", "-n", "3", "--dry-run"});
-  EXPECT_THAT(dry.out, HasSubstr("name = '" + GetParam() + "'"));
+  const std::string model = GetParam() == "gpt" ? "gpt2" : GetParam();
+  EXPECT_THAT(dry.out, HasSubstr("name = '" + model + "'"));
   EXPECT_FALSE(std::filesystem::exists(folder / "run"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, Templates, testing::Values("linear", "mlp", "cnn"),
+INSTANTIATE_TEST_SUITE_P(Each, Templates, testing::Values("linear", "mlp", "cnn", "gpt"),
                          [](const auto& info) { return info.param; });
 
 TEST_P(Templates, FindTheirDataFromAnyFolder) {
@@ -40,6 +42,20 @@ TEST(LinearTemplate, TrainsAsItIs) {
   write_file_atomically(folder / "run.toml", folder.trireme({"init", "linear"}).out);
   folder.trireme({"train", "run.toml", "-n", "2"});
   EXPECT_THAT(metric(folder / "run", "/evaluation/r2").back(), Gt(0.999));
+}
+
+TEST(GptTemplate, TrainsOnAGeneratedTextAndWrites) {
+  const ExampleFolder folder;
+  write_file_atomically(folder / "run.toml", folder.trireme({"init", "gpt"}).out);
+  const Ended run = folder.trireme({"train", "run.toml", "-n", "2", "data.path=", "model.layers=2",
+                                    "model.width=32", "training.steps=150", "optimizer.lr=0.01",
+                                    "evaluation.every_steps=150", "--json"});
+  // Of 37 characters: 5.2 bits if all were equally likely.
+  EXPECT_THAT(metric(folder / "run", "/evaluation/bits_per_byte").back(), Lt(3.0));
+  EXPECT_THAT(run.out, HasSubstr("\"sample_text\": "));
+  const Ended text = folder.trireme({"generate", "run", "Th", "-n", "20", "-t", "0"});
+  EXPECT_EQ(text.out.size(), 23u) << text.out;
+  EXPECT_EQ(folder.trireme({"generate", "run", "Th", "-n", "20", "-t", "0"}).out, text.out);
 }
 
 }  // namespace
