@@ -128,6 +128,38 @@ TEST_F(LoadModel, FillsParametersAndBuffersByName) {
   EXPECT_EQ(model.buffers[0].second.item<std::int64_t>(), (std::int64_t{1} << 60) + 1);
 }
 
+// As Hugging Face's GPT2LMHeadModel is saved, with masks that are no parameters.
+TEST_F(LoadModel, FindsNamesBehindAPrefixAndPassesOverWhatIsIgnored) {
+  add<float>("transformer.w", "F32", {2, 3}, {1, 2, 3, 4, 5, 6});
+  add<double>("b", "F64", {2}, {-1, 0.5});
+  add<std::int64_t>("transformer.count", "I64", {}, {7});
+  add<float>("transformer.h.0.attn.bias", "F32", {1}, {1});
+  const NamedTensors model = this->model();
+  const std::filesystem::path path = write();
+  EXPECT_THROW(load_model(path, model), UsageError);
+  load_model(path, model, {.prefixes = {"transformer."}, .ignored = {"*.attn.bias"}});
+  EXPECT_EQ(model.parameters[0].second.sum().item<float>(), 21);
+  EXPECT_EQ(model.buffers[0].second.item<std::int64_t>(), 7);
+}
+
+TEST_F(LoadModel, ReadsSeveralFilesByTheirIndex) {
+  add<float>("w", "F32", {2, 3}, {1, 2, 3, 4, 5, 6});
+  add<double>("b", "F64", {2}, {-1, 0.5});
+  const std::filesystem::path first = write();
+  const std::filesystem::path second = first.parent_path() / "second.safetensors";
+  save_model(second, {.buffers = {{"count", at::full({}, 9, at::kLong)}}});
+  const std::filesystem::path index = first.parent_path() / "model.safetensors.index.json";
+  const nlohmann::json json = {{"weight_map",
+                                {{"w", first.filename().string()},
+                                 {"b", first.filename().string()},
+                                 {"count", "second.safetensors"}}}};
+  write_file_atomically(index, json.dump());
+  const NamedTensors model = this->model();
+  load_model(index, model);
+  EXPECT_EQ(model.parameters[0].second.sum().item<float>(), 21);
+  EXPECT_EQ(model.buffers[0].second.item<std::int64_t>(), 9);
+}
+
 TEST_F(LoadModel, NamesWhatIsMissingAndUnexpected) {
   add<float>("w", "F32", {2, 3}, {1, 2, 3, 4, 5, 6});
   add<float>("extra", "F32", {1}, {1});

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/base/pattern.h"
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors.h"
+#include "trireme/formats/safetensors_index.h"
 
 namespace trireme {
 
@@ -44,14 +46,27 @@ struct Plan {
   LoadedModel left_out;
 };
 
-Plan plan(const NamedTensors& model, const SafetensorsFile& file) {
+// The name of a tensor of the model in the file; empty: it is not there.
+std::string name_in_file(const std::string& name, const SafetensorsFiles& file,
+                         const LoadModelOptions& options) {
+  if (file.contains(name)) return name;
+  for (const std::string& prefix : options.prefixes) {
+    if (file.contains(prefix + name)) return prefix + name;
+  }
+  return "";
+}
+
+Plan plan(const NamedTensors& model, const SafetensorsFiles& file,
+          const LoadModelOptions& options) {
   Plan plan;
   std::set<std::string> known;
   for (Wanted& wanted : by_tensor(model)) {
-    known.insert(wanted.names.begin(), wanted.names.end());
     std::vector<std::string> there;
     for (const std::string& name : wanted.names) {
-      if (file.contains(name)) there.push_back(name);
+      std::string found = name_in_file(name, file, options);
+      if (found.empty()) continue;
+      known.insert(found);
+      there.push_back(std::move(found));
     }
     if (there.empty()) {
       plan.left_out.missing.push_back(wanted.names.front());
@@ -60,7 +75,12 @@ Plan plan(const NamedTensors& model, const SafetensorsFile& file) {
     }
   }
   for (std::string& name : file.names()) {
-    if (!known.contains(name)) plan.left_out.unexpected.push_back(std::move(name));
+    const bool is_ignored = std::ranges::any_of(options.ignored, [&](const std::string& pattern) {
+      return matches_pattern(name, pattern);
+    });
+    if (!is_ignored && !known.contains(name)) {
+      plan.left_out.unexpected.push_back(std::move(name));
+    }
   }
   return plan;
 }
@@ -106,7 +126,7 @@ void require_fit(const fs::path& path, const at::Tensor& tensor, const TensorInf
                                describe(dtype_of(stored.scalar_type()), stored.sizes())));
 }
 
-void require_equal(const fs::path& path, const SafetensorsFile& file,
+void require_equal(const fs::path& path, const SafetensorsFiles& file,
                    const std::vector<std::string>& names) {
   for (std::size_t i = 1; i < names.size(); ++i) {
     if (file.bytes(names[i]) == file.bytes(names[0])) continue;
@@ -116,7 +136,7 @@ void require_equal(const fs::path& path, const SafetensorsFile& file,
   }
 }
 
-at::Tensor read(const SafetensorsFile& file, const std::string& name) {
+at::Tensor read(const SafetensorsFiles& file, const std::string& name) {
   const TensorInfo& info = file.info(name);
   at::Tensor values = at::empty(info.shape, scalar_type_of(info.dtype));
   file.read(name, host_buffer_of(values));
@@ -150,8 +170,8 @@ void save_model(const fs::path& path, const NamedTensors& model,
 LoadedModel load_model(const fs::path& path, const NamedTensors& model,
                        const LoadModelOptions& options, Files& files) {
   require_file(path, files);
-  const SafetensorsFile file(path, files);
-  Plan planned = plan(model, file);
+  const SafetensorsFiles file(path, files);
+  Plan planned = plan(model, file, options);
   if (options.strict) require_complete(path, planned.left_out);
   for (const auto& [wanted, names] : planned.reads) {
     for (const std::string& name : names) require_fit(path, wanted.tensor, file.info(name));

@@ -23,6 +23,11 @@ void save_model(const std::filesystem::path& path, const NamedTensors& model,
 struct LoadModelOptions {
   /// Throw if the file lacks a tensor of the model or has one that the model lacks.
   bool strict = true;
+  /// Text that names in the file may begin with and names of the model do not, such as the name of
+  /// a module around it.
+  std::vector<std::string> prefixes = {};
+  /// Patterns (base/pattern.h) of names in the file that are not missed in the model.
+  std::vector<std::string> ignored = {};
 };
 
 /// What load_model() has left out: nothing if it is strict.
@@ -31,7 +36,8 @@ struct LoadedModel {
   std::vector<std::string> unexpected;  ///< in the file and not in the model
 };
 
-/// Fills the parameters and buffers of a model from a safetensors file, each by its name:
+/// Fills the parameters and buffers of a model from a safetensors file, or from the files of an
+/// index (formats/safetensors_index.h), each by its name:
 ///
 ///     torch::nn::Linear model(8, 1);
 ///     load_model("model.safetensors", tensors_of(*model));

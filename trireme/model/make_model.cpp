@@ -118,31 +118,6 @@ void check_outputs(Model& model, const ModelOptions& options, Shape input, std::
   }
 }
 
-GptShape gpt_shape(const ModelOptions& options, Shape input, const Target& target) {
-  if (target.kind != Target::Kind::kTokens || input.size() != 1) {
-    throw UsageError(fmt::format(
-        "model {} predicts tokens, and the data has none; use data.format = \"text\" or \"tokens\"",
-        options.name));
-  }
-  GptShape shape = options.gpt;
-  shape.context = input[0];
-  shape.dropout = options.dropout;
-  if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
-  if (shape.mlp_width == 0) {
-    constexpr std::int64_t kMultiple = 32;
-    shape.mlp_width = options.name == "gpt2"
-                          ? 4 * shape.width
-                          : (8 * shape.width / 3 + kMultiple - 1) / kMultiple * kMultiple;
-  }
-  if (shape.vocabulary == 0) shape.vocabulary = target.classes;
-  if (shape.vocabulary < target.classes) {
-    throw UsageError(fmt::format(
-        "model.vocabulary must be at least the {} tokens of the data's tokenizer, got {}",
-        target.classes, shape.vocabulary));
-  }
-  return shape;
-}
-
 bool is_gpt(const ModelOptions& options) {
   return options.name == "gpt2" || options.name == "llama";
 }
@@ -182,6 +157,31 @@ std::string activation_of(const ModelOptions& options) {
 }
 
 }  // namespace
+
+GptShape gpt_shape(const ModelOptions& options, Shape input, const Target& target) {
+  if (target.kind != Target::Kind::kTokens || input.size() != 1) {
+    throw UsageError(fmt::format(
+        "model {} predicts tokens, and the data has none; use data.format = \"text\" or \"tokens\"",
+        options.name));
+  }
+  GptShape shape = options.gpt;
+  shape.context = input[0];
+  shape.dropout = options.dropout;
+  if (shape.kv_heads == 0) shape.kv_heads = shape.heads;
+  if (shape.mlp_width == 0) {
+    constexpr std::int64_t kMultiple = 32;
+    shape.mlp_width = options.name == "gpt2"
+                          ? 4 * shape.width
+                          : (8 * shape.width / 3 + kMultiple - 1) / kMultiple * kMultiple;
+  }
+  if (shape.vocabulary == 0) shape.vocabulary = target.classes;
+  if (shape.vocabulary < target.classes) {
+    throw UsageError(fmt::format(
+        "model.vocabulary must be at least the {} tokens of the data's tokenizer, got {}",
+        target.classes, shape.vocabulary));
+  }
+  return shape;
+}
 
 std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape,
                                   const Target& target) {

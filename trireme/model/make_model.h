@@ -43,6 +43,11 @@ struct ModelOptions {
   std::filesystem::path path;
 };
 
+/// The sizes of a transformer, gpt2 or llama, for samples of this shape. Throws UsageError if they
+/// are no tokens or do not fit.
+GptShape gpt_shape(const ModelOptions& options, std::span<const std::int64_t> input_shape,
+                   const Target& target);
+
 /// Makes a model that each rank holds whole: a block for each layer, or a single block if it comes
 /// from a TorchScript file. input_shape: of one sample, [features] or, for images, [channels, rows,
 /// columns] or [rows, columns]. Throws UsageError for options that are unknown, impossible or do

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -20,9 +21,17 @@ namespace {
 
 constexpr int kPrefetchSteps = 64;
 
-void load_weights(const std::string& file, Model& model) {
+void load_weights(const Config::Model& config, Model& model) {
+  LoadModelOptions options;
+  if (config.name == "gpt2") {
+    // Files of GPT2LMHeadModel; and the masks of attention that old ones hold.
+    options.prefixes = {"transformer."};
+    options.ignored = {"*.attn.bias", "*.attn.masked_bias"};
+  } else if (config.name == "llama") {
+    options.ignored = {"*.rotary_emb.inv_freq"};
+  }
   try {
-    load_model(file, model.tensors_under_all_names());
+    load_model(config.weights, model.tensors_under_all_names(), options);
   } catch (const UsageError& error) {
     throw UsageError(fmt::format("model.weights: {}", error.what()));
   }
@@ -52,13 +61,11 @@ bool classifies(const Config& config) {
 
 namespace {
 
-std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
-                                 std::span<const std::int64_t> input_shape, const Target& target,
-                                 const Mesh& mesh) {
+ModelOptions model_options(const Config& config, std::string_view dtype) {
   const Config::Model& model = config.model;
   ModelOptions options{.name = model.name,
                        .loss = config.training.loss,
-                       .dtype = std::string(name_of(plan.precision.parameters)),
+                       .dtype = std::string(dtype),
                        .init = model.init,
                        .seed = static_cast<std::uint64_t>(config.training.seed),
                        .activation = model.activation,
@@ -77,8 +84,15 @@ std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan
                                .tied = model.tie_embeddings},
                        .path = model.path};
   if (!model.hidden.empty()) options.hidden = model.hidden;
+  return options;
+}
+
+std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
+                                 std::span<const std::int64_t> input_shape, const Target& target,
+                                 const Mesh& mesh) {
+  const ModelOptions options = model_options(config, name_of(plan.precision.parameters));
   auto made = make_model(options, input_shape, target, mesh);
-  if (!model.weights.empty()) load_weights(model.weights, *made);
+  if (!config.model.weights.empty()) load_weights(config.model, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);
   made->set_recompute(plan.recompute);
   return made;
@@ -95,6 +109,10 @@ std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Target& tokens, const Mesh& mesh) {
   const std::vector<std::int64_t> shape{tokens.length};
   return model_for(config, plan, shape, tokens, mesh);
+}
+
+GptShape gpt_shape_of(const Config& config, const Dataset& train) {
+  return gpt_shape(model_options(config, "f32"), train.input_shape(), train.target());
 }
 
 Loss loss_of(const Config& config, const Dataset& train) {

@@ -7,6 +7,7 @@
 #include "trireme/comm/mesh.h"
 #include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
+#include "trireme/model/gpt/gpt.h"
 #include "trireme/model/loss.h"
 #include "trireme/model/model.h"
 #include "trireme/optim/optimizer.h"
@@ -34,6 +35,8 @@ std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
 /// The same for samples of tokens.
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Target& tokens, const Mesh& mesh);
+/// The sizes of a transformer.
+GptShape gpt_shape_of(const Config& config, const Dataset& train);
 Loss loss_of(const Config& config, const Dataset& train);
 std::unique_ptr<Optimizer> optimizer_of(const plan::RunPlan& plan, std::span<Shard> shards);
 std::unique_ptr<Schedule> schedule_of(const plan::RunPlan& plan, std::int64_t total_steps);

@@ -9,6 +9,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/sha256.h"
 #include "trireme/checkpoint/agreement.h"
+#include "trireme/formats/safetensors_index.h"
 
 namespace trireme {
 
@@ -17,7 +18,11 @@ namespace {
 ModelFiles digests_of(const Config::Model& model) {
   ModelFiles digests{{"path", ""}, {"weights", ""}};
   if (model.name == "torchscript") digests["path"] = sha256_of_file(model.path);
-  if (!model.weights.empty()) digests["weights"] = sha256_of_file(model.weights);
+  if (model.weights.empty()) return digests;
+  for (const auto& file : safetensors_files(model.weights)) {
+    std::string& digest = digests["weights"];
+    digest = digest.empty() ? sha256_of_file(file) : sha256(digest + sha256_of_file(file));
+  }
   return digests;
 }
 

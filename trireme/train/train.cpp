@@ -21,6 +21,7 @@
 #include "trireme/formats/printable.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/plan/agreement.h"
+#include "trireme/train/arithmetic.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
 #include "trireme/train/due.h"
@@ -316,6 +317,7 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   prepare_directory(trainer, directory, files);
   RunDescription description = trainer.describe();
   description.not_restored = std::move(restored.absent);
+  describe_arithmetic(trainer, description);
   Run run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
   for (const std::string& warning : warnings) observer.on_warning(warning);
