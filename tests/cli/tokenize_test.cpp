@@ -108,7 +108,7 @@ TEST_F(TokenizeCommand, LeavesNothingBehindAnError) {
        "x: text must be UTF-8, got the byte 0xE9 at byte 4"},
       {{"none", "-o", "out", "--tokenizer", "bytes"}, 3, "none: cannot open: No such file"},
       {{"x", "-o", "out", "--tokenizer", "none.json"}, 3, "none.json: cannot open: No such file"},
-      {{"x", "-o", "out", "--tokenizer", "x"}, 3, "x: not a tokenizer: it is not JSON"},
+      {{"x", "-o", "out", "--tokenizer", "x"}, 3, "x: not a tokenizer: it is empty or not JSON at all"},
       {{"x", "-o", "no/out", "--tokenizer", "bytes"}, 3, "no/out: cannot create: No such file"},
       {{"-", "-", "-o", "out", "--tokenizer", "bytes"}, 2, "can be given once"},
       {{"x", "-o", "out", "--tokenizer", "bytes", "--documents", "page"}, 2, "--documents"},
