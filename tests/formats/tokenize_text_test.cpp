@@ -64,8 +64,8 @@ class TokenizeText : public testing::Test {
 
 TEST_F(TokenizeText, NumbersCharactersByCodePoint) {
   const TokenFile file = tokenize_text({source("text",
-                                                      "caf\xC3\xA9 \xE2\x82\xAC"
-                                                      "a")},
+                                               "caf\xC3\xA9 \xE2\x82\xAC"
+                                               "a")},
                                        "characters")
                              .training;
   // ' ' 'a' 'c' 'f' U+00E9 U+20AC, and the end.
@@ -78,8 +78,7 @@ TEST_F(TokenizeText, NumbersCharactersByCodePoint) {
 }
 
 TEST_F(TokenizeText, TakesEachFileAsADocument) {
-  const auto text =
-      tokenize_text({source("a", "one\n"), source("b", "two\nlines\n")}, "bytes");
+  const auto text = tokenize_text({source("a", "one\n"), source("b", "two\nlines\n")}, "bytes");
   EXPECT_THAT(documents_of(text.training), ElementsAre("one\n", "two\nlines\n"));
   EXPECT_EQ(text.training.text_bytes(1), 10);
   EXPECT_FALSE(text.validation);
@@ -99,8 +98,8 @@ TEST_F(TokenizeText, TakesAFieldOfEachJsonObject) {
   options.documents.prompt_field = "ask";
   const TokenFile file =
       tokenize_text({source("text",
-                                   "{\"ask\": \"2+2=\", \"text\": \"4\\u00e9\"}\n\n"
-                                   "{\"text\": \"!\", \"ask\": \"\", \"more\": [1]}\n")},
+                            "{\"ask\": \"2+2=\", \"text\": \"4\\u00e9\"}\n\n"
+                            "{\"text\": \"!\", \"ask\": \"\", \"more\": [1]}\n")},
                     "bytes", options)
           .training;
   EXPECT_THAT(documents_of(file), ElementsAre("2+2=4\xC3\xA9", "!"));
@@ -135,10 +134,10 @@ TEST_F(TokenizeText, RefusesOrReplacesWhatIsNotUtf8) {
 
 TEST_F(TokenizeText, NamesTheCharacterThatATokenizerDoesNotKnow) {
   const auto tokenizer = character_tokenizer({'a', 'b', '\n'});
-  EXPECT_THAT(error_of<DataError>(
-                  [&] { tokenize_text({source("text", "ab\nb\xC3\xA9")}, *tokenizer); }),
-              HasSubstr("text: characters: '\xC3\xA9' (U+00E9) at byte 5 (line 2) is none of the 3 "
-                        "characters"));
+  EXPECT_THAT(
+      error_of<DataError>([&] { tokenize_text({source("text", "ab\nb\xC3\xA9")}, *tokenizer); }),
+      HasSubstr("text: characters: '\xC3\xA9' (U+00E9) at byte 5 (line 2) is none of the 3 "
+                "characters"));
 }
 
 TEST_F(TokenizeText, RefusesATextThatIsEmpty) {

@@ -191,8 +191,9 @@ TEST_F(TrainingLoop, ClipsTheNormOfTheWholeGradient) {
   for (const std::string& name :
        {std::string("replicated"), std::string(kHostShared), std::string(kParameterServer)}) {
     const std::string run = name + "-clipped";
-    runs_.train(run, 3,
-                on_table(strategy(name) + Words{"training.precision=f64", "training.clip_norm=0.75"}));
+    runs_.train(
+        run, 3,
+        on_table(strategy(name) + Words{"training.precision=f64", "training.clip_norm=0.75"}));
     expect_near(run, expected);
   }
 }
