@@ -185,7 +185,7 @@ int main(int argc, char** argv) {
   shape.kv_heads = shape.heads;
   shape.mlp_width = 4 * shape.width;
   at::set_num_threads(1);
-  at::set_flush_denormal(true);
+  at::globalContext().setFlushDenormal(true);
   torch::manual_seed(1);
   const Tokens tokens{torch::randint(shape.vocabulary, {batch, shape.context}, torch::kLong),
                       torch::randint(shape.vocabulary, {batch, shape.context}, torch::kLong)};

@@ -9,6 +9,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/linear.h>
 
 #include <cmath>
 #include <filesystem>
@@ -390,6 +391,30 @@ TEST(RecomputedModule, HasTheBitsOfOneThatKeepsAll) {
   }
   EXPECT_THROW(model_of(std::make_shared<Normalized>())->set_recompute(Recompute::kSelective),
                UsageError);
+}
+
+struct Twice : torch::nn::Module {
+  Twice() {
+    register_module("first", layer);
+    register_module("second", layer);
+  }
+  at::Tensor forward(const at::Tensor& x) { return layer(layer(x).tanh()); }
+  torch::nn::Linear layer{3, 3};
+};
+
+TEST(RecomputedModule, CountsAParameterWithTwoNamesOnce) {
+  at::manual_seed(6);
+  const auto module = std::make_shared<Twice>();
+  const auto model = model_of(module);
+  const at::Tensor x = at::randn({4, 3});
+  std::vector<at::Tensor> found;
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+    model->set_recompute(recompute);
+    module->zero_grad();
+    model->forward(x).square().sum().backward();
+    found.push_back(module->layer->weight.grad().clone());
+  }
+  EXPECT_TRUE(at::equal(found[0], found[1]));
 }
 
 }  // namespace

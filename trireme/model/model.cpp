@@ -125,7 +125,9 @@ class Model::Pass {
     Pass pass = *this;
     // The second time must draw the same random numbers.
     if (!pass.key_) pass.key_ = RandomKey{.seed = drawn_seed()};
-    const NamedTensors tensors = model_.blocks_[static_cast<std::size_t>(block)]->tensors();
+    // The gradient of a parameter with several names leaves the block once.
+    const NamedTensors tensors =
+        each_once(model_.blocks_[static_cast<std::size_t>(block)]->tensors());
     std::vector<at::Tensor> parameters;
     for (const NamedTensor& parameter : tensors.parameters) parameters.push_back(parameter.second);
     return recomputed(
