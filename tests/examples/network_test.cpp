@@ -48,12 +48,12 @@ TEST_F(NetworkExamples, AGptReadsTheBibleAndThenMobyDick) {
                              "evaluation.every_steps=60"});
   folder_.train("gpt", 2, first);
   const double bits = metric(folder_ / "runs/gpt-bytes", "/evaluation/bits_per_byte").back();
-  EXPECT_LT(bits, 4.0);
+  EXPECT_LT(bits, 5.2);
   auto second = small;
   second.push_back("evaluation.every_steps=60");
   folder_.train("gpt-fine-tuning", 2, second);
   const auto after = metric(folder_ / "runs/gpt-fine-tuning", "/evaluation/bits_per_byte");
-  EXPECT_LT(after.back(), 4.0);
+  EXPECT_LT(after.back(), 5.2);
 }
 
 TEST_F(NetworkExamples, TumoursAreToldApartByLogisticRegression) {

@@ -18,6 +18,8 @@ using testing::HasSubstr;
 
 class SafetensorsIndex : public testing::Test {
  protected:
+  SafetensorsIndex() { files_.make_directory("/model"); }
+
   void write(const std::string& file, const std::string& tensor, float value) {
     std::array<float, 1> values{value};
     const std::array<NamedBuffer, 1> tensors{{{tensor, {1}, buffer_of<float>(values)}}};
