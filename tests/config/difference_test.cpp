@@ -54,6 +54,9 @@ TEST(AbsolutePaths, AreThoseOfFilesOnly) {
   EXPECT_THAT(config.communication.servers.server_keys, ElementsAre("/home/user/a.key"));
   EXPECT_EQ(config.communication.transport.interface, "eth0");
   EXPECT_EQ(config.run.directory, "out");
+  EXPECT_EQ(config.data.tokenizer, "characters");
+  EXPECT_EQ(with_absolute_paths(config_of({"data.tokenizer=t.json"}), "/home/user").data.tokenizer,
+            "/home/user/t.json");
 }
 
 }  // namespace

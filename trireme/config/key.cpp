@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "trireme/base/error.h"
 #include "trireme/config/schema/sections.h"
 
@@ -22,8 +25,9 @@ ConfigKey& ConfigKey::may_differ_between_hosts() {
   return *this;
 }
 
-ConfigKey& ConfigKey::names_files() {
+ConfigKey& ConfigKey::names_files(std::vector<std::string> not_paths) {
   is_file = true;
+  words = std::move(not_paths);
   return may_differ_between_hosts();
 }
 
@@ -53,14 +57,15 @@ void check_values(const Config& config) {
 }
 
 Config with_absolute_paths(Config config, const std::filesystem::path& folder) {
-  const auto complete = [&](std::string& path) {
-    if (!path.empty()) path = (folder / path).lexically_normal().string();
+  const auto complete = [&](const ConfigKey& key, std::string& path) {
+    const bool is_path = !path.empty() && std::ranges::count(key.words, path) == 0;
+    if (is_path) path = (folder / path).lexically_normal().string();
   };
   for (const ConfigKey& key : schema_of(config)) {
     if (!key.is_file) continue;
-    if (auto* const* path = std::get_if<std::string*>(&key.value)) complete(**path);
+    if (auto* const* path = std::get_if<std::string*>(&key.value)) complete(key, **path);
     if (auto* const* paths = std::get_if<std::vector<std::string>*>(&key.value)) {
-      for (std::string& path : **paths) complete(path);
+      for (std::string& path : **paths) complete(key, path);
     }
   }
   return config;

@@ -30,15 +30,16 @@ struct ConfigKey {
   Target value;
   std::string meaning;
   Rule rule;
-  std::vector<Use> uses = {};  ///< one of these is enough; empty: the key is always used
-  bool may_differ = false;     ///< between the hosts of a run: paths, addresses, threads
-  bool is_file = false;        ///< text or texts: paths of files
+  std::vector<Use> uses = {};           ///< one of these is enough; empty: the key is always used
+  bool may_differ = false;              ///< between the hosts of a run: paths, addresses, threads
+  bool is_file = false;                 ///< text or texts: paths of files
+  std::vector<std::string> words = {};  ///< values of such a key that are no paths
 
   ConfigKey& used_with(std::string key, std::vector<std::string> values);
   ConfigKey& used_unless(std::string key, std::vector<std::string> values);
   ConfigKey& may_differ_between_hosts();
-  /// Its paths may differ between hosts.
-  ConfigKey& names_files();
+  /// Its paths may differ between hosts. `not_paths`: values that name none.
+  ConfigKey& names_files(std::vector<std::string> not_paths = {});
 };
 
 /// Returns every key, in the order in which files show them, bound to `config`.

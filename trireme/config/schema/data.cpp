@@ -52,7 +52,8 @@ void add_text(const KeyAdder& add, Config::Data& c) {
        "characters: those of the text; bytes; or a file, a tokenizer.json of Hugging Face or a "
        "table "
        "of tiktoken",
-       anything());
+       anything())
+      .names_files({"characters", "bytes"});
   text("documents", &c.documents,
        "what a document is, across whose end a model does not look: the file, a line, or an object "
        "of JSON lines",
