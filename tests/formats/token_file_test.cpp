@@ -197,7 +197,7 @@ TEST(TokenFile, SaysWhatItIsNot) {
               HasSubstr("this has 0"));
 }
 
-// A damaged token must not index beyond an embedding, even where nobody has called verify().
+// A damaged token must not index beyond an embedding, even if verify() was not called.
 TEST(TokenFile, HandsOutNoTokenOutsideTheVocabulary) {
   std::string damaged = example();
   damaged[131] = 2;  // token 1: 0x023f

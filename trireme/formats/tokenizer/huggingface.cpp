@@ -127,7 +127,7 @@ TextFrame frame_of(const HubJson& json) {
   if (json.is_null()) return {};
   const std::string type = type_of(json, "post_processor");
   if (type == "TemplateProcessing") return frame_of_template(json);
-  if (type == "ByteLevel") return {};  // moves offsets, which nobody asks for here
+  if (type == "ByteLevel") return {};  // moves offsets, which encode() does not return
   if (type == "Sequence") {
     TextFrame frame;
     for (const HubJson& part : json.at("processors")) {

@@ -13,7 +13,7 @@ namespace trireme {
 struct GenerateOptions {
   std::int64_t tokens = 100;  ///< the most that are generated
   double temperature = 1;     ///< of the softmax; 0: always the most likely token
-  std::int64_t top_k = 0;     ///< only among so many of the most likely tokens; 0: all
+  std::int64_t top_k = 0;     ///< the token is one of the top_k most likely ones; 0: any
   double top_p = 1;  ///< only among the fewest tokens whose probabilities add up to this (Holtzman
                      ///< et al. 2020)
   std::uint64_t seed = 0;

@@ -8,8 +8,6 @@
 #include "trireme/model/gpt/functions.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/model/gpt/parameters.h"
-#include "trireme/model/gpt/vocabulary_loss.h"
-#include "trireme/model/loss_block.h"
 
 namespace trireme {
 
@@ -55,10 +53,10 @@ class Gpt2Embedding final : public GptBlock<Block> {
   at::Tensor places_;
 };
 
-class Gpt2Layer final : public GptBlock<Block> {
+class Gpt2Layer final : public GptLayer {
  public:
   Gpt2Layer(const GptShape& shape, std::int64_t index)
-      : GptBlock(shape), prefix_(fmt::format("h.{}.", index)), attention_(shape) {
+      : GptLayer(shape), prefix_(fmt::format("h.{}.", index)) {
     const std::int64_t width = shape.width;
     before_attention_ = norm("ln_1");
     packed_ = affine("attn.c_attn", width, 3 * width);
@@ -71,19 +69,12 @@ class Gpt2Layer final : public GptBlock<Block> {
   // x: [n, length, width]
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
-    at::Tensor y =
-        attention_(packed_(before_attention_(x, eps)), positions(), dropout(DropSite::kAttention));
+    at::Tensor y = attend(packed_(before_attention_(x, eps)));
     const at::Tensor attended =
         x + dropped(attention_output_(y), dropout(DropSite::kAttentionOutput));
     y = at::gelu(hidden_(before_mlp_(attended, eps)), "tanh");
     return attended + dropped(mlp_output_(y), dropout(DropSite::kMlpOutput));
   }
-
-  bool recompute_attention(bool on) override {
-    attention_.set_recompute(on);
-    return true;
-  }
-  void remember(std::int64_t tokens) override { attention_.remember(tokens); }
 
  private:
   Norm norm(const char* name) {
@@ -103,33 +94,21 @@ class Gpt2Layer final : public GptBlock<Block> {
   Norm before_mlp_;
   Affine hidden_;
   Affine mlp_output_;
-  LayerAttention attention_;
 };
 
-class Gpt2Output final : public GptBlock<LossBlock> {
+class Gpt2Output final : public GptOutput {
  public:
   // `table`: the embedding, for an output layer that is tied to it.
-  Gpt2Output(const GptShape& shape, const at::Tensor& table) : GptBlock(shape) {
+  Gpt2Output(const GptShape& shape, const at::Tensor& table) : GptOutput(shape) {
     norm_.weight = parameter("ln_f.weight", {shape.width});
     norm_.bias = parameter("ln_f.bias", {shape.width});
-    weight_ = output_weight(table);
-  }
-
-  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
-
-  LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
-    return vocabulary_loss(normalized(x), weight_, target, loss);
-  }
-  EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
-                          const Loss& /*loss*/) override {
-    return evaluate_vocabulary(normalized(x), weight_, target);
+    add_weight(table);
   }
 
  private:
-  at::Tensor normalized(const at::Tensor& x) const { return norm_(x, shape().norm_eps); }
+  at::Tensor normalized(const at::Tensor& x) const override { return norm_(x, shape().norm_eps); }
 
   Norm norm_;
-  at::Tensor weight_;
 };
 
 }  // namespace

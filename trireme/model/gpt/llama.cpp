@@ -8,8 +8,6 @@
 #include "trireme/model/gpt/functions.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/model/gpt/parameters.h"
-#include "trireme/model/gpt/vocabulary_loss.h"
-#include "trireme/model/loss_block.h"
 
 namespace trireme {
 
@@ -31,9 +29,9 @@ class LlamaEmbedding final : public GptBlock<Block> {
   at::Tensor table_;
 };
 
-class LlamaLayer final : public GptBlock<Block> {
+class LlamaLayer final : public GptLayer {
  public:
-  LlamaLayer(const GptShape& shape, std::int64_t index) : GptBlock(shape), attention_(shape) {
+  LlamaLayer(const GptShape& shape, std::int64_t index) : GptLayer(shape) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
     const std::int64_t width = shape.width;
     const std::int64_t narrow = shape.kv_heads * shape.head_width();
@@ -53,19 +51,13 @@ class LlamaLayer final : public GptBlock<Block> {
     const double eps = shape().norm_eps;
     at::Tensor y = rms_norm(x, before_attention_, eps);
     y = pack_rotated(at::linear(y, queries_), at::linear(y, keys_), at::linear(y, values_),
-                     positions(), attention_.options(), shape().rope_theta);
-    y = at::linear(attention_(y, positions(), dropout(DropSite::kAttention)), attention_output_);
+                     positions(), attention_options(), shape().rope_theta);
+    y = at::linear(attend(y), attention_output_);
     const at::Tensor attended = x + dropped(y, dropout(DropSite::kAttentionOutput));
     y = rms_norm(attended, before_mlp_, eps);
     y = swiglu(at::linear(y, gate_), at::linear(y, up_));
     return attended + dropped(at::linear(y, mlp_output_), dropout(DropSite::kMlpOutput));
   }
-
-  bool recompute_attention(bool on) override {
-    attention_.set_recompute(on);
-    return true;
-  }
-  void remember(std::int64_t tokens) override { attention_.remember(tokens); }
 
  private:
   at::Tensor before_attention_;
@@ -77,32 +69,22 @@ class LlamaLayer final : public GptBlock<Block> {
   at::Tensor gate_;
   at::Tensor up_;
   at::Tensor mlp_output_;
-  LayerAttention attention_;
 };
 
-class LlamaOutput final : public GptBlock<LossBlock> {
+class LlamaOutput final : public GptOutput {
  public:
   // `table`: the embedding, for an output layer that is tied to it.
   LlamaOutput(const GptShape& shape, const at::Tensor& table)
-      : GptBlock(shape), norm_(parameter("model.norm.weight", {shape.width})) {
-    weight_ = output_weight(table);
-  }
-
-  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
-
-  LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
-    return vocabulary_loss(normalized(x), weight_, target, loss);
-  }
-  EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
-                          const Loss& /*loss*/) override {
-    return evaluate_vocabulary(normalized(x), weight_, target);
+      : GptOutput(shape), norm_(parameter("model.norm.weight", {shape.width})) {
+    add_weight(table);
   }
 
  private:
-  at::Tensor normalized(const at::Tensor& x) const { return rms_norm(x, norm_, shape().norm_eps); }
+  at::Tensor normalized(const at::Tensor& x) const override {
+    return rms_norm(x, norm_, shape().norm_eps);
+  }
 
   at::Tensor norm_;
-  at::Tensor weight_;
 };
 
 }  // namespace

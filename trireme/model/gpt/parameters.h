@@ -8,6 +8,8 @@
 #include "trireme/model/block.h"
 #include "trireme/model/gpt/attention.h"
 #include "trireme/model/gpt/gpt.h"
+#include "trireme/model/gpt/vocabulary_loss.h"
+#include "trireme/model/loss_block.h"
 
 namespace trireme {
 
@@ -93,6 +95,52 @@ class LayerAttention {
   std::int64_t capacity_ = 0;  // 0: nothing is remembered
   std::int64_t read_ = 0;
   at::Tensor cache_;
+};
+
+/// A layer, whose attention may compute probabilities again and remember the tokens before.
+class GptLayer : public GptBlock<Block> {
+ public:
+  bool recompute_attention(bool on) override {
+    attention_.set_recompute(on);
+    return true;
+  }
+  void remember(std::int64_t tokens) override { attention_.remember(tokens); }
+
+ protected:
+  explicit GptLayer(const GptShape& shape) : GptBlock(shape), attention_(shape) {}
+
+  /// packed: [n, length, ...] as attention() takes it.
+  at::Tensor attend(const at::Tensor& packed) {
+    return attention_(packed, positions(), dropout(DropSite::kAttention));
+  }
+  const AttentionOptions& attention_options() const { return attention_.options(); }
+
+ private:
+  LayerAttention attention_;
+};
+
+/// The output layer behind a normalization.
+class GptOutput : public GptBlock<LossBlock> {
+ public:
+  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
+  LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
+    return vocabulary_loss(normalized(x), weight_, target, loss);
+  }
+  EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
+                          const Loss& /*loss*/) override {
+    return evaluate_vocabulary(normalized(x), weight_, target);
+  }
+
+ protected:
+  explicit GptOutput(const GptShape& shape) : GptBlock(shape) {}
+
+  /// Makes the weight, [vocabulary, width]: the embedding `table` if it is tied.
+  void add_weight(const at::Tensor& table) { weight_ = output_weight(table); }
+
+ private:
+  virtual at::Tensor normalized(const at::Tensor& x) const = 0;
+
+  at::Tensor weight_;
 };
 
 /// Throws UsageError unless the sizes fit each other.
