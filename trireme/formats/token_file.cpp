@@ -80,6 +80,8 @@ namespace {
 
 // The bytes behind a header, or -1 if it is out of order.
 std::int64_t bytes_behind(const TokenFileHeader& header) {
+  if (header.vocabulary < 1 || header.vocabulary > kLargestVocabulary) return -1;
+  if (header.bytes_per_token != (header.vocabulary <= kTwoByteVocabulary ? 2u : 4u)) return -1;
   constexpr std::int64_t kMost = std::int64_t{1} << 56;  // products below cannot overflow
   for (const std::int64_t count :
        {header.tokens, header.documents, header.tokenizer_bytes, header.text_bytes}) {
@@ -126,12 +128,8 @@ void TokenFile::open() {
                      kTokenFileVersion, header.version));
   }
   if (header.header_checksum != header_checksum(header)) fail("the header is damaged");
-  const bool is_narrow = header.vocabulary <= kTwoByteVocabulary;
   const std::int64_t behind = bytes_behind(header);
-  if (header.vocabulary < 1 || header.vocabulary > kLargestVocabulary ||
-      header.bytes_per_token != (is_narrow ? 2u : 4u) || behind < 0) {
-    fail("the header contradicts itself");
-  }
+  if (behind < 0) fail("the header contradicts itself");
   const auto has = static_cast<std::int64_t>(bytes.size() - sizeof(header));
   if (behind != has) {
     fail(fmt::format("{}: {} bytes must be behind the header, there are {}",
