@@ -49,8 +49,12 @@ TEST(Cast, RoundsToTheNearestTiesToEven) {
       }
       std::vector<std::uint16_t> narrowed(values.size());
       narrow(values.data(), {narrowed.data(), static_cast<std::int64_t>(values.size()), dtype});
+      std::vector<float> rounded = values;
+      round_to(dtype, rounded.data(), rounded.data(), std::ssize(rounded));
       for (std::size_t i = 0; i < values.size(); ++i) {
-        ASSERT_EQ(narrowed[i], nearest_half(values[i], exponent_bits_of(dtype)))
+        const auto nearest = nearest_half(values[i], exponent_bits_of(dtype));
+        ASSERT_EQ(narrowed[i], nearest) << name_of(dtype) << " " << values[i];
+        ASSERT_EQ(rounded[i], value_of_half(nearest, exponent_bits_of(dtype)))
             << name_of(dtype) << " " << values[i];
       }
     }

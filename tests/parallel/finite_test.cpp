@@ -54,8 +54,8 @@ class FiniteSteps : public testing::TestWithParam<std::tuple<std::string, int>> 
 
     // The virtual worker `bad` has another gradient or change than the others.
     GradientReport reduce(double gradient, int bad = -1, double bad_gradient = 0,
-                          double bad_change = 0) {
-      strategy->begin();
+                          double bad_change = 0, double loss_scale = 1) {
+      strategy->begin({.loss_scale = loss_scale});
       const Range mine = strategy->virtual_workers();
       for (std::int64_t w = mine.begin; w < mine.end; ++w) {
         strategy->backward(w == bad ? model.forward(bad_gradient, bad_change)
@@ -117,6 +117,27 @@ TEST_P(FiniteSteps, AreJudgedByTheirSums) {
         },
         {}, at::kDouble);
   }
+}
+
+// Powers of two: what is divided by them again is as before, unless it has overflowed.
+TEST_P(FiniteSteps, HaveTheSameBitsWithAnyLossScale) {
+  constexpr double kScale = 65536;
+  std::vector<at::Tensor> weights;
+  for (const double scale : {1.0, kScale, 1 / kScale}) {
+    on_ranks([&](Loop& loop) {
+      for (int step = 0; step < 3; ++step) {
+        const GradientReport report = loop.reduce(0.1 * step, 2, 0.7, 1, scale);
+        EXPECT_TRUE(report.is_finite);
+        EXPECT_EQ(loop.strategy->gradient_norm() > 0, true);
+        loop.strategy->update(loop.sgd);
+      }
+      EXPECT_EQ(loop.reduce(1e36, -1, 0, 0, scale).is_finite, scale <= 1);
+      loop.strategy->skip_update(loop.sgd);
+      if (loop.world.rank() == 0) weights.push_back(loop.model.weight.detach().clone());
+    });
+  }
+  EXPECT_TRUE(weights.at(1).equal(weights.at(0)));
+  EXPECT_TRUE(weights.at(2).equal(weights.at(0)));
 }
 
 // What remains after a skipped step is what a run has that never made it.

@@ -91,16 +91,20 @@ void Progress::on_start(const RunDescription& run) {
                   counted(run.virtual_workers, "virtual worker"),
                   are_uneven ? fmt::format(" ({})", fmt::join(run.assignment, " + ")) : "",
                   with_commas(run.steps, "step"), with_commas(run.steps_per_epoch));
+  const std::string precision =
+      run.precision.empty() ? "" : fmt::format("precision: {}", run.precision);
   const std::string joined = fmt::format("communication: {}", run.communication);
   say(what);
   say(how);
   for (const std::string& line : banner_) say(line);
+  if (!precision.empty()) say(precision);
   for (const std::string& line : columns_of(run)) say(line);
   if (run.ranks > 1) say(joined);
   if (run.first_step > 0) say(fmt::format("going on after step {}", with_commas(run.first_step)));
   log(what);
   log(how);
   for (const std::string& line : banner_) log(line);
+  if (!precision.empty()) log(precision);
   for (const std::string& line : columns_of(run)) log(line);
   if (!run.data_digest.empty()) {
     const std::string digest =

@@ -85,6 +85,9 @@ struct Config {
     std::vector<double> shares;
     bool measure_shares = false;
     std::string precision = "f32";
+    double loss_scale = 65536;
+    std::int64_t loss_scale_growth_steps = 2000;
+    bool stochastic_rounding = false;
     std::string loss = "auto";
     double label_smoothing = 0.0;
     double z_loss = 0.0;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "trireme/model/products.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -44,6 +45,10 @@ class Block {
   /// Chooses whether the probabilities of attention are kept for the backward pass (false, as after
   /// construction) or computed again. Returns false if the block has no attention.
   virtual bool recompute_attention(bool /*on*/) { return false; }
+
+  /// Chooses how the block multiplies matrices. Returns false if it does not look at this: then
+  /// Model computes the block in libtorch's autocast if the type is native, and in f32 if not.
+  virtual bool set_compute(const ComputeType& /*compute*/) { return false; }
 };
 
 /// What a strategy wants to do around each block, such as gathering its parameters before they are

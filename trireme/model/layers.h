@@ -45,10 +45,13 @@ class LinearLayer : public torch::nn::LinearImpl {
   /// draws after at::manual_seed(). Until the first call it draws from libtorch's generator.
   void seed(std::uint64_t seed);
 
+  void set_compute(const ComputeType& compute) { compute_ = compute; }
+
  private:
   at::Tensor dropout(const at::Tensor& x) const;
 
   std::optional<Hidden> hidden_;
+  ComputeType compute_;
   at::Generator generator_;
 };
 

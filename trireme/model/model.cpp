@@ -1,6 +1,7 @@
 #include "trireme/model/model.h"
 
 #include <ATen/ATen.h>
+#include <ATen/autocast_mode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -37,6 +38,26 @@ std::uint64_t seed_of(const RandomKey& key, std::int64_t block) {
                                          static_cast<std::uint64_t>(key.virtual_worker));
   return mix_seed(of_pass, static_cast<std::uint64_t>(block));
 }
+
+// libtorch's choice of the operations that are computed in bf16, while it exists.
+class Autocast {
+ public:
+  Autocast() : was_enabled_(at::autocast::is_cpu_enabled()) {
+    at::autocast::set_autocast_cpu_dtype(at::kBFloat16);
+    at::autocast::set_cpu_enabled(true);
+    at::autocast::increment_nesting();
+  }
+  ~Autocast() {
+    // The last one forgets the rounded weights, which the next step changes.
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    at::autocast::set_cpu_enabled(was_enabled_);
+  }
+  Autocast(const Autocast&) = delete;
+  Autocast& operator=(const Autocast&) = delete;
+
+ private:
+  bool was_enabled_;
+};
 
 // Of libtorch's generator.
 std::uint64_t drawn_seed() {
@@ -118,7 +139,12 @@ class Model::Pass {
   at::Tensor forward_block(const at::Tensor& input, std::int64_t block) const {
     Block& unit = *model_.blocks_[static_cast<std::size_t>(block)];
     prepare(unit, block);
-    return unit.forward(input);
+    if (!model_.compute_.native || model_.computes_itself_[static_cast<std::size_t>(block)]) {
+      return unit.forward(input);
+    }
+    const Autocast autocast;
+    const at::Tensor output = unit.forward(input);
+    return output.scalar_type() == at::kBFloat16 ? output.to(at::kFloat) : output;
   }
 
   at::Tensor recomputed_block(const at::Tensor& input, std::int64_t block) const {
@@ -215,6 +241,16 @@ void Model::set_recompute(Recompute recompute) {
         "none");
   }
   recompute_ = recompute;
+}
+
+void Model::set_compute(const ComputeType& compute) {
+  if (compute.native && compute.operands != DType::kBF16) {
+    throw UsageError(fmt::format("model: libtorch multiplies bf16 and no {} on a CPU",
+                                 name_of(compute.operands)));
+  }
+  compute_ = compute;
+  computes_itself_.clear();
+  for (const auto& block : blocks_) computes_itself_.push_back(block->set_compute(compute));
 }
 
 NamedTensors Model::tensors() const {

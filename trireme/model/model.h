@@ -61,6 +61,9 @@ class Model {
   /// kSelective if no block has attention.
   void set_recompute(Recompute recompute);
 
+  /// How matrices are multiplied from now on, in training and in evaluation. Parameters stay f32.
+  void set_compute(const ComputeType& compute);
+
   /// `hooks`, which must outlive the model's next forward passes and their backward passes, are
   /// called around each block; null: none.
   void set_hooks(BlockHooks* hooks) { hooks_ = hooks; }
@@ -82,6 +85,8 @@ class Model {
   std::optional<RandomKey> random_key_;
   BlockHooks* hooks_ = nullptr;
   Recompute recompute_ = Recompute::kNone;
+  ComputeType compute_;
+  std::vector<char> computes_itself_;  // of each block: it looks at the type
   bool is_training_ = true;
 };
 

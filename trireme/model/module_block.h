@@ -27,7 +27,7 @@ NamedTensors tensors_of(const torch::nn::Module& module, const std::string& pref
 /// A libtorch module as a block. `prefix` comes before the names that the module gives its tensors.
 /// A module that has a function seed(std::uint64_t) draws its random numbers itself; the others use
 /// libtorch's generator. One that has a function set_positions(const at::Tensor&) is told
-/// Batch::positions.
+/// Batch::positions, and one that has set_compute(const ComputeType&) how to multiply.
 template <TensorModule Module>
 class ModuleBlock final : public Block {
  public:
@@ -40,6 +40,14 @@ class ModuleBlock final : public Block {
   void set_positions(const at::Tensor& positions) override {
     if constexpr (requires { module_->set_positions(positions); }) {
       module_->set_positions(positions);
+    }
+  }
+  bool set_compute(const ComputeType& compute) override {
+    if constexpr (requires { module_->set_compute(compute); }) {
+      module_->set_compute(compute);
+      return true;
+    } else {
+      return Block::set_compute(compute);
     }
   }
   void seed(std::uint64_t seed) override {

@@ -5,7 +5,11 @@
 #include <algorithm>
 
 #include "trireme/base/error.h"
+#include "trireme/base/hash.h"
+#include "trireme/base/random.h"
+#include "trireme/base/runs.h"
 #include "trireme/kernels/reduce.h"
+#include "trireme/kernels/stochastic_rounding.h"
 
 namespace trireme {
 
@@ -200,6 +204,17 @@ void Optimizer::update_shard(const Shard& shard, ShardState& state, ShardGroup& 
                    [&](const Buffer& array) { return array.slice(first, count).data; });
     apply({shard.values.slice(first, count), block, gradient_scale_, gradient_clip_value_},
           group.rates, arrays, state.step);
+  }
+  round_stochastically(shard, state.step);
+}
+
+void Optimizer::round_stochastically(const Shard& shard, std::int64_t step) const {
+  if (!rounding_seed_ || shard.values.dtype != DType::kF32) return;
+  const CounterRandom random(
+      mix_seed(*rounding_seed_, fnv1a(shard.name), static_cast<std::uint64_t>(step)));
+  for (const Run& run : Runs(shard.region)) {
+    round_stochastically_to_bf16(shard.values.as<float>() + run.local, run.count, random,
+                                 static_cast<std::uint64_t>(run.full));
   }
 }
 

@@ -55,6 +55,11 @@ class Optimizer {
   /// Limits the elements of the scaled gradients to [-limit, limit]; 0 means no limit.
   void set_gradient_clip_value(double limit) { gradient_clip_value_ = limit; }
 
+  /// Rounds f32 parameters stochastically to bf16 after each update, with random numbers that
+  /// depend on the seed, the parameter, the element and the update: see
+  /// kernels/stochastic_rounding.h.
+  void set_stochastic_rounding(std::uint64_t seed) { rounding_seed_ = seed; }
+
   /// Returns all state, for checkpoints, by torch's names: "fc1.weight.step" (i64, one element, the
   /// same for every region of a parameter), "fc1.weight.exp_avg", ... The next step uses what a
   /// checkpoint has written to these values.
@@ -140,12 +145,14 @@ class Optimizer {
   Rates rates_with(double lr_factor) const;
 
   void update_shard(const Shard& shard, ShardState& state, ShardGroup& group);
+  void round_stochastically(const Shard& shard, std::int64_t step) const;
 
   std::string name_;
   std::span<Shard> shards_;
   Rates rates_;
   double gradient_scale_ = 1;
   double gradient_clip_value_ = 0;
+  std::optional<std::uint64_t> rounding_seed_;
   std::vector<StateArray> state_arrays_;
   WholeTensors whole_;
   ZeroedMemory memory_;

@@ -122,7 +122,7 @@ std::vector<NamedTensor> CheckedStep::fixed_parameters() const {
   return fixed;
 }
 
-int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double weight) const {
+int CheckedStep::check_begin(const StepShape& shape, std::int64_t virtual_workers) const {
   switch (phase_) {
     case Phase::kUnattached:
       refuse(strategy_, "begin() was called before attach(); call attach(model) once");
@@ -138,20 +138,25 @@ int CheckedStep::check_begin(int passes, std::int64_t virtual_workers, double we
       break;
   }
   const auto most = static_cast<int>(virtual_workers);
-  if (passes < -1 || passes > most) {
-    refuse(strategy_, "begin() announces {}, more than this rank's {}", counted(passes, "pass"),
-           counted(most, "virtual worker"));
+  if (shape.passes < -1 || shape.passes > most) {
+    refuse(strategy_, "begin() announces {}, more than this rank's {}",
+           counted(shape.passes, "pass"), counted(most, "virtual worker"));
   }
-  if (!std::isfinite(weight) || weight < 0) {
-    refuse(strategy_, "the weight of a step must be a number above 0, got {}", weight);
+  if (!std::isfinite(shape.weight) || shape.weight < 0) {
+    refuse(strategy_, "the weight of a step must be a number above 0, got {}", shape.weight);
   }
-  return passes == -1 ? most : passes;
+  if (!std::isfinite(shape.loss_scale) || shape.loss_scale <= 0) {
+    refuse(strategy_, "the loss scale of a step must be a number above 0, got {}",
+           shape.loss_scale);
+  }
+  return shape.passes == -1 ? most : shape.passes;
 }
 
-void CheckedStep::begin(GradientSink& sink, int passes) {
+void CheckedStep::begin(GradientSink& sink, int passes, double loss_scale) {
   for (const auto& [name, tensor] : parameters_) tensor.mutable_grad().reset();
   sink_ = &sink;
   passes_ = passes;
+  loss_scale_ = loss_scale;
   active_ = kNone;
   begun_.assign(static_cast<std::size_t>(passes), 0);
   finished_.assign(static_cast<std::size_t>(passes), 0);
@@ -216,7 +221,7 @@ void CheckedStep::backward(const at::Tensor& loss_sum) {
   require_scalar(loss_sum);
   active_ = micro_batch;
   try {
-    loss_sum.backward();
+    (loss_scale_ == 1 ? loss_sum : loss_sum * loss_scale_).backward();
   } catch (...) {
     active_ = kNone;
     throw;
@@ -236,7 +241,7 @@ void CheckedStep::on_gradient(int parameter) {
     require_backward("a backward pass: loss.backward");
   }
   at::Tensor& gradient = parameters_[static_cast<std::size_t>(parameter)].second.mutable_grad();
-  add(parameter, active_, gradient);
+  add(parameter, active_, loss_scale_ == 1 ? gradient : gradient.mul(1 / loss_scale_));
   // Autograd hands over a fresh gradient next time, which is cheaper than adding to this one.
   gradient.reset();
 }

@@ -35,13 +35,13 @@ class CheckedStep final : public GradientSink {
   /// Those that attach() has not hooked.
   std::vector<NamedTensor> fixed_parameters() const;
 
-  /// Returns the number of micro-batches that `passes` of StepShape stands for.
-  int check_begin(int passes, std::int64_t virtual_workers, double weight) const;
+  /// Returns the number of micro-batches that StepShape::passes stands for.
+  int check_begin(const StepShape& shape, std::int64_t virtual_workers) const;
   /// Brings what has been loaded since the last step into the strategy's memory. Returns
   /// StepShape::changed_values.
   double accept_changes();
   /// `sink` gets the gradients of the step.
-  void begin(GradientSink& sink, int passes);
+  void begin(GradientSink& sink, int passes, double loss_scale);
   void backward(const at::Tensor& loss_sum);
   /// Until end_backward() the step counts as failed: only abandon() may follow an exception.
   void begin_reduce();
@@ -80,6 +80,7 @@ class CheckedStep final : public GradientSink {
   std::int64_t last_version_ = 0;  // of the parameters when the last step ended
   GradientSink* sink_ = nullptr;   // the strategy's
   int passes_ = 0;
+  double loss_scale_ = 1;
   int active_ = kNone;                  // the micro-batch of gradients that autograd brings
   std::vector<char> begun_, finished_;  // of each micro-batch
   std::vector<int> next_;               // of each parameter: the smallest micro-batch that may come

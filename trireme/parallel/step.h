@@ -13,6 +13,9 @@ struct StepShape {
   /// What the sum of all losses and gradients is divided by: the samples or tokens of the whole
   /// step, over all ranks, the same value on each. 0: the number of virtual workers of the step.
   double weight = 0;
+  /// What backward() multiplies the loss by, the same value on each rank. What autograd brings is
+  /// divided by it at once: all that the strategy does and reports is without it.
+  double loss_scale = 1;
   /// This rank asks all ranks to stop after a common step: StepResult::stop.
   bool request_stop = false;
   /// Left 0 by callers. Strategy::begin() writes here what has become of the model's values between

@@ -55,9 +55,9 @@ std::vector<NamedTensor> Strategy::fixed_tensors() const {
 
 GradientSink& Strategy::begin(StepShape shape, SourceLocation where) {
   const CallScope scope("begin", where);
-  shape.passes = step_->check_begin(shape.passes, virtual_workers().size(), shape.weight);
+  shape.passes = step_->check_begin(shape, virtual_workers().size());
   shape.changed_values = step_->accept_changes();
-  step_->begin(begin_step(shape), shape.passes);
+  step_->begin(begin_step(shape), shape.passes, shape.loss_scale);
   return *step_;
 }
 

@@ -209,6 +209,14 @@ void check_optimizer(const RunPlan& plan) {
       plan.optimizer.name, plan.mesh.data));
 }
 
+void check_rounding(const RunPlan& plan) {
+  if (!plan.precision.stochastic_rounding) return;
+  if (!std::holds_alternative<ParameterServer>(plan.data_parallel)) return;
+  throw UsageError(
+      "training.stochastic_rounding needs parameters that ranks update, and parallelism.strategy = "
+      "\"parameter_server\" leaves them to servers; use \"replicated\" or \"host_shared\"");
+}
+
 Transport transport_of(const Config::Communication::Transport& t) {
   return {.backend = t.backend,
           .reproducible = t.reproducible,
@@ -271,6 +279,21 @@ ScheduleOptions schedule_options(const Config& config) {
           .max_lr = c.max_lr};
 }
 
+Precision precision_of(const Config::Training& c) {
+  const DType all = c.precision == "f64" ? DType::kF64 : DType::kF32;
+  Precision precision{.storage = all, .compute = all, .reduction = all, .optimizer_state = all};
+  if (c.precision == "bf16") {
+    precision.compute = DType::kBF16;
+    precision.stochastic_rounding = c.stochastic_rounding;
+  }
+  if (c.precision == "f16") {
+    precision.compute = DType::kF16;
+    precision.loss_scale = c.loss_scale;
+    precision.loss_scale_growth_steps = c.loss_scale_growth_steps;
+  }
+  return precision;
+}
+
 }  // namespace
 
 RunPlan resolve_derived(const Config& config, int ranks) {
@@ -281,7 +304,7 @@ RunPlan resolve_derived(const Config& config, int ranks) {
                .bucket_bytes = config.parallelism.bucket_bytes,
                .batch = batch_of(config.training, ranks),
                .transport = transport_of(config.communication.transport),
-               .precision = {config.training.precision == "f64" ? DType::kF64 : DType::kF32},
+               .precision = precision_of(config.training),
                .recompute = recompute_of(config.parallelism.recompute),
                .optimizer = optimizer_options(config.optimizer),
                .clip_value = config.training.clip_value,
@@ -289,6 +312,7 @@ RunPlan resolve_derived(const Config& config, int ranks) {
   check_shares(plan.batch, ranks);
   check_compression(plan);
   check_optimizer(plan);
+  check_rounding(plan);
   return plan;
 }
 

@@ -85,8 +85,17 @@ struct Transport {
   std::chrono::milliseconds heartbeat_timeout{};
 };
 
+/// The types of a run's numbers.
 struct Precision {
-  DType parameters = DType::kF32;
+  DType storage = DType::kF32;    ///< of data, parameters and most of what is computed
+  DType compute = DType::kF32;    ///< to which matrices are rounded before they are multiplied
+  DType reduction = DType::kF32;  ///< in which gradients are summed, also over ranks
+  DType optimizer_state = DType::kF32;  ///< momentum and the like
+  /// The processors of all ranks multiply bf16; if not, rounded matrices are multiplied in f32.
+  bool has_bf16_products = false;
+  bool stochastic_rounding = false;  ///< parameters have values of bf16 after each update
+  double loss_scale = 1;             ///< the first, in f16
+  std::int64_t loss_scale_growth_steps = 0;
 };
 
 /// How a configuration trains on a number of ranks, checked and typed: what checks, command line

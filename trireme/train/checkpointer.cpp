@@ -35,6 +35,8 @@ std::map<std::string, std::string> order_of(const Trainer& trainer) {
 
 constexpr const char* kSkippedSteps = "skipped_steps";
 constexpr const char* kSkippedInARow = "skipped_steps_in_a_row";
+constexpr const char* kLossScale = "loss_scale";
+constexpr const char* kLossScaleSteps = "loss_scale_steps";
 // Groups that train by themselves skip by themselves.
 std::string of_group(const char* name, Strategy& strategy) {
   RelaxedConsistency* const relaxed = strategy.relaxed();
@@ -88,7 +90,7 @@ Restored Checkpointer::restore(std::optional<std::int64_t> step) {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
-  trainer_.continue_after(found->step, restored.skipped);
+  trainer_.continue_after(found->step, restored.skipped, restored.loss_scale);
   restored.passed_over = std::move(found->passed_over);
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
   restore_local(restored);
@@ -108,6 +110,13 @@ void Checkpointer::load(const std::filesystem::path& path, Restored& restored) {
         .value_or(0);
   };
   restored.skipped = {.in_all = count(kSkippedSteps), .in_a_row = count(kSkippedInARow)};
+  const auto scale =
+      value_of<double>(state, sections::kPrecision, of_group(kLossScale, trainer_.strategy()));
+  if (scale) {
+    const auto steps = value_of<std::int64_t>(state, sections::kPrecision,
+                                              of_group(kLossScaleSteps, trainer_.strategy()));
+    restored.loss_scale = {.scale = *scale, .steps = steps.value_or(0)};
+  }
   restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
   restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
@@ -183,6 +192,11 @@ RunState Checkpointer::state() const {
   state.sections[sections::kSchedule] = {{of_group(kSkippedSteps, strategy), skipped.in_all},
                                          {of_group(kSkippedInARow, strategy), skipped.in_a_row},
                                          {kLastStep, trainer_.last_step()}};
+  if (const std::optional<LossScale>& scale = trainer_.loss_scale()) {
+    state.sections[sections::kPrecision] = {
+        {of_group(kLossScale, strategy), scale->value()},
+        {of_group(kLossScaleSteps, strategy), scale->state().steps}};
+  }
   state.sections[sections::kData][kDigest] = trainer_.data().digest.value;
   RunState::Section& model = state.sections[sections::kModel];
   for (const auto& [key, digest] : trainer_.model_files()) model[key] = digest;

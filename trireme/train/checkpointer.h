@@ -22,6 +22,7 @@ struct Restored {
   /// each.
   std::vector<std::string> passed_over;
   SkippedSteps skipped;
+  std::optional<LossScale::State> loss_scale;  ///< none: the checkpoint does not say
   /// DataDigest of the data that the run was trained on; none: the checkpoint does not say.
   std::optional<std::string> data_digest;
   /// Where the run was to end, which schedules of the learning rate depend on.

@@ -10,6 +10,7 @@
 
 #include "trireme/base/buffer.h"
 #include "trireme/base/error.h"
+#include "trireme/base/processor.h"
 #include "trireme/checkpoint/model_file.h"
 #include "trireme/model/make_model.h"
 #include "trireme/optim/make_optimizer.h"
@@ -53,6 +54,14 @@ int prefetch_steps_of(const Config& config, int ranks) {
   return std::thread::hardware_concurrency() > busy ? kPrefetchSteps : 0;
 }
 
+plan::RunPlan on_processors_of(Communicator& world, plan::RunPlan plan) {
+  if (plan.precision.compute != DType::kBF16) return plan;
+  std::int64_t without = multiplies_bf16() ? 0 : 1;
+  world.all_reduce(buffer_of(std::span(&without, 1))).wait();
+  plan.precision.has_bf16_products = without == 0;
+  return plan;
+}
+
 bool classifies(const Config& config) {
   if (config.data.task != "auto") return config.data.task == "classification";
   return config.model.name == "logistic" || config.training.loss == "cross_entropy" ||
@@ -60,6 +69,12 @@ bool classifies(const Config& config) {
 }
 
 namespace {
+
+ComputeType compute_of(const plan::Precision& precision) {
+  if (precision.compute == precision.storage) return {};
+  return {.operands = precision.compute,
+          .native = precision.compute == DType::kBF16 && precision.has_bf16_products};
+}
 
 ModelOptions model_options(const Config& config, std::string_view dtype) {
   const Config::Model& model = config.model;
@@ -90,11 +105,12 @@ ModelOptions model_options(const Config& config, std::string_view dtype) {
 std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
                                  std::span<const std::int64_t> input_shape, const Target& target,
                                  const Mesh& mesh) {
-  const ModelOptions options = model_options(config, name_of(plan.precision.parameters));
+  const ModelOptions options = model_options(config, name_of(plan.precision.storage));
   auto made = make_model(options, input_shape, target, mesh);
   if (!config.model.weights.empty()) load_weights(config.model, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);
   made->set_recompute(plan.recompute);
+  made->set_compute(compute_of(plan.precision));
   return made;
 }
 

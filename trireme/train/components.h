@@ -23,6 +23,9 @@ namespace trireme {
 /// being neighbors. Collective. `world` must outlive the mesh.
 Mesh mesh_of(const plan::MeshShape& shape, Communicator& world);
 
+/// The plan with Precision::has_bf16_products. Collective if matrices are to be rounded to bf16.
+plan::RunPlan on_processors_of(Communicator& world, plan::RunPlan plan);
+
 /// A thread that reads ahead takes its core from training where no core is free.
 int prefetch_steps_of(const Config& config, int ranks);
 bool classifies(const Config& config);

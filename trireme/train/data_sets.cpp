@@ -46,7 +46,7 @@ class DataSetBuilder {
  public:
   DataSetBuilder(const Config& config, const plan::RunPlan& plan, Communicator& world,
                  const ReductionTree& tree)
-      : config_(config), dtype_(plan.precision.parameters), world_(world), tree_(tree) {}
+      : config_(config), dtype_(plan.precision.storage), world_(world), tree_(tree) {}
 
   DataSets build() {
     if (config_.data.format == "csv") {

@@ -46,7 +46,7 @@ LanguageModel::LanguageModel(const std::filesystem::path& run,
   config.parallelism.recompute = "none";
   const auto alone = self_communicator();
   const Mesh mesh = mesh_of({}, *alone);
-  const plan::RunPlan plan = plan::resolve_derived(config, 1);
+  const plan::RunPlan plan = on_processors_of(*alone, plan::resolve_derived(config, 1));
   model_ = model_of(config, plan, Target::tokens(tokenizer_->vocabulary(), context_), mesh);
   load_model(weights.empty() ? directory.model() : weights, model_->tensors_under_all_names());
 }

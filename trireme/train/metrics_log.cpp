@@ -45,6 +45,7 @@ void MetricsLog::write(const StepReport& report) {
                  {"bytes_sent", report.traffic.sent},
                  {"bytes_received", report.traffic.received}};
   if (report.skipped_steps > 0) object["skipped_steps"] = report.skipped_steps;
+  if (report.loss_scale) object["loss_scale"] = *report.loss_scale;
   if (report.gradient_norm) object["gradient_norm"] = *report.gradient_norm;
   line(object.dump());
 }

@@ -19,6 +19,7 @@ struct RunDescription {
   int ranks = 1;
   std::string communication;  ///< of the ranks: "shared memory"
   int threads = 1;            ///< of libtorch, per rank
+  std::string precision;      ///< of mixed precision, how matrices are multiplied; "": none
   int virtual_workers = 1;
   std::vector<std::int64_t> assignment;  ///< how many of them each rank computes
   std::int64_t first_step = 0;
@@ -48,6 +49,7 @@ struct StepReport {
   double loss = 0;  ///< mean over the weight of the step
   double lr = 0;
   std::optional<double> gradient_norm;  ///< in steps that are written to metrics.jsonl
+  std::optional<double> loss_scale;     ///< in f16
   std::string skipped = {};             ///< why this step has updated nothing; "" if it has
   std::int64_t skipped_steps = 0;  ///< steps that have updated nothing, since the last such step
   double samples_per_second = 0;   ///< over all ranks, since the last such step

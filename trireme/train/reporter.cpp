@@ -39,6 +39,7 @@ void Reporter::report(const TrainedStep& step, bool is_due) {
   report_.loss = summary_.loss.value_or(step.loss);
   report_.lr = step.lr;
   report_.gradient_norm = step.gradient_norm;
+  report_.loss_scale = step.loss_scale;
   report_.data_seconds += step.data_seconds;
   report_.compute_seconds += step.compute_seconds;
   report_.communication_seconds += step.communication_seconds;

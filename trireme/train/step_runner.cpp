@@ -11,9 +11,11 @@ namespace trireme {
 StepRunner::StepRunner(Model& model, const Loss& loss, Strategy& strategy, std::uint64_t seed)
     : model_(model), loss_(loss), strategy_(strategy), seed_(seed) {}
 
-void StepRunner::run(const StepBatches& step, const plan::Schedule& schedule, bool request_stop) {
+void StepRunner::run(const StepBatches& step, const plan::Schedule& schedule, bool request_stop,
+                     double loss_scale) {
   GradientSink& sink = strategy_.begin({.passes = static_cast<int>(step.batches.size()),
                                         .weight = step.weight,
+                                        .loss_scale = loss_scale,
                                         .request_stop = request_stop});
   std::vector<LossSum> losses(step.batches.size());
   for (const plan::Action& action : schedule.stages.front()) {

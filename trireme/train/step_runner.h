@@ -31,9 +31,10 @@ class StepRunner {
 
   /// Begins a step and computes its forward and backward passes: one micro-batch for each batch of
   /// `step`, in the order of `schedule`, of which this rank is stage 0. `request_stop`: this rank
-  /// asks all ranks to stop after a common step. Throws UsageError if a loss counts another weight
-  /// than its batch.
-  void run(const StepBatches& step, const plan::Schedule& schedule, bool request_stop);
+  /// asks all ranks to stop after a common step. `loss_scale`: StepShape::loss_scale. Throws
+  /// UsageError if a loss counts another weight than its batch.
+  void run(const StepBatches& step, const plan::Schedule& schedule, bool request_stop,
+           double loss_scale = 1);
 
  private:
   LossSum forward(const StepBatches& step, int micro_batch);

@@ -23,6 +23,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// How matrices are multiplied in mixed precision.
+std::string words_of(const plan::Precision& precision) {
+  if (precision.compute == precision.storage) return "";
+  const std::string_view type = name_of(precision.compute);
+  if (precision.has_bf16_products) return fmt::format("matrices are multiplied in {}", type);
+  return fmt::format(
+      "matrices are rounded to {} and multiplied in f32{}", type,
+      precision.compute == DType::kBF16 ? ", as this processor has no bf16 products" : "");
+}
+
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -36,14 +46,14 @@ std::int64_t last_step_of(const Config& config, const Sampler& sampler) {
 
 Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& world)
     : config_(config),
-      plan_(plan),
+      plan_(on_processors_of(world, plan)),
       world_(world),
       mesh_(mesh_of(plan.mesh, world)),
       tree_(tree_of(plan)),
       data_(open_data(config_, plan, world, tree_)),
       loss_(loss_of(config, *data_.train)),
       model_files_(read_model_files(config_, world)),
-      model_(model_of(config, plan, *data_.train, mesh_)),
+      model_(model_of(config, plan_, *data_.train, mesh_)),
       strategy_(make_strategy(plan, world)),
       saving_group_(world, *strategy_, tree_),
       optimizer_(optimizer_of(plan, strategy_->attach(*model_))),
@@ -51,6 +61,12 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
       last_step_(last_step_of(config, *data_.sampler)),
       lr_schedule_(schedule_of(plan, last_step_)) {
   model_->train(true);
+  if (plan.precision.stochastic_rounding) {
+    optimizer_->set_stochastic_rounding(static_cast<std::uint64_t>(config.training.seed));
+  }
+  if (plan.precision.compute == DType::kF16) {
+    loss_scale_.emplace(plan.precision.loss_scale, plan.precision.loss_scale_growth_steps);
+  }
 }
 
 double Trainer::next_lr(std::int64_t last_step) const {
@@ -58,9 +74,11 @@ double Trainer::next_lr(std::int64_t last_step) const {
   return schedule_of(plan_, last_step)->lr_at(next);
 }
 
-void Trainer::continue_after(std::int64_t done, SkippedSteps skipped) {
+void Trainer::continue_after(std::int64_t done, SkippedSteps skipped,
+                             const std::optional<LossScale::State>& loss_scale) {
   steps_done_ = done;
   skipped_ = skipped;
+  if (loss_scale_ && loss_scale) loss_scale_->restore(*loss_scale);
   loader_.reset();
 }
 
@@ -89,12 +107,15 @@ TrainedStep Trainer::step(const StepRequest& request) {
   if (micro_batches_.stages.empty() || count * 2 != std::ssize(micro_batches_.stages.front())) {
     micro_batches_ = plan::single_stage(count);
   }
-  runner_.run(batches, micro_batches_, request.stop);
+  if (loss_scale_) done.loss_scale = loss_scale_->value();
+  runner_.run(batches, micro_batches_, request.stop, done.loss_scale.value_or(1));
   const auto computed = Clock::now();
   const GradientReport report = strategy_->reduce_gradients();
   const auto reduced = Clock::now();
+  std::string overflowed;
   if (!report.is_finite || !clip(done, request)) {
-    done.skipped = reject(done.step, report, batches);
+    overflowed = overflow(report);
+    done.skipped = overflowed.empty() ? reject(done.step, report, batches) : overflowed;
   }
   done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - skipped_.in_all));
   optimizer_->set_lr(done.lr);
@@ -105,8 +126,13 @@ TrainedStep Trainer::step(const StepRequest& request) {
   const auto end = Clock::now();
 
   ++steps_done_;
-  skipped_.in_a_row = done.skipped.empty() ? 0 : skipped_.in_a_row + 1;
   if (!done.skipped.empty()) ++skipped_.in_all;
+  if (overflowed.empty()) {
+    skipped_.in_a_row = done.skipped.empty() ? 0 : skipped_.in_a_row + 1;
+    if (loss_scale_ && done.skipped.empty()) loss_scale_->count();
+  } else {
+    loss_scale_->fall();
+  }
   done.loss = result.loss;
   done.stop = result.stop;
   done.synchronized = result.synchronized;
@@ -131,6 +157,12 @@ bool Trainer::clip(TrainedStep& step, const StepRequest& request) {
   if (limit > 0) optimizer_->set_gradient_scale(clip_scale(norm, limit));
   if (request.measure_norm) step.gradient_norm = norm;
   return true;
+}
+
+// Returns "" unless a smaller loss scale may help. What a report says is the same on all ranks.
+std::string Trainer::overflow(const GradientReport& report) const {
+  if (!loss_scale_ || !loss_scale_->can_fall() || !std::isfinite(report.loss)) return "";
+  return fmt::format("gradients overflowed f16 with a loss scale of {:.0f}", loss_scale_->value());
 }
 
 // Returns what is wrong with the step, if it may be skipped.
@@ -189,6 +221,7 @@ RunDescription Trainer::describe() const {
                      .ranks = world_.size(),
                      .communication = world_.description(),
                      .threads = at::get_num_threads(),
+                     .precision = words_of(plan_.precision),
                      .virtual_workers = tree_.virtual_workers(),
                      .assignment = std::move(assignment),
                      .first_step = steps_done_,

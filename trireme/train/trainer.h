@@ -13,6 +13,7 @@
 #include "trireme/kernels/reduction_tree.h"
 #include "trireme/model/loss.h"
 #include "trireme/model/model.h"
+#include "trireme/optim/loss_scale.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/schedule.h"
 #include "trireme/parallel/strategy.h"
@@ -50,7 +51,8 @@ struct TrainedStep {
   bool synchronized = true;  ///< all ranks have the same parameters: they may be saved
   /// Why nothing was updated in this step, which counts all the same; "" if all went well.
   std::string skipped = {};
-  std::int64_t samples = 0;  ///< over all ranks
+  std::int64_t samples = 0;          ///< over all ranks
+  std::optional<double> loss_scale;  ///< of this step, in f16
 
   // Of this rank. seconds: from the first to the last instruction, the next three together.
   double seconds = 0;
@@ -82,7 +84,8 @@ class Trainer {
   /// If the loss, a gradient or a buffer is not finite, the parameters stay as they are. Then
   /// throws DivergedError, or with training.on_nonfinite = "skip" goes on: the samples count as
   /// used, the learning rate's schedule does not advance, and training.max_skipped_steps such steps
-  /// in a row throw DivergedError.
+  /// in a row throw DivergedError. A step in which the loss is finite and its scale, in f16, is
+  /// above 1 is skipped in any case, halves the scale, and is not one of those in a row.
   TrainedStep step(const StepRequest& request = {});
 
   /// The communication of a step by itself, with gradients of zero. Collective.
@@ -99,7 +102,11 @@ class Trainer {
   double next_lr(std::int64_t last_step) const;
 
   /// Continues after step `done`, once the state of that step has been restored.
-  void continue_after(std::int64_t done, SkippedSteps skipped = {});
+  void continue_after(std::int64_t done, SkippedSteps skipped = {},
+                      const std::optional<LossScale::State>& loss_scale = std::nullopt);
+
+  /// None but in f16.
+  const std::optional<LossScale>& loss_scale() const { return loss_scale_; }
 
   /// Throws DivergedError if what a checkpoint would hold is not finite. Collective over the
   /// SavingGroup.
@@ -123,6 +130,7 @@ class Trainer {
  private:
   StepBatches next_batches();
   bool clip(TrainedStep& step, const StepRequest& request);
+  std::string overflow(const GradientReport& report) const;
   std::string reject(std::int64_t step, const GradientReport& report, const StepBatches& batches);
   void skip(std::int64_t steps, TrainedStep& step);
   Traffic traffic() const;
@@ -146,6 +154,7 @@ class Trainer {
   std::unique_ptr<Loader> loader_;  // null: reading has not begun
   std::int64_t steps_done_ = 0;
   SkippedSteps skipped_;
+  std::optional<LossScale> loss_scale_;
 };
 
 }  // namespace trireme

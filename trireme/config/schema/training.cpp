@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "trireme/config/schema/rules.h"
 #include "trireme/config/schema/sections.h"
 
@@ -9,6 +11,14 @@ constexpr std::int64_t kMaxEpochs = 1'000'000;
 constexpr std::int64_t kMaxVirtualWorkers = 1 << 16;
 constexpr std::int64_t kMaxThreads = 1024;
 constexpr std::int64_t kMaxSkippedSteps = 1'000'000;
+constexpr double kMaxLossScale = 16777216;
+
+ConfigKey::Rule loss_scale() {
+  return number_rule("a power of two from 1 to 16777216", [](double value) {
+    int exponent = 0;
+    return value >= 1 && value <= kMaxLossScale && std::frexp(value, &exponent) == 0.5;
+  });
+}
 
 }  // namespace
 
@@ -28,7 +38,22 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Training& c) {
       positive_numbers());
   add("measure_shares", &c.measure_shares,
       "measure shares before the first step: each rank computes alone for a second", anything());
-  add("precision", &c.precision, "of data and parameters", one_of({"f32", "f64"}));
+  add("precision", &c.precision,
+      "f32, f64: of data, parameters and matrix products; bf16, f16: matrices are rounded to it "
+      "before they are multiplied, and all else is f32",
+      one_of({"f32", "f64", "bf16", "f16"}));
+  add("loss_scale", &c.loss_scale,
+      "the loss is multiplied by it before the backward pass; it is halved when gradients overflow",
+      loss_scale())
+      .used_with("training.precision", {"f16"});
+  add("loss_scale_growth_steps", &c.loss_scale_growth_steps,
+      "the loss scale doubles after so many steps without overflow",
+      positive_up_to(kMaxSkippedSteps))
+      .used_with("training.precision", {"f16"});
+  add("stochastic_rounding", &c.stochastic_rounding,
+      "round parameters to bf16 after each update, up or down by chance: they need no f32 masters",
+      anything())
+      .used_with("training.precision", {"bf16"});
   add("loss", &c.loss, "auto: mse for numbers, cross-entropy for classes",
       one_of({"auto", "mse", "cross_entropy", "bce_with_logits"}));
   add("label_smoothing", &c.label_smoothing,

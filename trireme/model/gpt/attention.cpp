@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
+#include "trireme/kernels/cast.h"
 #include "trireme/kernels/rotary.h"
 #include "trireme/kernels/softmax.h"
 #include "trireme/tensor/named_tensors.h"
@@ -58,14 +59,14 @@ class Core {
     at::Tensor y =
         at::empty({samples_, length_, options_.heads * options_.head_width}, packed_.options());
     if (!options_.recompute) {
-      probabilities = at::empty({samples_, options_.heads, length_, length_}, packed_.options());
+      probabilities = at::empty({samples_, options_.heads, length_, length_},
+                                packed_.options().dtype(kept_type()));
     }
     at::parallel_for(0, samples_ * options_.heads, 1, [&](std::int64_t begin, std::int64_t end) {
       const at::AutoDispatchBelowADInplaceOrView guard;
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t sample = i / options_.heads, head = i % options_.heads;
-        at::Tensor p = probabilities_of(probabilities, sample, head);
-        compute_probabilities(p, sample, head);
+        at::Tensor p = computed_probabilities(probabilities, sample, head);
         const at::Tensor dropped = options_.dropout.fraction > 0 ? drop_clone(p, sample, head) : p;
         at::Tensor out = head_of(y, sample, head);
         at::mm_out(out, dropped, value(packed_, sample, head));
@@ -94,8 +95,8 @@ class Core {
  private:
   void backward_of(at::Tensor& gradient, const at::Tensor& dy, const at::Tensor& probabilities,
                    at::Tensor& scores, std::int64_t sample, std::int64_t head, bool is_first) {
-    at::Tensor p = probabilities_of(probabilities, sample, head);
-    if (options_.recompute) compute_probabilities(p, sample, head);
+    const at::Tensor p = options_.recompute ? computed_probabilities({}, sample, head)
+                                            : kept_probabilities(probabilities, sample, head);
     const bool drops = options_.dropout.fraction > 0;
     const at::Tensor dropped = drops ? drop_clone(p, sample, head) : p;
     const at::Tensor out = head_of(dy, sample, head);
@@ -104,6 +105,7 @@ class Core {
     at::mm_out(scores, out, value(packed_, sample, head).t());
     if (drops) drop(scores, sample, head);
     attention_softmax_backward(buffer_of(scores), buffer_of(p), rows_of(sample));
+    round_in_place(scores);
     at::Tensor dq = query(gradient, sample, head);
     at::mm_out(dq, scores, key(packed_, sample, head));
     add_product(key(gradient, sample, head), scores.t(), query(packed_, sample, head), is_first);
@@ -126,15 +128,43 @@ class Core {
             .scale = 1 / std::sqrt(static_cast<double>(options_.head_width))};
   }
 
-  at::Tensor probabilities_of(const at::Tensor& all, std::int64_t sample, std::int64_t head) const {
-    if (options_.recompute) return at::empty({length_, length_}, packed_.options());
+  at::ScalarType kept_type() const {
+    return rounds() ? scalar_type_of(options_.compute.operands) : packed_.scalar_type();
+  }
+  bool rounds() const { return options_.compute.rounds(); }
+
+  void round_in_place(const at::Tensor& x) const {
+    if (!rounds()) return;
+    round_to(options_.compute.operands, x.data_ptr<float>(), x.data_ptr<float>(), x.numel());
+  }
+
+  // The place of a head's probabilities.
+  at::Tensor place_of(const at::Tensor& all, std::int64_t sample, std::int64_t head) const {
     return all.as_strided({length_, length_}, {length_, 1},
                           (sample * options_.heads + head) * length_ * length_);
   }
 
-  void compute_probabilities(at::Tensor& p, std::int64_t sample, std::int64_t head) const {
+  // They are kept in `all`, if it is defined.
+  at::Tensor computed_probabilities(const at::Tensor& all, std::int64_t sample,
+                                    std::int64_t head) const {
+    const bool in_place = all.defined() && !rounds();
+    at::Tensor p =
+        in_place ? place_of(all, sample, head) : at::empty({length_, length_}, packed_.options());
     at::mm_out(p, query(packed_, sample, head), key(packed_, sample, head).t());
     attention_softmax(buffer_of(p), rows_of(sample));
+    if (!rounds()) return p;
+    round_in_place(p);
+    if (all.defined()) narrow(p.data_ptr<float>(), buffer_of(place_of(all, sample, head)));
+    return p;
+  }
+
+  at::Tensor kept_probabilities(const at::Tensor& all, std::int64_t sample,
+                                std::int64_t head) const {
+    const at::Tensor kept = place_of(all, sample, head);
+    if (!rounds()) return kept;
+    at::Tensor p = at::empty({length_, length_}, packed_.options());
+    widen(buffer_of(kept), p.data_ptr<float>());
+    return p;
   }
 
   // Every probability of the attention has a number of its own.
@@ -188,9 +218,15 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                             const c10::optional<at::Tensor>& positions,
                             const AttentionOptions& options) {
     const at::Tensor places = positions.value_or(at::Tensor());
-    at::Tensor probabilities;
-    at::Tensor y = Core(packed, places, options).forward(probabilities);
-    context->save_for_backward({packed, places, probabilities});
+    const ComputeType& compute = options.compute;
+    at::Tensor kept = packed, operands = packed, probabilities;
+    if (compute.rounds()) {
+      kept = narrowed(packed, compute.operands);
+      operands = widened(kept);
+    }
+    at::Tensor y = Core(operands, places, options).forward(probabilities);
+    context->save_for_backward({kept, places, probabilities});
+    context->saved_data["operands"] = static_cast<std::int64_t>(compute.operands);
     context->saved_data["heads"] = options.heads;
     context->saved_data["kv_heads"] = options.kv_heads;
     context->saved_data["head_width"] = options.head_width;
@@ -211,9 +247,12 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
         .recompute = data["recompute"].toBool(),
         .dropout = {.fraction = data["fraction"].toDouble(),
                     .seed = static_cast<std::uint64_t>(data["seed"].toInt()),
-                    .stream = static_cast<std::uint64_t>(data["stream"].toInt())}};
-    Core core(saved[0], saved[1], options);
-    return {core.backward(gradients[0].contiguous(), saved[2]), at::Tensor(), at::Tensor()};
+                    .stream = static_cast<std::uint64_t>(data["stream"].toInt())},
+        .compute = {.operands = static_cast<DType>(data["operands"].toInt())}};
+    const bool rounds = options.compute.rounds();
+    const at::Tensor operands = rounds ? widened(saved[0]) : saved[0];
+    const at::Tensor dy = operand(gradients[0].contiguous(), options.compute);
+    return {Core(operands, saved[1], options).backward(dy, saved[2]), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -301,9 +340,10 @@ at::Tensor attention(const at::Tensor& packed, const at::Tensor& positions,
 at::Tensor attention_of_next(const at::Tensor& packed, at::Tensor& cache, std::int64_t read,
                              const AttentionOptions& options) {
   const at::NoGradGuard no_grad;
+  const ComputeType compute{.operands = options.compute.operands};
   const std::int64_t samples = packed.size(0), count = packed.size(1), width = options.head_width;
   const std::int64_t all = read + count;
-  cache.narrow(1, read, count).copy_(packed);
+  cache.narrow(1, read, count).copy_(operand(packed, compute));
   // The slots of queries, keys and values: [n, all, slots, width].
   const at::Tensor slots =
       cache.narrow(1, 0, all).view({samples, all, options.heads + 2 * options.kv_heads, width});
@@ -324,6 +364,7 @@ at::Tensor attention_of_next(const at::Tensor& packed, at::Tensor& cache, std::i
       const at::Tensor values = of_sample.select(1, options.heads + options.kv_heads + group);
       at::Tensor scores = at::mm(queries, keys.t());
       attention_softmax(buffer_of(scores), rows);
+      scores = operand(scores, compute);
       y.select(0, sample).select(1, head).copy_(at::mm(scores, values));
     }
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "trireme/kernels/dropout.h"
+#include "trireme/model/products.h"
 
 namespace trireme {
 
@@ -15,6 +16,8 @@ struct AttentionOptions {
   /// Keep only the input for the backward pass, which then computes the probabilities again.
   bool recompute = false;
   Dropout dropout = {};  ///< of the probabilities
+  /// Operands that are rounded are multiplied in f32 all the same, and kept in 16 bits.
+  ComputeType compute = {};
 };
 
 /// Causal self-attention, softmax(q k^T / sqrt(head_width)) v for each head (Vaswani et al. 2017).

@@ -29,9 +29,8 @@ struct Affine {
   at::Tensor bias;
 
   // x: [n, length, in]
-  at::Tensor operator()(const at::Tensor& x) const {
-    return at::addmm(bias, x.reshape({-1, x.size(2)}), weight)
-        .view({x.size(0), x.size(1), weight.size(1)});
+  at::Tensor operator()(const at::Tensor& x, const ComputeType& compute) const {
+    return multiply(x, weight, bias, compute);
   }
 };
 
@@ -69,11 +68,11 @@ class Gpt2Layer final : public GptLayer {
   // x: [n, length, width]
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
-    at::Tensor y = attend(packed_(before_attention_(x, eps)));
+    at::Tensor y = attend(packed_(before_attention_(x, eps), compute()));
     const at::Tensor attended =
-        x + dropped(attention_output_(y), dropout(DropSite::kAttentionOutput));
-    y = at::gelu(hidden_(before_mlp_(attended, eps)), "tanh");
-    return attended + dropped(mlp_output_(y), dropout(DropSite::kMlpOutput));
+        x + dropped(attention_output_(y, compute()), dropout(DropSite::kAttentionOutput));
+    y = at::gelu(hidden_(before_mlp_(attended, eps), compute()), "tanh");
+    return attended + dropped(mlp_output_(y, compute()), dropout(DropSite::kMlpOutput));
   }
 
  private:

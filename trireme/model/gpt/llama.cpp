@@ -50,16 +50,20 @@ class LlamaLayer final : public GptLayer {
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
     at::Tensor y = rms_norm(x, before_attention_, eps);
-    y = pack_rotated(at::linear(y, queries_), at::linear(y, keys_), at::linear(y, values_),
-                     positions(), attention_options(), shape().rope_theta);
-    y = at::linear(attend(y), attention_output_);
+    y = pack_rotated(product(y, queries_), product(y, keys_), product(y, values_), positions(),
+                     attention_options(), shape().rope_theta);
+    y = product(attend(y), attention_output_);
     const at::Tensor attended = x + dropped(y, dropout(DropSite::kAttentionOutput));
     y = rms_norm(attended, before_mlp_, eps);
-    y = swiglu(at::linear(y, gate_), at::linear(y, up_));
-    return attended + dropped(at::linear(y, mlp_output_), dropout(DropSite::kMlpOutput));
+    y = swiglu(product(y, gate_), product(y, up_));
+    return attended + dropped(product(y, mlp_output_), dropout(DropSite::kMlpOutput));
   }
 
  private:
+  at::Tensor product(const at::Tensor& x, const at::Tensor& weight) const {
+    return linear(x, weight, {}, compute());
+  }
+
   at::Tensor before_attention_;
   at::Tensor queries_;
   at::Tensor keys_;

@@ -26,6 +26,10 @@ class GptBlock : public Base {
   void train(bool on) override { is_training_ = on; }
   void seed(std::uint64_t seed) override { seed_ = seed; }
   void set_positions(const at::Tensor& positions) override { positions_ = positions; }
+  bool set_compute(const ComputeType& compute) override {
+    compute_ = compute;
+    return true;
+  }
 
  protected:
   explicit GptBlock(const GptShape& shape) : shape_(shape) {}
@@ -50,9 +54,11 @@ class GptBlock : public Base {
 
   const at::Tensor& positions() const { return positions_; }
   const GptShape& shape() const { return shape_; }
+  const ComputeType& compute() const { return compute_; }
 
  private:
   GptShape shape_;
+  ComputeType compute_;
   NamedTensors tensors_;
   at::Tensor positions_;
   std::uint64_t seed_ = 0;
@@ -77,7 +83,8 @@ class LayerAttention {
   }
 
   at::Tensor operator()(const at::Tensor& packed, const at::Tensor& positions,
-                        const Dropout& dropout) {
+                        const Dropout& dropout, const ComputeType& compute) {
+    options_.compute = compute;
     if (capacity_ == 0) {
       options_.dropout = dropout;
       return attention(packed, positions, options_);
@@ -111,7 +118,7 @@ class GptLayer : public GptBlock<Block> {
 
   /// packed: [n, length, ...] as attention() takes it.
   at::Tensor attend(const at::Tensor& packed) {
-    return attention_(packed, positions(), dropout(DropSite::kAttention));
+    return attention_(packed, positions(), dropout(DropSite::kAttention), compute());
   }
   const AttentionOptions& attention_options() const { return attention_.options(); }
 
@@ -122,13 +129,15 @@ class GptLayer : public GptBlock<Block> {
 /// The output layer behind a normalization.
 class GptOutput : public GptBlock<LossBlock> {
  public:
-  at::Tensor forward(const at::Tensor& x) override { return at::linear(normalized(x), weight_); }
+  at::Tensor forward(const at::Tensor& x) override {
+    return linear(normalized(x), weight_, {}, compute());
+  }
   LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
-    return vocabulary_loss(normalized(x), weight_, target, loss);
+    return vocabulary_loss(normalized(x), weight_, target, loss, compute());
   }
   EvaluationSums evaluate(const at::Tensor& x, const at::Tensor& target,
                           const Loss& /*loss*/) override {
-    return evaluate_vocabulary(normalized(x), weight_, target);
+    return evaluate_vocabulary(normalized(x), weight_, target, compute());
   }
 
  protected:

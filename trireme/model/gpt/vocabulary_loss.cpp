@@ -60,26 +60,29 @@ class VocabularyLossFunction : public torch::autograd::Function<VocabularyLossFu
  public:
   static variable_list forward(AutogradContext* context, const at::Tensor& hidden,
                                const at::Tensor& weight, const at::Tensor& target,
-                               const VocabularyLossTerms& terms, VocabularyLossSums* sums) {
+                               const VocabularyLossTerms& terms, const ComputeType& compute,
+                               VocabularyLossSums* sums) {
     const std::int64_t rows = hidden.size(0);
     const std::int64_t chunk = rows_of_chunk(hidden, weight);
     at::Tensor dhidden = at::empty_like(hidden);
     at::Tensor dweight = at::empty_like(weight);
     at::Tensor memory = at::empty({chunk, weight.size(0)}, hidden.options());
+    const at::Tensor x = operand(hidden, compute), w = operand(weight, compute);
     for (std::int64_t first = 0; first < rows; first += chunk) {
       const std::int64_t count = std::min(chunk, rows - first);
-      const at::Tensor part = hidden.narrow(0, first, count);
+      const at::Tensor part = x.narrow(0, first, count);
       at::Tensor logits = memory.narrow(0, 0, count);
-      at::mm_out(logits, part, weight.t());
+      put_product(logits, part, w.t());
       add(*sums, vocabulary_loss_and_gradient(buffer_of(logits),
                                               targets_of(target.narrow(0, first, count)),
                                               Target::kIgnored, terms));
+      const at::Tensor gradient = operand(logits, compute);
       at::Tensor out = dhidden.narrow(0, first, count);
-      at::mm_out(out, logits, weight);
+      put_product(out, gradient, w);
       if (first == 0) {
-        at::mm_out(dweight, logits.t(), part);
+        put_product(dweight, gradient.t(), part);
       } else {
-        dweight.addmm_(logits.t(), part);
+        add_product(dweight, gradient.t(), part);
       }
     }
     context->saved_data["dhidden"] = dhidden;
@@ -95,19 +98,23 @@ class VocabularyLossFunction : public torch::autograd::Function<VocabularyLossFu
       dhidden = dhidden.mul_(scale);
       dweight = dweight.mul_(scale);
     }
-    return {dhidden, dweight, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dhidden, dweight, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 VocabularyLossSums sums_without_gradient(const Rows& rows, const at::Tensor& weight,
-                                         const VocabularyLossTerms& terms) {
+                                         const VocabularyLossTerms& terms,
+                                         const ComputeType& compute) {
   const at::NoGradGuard no_grad;
   const std::int64_t count = rows.hidden.size(0);
   const std::int64_t chunk = rows_of_chunk(rows.hidden, weight);
   VocabularyLossSums sums;
+  const at::Tensor x = operand(rows.hidden, compute), w = operand(weight, compute);
+  at::Tensor memory = at::empty({chunk, weight.size(0)}, rows.hidden.options());
   for (std::int64_t first = 0; first < count; first += chunk) {
     const std::int64_t part = std::min(chunk, count - first);
-    const at::Tensor logits = at::mm(rows.hidden.narrow(0, first, part), weight.t());
+    at::Tensor logits = memory.narrow(0, 0, part);
+    put_product(logits, x.narrow(0, first, part), w.t());
     add(sums, vocabulary_loss(buffer_of(logits), targets_of(rows.target.narrow(0, first, part)),
                               Target::kIgnored, terms));
   }
@@ -117,22 +124,22 @@ VocabularyLossSums sums_without_gradient(const Rows& rows, const at::Tensor& wei
 }  // namespace
 
 LossSum vocabulary_loss(const at::Tensor& hidden, const at::Tensor& weight,
-                        const at::Tensor& target, const Loss& loss) {
+                        const at::Tensor& target, const Loss& loss, const ComputeType& compute) {
   const Rows rows = rows_of(hidden, weight, target);
   VocabularyLossSums sums;
   if (!at::GradMode::is_enabled() || !(hidden.requires_grad() || weight.requires_grad())) {
-    sums = sums_without_gradient(rows, weight, loss.terms());
+    sums = sums_without_gradient(rows, weight, loss.terms(), compute);
     return {at::scalar_tensor(sums.loss, hidden.options()), sums.counted};
   }
-  const variable_list result = VocabularyLossFunction::apply(rows.hidden.contiguous(), weight,
-                                                             rows.target, loss.terms(), &sums);
+  const variable_list result = VocabularyLossFunction::apply(
+      rows.hidden.contiguous(), weight, rows.target, loss.terms(), compute, &sums);
   return {result[0], sums.counted};
 }
 
 EvaluationSums evaluate_vocabulary(const at::Tensor& hidden, const at::Tensor& weight,
-                                   const at::Tensor& target) {
+                                   const at::Tensor& target, const ComputeType& compute) {
   const VocabularyLossSums sums =
-      sums_without_gradient(rows_of(hidden, weight, target), weight, {});
+      sums_without_gradient(rows_of(hidden, weight, target), weight, {}, compute);
   EvaluationSums all;
   all.samples = static_cast<double>(hidden.size(0));
   all.weight = sums.counted;

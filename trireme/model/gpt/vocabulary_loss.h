@@ -4,6 +4,7 @@
 
 #include "trireme/model/evaluation.h"
 #include "trireme/model/loss.h"
+#include "trireme/model/products.h"
 
 namespace trireme {
 
@@ -15,11 +16,12 @@ namespace trireme {
 /// and weight are computed in this call, chunk by chunk, and the backward pass hands them over.
 /// Throws UsageError for other shapes and for targets outside the vocabulary.
 LossSum vocabulary_loss(const at::Tensor& hidden, const at::Tensor& weight,
-                        const at::Tensor& target, const Loss& loss);
+                        const at::Tensor& target, const Loss& loss,
+                        const ComputeType& compute = {});
 
 /// The same sums for an evaluation, without gradients and without what is added to the negative
 /// log-likelihood.
 EvaluationSums evaluate_vocabulary(const at::Tensor& hidden, const at::Tensor& weight,
-                                   const at::Tensor& target);
+                                   const at::Tensor& target, const ComputeType& compute = {});
 
 }  // namespace trireme
