@@ -1,6 +1,6 @@
 // A training step of a GPT in f32 on one thread, optimizer included, beside its matrix products
-// alone and beside the same model as an ordinary libtorch module with torch's AdamW. Interleaved
-// rounds, medians and quartiles.
+// alone, beside the same model as an ordinary libtorch module with torch's AdamW, and beside itself
+// in other precisions and with recomputation. Interleaved rounds, medians and quartiles.
 //
 //     bench_gpt_step [rounds [layers width heads context batch vocabulary]]
 #include <ATen/Parallel.h>
@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "trireme/base/processor.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/model/model.h"
@@ -145,6 +146,42 @@ class Products {
   torch::Tensor q_, p_, scores_, out_;
 };
 
+/// The model, which is trained.
+class Trained {
+ public:
+  Trained(const GptShape& shape, const Tokens& tokens, const trireme::ComputeType& compute = {},
+          trireme::Recompute recompute = trireme::Recompute::kNone)
+      : model_(trireme::gpt2_blocks(shape)),
+        world_(trireme::self_communicator()),
+        strategy_(trireme::replicated(*world_)),
+        optimizer_(initialized(shape), {.lr = 1e-4}),
+        batch_(tokens.input, tokens.target, static_cast<double>(tokens.target.numel())),
+        loss_(trireme::make_loss(trireme::Target::tokens(shape.vocabulary, shape.context))) {
+    model_.set_compute(compute);
+    model_.set_recompute(recompute);
+  }
+
+  void step() {
+    strategy_->begin({.passes = 1, .weight = batch_.weight});
+    strategy_->backward(model_.loss(batch_, loss_).sum);
+    strategy_->reduce_gradients();
+    strategy_->update(optimizer_);
+  }
+
+ private:
+  std::span<trireme::Shard> initialized(const GptShape& shape) {
+    trireme::initialize_gpt(model_.tensors(), shape.layers, 1);
+    return strategy_->attach(model_);
+  }
+
+  trireme::Model model_;
+  std::unique_ptr<trireme::Communicator> world_;
+  std::unique_ptr<trireme::Strategy> strategy_;
+  trireme::AdamW optimizer_;
+  trireme::Batch batch_;
+  trireme::Loss loss_;
+};
+
 template <class Body>
 double seconds_of(const Body& body) {
   const auto start = std::chrono::steady_clock::now();
@@ -190,20 +227,19 @@ int main(int argc, char** argv) {
   const Tokens tokens{torch::randint(shape.vocabulary, {batch, shape.context}, torch::kLong),
                       torch::randint(shape.vocabulary, {batch, shape.context}, torch::kLong)};
 
-  trireme::Model model(trireme::gpt2_blocks(shape));
-  trireme::initialize_gpt(model.tensors(), shape.layers, 1);
-  const auto world = trireme::self_communicator();
-  const auto strategy = trireme::replicated(*world);
-  trireme::AdamW optimizer(strategy->attach(model), {.lr = 1e-4});
-  const trireme::Batch of_batch(tokens.input, tokens.target,
-                                static_cast<double>(tokens.target.numel()));
-  const auto loss = trireme::make_loss(trireme::Target::tokens(shape.vocabulary, shape.context));
-  const auto ours = [&] {
-    strategy->begin({.passes = 1, .weight = of_batch.weight});
-    strategy->backward(model.loss(of_batch, loss).sum);
-    strategy->reduce_gradients();
-    strategy->update(optimizer);
-  };
+  using trireme::DType;
+  using trireme::Recompute;
+  Trained ours(shape, tokens);
+  const bool native = trireme::multiplies_bf16();
+  Trained bf16(shape, tokens, {.operands = DType::kBF16, .native = native});
+  Trained f16(shape, tokens, {.operands = DType::kF16});
+  Trained selective(shape, tokens, {}, Recompute::kSelective);
+  Trained full(shape, tokens, {}, Recompute::kFull);
+  const std::vector<std::pair<const char*, Trained*>> others = {
+      {native ? "bf16 products / f32" : "bf16, multiplied in f32 / f32", &bf16},
+      {"f16, multiplied in f32 / f32", &f16},
+      {"selective recomputation / none", &selective},
+      {"full recomputation / none", &full}};
 
   PlainGpt plain(shape);
   torch::optim::AdamW plain_optimizer(plain.parameters(), torch::optim::AdamWOptions(1e-4));
@@ -215,11 +251,17 @@ int main(int argc, char** argv) {
 
   Products products(shape, batch);
   std::vector<double> own, libtorch, alone, to_products, outside;
+  std::vector<std::vector<double>> to_ours(others.size());
   for (std::int64_t round = -1; round < rounds; ++round) {
-    const double a = seconds_of(ours);
+    const double a = seconds_of([&] { ours.step(); });
     const double p = seconds_of([&] { products.run(); });
     const double b = seconds_of(theirs);
+    std::vector<double> of_others;
+    for (const auto& other : others) {
+      of_others.push_back(seconds_of([&] { other.second->step(); }) / a);
+    }
     if (round < 0) continue;  // the first touches memory
+    for (std::size_t i = 0; i < others.size(); ++i) to_ours[i].push_back(of_others[i]);
     own.push_back(a);
     alone.push_back(p);
     libtorch.push_back(b);
@@ -231,4 +273,5 @@ int main(int argc, char** argv) {
   print_row("plain libtorch, ms a step", libtorch, 1e3);
   print_row("trireme / products", to_products, 1);
   print_row("outside products, trireme / plain libtorch", outside, 1);
+  for (std::size_t i = 0; i < others.size(); ++i) print_row(others[i].first, to_ours[i], 1);
 }

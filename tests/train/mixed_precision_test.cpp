@@ -99,7 +99,7 @@ TEST_P(MixedPrecisionRuns, ResumeWithTheirLossScale) {
   runs_.train("run", 2, words);
   runs_.copy_until("run", "resumed", 5);
   const Outcome resumed = runs_.resume("resumed", 2, words);
-  EXPECT_THAT(scales(resumed.ranks[0]), ElementsAre(8192, 16384, 8192));
+  EXPECT_THAT(scales(resumed.ranks[0]), ElementsAre(8192, 16384, 16384));
   EXPECT_EQ(runs_.model("resumed"), runs_.model("run"));
 }
 
