@@ -85,6 +85,9 @@ std::string table(const Job& job, const StepTimes& times) {
   row("  data", times.data, "");
   row("  compute", times.compute, "");
   row("  communication", times.communication, "and waiting for slower ranks");
+  if (times.arrival_distance) {
+    row("    ranks arrive apart", *times.arrival_distance, "the first and the last, median");
+  }
   row("without communication", times.independent,
       fmt::format("the bound: a step is {:.2f} of it", times.step_over_bound));
   row("communication alone", times.communication_alone, "");
@@ -97,33 +100,34 @@ std::string table(const Job& job, const StepTimes& times) {
 std::string json_of(const Job& job, const StepTimes& times) {
   const RunDescription& run = times.run;
   const Machine& machine = job.machine;
-  const nlohmann::ordered_json json = {{"program", "trireme"},
-                                       {"version", version()},
-                                       {"date", bench::date_now()},
-                                       {"machine",
-                                        {{"processor", machine.cpu_model},
-                                         {"cores", machine.cores},
-                                         {"usable_cores", machine.usable}}},
-                                       {"operation", "train"},
-                                       {"model", run.model},
-                                       {"parameters", run.parameters},
-                                       {"global_batch", run.global_batch},
-                                       {"virtual_workers", run.virtual_workers},
-                                       {"ranks", run.ranks},
-                                       {"threads", run.threads},
-                                       {"strategy", name_of(job.plan.data_parallel)},
-                                       {"rounds", times.rounds},
-                                       {"steps_per_round", times.steps_per_round},
-                                       {"step_us", 1e6 * times.step},
-                                       {"data_us", 1e6 * times.data},
-                                       {"compute_us", 1e6 * times.compute},
-                                       {"communication_us", 1e6 * times.communication},
-                                       {"samples_per_second", times.samples_per_second()},
-                                       {"independent_step_us", 1e6 * times.independent},
-                                       {"step_over_bound", times.step_over_bound},
-                                       {"communication_alone_us", 1e6 * times.communication_alone},
-                                       {"hidden_us", 1e6 * times.hidden()},
-                                       {"overlap", overlap_of(times)}};
+  nlohmann::ordered_json json = {{"program", "trireme"},
+                                 {"version", version()},
+                                 {"date", bench::date_now()},
+                                 {"machine",
+                                  {{"processor", machine.cpu_model},
+                                   {"cores", machine.cores},
+                                   {"usable_cores", machine.usable}}},
+                                 {"operation", "train"},
+                                 {"model", run.model},
+                                 {"parameters", run.parameters},
+                                 {"global_batch", run.global_batch},
+                                 {"virtual_workers", run.virtual_workers},
+                                 {"ranks", run.ranks},
+                                 {"threads", run.threads},
+                                 {"strategy", name_of(job.plan.data_parallel)},
+                                 {"rounds", times.rounds},
+                                 {"steps_per_round", times.steps_per_round},
+                                 {"step_us", 1e6 * times.step},
+                                 {"data_us", 1e6 * times.data},
+                                 {"compute_us", 1e6 * times.compute},
+                                 {"communication_us", 1e6 * times.communication},
+                                 {"samples_per_second", times.samples_per_second()},
+                                 {"independent_step_us", 1e6 * times.independent},
+                                 {"step_over_bound", times.step_over_bound},
+                                 {"communication_alone_us", 1e6 * times.communication_alone},
+                                 {"hidden_us", 1e6 * times.hidden()},
+                                 {"overlap", overlap_of(times)}};
+  if (times.arrival_distance) json["arrival_distance_us"] = 1e6 * *times.arrival_distance;
   return json.dump(2) + "\n";
 }
 

@@ -32,6 +32,7 @@ void StepBenchmark::step() {
   times_.data += step.data_seconds;
   times_.compute += step.compute_seconds;
   times_.communication += step.communication_seconds;
+  arrivals_.push_back(step.arrived);
 }
 
 StepBenchmark benchmark_of_share(Config config, const plan::RunPlan& plan, int rank,

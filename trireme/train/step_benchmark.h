@@ -1,5 +1,8 @@
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "trireme/train/trainer.h"
 
 namespace trireme {
@@ -25,11 +28,15 @@ class StepBenchmark {
   };
   const Times& times() const { return times_; }
 
+  /// TrainedStep::arrived of the steps since the last call.
+  std::vector<double> take_arrivals() { return std::exchange(arrivals_, {}); }
+
   RunDescription describe() const { return trainer_.describe(); }
 
  private:
   Trainer trainer_;
   Times times_;
+  std::vector<double> arrivals_;
 };
 
 /// Makes the benchmark of what `rank` computes in a step of `config`, whose plan is `plan`, without

@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "trireme/base/hash.h"
+#include "trireme/base/host_name.h"
 #include "trireme/bench/turns.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/train/measured_shares.h"
@@ -34,6 +36,13 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+bool is_one_host(Communicator& world) {
+  auto mine = static_cast<std::int64_t>(fnv1a(host_name()));
+  std::vector<std::int64_t> all(static_cast<std::size_t>(world.size()));
+  world.all_gather(buffer_of(std::span(all)), buffer_of(std::span(&mine, 1))).wait();
+  return std::ranges::count(all, mine) == std::ssize(all);
+}
+
 /// The contenders and what their windows took.
 class Rounds {
  public:
@@ -41,7 +50,8 @@ class Rounds {
       : world_(world),
         alone_(self_communicator()),
         together_(config, plan, world),
-        apart_(benchmark_of_share(config, plan, world.rank(), *alone_)) {}
+        apart_(benchmark_of_share(config, plan, world.rank(), *alone_)),
+        is_one_host_(is_one_host(world)) {}
 
   /// Steps of a window.
   std::int64_t warm_up() {
@@ -53,8 +63,10 @@ class Rounds {
   }
 
   void run(std::int64_t steps) {
+    together_.take_arrivals();
     const StepBenchmark::Times before = together_.times();
     together_seconds_.push_back(window(steps, [&] { together_.step(); }));
+    if (is_one_host_) distance_.push_back(distance_of(together_.take_arrivals()));
     const StepBenchmark::Times& after = together_.times();
     double parts[] = {after.data - before.data, after.compute - before.compute,
                       after.communication - before.communication};
@@ -78,12 +90,30 @@ class Rounds {
             .data = median(data_),
             .compute = median(compute_),
             .communication = median(communication_),
+            .arrival_distance = is_one_host_ ? std::make_optional(median(distance_)) : std::nullopt,
             .independent = median(apart_seconds_),
             .step_over_bound = median(ratio_),
             .communication_alone = std::max(0.0, median(communication_alone_))};
   }
 
  private:
+  // The median over steps of the time between the first rank's arrival and the last one's.
+  double distance_of(std::vector<double> mine) const {
+    const std::size_t steps = mine.size();
+    std::vector<double> all(steps * static_cast<std::size_t>(world_.size()));
+    world_.all_gather(buffer_of(std::span(all)), buffer_of(std::span(mine))).wait();
+    std::vector<double> distances;
+    for (std::size_t step = 0; step < steps; ++step) {
+      double first = all[step], last = all[step];
+      for (std::size_t i = step; i < all.size(); i += steps) {
+        first = std::min(first, all[i]);
+        last = std::max(last, all[i]);
+      }
+      distances.push_back(last - first);
+    }
+    return median(std::move(distances));
+  }
+
   double window(std::int64_t steps, const std::function<void()>& step) {
     return bench::time_calls(world_, static_cast<int>(steps), step);
   }
@@ -92,8 +122,9 @@ class Rounds {
   std::unique_ptr<Communicator> alone_;
   StepBenchmark together_;
   StepBenchmark apart_;
+  bool is_one_host_;
   std::vector<double> together_seconds_, data_, compute_, communication_;
-  std::vector<double> apart_seconds_, ratio_, communication_alone_;
+  std::vector<double> apart_seconds_, ratio_, communication_alone_, distance_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "trireme/comm/communicator.h"
@@ -26,6 +27,9 @@ struct StepTimes {
   double data = 0;           ///< waiting for samples
   double compute = 0;        ///< forward, backward, optimizer
   double communication = 0;  ///< not hidden by backward, and waiting for slower ranks
+  /// Between the first rank and the last one whose gradients are complete; none over several hosts,
+  /// whose clocks differ.
+  std::optional<double> arrival_distance;
 
   double independent = 0;          ///< the bound: the same ranks, each training alone on its share
   double step_over_bound = 0;      ///< median of the ratios of the rounds

@@ -140,6 +140,7 @@ TrainedStep Trainer::step(const StepRequest& request) {
   done.seconds = seconds_between(start, end);
   done.data_seconds = seconds_between(start, loaded);
   done.communication_seconds = seconds_between(computed, reduced);
+  done.arrived = seconds_between(Clock::time_point(), computed);
   // Groups and servers exchange parameters inside the update.
   if (strategy_->relaxed() != nullptr) done.communication_seconds += seconds_between(clipped, end);
   done.compute_seconds = done.seconds - done.data_seconds - done.communication_seconds;

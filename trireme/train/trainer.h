@@ -59,6 +59,7 @@ struct TrainedStep {
   double data_seconds = 0;  ///< waiting for samples
   double compute_seconds = 0;
   double communication_seconds = 0;  ///< that backward could not hide, and waiting for ranks
+  double arrived = 0;  ///< when its gradients were complete, in seconds of the host's steady clock
   Traffic traffic;
 };
 
