@@ -7,11 +7,11 @@
 #include <torch/optim/adam.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <span>
 #include <vector>
 
+#include "benchmarks/rounds.h"
 #include "trireme/base/zeroed_memory.h"
 #include "trireme/optim/adam.h"
 
@@ -19,12 +19,7 @@ namespace {
 
 constexpr double kBytesOfAParameter = 28;  // reads g, w, m and v; writes w, m and v
 
-template <class Body>
-double seconds_of(Body body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+using bench::seconds_of;
 
 double median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());

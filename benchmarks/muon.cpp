@@ -8,11 +8,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <span>
 #include <vector>
 
+#include "benchmarks/rounds.h"
 #include "trireme/kernels/matrix_product.h"
 #include "trireme/optim/orthogonalize.h"
 
@@ -20,12 +20,7 @@ namespace {
 
 constexpr int kSteps = 5;
 
-template <class Body>
-double seconds_of(Body body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+using bench::seconds_of;
 
 // The value that `part` of the sorted values do not exceed.
 double quantile(std::vector<double> values, double part) {

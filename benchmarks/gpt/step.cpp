@@ -7,11 +7,10 @@
 #include <fmt/core.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <vector>
 
+#include "benchmarks/rounds.h"
 #include "trireme/base/processor.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/model/gpt/gpt.h"
@@ -182,31 +181,6 @@ class Trained {
   trireme::Loss loss_;
 };
 
-template <class Body>
-double seconds_of(const Body& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-struct Quartiles {
-  double low, median, high;
-};
-
-Quartiles quartiles_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const auto at = [&](double share) {
-    return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
-  };
-  return {at(0.25), at(0.5), at(0.75)};
-}
-
-void print_row(const char* name, const std::vector<double>& values, double factor) {
-  const Quartiles q = quartiles_of(values);
-  fmt::print("{:<42} {:>9.3f}  ({:.3f} to {:.3f})\n", name, factor * q.median, factor * q.low,
-             factor * q.high);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -253,12 +227,12 @@ int main(int argc, char** argv) {
   std::vector<double> own, libtorch, alone, to_products, outside;
   std::vector<std::vector<double>> to_ours(others.size());
   for (std::int64_t round = -1; round < rounds; ++round) {
-    const double a = seconds_of([&] { ours.step(); });
-    const double p = seconds_of([&] { products.run(); });
-    const double b = seconds_of(theirs);
+    const double a = bench::seconds_of([&] { ours.step(); });
+    const double p = bench::seconds_of([&] { products.run(); });
+    const double b = bench::seconds_of(theirs);
     std::vector<double> of_others;
     for (const auto& other : others) {
-      of_others.push_back(seconds_of([&] { other.second->step(); }) / a);
+      of_others.push_back(bench::seconds_of([&] { other.second->step(); }) / a);
     }
     if (round < 0) continue;  // the first touches memory
     for (std::size_t i = 0; i < others.size(); ++i) to_ours[i].push_back(of_others[i]);
@@ -268,10 +242,10 @@ int main(int argc, char** argv) {
     to_products.push_back(a / p);
     outside.push_back((a - p) / (b - p));
   }
-  print_row("trireme, ms a step", own, 1e3);
-  print_row("the matrix products alone, ms", alone, 1e3);
-  print_row("plain libtorch, ms a step", libtorch, 1e3);
-  print_row("trireme / products", to_products, 1);
-  print_row("outside products, trireme / plain libtorch", outside, 1);
-  for (std::size_t i = 0; i < others.size(); ++i) print_row(others[i].first, to_ours[i], 1);
+  bench::print_row("trireme, ms a step", own, 1e3);
+  bench::print_row("the matrix products alone, ms", alone, 1e3);
+  bench::print_row("plain libtorch, ms a step", libtorch, 1e3);
+  bench::print_row("trireme / products", to_products, 1);
+  bench::print_row("outside products, trireme / plain libtorch", outside, 1);
+  for (std::size_t i = 0; i < others.size(); ++i) bench::print_row(others[i].first, to_ours[i], 1);
 }

@@ -264,6 +264,7 @@ TEST(BenchTrain, SplitsAStepAndNamesItsBound) {
     EXPECT_GT(report["compute_us"], 0);
     EXPECT_GE(report["data_us"], 0);
     EXPECT_GE(report["communication_us"], 0);
+    EXPECT_GE(report["arrival_distance_us"], 0);
     EXPECT_GT(report["independent_step_us"], 0);
     EXPECT_GE(report["overlap"], 0);
     EXPECT_LE(report["overlap"], 1);
