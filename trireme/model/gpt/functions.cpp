@@ -1,6 +1,7 @@
 #include "trireme/model/gpt/functions.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -8,7 +9,7 @@
 #include <vector>
 
 #include "trireme/base/error.h"
-#include "trireme/kernels/gated.h"
+#include "trireme/kernels/activation.h"
 #include "trireme/kernels/rms_norm.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -69,13 +70,44 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
   }
 };
 
+constexpr std::int64_t kElementsOfThread = 1 << 14;
+
+// Elementwise: calls part(buffers of a part of each tensor) on the threads of the rank.
+template <class Part, class... Tensors>
+void in_parts(const Part& part, const Tensors&... tensors) {
+  const std::int64_t count = std::max({tensors.numel()...});
+  at::parallel_for(0, count, kElementsOfThread, [&](std::int64_t begin, std::int64_t end) {
+    part(buffer_of(tensors).slice(begin, end - begin)...);
+  });
+}
+
+class GeluFunction : public torch::autograd::Function<GeluFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
+    context->save_for_backward({x});
+    at::Tensor y = at::empty_like(x);
+    in_parts(gelu_of, y, x);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const at::Tensor x = context->get_saved_variables()[0];
+    at::Tensor dx = at::empty_like(x);
+    in_parts(gelu_backward, dx, gradients[0].contiguous(), x);
+    return {dx};
+  }
+
+ private:
+  static void gelu_of(const Buffer& y, const Buffer& x) { trireme::gelu(y, x); }
+};
+
 class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gate,
                             const at::Tensor& up) {
     context->save_for_backward({gate, up});
     at::Tensor y = at::empty_like(gate);
-    swiglu(buffer_of(y), buffer_of(gate), buffer_of(up));
+    in_parts(swiglu_of, y, gate, up);
     return y;
   }
 
@@ -84,9 +116,13 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
     at::Tensor dgate = at::empty_like(saved[0]);
     at::Tensor dup = at::empty_like(saved[0]);
     const at::Tensor dy = gradients[0].contiguous();
-    swiglu_backward(buffer_of(dgate), buffer_of(dup), buffer_of(dy), buffer_of(saved[0]),
-                    buffer_of(saved[1]));
+    in_parts(swiglu_backward, dgate, dup, dy, saved[0], saved[1]);
     return {dgate, dup};
+  }
+
+ private:
+  static void swiglu_of(const Buffer& y, const Buffer& gate, const Buffer& up) {
+    trireme::swiglu(y, gate, up);
   }
 };
 
@@ -182,6 +218,10 @@ at::Tensor dropped(const at::Tensor& x, const Dropout& dropout) {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x.contiguous(), weight, eps);
+}
+
+at::Tensor gelu_tanh(const at::Tensor& x) {
+  return GeluFunction::apply(x.contiguous());
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {

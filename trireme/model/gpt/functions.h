@@ -17,6 +17,9 @@ at::Tensor dropped(const at::Tensor& x, const Dropout& dropout);
 /// See kernels/rms_norm.h; weight: [width], the size of the last dimension. Keeps x.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+/// See kernels/activation.h; keeps x.
+at::Tensor gelu_tanh(const at::Tensor& x);
+
 /// silu(gate) * up; keeps both.
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 

@@ -71,7 +71,7 @@ class Gpt2Layer final : public GptLayer {
     at::Tensor y = attend(packed_(before_attention_(x, eps), compute()));
     const at::Tensor attended =
         x + dropped(attention_output_(y, compute()), dropout(DropSite::kAttentionOutput));
-    y = at::gelu(hidden_(before_mlp_(attended, eps), compute()), "tanh");
+    y = gelu_tanh(hidden_(before_mlp_(attended, eps), compute()));
     return attended + dropped(mlp_output_(y, compute()), dropout(DropSite::kMlpOutput));
   }
 
