@@ -56,7 +56,7 @@ TEST_P(RoundedProduct, IsThatOfRoundedOperandsForwardAndBackward) {
     const at::Tensor bias = values({11}, 3).requires_grad_(true);
     const at::Tensor dy = values({2, 5, 11}, 4);
     const at::Tensor y =
-        is_transposed ? linear(x, weight, bias, compute) : multiply(x, weight, bias, compute);
+        is_transposed ? linear({x, compute}, weight, bias) : multiply({x, compute}, weight, bias);
     y.backward(dy);
 
     const at::Tensor rx = rounded(x).view({10, 37});
@@ -80,20 +80,23 @@ TEST_P(RoundedProduct, IsThatOfRoundedOperandsForwardAndBackward) {
 TEST(NativeProduct, IsLibtorchsOfBf16) {
   const at::Tensor x = values({6, 16}, 1), weight = values({16, 4}, 2), bias = values({4}, 3);
   const at::Tensor wanted = x.to(at::kBFloat16).mm(weight.to(at::kBFloat16)).to(at::kFloat) + bias;
-  EXPECT_TRUE(at::equal(multiply(x, weight, bias, kNative), wanted));
+  EXPECT_TRUE(at::equal(multiply({x, kNative}, weight, bias), wanted));
 }
 
 TEST(RoundedProduct, OverflowsWhereF16Does) {
   const at::Tensor x = at::full({1, 1}, 65520.0f), one = at::ones({1, 1});
-  EXPECT_TRUE(std::isinf(multiply(x, one, {}, kF16).item<float>()));
-  EXPECT_EQ(multiply(x - 1, one, {}, kF16).item<float>(), 65504.0f);
-  EXPECT_EQ(multiply(x, one, {}, kBf16).item<float>(), 65536.0f);
+  EXPECT_TRUE(std::isinf(multiply({x, kF16}, one).item<float>()));
+  EXPECT_EQ(multiply({x - 1, kF16}, one).item<float>(), 65504.0f);
+  EXPECT_EQ(multiply({x, kBf16}, one).item<float>(), 65536.0f);
 }
 
 TEST(RoundedProduct, RefusesF64) {
   const at::Tensor x = at::ones({2, 2}, at::kDouble);
-  EXPECT_THAT([&] { multiply(x, x, {}, kBf16); },
-              testing::ThrowsMessage<UsageError>(HasSubstr("needs matrices of f32, got Double")));
+  EXPECT_THAT(
+      [&] {
+        multiply({x, kBf16}, x);
+      },
+      testing::ThrowsMessage<UsageError>(HasSubstr("needs matrices of f32, got Double")));
 }
 
 GptShape small() {

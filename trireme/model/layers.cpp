@@ -51,7 +51,7 @@ LinearLayer::LinearLayer(std::int64_t inputs, std::int64_t outputs, std::optiona
     : LinearImpl(inputs, outputs), hidden_(hidden) {}
 
 at::Tensor LinearLayer::forward(const at::Tensor& input) {
-  at::Tensor x = linear(as_rows(typed(input, weight)), weight, bias, compute_);
+  at::Tensor x = linear({as_rows(typed(input, weight)), compute_}, weight, bias);
   if (!hidden_) return x;
   x = hidden_->activation(x);
   return is_training() && hidden_->dropout > 0 ? dropout(x) : x;

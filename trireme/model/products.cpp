@@ -52,10 +52,10 @@ at::Tensor f32_of(const at::Tensor& product) {
 
 class ProductFunction : public torch::autograd::Function<ProductFunction> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const c10::optional<at::Tensor>& bias, bool is_transposed,
-                            const ComputeType& compute) {
-    const at::Tensor kept = narrowed(x, compute.operands);
+  // x: [n, in]; kept: x, rounded.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& kept,
+                            const at::Tensor& weight, const c10::optional<at::Tensor>& bias,
+                            bool is_transposed, const ComputeType& compute) {
     context->save_for_backward({kept, weight});
     auto& data = context->saved_data;
     data["is_transposed"] = is_transposed;
@@ -89,23 +89,12 @@ class ProductFunction : public torch::autograd::Function<ProductFunction> {
       dweight = f32_of(is_transposed ? at::mm(dy.t(), x) : at::mm(x.t(), dy));
     }
     if (data["needs_dbias"].toBool()) dbias = gradients[0].sum(0);
-    return {dx, dweight, dbias, at::Tensor(), at::Tensor()};
+    return {dx, at::Tensor(), dweight, dbias, at::Tensor(), at::Tensor()};
   }
 };
 
-at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                   bool is_transposed, const ComputeType& compute) {
-  require_f32(x);
-  require_f32(weight);
-  // libtorch takes no undefined tensors as arguments of a function.
-  const auto added = bias.defined() ? c10::make_optional(bias) : c10::nullopt;
-  return ProductFunction::apply(x, weight, added, is_transposed, compute);
-}
-
-at::Tensor product_of_rows(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias,
-                           const ComputeType& compute) {
-  if (compute.rounds()) return product(rows, weight, bias, false, compute);
-  return bias.defined() ? at::addmm(bias, rows, weight) : at::mm(rows, weight);
+at::Tensor rows_of(const at::Tensor& x) {
+  return x.reshape({-1, x.size(-1)});
 }
 
 // [n, out] as [..., out] for an x of [..., in].
@@ -115,17 +104,33 @@ at::Tensor shaped_as(const at::Tensor& x, const at::Tensor& y) {
   return y.view(sizes);
 }
 
-}  // namespace
-
-at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    const ComputeType& compute) {
-  return shaped_as(x, product_of_rows(x.reshape({-1, x.size(-1)}), weight, bias, compute));
+at::Tensor rounded_product(const ProductInput& x, const at::Tensor& weight, const at::Tensor& bias,
+                           bool is_transposed) {
+  require_f32(weight);
+  // libtorch takes no undefined tensors as arguments of a function.
+  const auto added = bias.defined() ? c10::make_optional(bias) : c10::nullopt;
+  return shaped_as(x.x(), ProductFunction::apply(rows_of(x.x()), x.kept(), weight, added,
+                                                 is_transposed, x.compute()));
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                  const ComputeType& compute) {
-  if (!compute.rounds()) return at::linear(x, weight, bias);
-  return shaped_as(x, product(x.reshape({-1, x.size(-1)}), weight, bias, true, compute));
+}  // namespace
+
+ProductInput::ProductInput(const at::Tensor& x, const ComputeType& compute)
+    : x_(x), compute_(compute) {
+  if (!compute.rounds()) return;
+  require_f32(x);
+  kept_ = narrowed(rows_of(x.detach()), compute.operands);
+}
+
+at::Tensor multiply(const ProductInput& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.kept().defined()) return rounded_product(x, weight, bias, false);
+  const at::Tensor rows = rows_of(x.x());
+  return shaped_as(x.x(), bias.defined() ? at::addmm(bias, rows, weight) : at::mm(rows, weight));
+}
+
+at::Tensor linear(const ProductInput& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.kept().defined()) return rounded_product(x, weight, bias, true);
+  return at::linear(x.x(), weight, bias);
 }
 
 at::Tensor operand(const at::Tensor& x, const ComputeType& compute) {

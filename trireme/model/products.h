@@ -18,16 +18,28 @@ struct ComputeType {
   bool rounds() const { return operands != DType::kF32; }
 };
 
-/// x weight + bias. x: [..., in] of f32 or f64, weight: [in, out], bias: [out] or undefined.
-/// Returns
-/// [..., out]. Keeps x, in the type of the operands, for the backward pass. Throws UsageError for
-/// operands other than f32 that are to be rounded.
-at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    const ComputeType& compute);
+/// The input of one product, or of several, which share what is kept of it for the backward pass.
+class ProductInput {
+ public:
+  /// x: [..., in] of f32 or f64. Throws UsageError for f64 that is to be rounded.
+  ProductInput(const at::Tensor& x, const ComputeType& compute);
+
+  const at::Tensor& x() const { return x_; }
+  /// [n, in]: the rows of x, rounded; undefined if nothing is.
+  const at::Tensor& kept() const { return kept_; }
+  const ComputeType& compute() const { return compute_; }
+
+ private:
+  at::Tensor x_;
+  at::Tensor kept_;
+  ComputeType compute_;
+};
+
+/// x weight + bias. weight: [in, out], bias: [out] or undefined. Returns [..., out].
+at::Tensor multiply(const ProductInput& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
 /// The same with a weight of [out, in], as torch::nn::Linear has it.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                  const ComputeType& compute);
+at::Tensor linear(const ProductInput& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
 // For operations that consist of products, without gradients.
 

@@ -30,7 +30,7 @@ struct Affine {
 
   // x: [n, length, in]
   at::Tensor operator()(const at::Tensor& x, const ComputeType& compute) const {
-    return multiply(x, weight, bias, compute);
+    return multiply({x, compute}, weight, bias);
   }
 };
 

@@ -49,21 +49,19 @@ class LlamaLayer final : public GptLayer {
   // x: [n, length, width]
   at::Tensor forward(const at::Tensor& x) override {
     const double eps = shape().norm_eps;
-    at::Tensor y = rms_norm(x, before_attention_, eps);
-    y = pack_rotated(product(y, queries_), product(y, keys_), product(y, values_), positions(),
-                     attention_options(), shape().rope_theta);
-    y = product(attend(y), attention_output_);
+    const ProductInput of_attention(rms_norm(x, before_attention_, eps), compute());
+    at::Tensor y = pack_rotated(linear(of_attention, queries_), linear(of_attention, keys_),
+                                linear(of_attention, values_), positions(), attention_options(),
+                                shape().rope_theta);
+    y = linear({attend(y), compute()}, attention_output_);
     const at::Tensor attended = x + dropped(y, dropout(DropSite::kAttentionOutput));
-    y = rms_norm(attended, before_mlp_, eps);
-    y = swiglu(product(y, gate_), product(y, up_));
-    return attended + dropped(product(y, mlp_output_), dropout(DropSite::kMlpOutput));
+    const ProductInput of_mlp(rms_norm(attended, before_mlp_, eps), compute());
+    y = swiglu(linear(of_mlp, gate_), linear(of_mlp, up_));
+    y = linear({y, compute()}, mlp_output_);
+    return attended + dropped(y, dropout(DropSite::kMlpOutput));
   }
 
  private:
-  at::Tensor product(const at::Tensor& x, const at::Tensor& weight) const {
-    return linear(x, weight, {}, compute());
-  }
-
   at::Tensor before_attention_;
   at::Tensor queries_;
   at::Tensor keys_;

@@ -130,7 +130,7 @@ class GptLayer : public GptBlock<Block> {
 class GptOutput : public GptBlock<LossBlock> {
  public:
   at::Tensor forward(const at::Tensor& x) override {
-    return linear(normalized(x), weight_, {}, compute());
+    return linear({normalized(x), compute()}, weight_);
   }
   LossSum loss(const at::Tensor& x, const at::Tensor& target, const Loss& loss) override {
     return vocabulary_loss(normalized(x), weight_, target, loss, compute());
