@@ -33,6 +33,11 @@ Words bench(Words words) {
   return words;
 }
 
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
 json measured(const Words& words, Start start = Start::kFork) {
   const TemporaryFolder folder;
   const Ended ended = run_program(folder.path(), bench(words), start);
@@ -291,6 +296,38 @@ TEST(BenchTrain, WritesNothingButStdout) {
   EXPECT_THAT(names, IsEmpty());
 }
 
+TEST(BenchMemory, PrintsEachKindBesideItsFormula) {
+  const Words words = {"memory",
+                       "-n",
+                       "2",
+                       "data.format=text",
+                       "model.name=gpt2",
+                       "model.layers=2",
+                       "model.width=32",
+                       "model.context=16",
+                       "optimizer.name=adam",
+                       "training.global_batch=4",
+                       "parallelism.recompute=selective"};
+  const json report = measured(words + Words{"--json"});
+  EXPECT_EQ(report["ranks"], 2);
+  EXPECT_EQ(report["micro_batch"], 2);
+  EXPECT_EQ(report["recompute"], "selective");
+  const json& bytes = report["bytes"];
+  const std::int64_t parameters = report["parameters"];
+  EXPECT_EQ(bytes["parameters"]["measured"], 4 * parameters);
+  EXPECT_EQ(bytes["optimizer state"]["measured"], 8 * parameters);
+  EXPECT_EQ(bytes["activations of a layer"]["formula"], 64 * 16 * 2 * 32);
+  EXPECT_LE(bytes["activations of a layer"]["measured"], 1.05 * (64 * 16 * 2 * 32));
+  EXPECT_GT(bytes["peak resident"]["measured"], bytes["resident before"]["measured"]);
+
+  const TemporaryFolder folder;
+  const Ended ended = run_program(folder.path(), bench(words));
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_EQ(ended.err, "");
+  EXPECT_THAT(ended.out, AllOf(HasSubstr("\n  temporaries"), HasSubstr("64 s b h; as Korthikanti"),
+                               HasSubstr("2205.05198")));
+}
+
 struct Refusal {
   const char* name;
   Words words;
@@ -363,6 +400,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{
             "UnknownOption", {"send", "--frob"}, "bench: The following argument was not expected"},
         Refusal{"TrainWithoutConfiguration", {"train"}, "bench train: no configuration"},
+        Refusal{"MemoryWithoutConfiguration", {"memory"}, "bench memory: no configuration"},
         Refusal{"TrainWithNoFile", {"train", "nowhere.toml"}, "nowhere.toml: cannot open", kData},
         Refusal{"TrainWithUnknownKey",
                 {"train", "optimizer.momentun=1"},

@@ -19,6 +19,7 @@
 #include "trireme/bench/measure.h"
 #include "trireme/bench/report.h"
 #include "trireme/bench/sizes.h"
+#include "trireme/cli/bench_memory_command.h"
 #include "trireme/cli/bench_train_command.h"
 #include "trireme/cli/benchmark_ranks.h"
 #include "trireme/cli/commands.h"
@@ -219,7 +220,7 @@ int run_rank(const BenchArguments& arguments, const Job& job, Communicator& worl
 
 int run(const BenchArguments& arguments) {
   if (arguments.operation.empty()) {
-    throw UsageError(fmt::format("bench: an operation is missing: {} or train",
+    throw UsageError(fmt::format("bench: an operation is missing: {}, train or memory",
                                  fmt::join(bench::collective_names(), ", ")));
   }
   Job job = job_of(arguments);
@@ -261,17 +262,19 @@ void add_options(CLI::App& command, BenchArguments& arguments) {
 void add_bench(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<BenchArguments>();
   CLI::App* command = app.add_subcommand(
-      "bench", "Measure communication, or where the time of a training step goes");
+      "bench", "Measure communication, or where the time and the memory of a training step go");
   add_options(*command, *arguments);
   CLI::App* train = add_bench_train(*command, exit_code);
+  CLI::App* memory = add_bench_memory(*command, exit_code);
   command->footer(
       "    trireme bench all-reduce -n 2 --against openmpi,mpich --plot all-reduce.svg\n"
       "    trireme bench train run.toml -n 2 optimizer.lr=3e-4\n"
+      "    trireme bench memory run.toml -n 2 parallelism.recompute=full\n"
       "Columns as nccl-tests print them; \"copy\": the ranks each copying the same bytes at once,\n"
       "the limit. Under mpirun, torchrun or `trireme run` it measures their ranks.\n"
       "docs/benchmarking.md says how to measure fairly.");
-  command->callback([arguments, train, &exit_code] {
-    if (!train->parsed()) exit_code = run(*arguments);
+  command->callback([arguments, train, memory, &exit_code] {
+    if (!train->parsed() && !memory->parsed()) exit_code = run(*arguments);
   });
 }
 

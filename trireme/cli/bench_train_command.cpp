@@ -3,69 +3,31 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
-#include <vector>
 
-#include "trireme/base/error.h"
 #include "trireme/base/text.h"
 #include "trireme/base/version.h"
 #include "trireme/bench/report.h"
-#include "trireme/cli/benchmark_ranks.h"
-#include "trireme/cli/configuration_words.h"
-#include "trireme/cli/error_text.h"
-#include "trireme/cli/rank_threads.h"
+#include "trireme/cli/step_bench.h"
 #include "trireme/cli/terminal.h"
-#include "trireme/launch/environment.h"
-#include "trireme/launch/exit_codes.h"
-#include "trireme/launch/heap.h"
 #include "trireme/train/step_times.h"
-#include "trireme/train/train.h"
 
 namespace trireme::cli {
 
 namespace {
 
-struct Arguments {
-  std::vector<std::string> words;  // FILE.toml and section.key=value
-  int ranks = 0;
+struct BenchTrainArguments : StepBenchArguments {
   std::int64_t steps = 0;
-  bool json = false;
 };
-
-struct Job {
-  Config config;
-  plan::RunPlan plan;
-  int ranks = 1;
-  std::optional<ThreadChoice> threads;  // none: the cores of each rank decide
-  Machine machine;                      // read before this process is bound to a part of it
-};
-
-Job job_of(const Arguments& arguments) {
-  const ConfigurationWords words = parse_words("bench train", arguments.words);
-  const RankEnvironment environment = read_environment();
-  Job job{.config = read_configuration("bench train", words, environment),
-          .machine = inspect_machine()};
-  if (environment.world_size > 1) {
-    job.ranks = environment.world_size;
-  } else {
-    job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
-  }
-  job.threads = decided_threads(job.config, environment);
-  if (job.config.training.virtual_workers == 0) job.config.training.virtual_workers = job.ranks;
-  job.plan = check(job.config, job.ranks);
-  return job;
-}
 
 // Returns the part of the communication that is hidden by computation, 0 if there is none.
 double overlap_of(const StepTimes& times) {
   return times.communication_alone > 0 ? times.hidden() / times.communication_alone : 0;
 }
 
-std::string table(const Job& job, const StepTimes& times) {
+std::string table(const StepBenchJob& job, const StepTimes& times) {
   const RunDescription& run = times.run;
   std::string text = fmt::format(
       "# trireme {} bench train: {}, {}, global batch {}, {}, {}, {}; {} of {}\n#\n# {:<24} {:>10} "
@@ -97,7 +59,7 @@ std::string table(const Job& job, const StepTimes& times) {
   return text;
 }
 
-std::string json_of(const Job& job, const StepTimes& times) {
+std::string json_of(const StepBenchJob& job, const StepTimes& times) {
   const RunDescription& run = times.run;
   const Machine& machine = job.machine;
   nlohmann::ordered_json json = {{"program", "trireme"},
@@ -131,43 +93,22 @@ std::string json_of(const Job& job, const StepTimes& times) {
   return json.dump(2) + "\n";
 }
 
-int run(const Arguments& arguments) {
-  const Job job = job_of(arguments);
-  if (arguments.ranks > 0 && is_one_of_several()) {
-    throw UsageError(
-        "bench train: -n is for ranks of our own; here another launcher has started them");
-  }
-  return run_ranks(
-      job.ranks, job.config.parallelism.pin ? Binding::kShare : Binding::kNone,
-      [&](Communicator& world, const CoreShare& share) {
-        keep_freed_memory();
-        Config config = job.config;
-        config.training.threads = job.threads.value_or(threads_of_share(share)).threads;
-        try {
-          const StepTimes times = measure_steps(config, world, {.steps = arguments.steps});
-          if (world.rank() == 0) {
-            std::cout << (arguments.json ? json_of(job, times) : table(job, times));
-            flush_stdout();
-          }
-        } catch (const std::exception& error) {
-          std::cerr << message_of(error) << '\n';
-          return exit_code_of_rank(error);
-        }
-        return static_cast<int>(ExitCode::kOk);
-      });
+int run(const BenchTrainArguments& arguments) {
+  const StepBenchJob job = job_of("bench train", arguments);
+  return run_step_bench(job, [&](const Config& config, Communicator& world) {
+    const StepTimes times = measure_steps(config, world, {.steps = arguments.steps});
+    return arguments.json ? json_of(job, times) : table(job, times);
+  });
 }
 
 }  // namespace
 
 CLI::App* add_bench_train(CLI::App& bench, int& exit_code) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<BenchTrainArguments>();
   CLI::App* command = bench.add_subcommand("train", "Where the time of a training step goes");
-  command->add_option("file", arguments->words, "FILE.toml and overrides section.key=value");
-  command->add_option("-n,--ranks", arguments->ranks, "how many ranks (default: one a core)")
-      ->check(CLI::Range(1, 256));
+  add_options(*command, *arguments);
   command->add_option("--steps", arguments->steps, "to measure (default: five seconds of them)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
-  command->add_flag("--json", arguments->json, "print one JSON object instead of the table");
   command->footer(
       "Trains a little and keeps nothing. In turn with its steps each rank trains alone on its\n"
       "share of the batch, which is the bound, and the ranks communicate without training.");

@@ -33,6 +33,8 @@ class StepBenchmark {
 
   RunDescription describe() const { return trainer_.describe(); }
 
+  Trainer& trainer() { return trainer_; }
+
  private:
   Trainer trainer_;
   Times times_;
