@@ -203,6 +203,7 @@ struct Config {
   struct Checkpoint {
     std::int64_t every_steps = 0;
     std::int64_t keep = 2;
+    std::int64_t model_file_bytes = 0;
   } checkpoint;
 
   /// Who has set a key, and where ("run.toml:14:9", "command line").
