@@ -45,7 +45,7 @@ TEST(ModelFile, IsReadableByTheDescriptionOfTheFormat) {
   model.parameters.emplace_back("fc.bias", at::arange(2, at::kDouble));
   model.buffers.emplace_back("count", at::full({}, 7, at::kLong));
   const auto path = folder.path() / "model.safetensors";
-  save_model(path, model, {{"step", "12"}});
+  save_model(path, model, {.metadata = {{"step", "12"}}});
 
   const Reader file(path);
   EXPECT_EQ(file.header["__metadata__"], (nlohmann::json{{"format", "pt"}, {"step", "12"}}));
@@ -268,6 +268,28 @@ TEST_F(LoadModel, ReadsBackWhatSaveModelHasWritten) {
   }
   for (std::size_t i = 0; i < saved.buffers.size(); ++i) {
     EXPECT_TRUE(loaded.buffers[i].second.equal(saved.buffers[i].second)) << saved.buffers[i].first;
+  }
+}
+
+TEST_F(LoadModel, ReadsBackWhatSaveModelHasWrittenInSeveralFiles) {
+  add_all();
+  const NamedTensors saved = model();
+  load_model(write(), saved);
+  save_model(path(), saved, {.metadata = {{"step", "12"}}, .file_bytes = 24});
+  EXPECT_FALSE(std::filesystem::exists(path())) << "the form before";
+  const std::filesystem::path folder = path().parent_path();
+  const Reader first(folder / "model-00001-of-00002.safetensors");
+  EXPECT_EQ(first.header["__metadata__"], (nlohmann::json{{"format", "pt"}, {"step", "12"}}));
+  EXPECT_EQ(first.values<float>("w"), (std::vector<float>{1, 2, 3, 4, 5, 6}));
+  const Reader second(folder / "model-00002-of-00002.safetensors");
+  EXPECT_EQ(second.values<double>("b"), (std::vector<double>{-1, 0.5}));
+  EXPECT_EQ(second.values<std::int64_t>("count"), (std::vector<std::int64_t>{(1LL << 60) + 1}));
+  for (const std::filesystem::path& name : {path(), folder / "model.safetensors.index.json"}) {
+    const NamedTensors loaded = model();
+    load_model(name, loaded);
+    EXPECT_TRUE(loaded.parameters[0].second.equal(saved.parameters[0].second)) << name;
+    EXPECT_TRUE(loaded.parameters[1].second.equal(saved.parameters[1].second)) << name;
+    EXPECT_TRUE(loaded.buffers[0].second.equal(saved.buffers[0].second)) << name;
   }
 }
 

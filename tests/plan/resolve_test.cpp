@@ -271,6 +271,20 @@ TEST(Resolve, GivesMuonItsMomentumUnlessItIsSet) {
   EXPECT_EQ(plan_of({"optimizer.name=muon", "optimizer.momentum=0.9"}).optimizer.momentum, 0.9);
 }
 
+TEST(Resolve, GivesMuonAndItsGroupsTheirOptions) {
+  const OptimizerOptions muon = plan_of({"optimizer.name=muon", "optimizer.newton_schulz_steps=4",
+                                         "optimizer.adamw_lr_factor=0.5",
+                                         "optimizer.groups=[{match=\"fc3.*\", rule=\"adamw\"}]"})
+                                    .optimizer;
+  EXPECT_EQ(muon.newton_schulz_steps, 4);
+  EXPECT_EQ(muon.adamw_lr_factor, 0.5);
+  EXPECT_EQ(muon.groups.at(0).rule, "adamw");
+  EXPECT_THAT(error_of({"optimizer.name=muon", "optimizer.newton_schulz_steps=0"}),
+              HasSubstr("optimizer.newton_schulz_steps must be a number from 1 to 100"));
+  EXPECT_THAT(error_of({"optimizer.groups=[{rule=\"adamw\"}]"}),
+              HasSubstr("is used with optimizer.name = \"muon\""));
+}
+
 TEST(Resolve, RefusesToCutWhatAnOptimizerNeedsWhole) {
   for (const char* name : {"lamb", "muon"}) {
     const std::string optimizer = std::string("optimizer.name=") + name;

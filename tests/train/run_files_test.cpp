@@ -247,7 +247,7 @@ TEST_F(RunOnFailingFiles, ALineOfMetricsThatCannotBeWrittenIsAWarning) {
 
 TEST_F(RunOnFailingFiles, TheDirectoryIsTriedBeforeTheFirstStep) {
   std::set<std::string> errors;
-  for (int operation = 0; operation < 40; ++operation) {
+  for (int operation = 0; operation < 60; ++operation) {
     const Ended ended = train_with_failure(2, operation);
     files_.clear_fault();
     if (ended.error.empty()) continue;

@@ -6,10 +6,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/api/module.h>
 
-#include <cstring>
-#include <nlohmann/json.hpp>
-
 #include "tests/comm/ranks.h"
+#include "tests/formats/tensor_bytes.h"
 #include "tests/train/runs.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
@@ -22,21 +20,6 @@ using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
-
-// The bytes of each tensor of a safetensors file, by the description of the format alone.
-std::map<std::string, std::string> bytes_in(const std::filesystem::path& path) {
-  const std::string file = read_file(path);
-  std::uint64_t length = 0;
-  std::memcpy(&length, file.data(), sizeof(length));
-  std::map<std::string, std::string> bytes;
-  const nlohmann::json header = nlohmann::json::parse(file.substr(8, length));
-  for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") continue;
-    const std::size_t begin = entry["data_offsets"][0], end = entry["data_offsets"][1];
-    bytes[name] = file.substr(8 + length + begin, end - begin);
-  }
-  return bytes;
-}
 
 std::map<std::string, std::string> bytes_of(const NamedTensors& model) {
   std::map<std::string, std::string> bytes;
@@ -52,7 +35,7 @@ class Weights : public testing::Test {
  protected:
   // What each rank's model begins with.
   void expect_begins_with(const std::filesystem::path& file, const Words& words) {
-    const auto wanted = bytes_in(file);
+    const auto wanted = tensor_bytes(file);
     for (const std::string& name : {kReplicated, kHostShared}) {
       for (const int ranks : {1, 2, 3}) {
         const Config config =
@@ -102,7 +85,7 @@ TEST_F(Weights, OfATorchScriptFileWithSharedTensorsAndBuffers) {
                        "optimizer.lr=1e-4"};
   runs_.train("first", 2, words);
   const auto file = runs_ / "first/model.safetensors";
-  ASSERT_EQ(bytes_in(file).size(), 3u);
+  ASSERT_EQ(tensor_bytes(file).size(), 3u);
   expect_begins_with(file, words);
 }
 

@@ -14,6 +14,7 @@
 #include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors.h"
 #include "trireme/formats/safetensors_index.h"
+#include "trireme/formats/safetensors_model.h"
 
 namespace trireme {
 
@@ -152,8 +153,8 @@ void assign(const at::Tensor& tensor, const at::Tensor& values) {
 
 }  // namespace
 
-void save_model(const fs::path& path, const NamedTensors& model,
-                std::map<std::string, std::string> metadata, Files& files) {
+void save_model(const fs::path& path, const NamedTensors& model, const SaveModelOptions& options,
+                Files& files) {
   const NamedTensors distinct = each_once(model);
   std::vector<at::Tensor> keep_alive;
   std::vector<NamedBuffer> tensors;
@@ -163,13 +164,14 @@ void save_model(const fs::path& path, const NamedTensors& model,
       tensors.push_back({name, keep_alive.back().sizes().vec(), host_buffer_of(keep_alive.back())});
     }
   }
+  SafetensorsMetadata metadata = options.metadata;
   metadata.emplace("format", "pt");
-  write_safetensors(path, tensors, metadata, files);
+  write_safetensors_model(path, tensors, metadata, options.file_bytes, files);
 }
 
 LoadedModel load_model(const fs::path& path, const NamedTensors& model,
                        const LoadModelOptions& options, Files& files) {
-  require_file(path, files);
+  require_file(safetensors_file_or_index(path, files), files);
   const SafetensorsFiles file(path, files);
   Plan planned = plan(model, file, options);
   if (options.strict) require_complete(path, planned.left_out);

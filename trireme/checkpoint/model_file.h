@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -10,15 +11,24 @@
 
 namespace trireme {
 
-/// Writes parameters and buffers as one safetensors file in Hugging Face's way: under the model's
+struct SaveModelOptions {
+  /// Text that is kept in the file.
+  std::map<std::string, std::string> metadata = {};
+  /// The most bytes of tensors in one file; 0: any number.
+  std::int64_t file_bytes = 0;
+};
+
+/// Writes parameters and buffers as a safetensors file in Hugging Face's way: under the model's
 /// names, with the metadata format = pt, so that
 ///
 ///     model.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 ///
-/// works in Python. Of tensors with several names the first one counts; types that the format lacks
-/// are written as stored_view() says. The file appears as a whole or not at all. Throws DataError.
+/// works in Python. A model of more than options.file_bytes is written in several files with an
+/// index, as write_safetensors_model() does (formats/safetensors_model.h); load_model(path) reads
+/// it. Of tensors with several names the first one counts; types that the format lacks are written
+/// as stored_view() says. The model appears as a whole or not at all. Throws DataError.
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
-                std::map<std::string, std::string> metadata = {}, Files& files = real_files());
+                const SaveModelOptions& options = {}, Files& files = real_files());
 
 struct LoadModelOptions {
   /// Throw if the file lacks a tensor of the model or has one that the model lacks.
@@ -36,8 +46,9 @@ struct LoadedModel {
   std::vector<std::string> unexpected;  ///< in the file and not in the model
 };
 
-/// Fills the parameters and buffers of a model from a safetensors file, or from the files of an
-/// index (formats/safetensors_index.h), each by its name:
+/// Fills the parameters and buffers of a model, each by its name, from a safetensors file, or from
+/// the files of an index: that which `path` is or, where there is no file `path`, the one beside it
+/// (formats/safetensors_index.h).
 ///
 ///     torch::nn::Linear model(8, 1);
 ///     load_model("model.safetensors", tensors_of(*model));

@@ -76,7 +76,7 @@ void add_generate(CLI::App& app, int& exit_code) {
   command->add_option("--prompt-file", arguments->prompt_file,
                       "a file that holds the prompt; -: standard input");
   command->add_option("--weights", arguments->weights,
-                      "a safetensors file in place of the run's model.safetensors");
+                      "a safetensors file, or the index of several, in place of the run's model");
   GenerateOptions& options = arguments->options;
   command->add_option("-n,--tokens", options.tokens, "the most tokens to write (100)");
   command->add_option("-t,--temperature", options.temperature,

@@ -9,6 +9,7 @@
 #include "trireme/base/text.h"
 #include "trireme/cli/terminal.h"
 #include "trireme/formats/printable.h"
+#include "trireme/formats/safetensors_index.h"
 #include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
@@ -65,7 +66,7 @@ std::string summary_text(const RunSummary& summary) {
                                                 : fmt::format("{:.4f}", *evaluation.r2));
     }
   }
-  if (!summary.interrupted) row("model", run.model().string());
+  if (!summary.interrupted) row("model", safetensors_file_or_index(run.model()).string());
   row("metrics", run.metrics().string());
   row("configuration", run.config().string());
   for (std::size_t i = 0; i < summary.not_written.size(); ++i) {
@@ -108,7 +109,7 @@ std::string summary_json(const RunSummary& summary) {
   if (!summary.sample_text.empty()) json["sample_text"] = summary.sample_text;
   json["metrics"] = run.metrics().string();
   json["configuration"] = run.config().string();
-  if (!summary.interrupted) json["model"] = run.model().string();
+  if (!summary.interrupted) json["model"] = safetensors_file_or_index(run.model()).string();
   return json.dump(2) + "\n";
 }
 

@@ -26,6 +26,7 @@
 #include "trireme/cli/run_summary.h"
 #include "trireme/cli/stop_signals.h"
 #include "trireme/config/difference.h"
+#include "trireme/formats/safetensors_index.h"
 #include "trireme/launch/core_share.h"
 #include "trireme/launch/exit_codes.h"
 #include "trireme/launch/heap.h"
@@ -240,7 +241,8 @@ std::unique_ptr<RunLock> claim_directory(const Job& job) {
   }
   if (job.resume) return lock;
   const bool checkpoint = latest_checkpoint(run.checkpoints()).has_value();
-  if (!checkpoint && real_files().kind_of(run.model()) == FileKind::kNone) return lock;
+  const std::filesystem::path model = safetensors_file_or_index(run.model());
+  if (!checkpoint && real_files().kind_of(model) == FileKind::kNone) return lock;
   if (!job.overwrite) {
     const std::string root = run.root.string();
     throw UsageError(fmt::format(

@@ -115,12 +115,15 @@ struct Config {
     double beta = 1.0;
     double l1 = 0.0;
     double l2 = 0.0;
+    std::int64_t newton_schulz_steps = 5;
+    double adamw_lr_factor = 0.015;
 
     /// Parameters that are updated in another way; the first group that matches one wins.
     struct Group {
       std::string match;     ///< a pattern on names, as in "blocks.*.bias"; empty: all
       std::string kind;      ///< "bias", "norm", ...; empty: all
-      double lr_factor = 1;  ///< learning rate / optimizer.lr
+      std::string rule;      ///< "muon" or "adamw"; empty: by kind
+      double lr_factor = 1;  ///< learning rate / that without the group
       std::optional<double> weight_decay;  ///< unset: optimizer.weight_decay
       std::vector<double> betas;           ///< empty: optimizer.betas
       bool trainable = true;
@@ -200,6 +203,7 @@ struct Config {
   struct Checkpoint {
     std::int64_t every_steps = 0;
     std::int64_t keep = 2;
+    std::int64_t model_file_bytes = 0;
   } checkpoint;
 
   /// Who has set a key, and where ("run.toml:14:9", "command line").

@@ -50,33 +50,50 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view json
   return places;
 }
 
+bool is_safetensors_index(const fs::path& path) {
+  return path.string().ends_with(kEnding);
+}
+
+fs::path safetensors_index_of(const fs::path& model) {
+  fs::path index = model;
+  return index += kEnding;
+}
+
+fs::path safetensors_file_or_index(const fs::path& model, Files& files) {
+  if (is_safetensors_index(model) || files.kind_of(model) != FileKind::kNone) return model;
+  const fs::path index = safetensors_index_of(model);
+  return files.kind_of(index) == FileKind::kNone ? model : index;
+}
+
 std::vector<fs::path> safetensors_files(const fs::path& path, Files& files) {
-  if (!path.string().ends_with(kEnding)) return {path};
+  const fs::path found = safetensors_file_or_index(path, files);
+  if (!is_safetensors_index(found)) return {found};
   std::set<std::string> names;
   for (const auto& [tensor, file] :
-       parse_safetensors_index(read_file(path, files), path.string())) {
+       parse_safetensors_index(read_file(found, files), found.string())) {
     names.insert(file);
   }
-  std::vector<fs::path> paths{path};
-  for (const std::string& name : names) paths.push_back(path.parent_path() / name);
+  std::vector<fs::path> paths{found};
+  for (const std::string& name : names) paths.push_back(found.parent_path() / name);
   return paths;
 }
 
-SafetensorsFiles::SafetensorsFiles(const fs::path& path, Files& files) : path_(path) {
-  if (!path.string().ends_with(kEnding)) {
-    files_.emplace_back(path, files);
+SafetensorsFiles::SafetensorsFiles(const fs::path& path, Files& files)
+    : path_(safetensors_file_or_index(path, files)) {
+  if (!is_safetensors_index(path_)) {
+    files_.emplace_back(path_, files);
     for (std::string& name : files_.front().names()) places_.emplace(std::move(name), 0);
     return;
   }
   std::map<std::string, std::size_t> known;
   for (const auto& [tensor, file] :
-       parse_safetensors_index(read_file(path, files), path.string())) {
+       parse_safetensors_index(read_file(path_, files), path_.string())) {
     const auto [place, is_new] = known.try_emplace(file, files_.size());
-    if (is_new) files_.emplace_back(path.parent_path() / file, files);
+    if (is_new) files_.emplace_back(path_.parent_path() / file, files);
     if (!files_[place->second].contains(tensor)) {
       throw DataError(fmt::format("{}: tensor {} must be in {}, which has none of this name",
-                                  path.string(), printable(tensor),
-                                  (path.parent_path() / file).string()));
+                                  path_.string(), printable(tensor),
+                                  (path_.parent_path() / file).string()));
     }
     places_.emplace(tensor, place->second);
   }

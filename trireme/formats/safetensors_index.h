@@ -16,6 +16,16 @@ namespace trireme {
 std::map<std::string, std::string> parse_safetensors_index(std::string_view json,
                                                            std::string_view name);
 
+/// Returns true for a name that ends in ".index.json".
+bool is_safetensors_index(const std::filesystem::path& path);
+/// "model.safetensors.index.json" of "model.safetensors".
+std::filesystem::path safetensors_index_of(const std::filesystem::path& model);
+
+/// What holds the tensors of `model`: the file itself, also if there is an index beside it; or,
+/// where there is no such file, its index. `model` may be an index. `model` if there is neither.
+std::filesystem::path safetensors_file_or_index(const std::filesystem::path& model,
+                                                Files& files = real_files());
+
 /// The files that SafetensorsFiles(path) reads, the index first.
 std::vector<std::filesystem::path> safetensors_files(const std::filesystem::path& path,
                                                      Files& files = real_files());
@@ -24,7 +34,8 @@ std::vector<std::filesystem::path> safetensors_files(const std::filesystem::path
 /// ".index.json". Headers are read at once, tensors when asked for. Threads may share it.
 class SafetensorsFiles {
  public:
-  /// Throws DataError if a file is missing or damaged or lacks a tensor that the index has.
+  /// Opens safetensors_file_or_index(path). Throws DataError if a file is missing or damaged or
+  /// lacks a tensor that the index has.
   explicit SafetensorsFiles(const std::filesystem::path& path, Files& files = real_files());
 
   std::vector<std::string> names() const;

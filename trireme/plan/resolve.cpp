@@ -229,6 +229,7 @@ Transport transport_of(const Config::Communication::Transport& t) {
 ParameterGroup group_of(const Config::Optimizer::Group& c) {
   ParameterGroup group{.match = c.match,
                        .kind = c.kind,
+                       .rule = c.rule,
                        .lr_factor = c.lr_factor,
                        .weight_decay = c.weight_decay,
                        .trainable = c.trainable};
@@ -254,7 +255,9 @@ OptimizerOptions optimizer_options(const Config::Optimizer& c) {
                            .initial_accumulator = c.initial_accumulator,
                            .beta = c.beta,
                            .l1 = c.l1,
-                           .l2 = c.l2};
+                           .l2 = c.l2,
+                           .newton_schulz_steps = c.newton_schulz_steps,
+                           .adamw_lr_factor = c.adamw_lr_factor};
   if (c.eps > 0) options.eps = c.eps;
   if (c.name == "muon" && c.momentum == 0) options.momentum.reset();
   for (const Config::Optimizer::Group& group : c.groups) options.groups.push_back(group_of(group));

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "trireme/base/error.h"
+#include "trireme/formats/safetensors_index.h"
 #include "trireme/plan/resolve.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/train.h"
@@ -89,14 +90,17 @@ void check_data(const Config::Data& data) {
 }
 
 void check_weights(const Config& config) {
-  require_file("model.weights", config.model.weights);
+  const std::filesystem::path weights = safetensors_file_or_index(config.model.weights);
+  require_file("model.weights", weights.string());
   const std::filesystem::path own = RunDirectory{config.run.directory}.model();
-  std::error_code error;
-  if (!std::filesystem::equivalent(config.model.weights, own, error)) return;
-  throw UsageError(
-      fmt::format("model.weights must lie outside of run.directory, got {}, which the run "
-                  "replaces; choose another run.directory",
-                  config.model.weights));
+  for (const std::filesystem::path& replaced : {own, safetensors_index_of(own)}) {
+    std::error_code error;
+    if (!std::filesystem::equivalent(weights, replaced, error)) continue;
+    throw UsageError(
+        fmt::format("model.weights must lie outside of run.directory, got {}, which the run "
+                    "replaces; choose another run.directory",
+                    config.model.weights));
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/formats/printable.h"
+#include "trireme/formats/safetensors_model.h"
 
 namespace trireme {
 
@@ -52,8 +53,15 @@ bool are_logs(const fs::path& path, Files& files) {
                              [](const std::string& name) { return is_of_rank(name, ".log"); });
 }
 
+// Of the model's files in either form.
+bool is_unfinished_model(std::string_view name, const RunDirectory& run) {
+  const std::string_view target = name.substr(0, name.rfind(".partial-"));
+  return is_left_by_atomic_file(name, target) &&
+         is_of_safetensors_model(target, run.model().filename().string());
+}
+
 bool is_unfinished(std::string_view name, const RunDirectory& run) {
-  if (name == kProbe || name == kProbeFolder) return true;
+  if (name == kProbe || name == kProbeFolder || is_unfinished_model(name, run)) return true;
   const std::vector<std::string> targets = {
       run.config().filename(),          run.metrics().filename(),   run.model().filename(),
       run.standardization().filename(), run.tokenizer().filename(), std::string(kProbe)};
@@ -133,8 +141,11 @@ void require_own_directory(const RunDirectory& run, Files& files) {
 
 void probe_directory(const RunDirectory& run, Files& files) {
   for (const fs::path& path :
-       {run.config(), run.metrics(), run.model(), run.standardization(), run.tokenizer()}) {
+       {run.config(), run.metrics(), run.standardization(), run.tokenizer()}) {
     if (files.kind_of(path) != FileKind::kNone) require_file(path, files);
+  }
+  for (const fs::path& path : safetensors_model_files(run.model(), files)) {
+    require_file(path, files);
   }
   probe(run.root, files);
   // Perhaps on another file system.
@@ -147,6 +158,7 @@ void remove_unfinished(const RunDirectory& run, Files& files) {
     const fs::path path = run.root / name;
     if (is_unfinished(name, run) && !is_directory(path, files)) files.remove(path);
   }
+  remove_unused_parts(run.model(), files);
   clear_unfinished_checkpoints(run.checkpoints(), files);
 }
 
@@ -160,7 +172,7 @@ void remove_earlier_run(const RunDirectory& run, Files& files) {
                     run.checkpoints().string()));
   }
   remove_checkpoints(run.checkpoints(), files);
-  files.remove(run.model());
+  for (const fs::path& path : safetensors_model_files(run.model(), files)) files.remove(path);
   files.remove(run.standardization());
   files.remove(run.tokenizer());
 }

@@ -14,6 +14,7 @@ struct RunDirectory {
 
   std::filesystem::path config() const { return root / "config.toml"; }
   std::filesystem::path metrics() const { return root / "metrics.jsonl"; }
+  /// In one file or in several with an index (formats/safetensors_model.h).
   std::filesystem::path model() const { return root / "model.safetensors"; }
   std::filesystem::path standardization() const { return root / "standardization.safetensors"; }
   /// Of tokens: what tokenizer_from_json() takes.

@@ -209,7 +209,9 @@ class Run {
 
   void save_final_model() {
     if (trainer_.world().rank() == 0) {
-      save_model(directory_.model(), trainer_.model().tensors(), metadata_of(trainer_.data()),
+      save_model(directory_.model(), trainer_.model().tensors(),
+                 {.metadata = metadata_of(trainer_.data()),
+                  .file_bytes = trainer_.config().checkpoint.model_file_bytes},
                  files_);
       if (!trainer_.data().tokenizer.empty()) {
         write_file_atomically(directory_.tokenizer(), trainer_.data().tokenizer, files_);

@@ -57,8 +57,8 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
       one_of({"default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
               "orthogonal", "zero"}));
   add("weights", &c.weights,
-      "a safetensors file, such as model.safetensors of a run, whose values parameters and buffers "
-      "start with; empty: none",
+      "a safetensors file, such as model.safetensors of a run, or the index of several, whose "
+      "values parameters and buffers start with; empty: none",
       anything())
       .names_files();
   add("path", &c.path, "the file; it may run code, so use only files that you trust", anything())

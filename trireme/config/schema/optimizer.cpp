@@ -54,6 +54,12 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Optimizer& c) {
       .used_with("optimizer.name", {"ftrl"});
   add("l2", &c.l2, "strength of the squared L2 norm", not_negative())
       .used_with("optimizer.name", {"ftrl"});
+  add("newton_schulz_steps", &c.newton_schulz_steps, "iterations that orthogonalize an update",
+      positive_up_to(100))
+      .used_with("optimizer.name", {"muon"});
+  add("adamw_lr_factor", &c.adamw_lr_factor,
+      "learning rate of the parameters that adamw updates / learning rate", not_negative())
+      .used_with("optimizer.name", {"muon"});
   add("groups", &c.groups,
       "parameters that are updated in another way; the first group that matches a parameter wins",
       few_groups());
@@ -68,7 +74,11 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Optimizer::Group& c) {
   add("kind", &c.kind, "empty: every kind; matrix: output and hidden",
       one_of({"", "bias", "norm", "bias_and_norm", "bias_norm_and_embedding", "embedding", "output",
               "hidden", "matrix"}));
-  add("lr_factor", &c.lr_factor, "learning rate of the group / learning rate", not_negative());
+  add("rule", &c.rule, "empty: muon for hidden parameters, adamw for the others",
+      one_of({"", "muon", "adamw"}))
+      .used_with("optimizer.name", {"muon"});
+  add("lr_factor", &c.lr_factor, "learning rate of the group / that without the group",
+      not_negative());
   add("weight_decay", &c.weight_decay, "weight decay of the group; by default the optimizer's",
       not_negative())
       .used_unless("optimizer.name", {"ftrl"});

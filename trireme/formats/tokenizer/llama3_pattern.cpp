@@ -19,11 +19,8 @@ class Llama3Pattern final : public Pattern {
   explicit Llama3Pattern(std::size_t digits) : digits_(digits) {}
 
   void for_each_match(std::string_view text, const Use& use) const override {
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = end_of_piece(text, at);
-      use(at, end);
-      at = end;
-    }
+    for_each_piece(
+        text, [&](std::size_t begin) { return end_of_piece(text, begin); }, use);
   }
 
  private:

@@ -51,4 +51,15 @@ class TextScanner {
   UnicodeClasses classes_;
 };
 
+/// Calls use(begin, end) for pieces that cover the text, one behind the other; end_of_piece(begin)
+/// is the end of the piece that begins there.
+template <class EndOfPiece, class Use>
+void for_each_piece(std::string_view text, const EndOfPiece& end_of_piece, const Use& use) {
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = end_of_piece(begin);
+    use(begin, end);
+    begin = end;
+  }
+}
+
 }  // namespace trireme
