@@ -148,9 +148,10 @@ TEST_P(Resnet, LoadsWhatPyTorchSaves) {
   const Golden golden(GetParam());
   const TemporaryFolder folder;
   const NamedTensors state = golden.state();
-  save_model(folder / "weights.safetensors", state);
+  const auto path = folder.path() / "weights.safetensors";
+  save_model(path, state);
   const auto model = golden.model();
-  load_model(folder / "weights.safetensors", model->tensors());
+  load_model(path, model->tensors());
   std::map<std::string, at::Tensor> loaded;
   const NamedTensors tensors = model->tensors();
   for (const auto* group : {&tensors.parameters, &tensors.buffers}) {

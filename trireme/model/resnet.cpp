@@ -44,24 +44,30 @@ class Stem final : public torch::nn::Module {
   torch::nn::BatchNorm2d bn1_;
 };
 
+// What a 1x1 convolution with a stride of 2 sees of x, so that it can have a stride of 1: oneDNN's,
+// in libtorch 1.13, writes past its memory if a pixel has fewer than 8 channels.
+at::Tensor every_second_pixel(const at::Tensor& x) {
+  return x.slice(2, 0, c10::nullopt, 2).slice(3, 0, c10::nullopt, 2);
+}
+
 class ResidualBlock final : public torch::nn::Module {
  public:
+  // stride: 1 if in == out, else 2
   ResidualBlock(std::int64_t in, std::int64_t out, std::int64_t stride)
       : conv1_(register_module("conv1", convolution(in, out, 3, stride))),
         bn1_(register_module("bn1", torch::nn::BatchNorm2d(out))),
         conv2_(register_module("conv2", convolution(out, out, 3, 1))),
         bn2_(register_module("bn2", torch::nn::BatchNorm2d(out))) {
-    if (stride == 1 && in == out) return;
-    downsample_ = register_module(
-        "downsample",
-        torch::nn::Sequential(convolution(in, out, 1, stride), torch::nn::BatchNorm2d(out)));
+    if (stride == 1) return;
+    downsample_ = register_module("downsample", torch::nn::Sequential(convolution(in, out, 1, 1),
+                                                                      torch::nn::BatchNorm2d(out)));
   }
 
   // x: [n, in, rows, columns]
   at::Tensor forward(const at::Tensor& x) {
     at::Tensor y = bn1_->forward(conv1_->forward(x)).relu_();
     y = bn2_->forward(conv2_->forward(y));
-    return y.add_(downsample_ ? downsample_->forward(x) : x).relu_();
+    return y.add_(downsample_ ? downsample_->forward(every_second_pixel(x)) : x).relu_();
   }
 
  private:
