@@ -31,12 +31,12 @@ class ResnetRuns : public testing::Test {
                   "model.stem_channels=4",
                   "training.virtual_workers=4",
                   "training.global_batch=16",
-                  "training.steps=36"};
+                  "training.steps=24"};
 };
 
 TEST_F(ResnetRuns, LearnWithTheSameBitsOnAnyNumberOfRanksAndWithRecomputation) {
   const Outcome one = runs_.train("one", 1, words_);
-  EXPECT_LT(loss_of_epoch(one, 2), 0.5 * loss_of_epoch(one, 0));
+  EXPECT_LT(loss_of_epoch(one, 1), 0.7 * loss_of_epoch(one, 0));
   for (const int ranks : {2, 3}) {
     runs_.train("more", ranks, words_);
     EXPECT_EQ(runs_.model("more"), runs_.model("one")) << ranks << " ranks";
