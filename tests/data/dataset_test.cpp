@@ -135,6 +135,26 @@ TEST(IdxDataset, ScalesNormalizesAndLabels) {
   EXPECT_TRUE(at::allclose(batch_of(normal, {0}).input.flatten(), at::tensor({-0.4f, 0.0f, 1.6f})));
 }
 
+TEST(IdxDataset, PutsABorderOfBlackPixelsAroundImages) {
+  const TemporaryFolder folder;
+  // Two images of two channels, one row and two columns.
+  const auto images = folder.write("i", idx({2, 2, 1, 2}, "\1\2\3\4\5\6\7\x08"));
+  const auto labels = folder.write("l", idx({2}, std::string("\0\1", 2)));
+  const IdxDataset padded(
+      {.images = images, .labels = labels, .mean = 1, .deviation = 1 / 255.0, .pad_to = 4});
+  EXPECT_THAT(padded.input_shape(), ElementsAre(2, 4, 4));
+  at::Tensor wanted = at::zeros({2, 2, 4, 4});
+  wanted.slice(2, 1, 2).slice(3, 1, 3) = at::arange(1, 9, at::kFloat).view({2, 2, 1, 2});
+  EXPECT_TRUE(at::allclose(batch_of(padded, {0, 1}).input, wanted - 255));
+
+  const IdxDataset odd({.images = images, .labels = labels, .pad_to = 3});
+  EXPECT_TRUE(at::allclose(255 * batch_of(odd, {1}).input[0][1],
+                           at::tensor({0, 0, 0, 7, 8, 0, 0, 0, 0}, at::kFloat).view({3, 3})));
+  EXPECT_THAT(
+      error_of<UsageError>([&] { IdxDataset({.images = images, .labels = labels, .pad_to = 1}); }),
+      HasSubstr("must be at least 2"));
+}
+
 TEST(IdxDataset, RefusesFilesThatDoNotBelongTogether) {
   const TemporaryFolder folder;
   const auto images = folder.write("i", idx({2, 1, 1}, "ab"));

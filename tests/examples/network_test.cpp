@@ -33,6 +33,15 @@ TEST_F(NetworkExamples, ClothesAreSeenByTheCnn) {
   EXPECT_LT(losses.back(), 2.3) << "the loss of a guess";
 }
 
+// With fewer channels, and without evaluation, which takes longer than these steps.
+TEST_F(NetworkExamples, ClothesAreSeenByTheResnet) {
+  folder_.train("resnet", 2,
+                {"training.steps=10", "checkpoint.keep=1", "model.stem_channels=4",
+                 "data.test_images=", "data.test_labels="});
+  const std::vector<double> losses = metric(folder_ / "runs/resnet", "/loss");
+  EXPECT_LT(losses.back(), 2.3) << "the loss of a guess";
+}
+
 TEST_F(NetworkExamples, ClothesAreSeenByRanksThatTakeLocalSteps) {
   folder_.train("fashion-mnist-diloco", 3, {"training.steps=10", "checkpoint.keep=1"});
   const std::vector<double> losses = metric(folder_ / "runs/fashion-mnist-diloco", "/loss");

@@ -17,6 +17,7 @@
 #include <set>
 #include <string>
 
+#include "tests/model/golden.h"
 #include "trireme/base/error.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/safetensors.h"
@@ -31,24 +32,17 @@
 namespace trireme {
 namespace {
 
+using test::expect_close;
+
 /// A file of tests/gpt/data.
 class Golden {
  public:
   explicit Golden(const std::string& name)
       : file_(std::filesystem::path(TRIREME_GPT_GOLDENS) / (name + ".safetensors")) {}
 
-  at::Tensor tensor(const std::string& name) const {
-    const TensorInfo& info = file_.info(name);
-    at::Tensor values = at::empty(info.shape, scalar_type_of(info.dtype));
-    file_.read(name, buffer_of(values));
-    return values;
-  }
+  at::Tensor tensor(const std::string& name) const { return test::tensor_in(file_, name); }
   std::set<std::string> names_after(const std::string& prefix) const {
-    std::set<std::string> names;
-    for (const std::string& name : file_.names()) {
-      if (name.starts_with(prefix)) names.insert(name.substr(prefix.size()));
-    }
-    return names;
+    return test::names_after(prefix, file_);
   }
   const std::string& text(const std::string& key) const { return file_.metadata().at(key); }
   double number(const std::string& key) const { return std::stod(text(key)); }
@@ -105,12 +99,6 @@ class Golden {
  private:
   SafetensorsFile file_;
 };
-
-void expect_close(const at::Tensor& got, const at::Tensor& wanted, const std::string& what) {
-  ASSERT_EQ(got.sizes(), wanted.sizes()) << what;
-  const double scale = std::max(wanted.abs().max().item<double>(), 1e-300);
-  EXPECT_LE((got - wanted).abs().max().item<double>() / scale, 1e-12) << what;
-}
 
 class Gpt : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Golden, Gpt,

@@ -203,7 +203,8 @@ TEST(MakeModel, RefusesWhatIsImpossible) {
   const std::vector<std::int64_t> features = {5};
   EXPECT_THAT(
       complaint(named("lienar"), features, Target::numbers(1)),
-      HasSubstr("one of linear, logistic, mlp, cnn, gpt2, llama, torchscript; got \"lienar\""));
+      HasSubstr("one of linear, logistic, mlp, cnn, resnet18, gpt2, llama, torchscript; got "
+                "\"lienar\""));
   EXPECT_THAT(complaint(named("linear"), features, Target::one_of(3)), HasSubstr("use logistic"));
   EXPECT_THAT(complaint(named("logistic"), features, Target::numbers(1)), HasSubstr("use linear"));
   EXPECT_THAT(complaint(named("cnn"), features, Target::one_of(3)), HasSubstr("use mlp"));

@@ -37,6 +37,7 @@ struct Config {
     bool standardize_target = false;
     std::string images;
     std::string labels;
+    std::int64_t pad_to = 0;
     std::string test_path;
     std::string test_images;
     std::string test_labels;
@@ -61,6 +62,8 @@ struct Config {
     std::int64_t kernel = 3;
     std::string activation = "relu";
     bool batch_norm = true;
+    std::string stem = "auto";
+    std::int64_t stem_channels = 64;
     double dropout = 0.0;
     std::int64_t layers = 4;
     std::int64_t width = 128;

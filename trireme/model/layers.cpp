@@ -22,18 +22,12 @@ at::Tensor as_rows(const at::Tensor& input) {
   return input.dim() == 2 ? input : input.flatten(1);
 }
 
-// The same images with the channels of a pixel side by side, an order that the layers after a
-// convolution keep: libtorch pools and normalizes several times faster in this order.
+// libtorch pools and normalizes several times faster in this order.
 at::Tensor channels_last(const at::Tensor& images) {
   if (images.size(1) > 1) return images.contiguous(at::MemoryFormat::ChannelsLast);
   // With one channel both orders are the same memory, and the strides alone tell which is meant.
   const auto rows = images.size(2), columns = images.size(3);
   return images.contiguous().as_strided(images.sizes(), {rows * columns, 1, columns, 1});
-}
-
-template <class Layer>
-void append(Blocks& blocks, std::shared_ptr<Layer> layer, std::string prefix) {
-  blocks.push_back(std::make_unique<ModuleBlock<Layer>>(std::move(layer), std::move(prefix)));
 }
 
 }  // namespace
@@ -69,6 +63,11 @@ at::Tensor LinearLayer::dropout(const at::Tensor& x) const {
   return x * at::empty_like(x).bernoulli_(kept, generator_).div_(kept);
 }
 
+at::Tensor as_images(const at::Tensor& input, const at::Tensor& weight) {
+  const at::Tensor x = typed(input, weight);
+  return channels_last(x.dim() == 3 ? x.unsqueeze(1) : x);
+}
+
 ConvolutionLayer::ConvolutionLayer(std::int64_t in_channels, std::int64_t out_channels,
                                    std::int64_t kernel, bool batch_norm, Activation activation)
     : activation_(activation) {
@@ -83,9 +82,7 @@ ConvolutionLayer::ConvolutionLayer(std::int64_t in_channels, std::int64_t out_ch
 }
 
 at::Tensor ConvolutionLayer::forward(const at::Tensor& input) {
-  at::Tensor x = typed(input, convolution_->weight);
-  if (x.dim() == 3) x = x.unsqueeze(1);
-  x = convolution_->forward(channels_last(x));
+  at::Tensor x = convolution_->forward(as_images(input, convolution_->weight));
   if (normalization_) x = normalization_->forward(x);
   x = activation_(x);
   return at::max_pool2d(x, 2);
@@ -93,7 +90,7 @@ at::Tensor ConvolutionLayer::forward(const at::Tensor& input) {
 
 Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs) {
   Blocks blocks;
-  append(blocks, std::make_shared<LinearLayer>(inputs, outputs), "");
+  append_module(blocks, std::make_shared<LinearLayer>(inputs, outputs), "");
   return blocks;
 }
 
@@ -101,12 +98,12 @@ Blocks mlp_blocks(std::int64_t inputs, std::span<const std::int64_t> widths, std
                   Hidden hidden, const std::string& prefix) {
   Blocks blocks;
   for (const std::int64_t width : widths) {
-    append(blocks, std::make_shared<LinearLayer>(inputs, width, hidden),
-           fmt::format("{}layers.{}.", prefix, blocks.size()));
+    append_module(blocks, std::make_shared<LinearLayer>(inputs, width, hidden),
+                  fmt::format("{}layers.{}.", prefix, blocks.size()));
     inputs = width;
   }
-  append(blocks, std::make_shared<LinearLayer>(inputs, outputs),
-         fmt::format("{}layers.{}.", prefix, blocks.size()));
+  append_module(blocks, std::make_shared<LinearLayer>(inputs, outputs),
+                fmt::format("{}layers.{}.", prefix, blocks.size()));
   return blocks;
 }
 
@@ -116,10 +113,10 @@ Blocks cnn_blocks(const CnnShape& shape, Hidden hidden) {
   std::int64_t rows = shape.rows;
   std::int64_t columns = shape.columns;
   for (const std::int64_t out : shape.channels) {
-    append(blocks,
-           std::make_shared<ConvolutionLayer>(channels, out, shape.kernel, shape.batch_norm,
-                                              hidden.activation),
-           fmt::format("blocks.{}.", blocks.size()));
+    append_module(blocks,
+                  std::make_shared<ConvolutionLayer>(channels, out, shape.kernel, shape.batch_norm,
+                                                     hidden.activation),
+                  fmt::format("blocks.{}.", blocks.size()));
     channels = out;
     rows /= 2;
     columns /= 2;

@@ -55,6 +55,11 @@ class LinearLayer : public torch::nn::LinearImpl {
   at::Generator generator_;
 };
 
+/// Returns `input` for a convolution with `weight`: [n, channels, rows, columns], also where it is
+/// [n, rows, columns], in the type of the weight, with the channels of a pixel side by side in
+/// memory, an order that the layers after a convolution keep.
+at::Tensor as_images(const at::Tensor& input, const at::Tensor& weight);
+
 /// Convolution (the image keeps its size), batch normalization, activation and 2x2 max-pooling.
 /// Parameters "convolution.*" and "normalisation.*".
 class ConvolutionLayer : public torch::nn::Module {

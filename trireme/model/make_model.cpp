@@ -10,6 +10,7 @@
 #include "trireme/model/init.h"
 #include "trireme/model/layers.h"
 #include "trireme/model/loss.h"
+#include "trireme/model/resnet.h"
 #include "trireme/model/script_block.h"
 
 namespace trireme {
@@ -65,6 +66,23 @@ Blocks make_mlp(const ModelOptions& options, Shape input, std::int64_t outputs) 
   return mlp_blocks(elements(input), hidden, outputs, hidden_of(options));
 }
 
+struct ImageShape {
+  std::int64_t channels = 1;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+};
+
+ImageShape image_shape(std::string_view model, Shape input) {
+  if (input.size() != 2 && input.size() != 3) {
+    throw UsageError(fmt::format(
+        "model {} needs images, [channels, rows, columns]; a sample of this data is [{}]: use mlp",
+        model, fmt::join(input, ", ")));
+  }
+  return {.channels = input.size() == 3 ? input[0] : 1,
+          .rows = input[input.size() - 2],
+          .columns = input[input.size() - 1]};
+}
+
 void check_image(const CnnShape& shape) {
   require_positive(shape.channels, "channels");
   require_positive(shape.hidden, "hidden");
@@ -82,15 +100,11 @@ void check_image(const CnnShape& shape) {
 }
 
 Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) {
-  if (input.size() != 2 && input.size() != 3) {
-    throw UsageError(fmt::format(
-        "model cnn needs images, [channels, rows, columns]; a sample of this data is [{}]: use mlp",
-        fmt::join(input, ", ")));
-  }
+  const ImageShape image = image_shape(options.name, input);
   CnnShape shape;
-  shape.image_channels = input.size() == 3 ? input[0] : 1;
-  shape.rows = input[input.size() - 2];
-  shape.columns = input[input.size() - 1];
+  shape.image_channels = image.channels;
+  shape.rows = image.rows;
+  shape.columns = image.columns;
   shape.channels = options.channels;
   shape.kernel = options.kernel;
   shape.batch_norm = options.batch_norm;
@@ -98,6 +112,27 @@ Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) 
   shape.outputs = outputs;
   check_image(shape);
   return cnn_blocks(shape, hidden_of(options));
+}
+
+ResnetStem stem_named(std::string_view name, const ImageShape& image) {
+  constexpr std::int64_t kSmallSide = 64;
+  if (name == "small") return ResnetStem::kSmall;
+  if (name == "imagenet") return ResnetStem::kImagenet;
+  if (name == "auto") {
+    const bool is_small = std::max(image.rows, image.columns) <= kSmallSide;
+    return is_small ? ResnetStem::kSmall : ResnetStem::kImagenet;
+  }
+  throw UsageError(
+      fmt::format("model.stem must be one of auto, small, imagenet; got \"{}\"", name));
+}
+
+Blocks make_resnet18(const ModelOptions& options, Shape input, std::int64_t outputs) {
+  const ImageShape image = image_shape(options.name, input);
+  require_positive({&options.stem_channels, 1}, "stem_channels");
+  return resnet18_blocks({.image_channels = image.channels,
+                          .stem = stem_named(options.stem, image),
+                          .stem_channels = options.stem_channels,
+                          .outputs = outputs});
 }
 
 // Checks before the first step whether the file suits the data.
@@ -135,12 +170,15 @@ Blocks make_blocks(const ModelOptions& options, Shape input, const Target& targe
   }
   if (options.name == "mlp") return make_mlp(options, input, outputs);
   if (options.name == "cnn") return make_cnn(options, input, outputs);
+  if (options.name == "resnet18") return make_resnet18(options, input, outputs);
   if (options.name == "gpt2") return gpt2_blocks(gpt_shape(options, input, target));
   if (options.name == "llama") return llama_blocks(gpt_shape(options, input, target));
   if (options.name == "torchscript") return make_torchscript(options);
-  throw UsageError(fmt::format(
-      "model.name must be one of linear, logistic, mlp, cnn, gpt2, llama, torchscript; got \"{}\"",
-      options.name));
+  throw UsageError(
+      fmt::format("model.name must be one of linear, logistic, mlp, cnn, resnet18, gpt2, llama, "
+                  "torchscript; got "
+                  "\"{}\"",
+                  options.name));
 }
 
 // Integer buffers, such as the number of batches that batch normalization counts, keep their type.
@@ -153,6 +191,7 @@ void convert(const NamedTensors& tensors, at::ScalarType type) {
 }
 
 std::string activation_of(const ModelOptions& options) {
+  if (options.name == "resnet18") return "relu";
   return options.name == "mlp" || options.name == "cnn" ? options.activation : "linear";
 }
 
@@ -192,6 +231,8 @@ std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape
   convert(model->tensors(), type);
   if (is_gpt(options) && options.init == "default") {
     initialize_gpt(model->tensors(), options.gpt.layers, options.seed);
+  } else if (options.name == "resnet18" && options.init == "default") {
+    initialize_resnet(model->tensors(), options.seed);
   } else if (!from_file || options.init != "default") {
     initialize(model->tensors(), options.init, options.seed, activation_of(options));
   }

@@ -21,6 +21,7 @@ struct ModelOptions {
   /// mlp          linear layers with an activation and dropout between them
   /// cnn          layers of convolution, batch normalization, activation and 2x2 max-pooling, then
   ///              an mlp over what is left of the image
+  /// resnet18     a residual network for images: resnet18_blocks()
   /// gpt2, llama  a transformer that predicts the next token; its sizes are `gpt`
   /// torchscript  the TorchScript file at `path`
   std::string name = "linear";
@@ -36,6 +37,10 @@ struct ModelOptions {
   std::vector<std::int64_t> channels = {32, 64};    ///< of the cnn's convolution layers
   std::int64_t kernel = 3;                          ///< an odd number of pixels
   bool batch_norm = true;
+  /// Of resnet18: "small", "imagenet" (see ResnetStem) or "auto": small for images of at most 64
+  /// pixels a side.
+  std::string stem = "auto";
+  std::int64_t stem_channels = 64;
   /// Of gpt2 and llama. Its context is the length of a sample, its dropout is `dropout`; 0 stands
   /// for: as many tokens as the target has (vocabulary), heads (kv_heads), 4 width for gpt2 and 8/3
   /// width, rounded up to a multiple of 32, for llama (mlp_width).

@@ -63,6 +63,13 @@ class ModuleBlock final : public Block {
   std::string prefix_;
 };
 
+/// Appends a module as a block.
+template <TensorModule Module>
+void append_module(std::vector<std::unique_ptr<Block>>& blocks, std::shared_ptr<Module> module,
+                   std::string prefix = "") {
+  blocks.push_back(std::make_unique<ModuleBlock<Module>>(std::move(module), std::move(prefix)));
+}
+
 /// A module as a model of one block. Throws UsageError if two of its tensors have the same name.
 ///
 ///     auto model = model_of(std::make_shared<MyModule>());

@@ -88,6 +88,8 @@ ModelOptions model_options(const Config& config, std::string_view dtype) {
                        .channels = model.channels,
                        .kernel = model.kernel,
                        .batch_norm = model.batch_norm,
+                       .stem = model.stem,
+                       .stem_channels = model.stem_channels,
                        .gpt = {.vocabulary = model.vocabulary,
                                .layers = model.layers,
                                .width = model.width,

@@ -128,12 +128,14 @@ class DataSetBuilder {
 
   void open_idx() {
     const Config::Data& data = config_.data;
-    const auto* train = own(IdxDataset({.images = data.images, .labels = data.labels}));
+    const auto* train =
+        own(IdxDataset({.images = data.images, .labels = data.labels, .pad_to = data.pad_to}));
     sets_.train = train;
     if (data.test_images.empty()) return;
     sets_.evaluation = own(IdxDataset({.images = data.test_images,
                                        .labels = data.test_labels,
-                                       .classes = train->target().classes}));
+                                       .classes = train->target().classes,
+                                       .pad_to = data.pad_to}));
   }
 
   // A part of a text is held back before it is cut into samples.

@@ -74,6 +74,10 @@ void add_idx(const KeyAdder& add, Config::Data& c) {
   };
   idx("images", &c.images, "the images, which may be a .gz file");
   idx("labels", &c.labels, "the labels of the images");
+  add("pad_to", &c.pad_to,
+      "side, in pixels, to which images get a black border, the image in the middle; 0: none",
+      up_to(1 << 16))
+      .used_with("data.format", {"idx"});
 }
 
 void add_test(const KeyAdder& add, Config::Data& c) {

@@ -8,10 +8,9 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
   const std::vector<std::string> transformers = {"gpt2", "llama"};
   const KeyAdder add{keys, "model."};
   add("name", &c.name,
-      "linear or logistic regression, multi-layer perceptron, small CNN, a transformer that "
-      "predicts "
-      "tokens, or a TorchScript file",
-      one_of({"linear", "logistic", "mlp", "cnn", "gpt2", "llama", "torchscript"}));
+      "linear or logistic regression, multi-layer perceptron, small CNN, ResNet-18, a transformer "
+      "that predicts tokens, or a TorchScript file",
+      one_of({"linear", "logistic", "mlp", "cnn", "resnet18", "gpt2", "llama", "torchscript"}));
   add("hidden", &c.hidden,
       "widths of the hidden layers; empty: [512, 512] for an mlp, [128] for a cnn",
       positive_integers())
@@ -27,6 +26,15 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
       .used_with("model.name", {"cnn"});
   add("dropout", &c.dropout, "fraction of the hidden values that is set to zero", fraction())
       .used_with("model.name", {"mlp", "cnn", "gpt2", "llama"});
+  add("stem", &c.stem,
+      "first layers; small: a 3x3 convolution; imagenet: a 7x7 convolution and max-pooling, a "
+      "quarter of the side; auto: small for images of at most 64 pixels a side",
+      one_of({"auto", "small", "imagenet"}))
+      .used_with("model.name", {"resnet18"});
+  add("stem_channels", &c.stem_channels,
+      "channels after the first layers; the four stages have 1, 2, 4 and 8 times as many",
+      positive_up_to(1 << 16))
+      .used_with("model.name", {"resnet18"});
   const auto transformer = [&](const char* name, ConfigKey::Target value, const char* meaning,
                                ConfigKey::Rule rule) {
     add(name, value, meaning, std::move(rule)).used_with("model.name", transformers);
@@ -53,7 +61,9 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Model& c) {
   transformer("norm_eps", &c.norm_eps, "added to variances before their root is taken", positive());
   add("rope_theta", &c.rope_theta, "base of the angles of rotary positions", positive())
       .used_with("model.name", {"llama"});
-  add("init", &c.init, "initial weights; default: as libtorch initializes them",
+  add("init", &c.init,
+      "initial weights; default: as libtorch initializes them, and those of resnet18 as "
+      "torchvision",
       one_of({"default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal",
               "orthogonal", "zero"}));
   add("weights", &c.weights,
