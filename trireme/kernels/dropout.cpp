@@ -2,30 +2,24 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
 #include <cstddef>
 
 #include "trireme/base/error.h"
+#include "trireme/kernels/random_words.h"
 
 namespace trireme {
 
 namespace {
-
-constexpr std::uint64_t kWords = 4;  // of a counter: one for each element
 
 template <class T>
 void drop_of(T* x, std::uint64_t count, const Dropout& dropout, std::uint64_t first) {
   const CounterRandom random(dropout.seed, dropout.stream);
   const auto threshold = static_cast<std::uint64_t>(std::llround(std::ldexp(dropout.fraction, 32)));
   const T scale = static_cast<T>(1 / (1 - dropout.fraction));
-  for (std::uint64_t i = 0; i < count;) {
-    const std::uint64_t element = first + i;
-    const std::array<std::uint32_t, kWords> words = random.words(element / kWords);
-    for (std::uint64_t word = element % kWords; word < kWords && i < count; ++word, ++i) {
-      x[i] = words[word] < threshold ? T{0} : x[i] * scale;
-    }
-  }
+  for_each_word(random, first, count, [&](std::uint64_t i, std::uint32_t word) {
+    x[i] = word < threshold ? T{0} : x[i] * scale;
+  });
 }
 
 }  // namespace

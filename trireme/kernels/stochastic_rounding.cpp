@@ -1,14 +1,14 @@
 #include "trireme/kernels/stochastic_rounding.h"
 
-#include <array>
 #include <bit>
 #include <cmath>
+
+#include "trireme/kernels/random_words.h"
 
 namespace trireme {
 
 namespace {
 
-constexpr std::uint64_t kWords = 4;  // of a counter: one for each value
 constexpr std::uint32_t kLost = 0xFFFF;
 
 // The bits that are lost, plus as many random ones, carry with the probability that they stand for.
@@ -22,14 +22,8 @@ float rounded(float value, std::uint32_t random) {
 
 void round_stochastically_to_bf16(float* values, std::int64_t count, const CounterRandom& random,
                                   std::uint64_t first) {
-  const auto all = static_cast<std::uint64_t>(count);
-  for (std::uint64_t i = 0; i < all;) {
-    const std::uint64_t element = first + i;
-    const std::array<std::uint32_t, kWords> words = random.words(element / kWords);
-    for (std::uint64_t word = element % kWords; word < kWords && i < all; ++word, ++i) {
-      values[i] = rounded(values[i], words[word]);
-    }
-  }
+  for_each_word(random, first, static_cast<std::uint64_t>(count),
+                [&](std::uint64_t i, std::uint32_t word) { values[i] = rounded(values[i], word); });
 }
 
 }  // namespace trireme
