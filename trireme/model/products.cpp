@@ -1,7 +1,6 @@
 #include "trireme/model/products.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -10,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/kernels/cast.h"
+#include "trireme/tensor/in_parts.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -18,14 +18,6 @@ namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-constexpr std::int64_t kElementsOfThread = 1 << 16;
-
-template <class Part>
-void in_parts(const at::Tensor& x, const Part& part) {
-  at::parallel_for(0, x.numel(), kElementsOfThread,
-                   [&](std::int64_t begin, std::int64_t end) { part(begin, end - begin); });
-}
 
 void require_f32(const at::Tensor& x) {
   if (x.scalar_type() == at::kFloat) return;
@@ -36,9 +28,11 @@ void require_f32(const at::Tensor& x) {
 at::Tensor rounded(const at::Tensor& x, DType type) {
   const at::Tensor from = x.contiguous();
   at::Tensor to = at::empty(from.sizes(), from.options());
-  in_parts(from, [&](std::int64_t first, std::int64_t count) {
-    round_to(type, from.data_ptr<float>() + first, to.data_ptr<float>() + first, count);
-  });
+  in_parts(
+      [type](const Buffer& out, const Buffer& in) {
+        round_to(type, in.as<const float>(), out.as<float>(), in.count);
+      },
+      to, from);
   return to;
 }
 
@@ -157,20 +151,15 @@ void add_product(at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
 at::Tensor narrowed(const at::Tensor& x, DType type) {
   const at::Tensor from = x.contiguous();
   at::Tensor to = at::empty(from.sizes(), from.options().dtype(scalar_type_of(type)));
-  const Buffer out = buffer_of(to);
-  in_parts(from, [&](std::int64_t first, std::int64_t count) {
-    narrow(from.data_ptr<float>() + first, out.slice(first, count));
-  });
+  in_parts([](const Buffer& out, const Buffer& in) { narrow(in.as<const float>(), out); }, to,
+           from);
   return to;
 }
 
 at::Tensor widened(const at::Tensor& x) {
   const at::Tensor from = x.contiguous();
   at::Tensor to = at::empty(from.sizes(), from.options().dtype(at::kFloat));
-  const Buffer in = buffer_of(from);
-  in_parts(from, [&](std::int64_t first, std::int64_t count) {
-    widen(in.slice(first, count), to.data_ptr<float>() + first);
-  });
+  in_parts([](const Buffer& out, const Buffer& in) { widen(in, out.as<float>()); }, to, from);
   return to;
 }
 

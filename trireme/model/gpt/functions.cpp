@@ -1,7 +1,6 @@
 #include "trireme/model/gpt/functions.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -11,6 +10,7 @@
 #include "trireme/base/error.h"
 #include "trireme/kernels/activation.h"
 #include "trireme/kernels/rms_norm.h"
+#include "trireme/tensor/in_parts.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -69,17 +69,6 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
     return {dx, dweight, at::Tensor()};
   }
 };
-
-constexpr std::int64_t kElementsOfThread = 1 << 14;
-
-// Elementwise: calls part(buffers of a part of each tensor) on the threads of the rank.
-template <class Part, class... Tensors>
-void in_parts(const Part& part, const Tensors&... tensors) {
-  const std::int64_t count = std::max({tensors.numel()...});
-  at::parallel_for(0, count, kElementsOfThread, [&](std::int64_t begin, std::int64_t end) {
-    part(buffer_of(tensors).slice(begin, end - begin)...);
-  });
-}
 
 class GeluFunction : public torch::autograd::Function<GeluFunction> {
  public:
