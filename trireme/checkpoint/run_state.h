@@ -24,11 +24,10 @@ struct RunState {
 namespace sections {
 inline constexpr const char* kConfiguration = "configuration";  ///< "toml": the resolved text
 inline constexpr const char* kData = "data";                    ///< "digest": text
-inline constexpr const char* kModel = "model";        ///< "path", "weights": SHA-256 of files
-inline constexpr const char* kRandom = "random";      ///< by generator
-inline constexpr const char* kSchedule = "schedule";  ///< "last_step", "skipped_steps": integers
-inline constexpr const char* kPrecision =
-    "precision";                                  ///< "loss_scale": a double, "loss_scale_steps"
+inline constexpr const char* kModel = "model";          ///< "path", "weights": SHA-256 of files
+inline constexpr const char* kRandom = "random";        ///< by generator
+inline constexpr const char* kSchedule = "schedule";    ///< "last_step", "skipped_steps": integers
+inline constexpr const char* kPrecision = "precision";  ///< "loss_scale" and its steps
 inline constexpr const char* kStages = "stages";  ///< by parameter: the index of its pipeline stage
 inline constexpr const char* kTied = "tied";      ///< by parameter: the one that it is the same as
 }  // namespace sections
