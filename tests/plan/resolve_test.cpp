@@ -32,6 +32,7 @@ std::string error_of(const Words& words, int ranks = 3) {
 // The way of training in one word.
 struct Name {
   std::string operator()(const Replicated&) const { return "replicated"; }
+  std::string operator()(const Sharded&) const { return "sharded"; }
   std::string operator()(const HostShared&) const { return "host_shared"; }
   std::string operator()(const LocalSteps& local) const {
     return local.outer_momentum > 0 ? "diloco" : "local_sgd";

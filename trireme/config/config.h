@@ -145,6 +145,8 @@ struct Config {
 
   struct Parallelism {
     std::string strategy = "replicated";
+    std::int64_t shard = 0;
+    std::string shard_within = "world";
     std::int64_t bucket_bytes = 1 << 20;
     std::string recompute = "none";
     bool pin = true;

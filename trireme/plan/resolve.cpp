@@ -79,6 +79,15 @@ void check_shares(const Batch& batch, int ranks) {
   }
 }
 
+// Called for ways of training in which the ranks' parameters or state lie elsewhere.
+void refuse_shard(const Config& config, std::string_view why) {
+  if (config.parallelism.shard == 0) return;
+  throw UsageError(fmt::format(
+      "parallelism.shard = {} does not go with {}: {}; use parallelism.shard = 0, or "
+      "communication.mode = \"synchronous\"",
+      config.parallelism.shard, way_of(config), why));
+}
+
 LocalSteps local_steps_of(const Config& config) {
   const Consistency& c = config.communication.consistency;
   if (config.parallelism.strategy == "parameter_server") {
@@ -90,6 +99,7 @@ LocalSteps local_steps_of(const Config& config) {
     refuse_combination(config, "groups that take local steps cannot share their parameters",
                        "parallelism.strategy = \"replicated\"");
   }
+  refuse_shard(config, "ranks that take local steps hold parameters of their own");
   if (c.fragments > c.local_steps) {
     throw UsageError(
         fmt::format("communication.fragments must be at most the {} communication.local_steps, "
@@ -140,6 +150,10 @@ ParameterServer parameter_server_of(const Config& config, int ranks) {
                        "communication.mode = \"synchronous\", or parallelism.strategy = "
                        "\"parameter_server\"");
   }
+  // With strategy "parameter_server" nothing uses the key.
+  if (config.parallelism.strategy == "replicated") {
+    refuse_shard(config, "the optimizer's state is on servers");
+  }
   if (s.replicas > 0 && s.servers.empty()) {
     throw UsageError(
         "communication.replicas = 1 needs servers that are programs of their own "
@@ -168,7 +182,10 @@ DataParallel data_parallel_of(const Config& config, int ranks) {
     return parameter_server_of(config, ranks);
   }
   if (config.parallelism.strategy == "host_shared") return HostShared();
-  return Replicated();
+  if (config.parallelism.shard == 0) return Replicated();
+  return Sharded{.stage = static_cast<int>(config.parallelism.shard),
+                 .within_host = config.parallelism.shard_within == "host",
+                 .whole_parameters = needs_whole_parameters(config.optimizer.name)};
 }
 
 CompressionOptions compression_of(const Config& config) {
@@ -191,6 +208,11 @@ void check_compression(const RunPlan& plan) {
     refuse(
         "needs gradients that are sent, and with parallelism.strategy = \"host_shared\" they are "
         "read in shared memory");
+  }
+  if (std::holds_alternative<Sharded>(plan.data_parallel)) {
+    refuse(
+        "needs gradients that are all-reduced, and with parallelism.shard each rank receives a part "
+        "of their sum");
   }
   if (std::holds_alternative<ParameterServer>(plan.data_parallel) && !plan.is_asynchronous()) {
     refuse(

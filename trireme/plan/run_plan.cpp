@@ -5,6 +5,7 @@ namespace trireme::plan {
 std::string_view name_of(const DataParallel& way) {
   struct Name {
     std::string_view operator()(const Replicated&) const { return "replicated"; }
+    std::string_view operator()(const Sharded&) const { return "sharded"; }
     std::string_view operator()(const HostShared&) const { return "host_shared"; }
     std::string_view operator()(const LocalSteps&) const { return "local_steps"; }
     std::string_view operator()(const ParameterServer&) const { return "parameter_server"; }

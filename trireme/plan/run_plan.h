@@ -18,6 +18,14 @@ namespace trireme::plan {
 /// Every rank has all parameters; gradients are all-reduced.
 struct Replicated {};
 
+/// ZeRO (Rajbhandari et al. 2020): as replicated, but each rank holds a part of the optimizer's
+/// state, from stage 2 on of the gradients, and in stage 3 of the parameters.
+struct Sharded {
+  int stage = 1;
+  bool within_host = false;       ///< the parts are those of the ranks of a host
+  bool whole_parameters = false;  ///< no parameter is cut: the optimizer needs it whole
+};
+
 /// The ranks of a host share one copy of the parameters; each rank updates its part.
 struct HostShared {};
 
@@ -54,9 +62,9 @@ struct ParameterServer {
   std::vector<std::string> server_keys;
 };
 
-using DataParallel = std::variant<Replicated, HostShared, LocalSteps, ParameterServer>;
+using DataParallel = std::variant<Replicated, Sharded, HostShared, LocalSteps, ParameterServer>;
 
-/// "replicated", "host_shared", "local_steps" or "parameter_server"
+/// "replicated", "sharded", "host_shared", "local_steps" or "parameter_server"
 std::string_view name_of(const DataParallel& way);
 
 /// The size of each axis of the mesh of ranks.

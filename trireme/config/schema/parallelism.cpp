@@ -3,6 +3,12 @@
 
 namespace trireme {
 
+namespace {
+
+constexpr std::int64_t kMaxStage = 3;
+
+}  // namespace
+
 void add_keys(std::vector<ConfigKey>& keys, Config::Parallelism& c) {
   const KeyAdder add{keys, "parallelism."};
   add("strategy", &c.strategy,
@@ -10,6 +16,16 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Parallelism& c) {
       "and each updates its part; parameter_server: parameters and optimizer state are on servers, "
       "as they always are in mode asynchronous",
       one_of({"replicated", "host_shared", "parameter_server"}));
+  add("shard", &c.shard,
+      "the stage of ZeRO: 1: each rank holds its part of the optimizer's state; 2: of the gradients, "
+      "too; 3: of the parameters, too; 0: every rank holds all; the bits are the same",
+      up_to(kMaxStage))
+      .used_with("parallelism.strategy", {"replicated"});
+  add("shard_within", &c.shard_within,
+      "world: parts are spread over all ranks; host: over the ranks of each host, and hosts hold "
+      "copies",
+      one_of({"world", "host"}))
+      .used_unless("parallelism.shard", {"0"});
   add("bucket_bytes", &c.bucket_bytes, "gradients that are all-reduced at once, in bytes",
       positive());
   add("recompute", &c.recompute,
