@@ -121,7 +121,7 @@ TEST(Model, CallsHooksAroundEachBlocksForwardAndBackward) {
       torch::nn::Dropout(torch::nn::DropoutOptions(0)), torch::nn::Linear(4, 2));
   const auto model = model_of(module);
   Calls calls(*model);
-  model->set_hooks(&calls);
+  model->add_hooks(calls);
   const at::Tensor x = at::rand({5, 4});
   const at::Tensor loss = model->forward(x).square().sum();
   EXPECT_THAT(calls.calls, ElementsAre("forward 0 <", "forward 0 >", "forward 1 <", "forward 1 >",
@@ -134,7 +134,7 @@ TEST(Model, CallsHooksAroundEachBlocksForwardAndBackward) {
 
   const at::Tensor hooked = module->parameters()[0].grad().clone();
   module->zero_grad();
-  model->set_hooks(nullptr);
+  model->remove_hooks(calls);
   model->forward(x).square().sum().backward();
   EXPECT_TRUE(hooked.equal(module->parameters()[0].grad()));
 }
@@ -144,7 +144,7 @@ TEST(Model, CallsHooksOfARangeThatBeginsWithAGradientOfItsInput) {
                                torch::nn::Linear(4, 2));
   const auto model = model_of(module);
   Calls calls(*model);
-  model->set_hooks(&calls);
+  model->add_hooks(calls);
   const at::Tensor input = at::rand({5, 4}).requires_grad_(true);
   const at::Tensor output = model->forward(input, {1, 3});
   calls.calls.clear();
@@ -159,7 +159,7 @@ TEST(Model, CallsNoBackwardHooksOfAFrozenBlock) {
   for (auto& parameter : module[0]->parameters()) parameter.requires_grad_(false);
   const auto model = model_of(module);
   Calls calls(*model);
-  model->set_hooks(&calls);
+  model->add_hooks(calls);
   const at::Tensor loss = model->forward(at::rand({5, 3})).sum();
   calls.calls.clear();
   loss.backward();

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "trireme/comm/self/self.h"
+
 namespace trireme {
 namespace {
 
@@ -14,8 +16,9 @@ TEST(GradientAccumulator, PutsEachMicroBatchInItsPlaceInAnyOrder) {
   const ReductionTree tree(6, 1);
   const BucketLayout::Parameter parameters[] = {{.count = 1}, {.count = 1}, {.count = 1}};
   const BucketLayout layout(parameters, tree, 1 << 20);
-  std::vector<std::byte> block(layout.bytes_of(0));
-  GradientAccumulator accumulator(layout, 0, block.data());
+  const auto self = self_communicator();
+  BucketMemory memory(*self, layout, BucketMemory::Mode::kOwnPlaces);
+  GradientAccumulator accumulator(layout, 0, memory);
   const auto add = [&](std::size_t parameter, int micro_batch, float gradient) {
     return accumulator.add(parameter, micro_batch, &gradient);
   };
@@ -31,7 +34,7 @@ TEST(GradientAccumulator, PutsEachMicroBatchInItsPlaceInAnyOrder) {
 
   // Row 0 holds the sum of workers 0 to 3, row 1 that of 4 and 5.
   const auto row = [&](std::size_t parameter, int index) {
-    return *layout.row(block.data(), 0, parameter, index).as<float>();
+    return *layout.row(memory.of(0), 0, parameter, index).as<float>();
   };
   EXPECT_EQ(row(0, 0), 4);
   EXPECT_EQ(row(0, 1), 2);

@@ -47,7 +47,7 @@ class BlockOwner final : public Strategy, private GradientSink, private BlockHoo
       }
       if (owner != world_.rank()) resize(parameters, false);
     }
-    model.set_hooks(this);
+    model.add_hooks(*this);
     return shards_;
   }
 

@@ -5,6 +5,7 @@
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/parameter_server.h"
 #include "trireme/parallel/replicated.h"
+#include "trireme/parallel/sharded.h"
 #include "trireme/server/embedded/embedded.h"
 
 namespace trireme::test {
@@ -22,6 +23,11 @@ std::unique_ptr<Strategy> on_synchronous_servers(Communicator& world, StrategyOp
        .consistency = {.mode = server::Consistency::Mode::kSynchronous}});
 }
 
+template <int stage>
+std::unique_ptr<Strategy> in_stage(Communicator& world, StrategyOptions options) {
+  return sharded(world, {.stage = stage}, std::move(options));
+}
+
 struct Named {
   const char* name;
   std::unique_ptr<Strategy> (*make)(Communicator& world, StrategyOptions options);
@@ -29,6 +35,9 @@ struct Named {
 
 constexpr Named kStrategies[] = {{"replicated", replicated},
                                  {"host_shared", host_shared},
+                                 {"sharded1", in_stage<1>},
+                                 {"sharded2", in_stage<2>},
+                                 {"sharded3", in_stage<3>},
                                  {"local_steps", in_one_group},
                                  {"parameter_server", on_synchronous_servers}};
 

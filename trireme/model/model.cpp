@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <ranges>
 #include <set>
 #include <string>
 
@@ -76,21 +77,23 @@ Model::Model(std::vector<std::unique_ptr<Block>> blocks) : blocks_(std::move(blo
 // first ends a block, the gradient of its input or the end of the backward pass.
 class Model::BackwardCalls {
  public:
-  explicit BackwardCalls(BlockHooks& hooks) : hooks_(hooks) {}
+  explicit BackwardCalls(std::vector<BlockHooks*> hooks) : hooks_(std::move(hooks)) {}
 
   void begin(std::int64_t block) {
     open_ = block;
-    hooks_.before_backward(static_cast<int>(block));
+    for (BlockHooks* hooks : hooks_) hooks->before_backward(static_cast<int>(block));
   }
 
   void end(std::int64_t block) {
     if (open_ != block) return;
     open_ = -1;
-    hooks_.after_backward(static_cast<int>(block));
+    for (BlockHooks* hooks : std::views::reverse(hooks_)) {
+      hooks->after_backward(static_cast<int>(block));
+    }
   }
 
  private:
-  BlockHooks& hooks_;
+  std::vector<BlockHooks*> hooks_;
   std::int64_t open_ = -1;
 };
 
@@ -101,7 +104,7 @@ class Model::Pass {
       : model_(model),
         positions_(positions),
         key_(model.is_training_ ? model.random_key_ : std::nullopt) {
-    if (model.hooks_ != nullptr) calls_ = std::make_shared<BackwardCalls>(*model.hooks_);
+    if (!model.hooks_.empty()) calls_ = std::make_shared<BackwardCalls>(model.hooks_);
   }
 
   at::Tensor forward(at::Tensor x, Range range) {
@@ -177,13 +180,12 @@ class Model::Pass {
   template <class Computation>
   at::Tensor around(const at::Tensor& input, std::int64_t block, const Computation& computation) {
     if (!calls_) return computation(input);
-    BlockHooks& hooks = *model_.hooks_;
     at::Tensor x = input;
     if (is_first_) x = call_in_backward(x, [calls = calls_, block] { calls->end(block); });
     is_first_ = false;
-    hooks.before_forward(static_cast<int>(block));
+    model_.before_forward(static_cast<int>(block));
     x = computation(x);
-    hooks.after_forward(static_cast<int>(block));
+    model_.after_forward(static_cast<int>(block));
     return call_in_backward(x, [calls = calls_, block] {
       calls->end(block + 1);
       calls->begin(block);
@@ -226,8 +228,27 @@ EvaluationSums Model::evaluate(const Batch& batch, const Loss& loss, double shif
   }
   Pass pass(*this, batch.positions);
   const at::Tensor x = pass.forward(batch.input, {0, std::ssize(blocks_) - 1});
-  pass.prepare(*last, std::ssize(blocks_) - 1);
-  return last->evaluate(x, batch.target, loss);
+  const auto block = static_cast<int>(blocks_.size()) - 1;
+  before_forward(block);
+  pass.prepare(*last, block);
+  const EvaluationSums sums = last->evaluate(x, batch.target, loss);
+  after_forward(block);
+  return sums;
+}
+
+void Model::before_forward(int block) {
+  for (BlockHooks* hooks : hooks_) hooks->before_forward(block);
+}
+
+void Model::after_forward(int block) {
+  for (BlockHooks* hooks : std::views::reverse(hooks_)) hooks->after_forward(block);
+}
+
+void Model::skip_forward() {
+  for (int block = 0; block < static_cast<int>(blocks_.size()); ++block) {
+    before_forward(block);
+    after_forward(block);
+  }
 }
 
 void Model::set_recompute(Recompute recompute) {

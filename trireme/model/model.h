@@ -64,9 +64,14 @@ class Model {
   /// How matrices are multiplied from now on, in training and in evaluation. Parameters stay f32.
   void set_compute(const ComputeType& compute);
 
-  /// `hooks`, which must outlive the model's next forward passes and their backward passes, are
-  /// called around each block; null: none.
-  void set_hooks(BlockHooks* hooks) { hooks_ = hooks; }
+  /// `hooks` are called around each block, in the order in which they were added before it, and in
+  /// the opposite order after it. They must outlive the forward passes that follow, until they are
+  /// removed, and the backward passes of these.
+  void add_hooks(BlockHooks& hooks) { hooks_.push_back(&hooks); }
+  void remove_hooks(BlockHooks& hooks) { std::erase(hooks_, &hooks); }
+
+  /// Calls the hooks as a forward pass without a backward pass would, and computes nothing.
+  void skip_forward();
 
   /// The tensors of all blocks, in the order of the blocks. A tensor that layers share comes once,
   /// under its first name.
@@ -81,9 +86,12 @@ class Model {
   class BackwardCalls;
   class Pass;
 
+  void before_forward(int block);
+  void after_forward(int block);
+
   std::vector<std::unique_ptr<Block>> blocks_;
   std::optional<RandomKey> random_key_;
-  BlockHooks* hooks_ = nullptr;
+  std::vector<BlockHooks*> hooks_;
   Recompute recompute_ = Recompute::kNone;
   ComputeType compute_;
   std::vector<char> computes_itself_;  // of each block: it looks at the type

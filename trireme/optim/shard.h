@@ -23,9 +23,12 @@ struct Shard {
   /// False in a step in which no virtual worker had a gradient for it; the shard is then not
   /// updated.
   bool has_gradient = true;
+  bool is_written = true;  ///< false if another rank has the same region and writes it
 
   /// The values under their name in a checkpoint.
-  StateTensor state() const { return {.name = name, .region = region, .values = values}; }
+  StateTensor state() const {
+    return {.name = name, .region = region, .values = values, .is_written = is_written};
+  }
 };
 
 }  // namespace trireme

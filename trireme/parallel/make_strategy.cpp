@@ -7,6 +7,7 @@
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/parameter_server.h"
 #include "trireme/parallel/replicated.h"
+#include "trireme/parallel/sharded.h"
 #include "trireme/parallel/strategy_options.h"
 #include "trireme/server/embedded/embedded.h"
 #include "trireme/server/zmq/connect_servers.h"
@@ -59,6 +60,13 @@ struct MakeStrategy {
 
   std::unique_ptr<Strategy> operator()(const plan::Replicated&) const {
     return replicated(world, strategy_options_of(plan));
+  }
+  std::unique_ptr<Strategy> operator()(const plan::Sharded& sharding) const {
+    return sharded(world,
+                   {.stage = sharding.stage,
+                    .within_host = sharding.within_host,
+                    .whole_parameters = sharding.whole_parameters},
+                   strategy_options_of(plan));
   }
   std::unique_ptr<Strategy> operator()(const plan::HostShared&) const {
     return host_shared(world, strategy_options_of(plan));

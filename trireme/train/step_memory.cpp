@@ -175,13 +175,13 @@ class Measurement {
         steps_(config, plan, world),
         trainer_(steps_.trainer()),
         hooks_(meter_, trainer_.model()) {
-    trainer_.model().set_hooks(&hooks_);
+    trainer_.model().add_hooks(hooks_);
     steps_.step();  // what only a first step allocates
     step_ = trainer_.steps_done();
     hooks_.begin_step();
     steps_.step();
     hooks_.end_step();
-    trainer_.model().set_hooks(nullptr);
+    trainer_.model().remove_hooks(hooks_);
   }
 
   StepMemory result() {

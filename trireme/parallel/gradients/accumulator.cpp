@@ -7,10 +7,11 @@
 
 namespace trireme {
 
-GradientAccumulator::GradientAccumulator(const BucketLayout& layout, int rank, void* block)
+GradientAccumulator::GradientAccumulator(const BucketLayout& layout, int rank,
+                                         BucketMemory& memory)
     : layout_(layout),
       rank_(rank),
-      block_(block),
+      memory_(memory),
       next_(layout.slots().size()),
       gradients_(layout.slots().size()),
       missing_(layout.buckets().size()) {}
@@ -53,7 +54,8 @@ bool GradientAccumulator::skip_to(std::size_t parameter, int micro_batch) {
 bool GradientAccumulator::fold(std::size_t parameter, const void* gradient) {
   const auto& steps = layout_.program(rank_).steps;
   auto [top, merges] = steps[next_[parameter]++];
-  const auto row = [&](int index) { return layout_.row(block_, rank_, parameter, index); };
+  void* const memory = memory_.of(layout_.slots()[parameter].bucket);
+  const auto row = [&](int index) { return layout_.row(memory, rank_, parameter, index); };
   if (gradient != nullptr && merges > 0) {
     accumulate(row(top - 1), gradient);
     --top;

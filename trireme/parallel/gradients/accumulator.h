@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "trireme/parallel/gradients/bucket_layout.h"
+#include "trireme/parallel/gradients/bucket_memory.h"
 
 namespace trireme {
 
@@ -14,8 +15,8 @@ namespace trireme {
 /// delays no other. Micro-batches that a parameter skips count as zero.
 class GradientAccumulator {
  public:
-  /// `layout` and `block`, the memory of this rank, must outlive the accumulator.
-  GradientAccumulator(const BucketLayout& layout, int rank, void* block);
+  /// `layout` and `memory`, of this rank, must outlive the accumulator.
+  GradientAccumulator(const BucketLayout& layout, int rank, BucketMemory& memory);
 
   void begin();
 
@@ -40,7 +41,7 @@ class GradientAccumulator {
 
   const BucketLayout& layout_;
   int rank_;
-  void* block_;
+  BucketMemory& memory_;
   std::vector<std::size_t> next_;  // of each parameter: micro-batches that have been added
   std::vector<std::int64_t> gradients_;
   std::vector<std::size_t> missing_;  // parameters of each bucket that are not complete

@@ -20,6 +20,8 @@ class BucketLayout {
   struct Parameter {
     std::int64_t count = 0;
     DType dtype = DType::kF32;
+    int unit = 0;   ///< parameters of different units share no bucket
+    int owner = 0;  ///< parameters of a bucket lie in ascending order of their owners
   };
   struct Slot {
     std::size_t bucket = 0;
@@ -41,10 +43,16 @@ class BucketLayout {
   const RowProgram& program(int rank) const { return programs_[static_cast<std::size_t>(rank)]; }
   std::size_t bytes_of(int rank) const { return bytes_[static_cast<std::size_t>(rank)]; }
 
-  /// Row `row` of a parameter in `block`, the memory of `rank`. A null block gives null rows.
-  Buffer row(void* block, int rank, std::size_t parameter, int row) const;
-  /// The partial sums of a bucket: [nodes of the rank, count of the bucket].
-  Buffer partial_sums(void* block, int rank, std::size_t bucket) const;
+  /// Bytes of the rows of a bucket on `rank`.
+  std::size_t bytes_of(int rank, std::size_t bucket) const;
+  /// Where a bucket lies in `block`, the memory of `rank` for all buckets; null if that is null.
+  void* place(void* block, int rank, std::size_t bucket) const;
+
+  /// Row `row` of a parameter, whose bucket lies at `memory`. Null memory gives null rows.
+  Buffer row(void* memory, int rank, std::size_t parameter, int row) const;
+  /// The partial sums of a bucket, which lies at `memory`: [nodes of the rank, count of the
+  /// bucket].
+  Buffer partial_sums(void* memory, int rank, std::size_t bucket) const;
 
  private:
   std::vector<RowProgram> programs_;  // of each rank

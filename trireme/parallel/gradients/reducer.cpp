@@ -10,10 +10,10 @@
 namespace trireme {
 
 GradientReducer::GradientReducer(Communicator& ranks, const ReductionTree& tree,
-                                 const BucketLayout& layout, void* block,
+                                 const BucketLayout& layout, BucketMemory& memory,
                                  std::span<const NamedShape> tensors,
                                  const CompressionOptions& options)
-    : ranks_(ranks), tree_(tree), layout_(layout), block_(block) {
+    : ranks_(ranks), tree_(tree), layout_(layout), memory_(memory) {
   if (options.codec == "none") return;
   for (const BucketLayout::Bucket& bucket : layout_.buckets()) {
     std::vector<NamedShape> together;
@@ -48,12 +48,12 @@ void GradientReducer::start_complete(const GradientAccumulator& accumulator) {
 }
 
 Work GradientReducer::start(std::size_t bucket) {
-  return ranks_.all_reduce(layout_.partial_sums(block_, ranks_.rank(), bucket), tree_, divisor_);
+  return ranks_.all_reduce(layout_.partial_sums(memory_.of(bucket), ranks_.rank(), bucket), tree_, divisor_);
 }
 
 Work GradientReducer::start_compressed(std::size_t bucket) {
   const std::int64_t count = layout_.buckets()[bucket].count;
-  const Buffer rows = layout_.partial_sums(block_, ranks_.rank(), bucket);
+  const Buffer rows = layout_.partial_sums(memory_.of(bucket), ranks_.rank(), bucket);
   for (std::int64_t row = layout_.program(ranks_.rank()).nodes - 1; row > 0; --row) {
     accumulate(rows.slice((row - 1) * count, count), rows.slice(row * count, 0).data);
   }
@@ -63,7 +63,8 @@ Work GradientReducer::start_compressed(std::size_t bucket) {
 }
 
 Buffer GradientReducer::first_row(std::size_t parameter) const {
-  return layout_.row(block_, ranks_.rank(), parameter, 0);
+  const std::size_t bucket = layout_.slots()[parameter].bucket;
+  return layout_.row(memory_.of(bucket), ranks_.rank(), parameter, 0);
 }
 
 std::vector<Buffer> GradientReducer::first_rows(std::size_t bucket) const {

@@ -10,6 +10,7 @@
 #include "trireme/parallel/compressed_sum.h"
 #include "trireme/parallel/gradients/accumulator.h"
 #include "trireme/parallel/gradients/bucket_layout.h"
+#include "trireme/parallel/gradients/bucket_memory.h"
 
 namespace trireme {
 
@@ -19,10 +20,10 @@ namespace trireme {
 /// payload: the sum over its own virtual workers, divided.
 class GradientReducer {
  public:
-  /// Collective if `options` name a codec. `tensors`: name and shape of each parameter. `block`:
-  /// the memory of this rank. What is passed by reference must outlive the reducer.
+  /// Collective if `options` name a codec. `tensors`: name and shape of each parameter.
+  /// What is passed by reference must outlive the reducer.
   GradientReducer(Communicator& ranks, const ReductionTree& tree, const BucketLayout& layout,
-                  void* block, std::span<const NamedShape> tensors,
+                  BucketMemory& memory, std::span<const NamedShape> tensors,
                   const CompressionOptions& options);
 
   /// The sums of the step are divided by `divisor`.
@@ -51,7 +52,7 @@ class GradientReducer {
   Communicator& ranks_;
   const ReductionTree& tree_;
   const BucketLayout& layout_;
-  void* block_;
+  BucketMemory& memory_;
   std::vector<CompressedSum> compressed_;       // one for each bucket, or none
   std::vector<std::vector<std::byte>> before_;  // the step: each tensor of state()
   std::int64_t step_ = 0;                       // for the random choices of codecs

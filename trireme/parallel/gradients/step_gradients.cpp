@@ -12,26 +12,45 @@ namespace trireme {
 StepGradients::StepGradients(Communicator& ranks, const NamedTensors& model,
                              const StrategyOptions& options, Mode mode)
     : ranks_(ranks), tree_(tree_of(options, ranks.size())) {
-  std::vector<BucketLayout::Parameter> sizes;
+  lay_out(model, options, nullptr);
+  if (mode == Mode::kCollect) return;
   std::vector<NamedShape> shapes;
+  for (const auto& [name, tensor] : parameters_) shapes.push_back({name, tensor.sizes().vec()});
+  reducer_.emplace(ranks, tree_, *layout_, *memory_, shapes, options.compression);
+}
+
+StepGradients::StepGradients(Communicator& ranks, const NamedTensors& model,
+                             const StrategyOptions& options, const GradientParts& parts)
+    : ranks_(ranks), tree_(tree_of(options, ranks.size())) {
+  lay_out(model, options, &parts);
+  scatter_.emplace(ranks, tree_, *layout_, *memory_, parts);
+}
+
+void StepGradients::lay_out(const NamedTensors& model, const StrategyOptions& options,
+                            const GradientParts* parts) {
+  std::vector<BucketLayout::Parameter> sizes;
   for (const NamedTensor& parameter : model.parameters) {
-    index_of_.push_back(parameters_.size());
-    const auto& [name, tensor] = parameter;
+    const std::size_t p = parameters_.size();
+    index_of_.push_back(p);
+    const at::Tensor& tensor = parameter.second;
     if (!tensor.requires_grad()) continue;
     parameters_.push_back(parameter);
     sizes.push_back({.count = tensor.numel(), .dtype = dtype_of(tensor.scalar_type())});
-    shapes.push_back({name, tensor.sizes().vec()});
+    if (parts != nullptr && !parts->units.empty()) sizes.back().unit = parts->units[p];
+    if (parts != nullptr && !parts->owners.empty()) sizes.back().owner = parts->owners[p];
   }
   layout_.emplace(sizes, tree_, options.bucket_bytes);
-  const int rank = ranks.rank();
-  memory_ = ranks.allocate(layout_->bytes_of(rank));
-  accumulator_.emplace(*layout_, rank, memory_.data());
-  if (mode == Mode::kReduce) {
-    reducer_.emplace(ranks, tree_, *layout_, memory_.data(), shapes, options.compression);
+  const RowProgram& program = layout_->program(ranks_.rank());
+  // Rows to which later micro-batches are added must stay.
+  bool is_reused = parts != nullptr && !parts->in_place;
+  for (int rank = 0; rank < ranks_.size(); ++rank) {
+    is_reused = is_reused && layout_->program(rank).steps.size() <= 1;
   }
-  const RowProgram& program = layout_->program(rank);
-  buffers_.emplace(ranks, tree_, program, model.buffers, options.buffers);
-  metadata_.emplace(ranks, tree_, program, parameters_.size(), model.buffers.size());
+  memory_.emplace(ranks_, *layout_,
+                  is_reused ? BucketMemory::Mode::kReused : BucketMemory::Mode::kOwnPlaces);
+  accumulator_.emplace(*layout_, ranks_.rank(), *memory_);
+  buffers_.emplace(ranks_, tree_, program, model.buffers, options.buffers);
+  metadata_.emplace(ranks_, tree_, program, parameters_.size(), model.buffers.size());
 }
 
 void StepGradients::begin(const StepShape& shape, double divisor) {
@@ -44,6 +63,7 @@ void StepGradients::begin(const StepShape& shape, double divisor) {
   sums_are_finite_ = true;
   accumulator_->begin();
   if (reducer_) reducer_->begin(divisor);
+  if (scatter_) scatter_->begin(divisor);
   StepShape with_buffers = shape;
   unverified_changes_ += buffers_->begin(shape.passes);
   with_buffers.changed_values += unverified_changes_;
@@ -57,8 +77,13 @@ void StepGradients::add(int parameter, int micro_batch, const at::Tensor& gradie
   const double largest = largest_magnitude(values) / largest_finite(values.dtype);
   largest_ = std::max(largest_, largest);
   if (!std::isfinite(largest)) note_bad(micro_batch);
-  const bool completes = accumulator_->add(p, micro_batch, values.data);
-  if (completes && reducer_) reducer_->start_complete(*accumulator_);
+  if (scatter_) scatter_->make_room(layout_->slots()[p].bucket);
+  if (accumulator_->add(p, micro_batch, values.data)) start_complete();
+}
+
+void StepGradients::start_complete() {
+  if (reducer_) reducer_->start_complete(*accumulator_);
+  if (scatter_) scatter_->start_complete(*accumulator_);
 }
 
 void StepGradients::note_bad(int micro_batch) {
@@ -77,12 +102,12 @@ void StepGradients::finish(int micro_batch, double loss_sum) {
   if (current_ == static_cast<std::size_t>(micro_batch)) ++current_;
   if (!std::isfinite(loss_sum)) note_bad(micro_batch);
   metadata_->finish(micro_batch, loss_sum);
-  if (completes && reducer_) reducer_->start_complete(*accumulator_);
+  if (completes) start_complete();
 }
 
 void StepGradients::reduce() {
   accumulator_->finish_all();
-  if (reducer_) reducer_->start_complete(*accumulator_);
+  start_complete();
   buffers_->capture(current_);
   const auto micro_batches = static_cast<double>(layout_->program(ranks_.rank()).steps.size());
   Work told = metadata_->start({.gradients = accumulator_->gradients(),
@@ -90,6 +115,7 @@ void StepGradients::reduce() {
                                 .bound = largest_ * micro_batches});
   Work changed = buffers_->start();
   if (reducer_) reducer_->wait();
+  if (scatter_) scatter_->wait();
   told.wait();
   changed.wait();
   is_open_ = true;
@@ -135,7 +161,7 @@ void StepGradients::end_step(bool is_skipped) {
 }
 
 Buffer StepGradients::row(int rank, std::size_t p, int row) const {
-  return layout_->row(memory_.peer(rank), rank, p, row);
+  return layout_->row(memory_->peer(rank, layout_->slots()[p].bucket), rank, p, row);
 }
 
 std::vector<Strategy::State> StepGradients::state() {

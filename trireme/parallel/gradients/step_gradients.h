@@ -10,6 +10,7 @@
 #include "trireme/parallel/gradients/accumulator.h"
 #include "trireme/parallel/gradients/bucket_layout.h"
 #include "trireme/parallel/gradients/reducer.h"
+#include "trireme/parallel/gradients/scatter.h"
 #include "trireme/parallel/gradients/step_buffers.h"
 #include "trireme/parallel/gradients/step_metadata.h"
 #include "trireme/parallel/strategy.h"
@@ -19,7 +20,8 @@ namespace trireme {
 
 /// The gradients of one step, summed over this rank's virtual workers in tree order, in memory that
 /// the other ranks of the host can read. With kReduce each bucket is all-reduced, overlapped with
-/// backward; with kCollect the partial sums stay where they are for others to read.
+/// backward; with kCollect the partial sums stay where they are for others to read. With
+/// GradientParts each rank receives its part of the sums.
 ///
 /// Functions that take `p` number the parameters that require a gradient; add() numbers all.
 ///
@@ -34,6 +36,8 @@ class StepGradients final : public GradientSink {
   /// contiguous.
   StepGradients(Communicator& ranks, const NamedTensors& model, const StrategyOptions& options,
                 Mode mode);
+  StepGradients(Communicator& ranks, const NamedTensors& model, const StrategyOptions& options,
+                const GradientParts& parts);
 
   /// `divisor`: what sums are divided by, on every rank.
   void begin(const StepShape& shape, double divisor);
@@ -57,13 +61,17 @@ class StepGradients final : public GradientSink {
   /// memory with it.
   Buffer row(int rank, std::size_t p, int row) const;
 
+  const BucketLayout& layout() const { return *layout_; }
+  /// With GradientParts.
+  const GradientScatter& scatter() const { return *scatter_; }
+
   /// After reduce(), over all ranks:
   bool has_gradient(std::size_t p) const { return metadata_->used()[p] != 0; }
   double loss() const { return metadata_->loss_sum() / divisor_; }
   bool stop() const { return metadata_->stop(); }
   /// What the step has found. `is_finite` may be true though a sum overflows if may_overflow().
   GradientReport report() const;
-  /// With kCollect: every gradient is finite, but the sums over ranks may not be.
+  /// With kCollect and GradientParts: every gradient is finite, but the sums over ranks may not be.
   bool may_overflow() const;
 
   /// What the reduction remembers from step to step: residuals of the compression.
@@ -72,6 +80,9 @@ class StepGradients final : public GradientSink {
  private:
   static constexpr int kNone = -1;
 
+  void lay_out(const NamedTensors& model, const StrategyOptions& options,
+               const GradientParts* parts);
+  void start_complete();
   void note_bad(int micro_batch);
   bool sums_may_overflow() const;
   bool all_sums_are_finite() const;
@@ -81,9 +92,10 @@ class StepGradients final : public GradientSink {
   std::vector<NamedTensor> parameters_;
   std::vector<std::size_t> index_of_;  // in parameters_, of each parameter of the model
   std::optional<BucketLayout> layout_;
-  Memory memory_;
+  std::optional<BucketMemory> memory_;
   std::optional<GradientAccumulator> accumulator_;
   std::optional<GradientReducer> reducer_;  // with kReduce
+  std::optional<GradientScatter> scatter_;  // with GradientParts
   std::optional<StepBuffers> buffers_;
   std::optional<StepMetadata> metadata_;
   double divisor_ = 1;
