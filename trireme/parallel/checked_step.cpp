@@ -99,6 +99,12 @@ double CheckedStep::accept_changes() {
              name, described(homes_[p]), described(tensor));
     }
     if (tensor.data_ptr() == homes_[p].data_ptr()) continue;
+    if (!takes_loaded_values_) {
+      refuse(strategy_,
+             "begin(): {} was given other values, and its ranks hold parts of it alone; load a "
+             "model before attach(), and checkpoints into shards()",
+             name);
+    }
     // torch::load() and set_data() bring memory of their own.
     changed = true;
     const at::NoGradGuard no_grad;
@@ -114,12 +120,12 @@ double CheckedStep::accept_changes() {
   return fingerprint_of(homes_);
 }
 
-std::vector<NamedTensor> CheckedStep::fixed_parameters() const {
-  std::vector<NamedTensor> fixed;
+std::vector<NamedTensor> CheckedStep::parameters_where_hooked(bool hooked) const {
+  std::vector<NamedTensor> found;
   for (std::size_t p = 0; p < parameters_.size(); ++p) {
-    if (!hooks_[p]) fixed.push_back(parameters_[p]);
+    if (hooks_[p].has_value() == hooked) found.push_back(parameters_[p]);
   }
-  return fixed;
+  return found;
 }
 
 int CheckedStep::check_begin(const StepShape& shape, std::int64_t virtual_workers) const {
@@ -241,6 +247,8 @@ void CheckedStep::on_gradient(int parameter) {
     require_backward("a backward pass: loss.backward");
   }
   at::Tensor& gradient = parameters_[static_cast<std::size_t>(parameter)].second.mutable_grad();
+  // A block that is recomputed says of each parameter that it does not use that it has none.
+  if (!gradient.defined()) return;
   add(parameter, active_, loss_scale_ == 1 ? gradient : gradient.mul(1 / loss_scale_));
   // Autograd hands over a fresh gradient next time, which is cheaper than adding to this one.
   gradient.reset();

@@ -32,8 +32,12 @@ class CheckedStep final : public GradientSink {
   /// Hooks the parameters that require a gradient. They are kept by reference count.
   void attach(std::vector<NamedTensor> parameters);
 
-  /// Those that attach() has not hooked.
-  std::vector<NamedTensor> fixed_parameters() const;
+  /// Those that attach() has hooked, and those that it has not.
+  std::vector<NamedTensor> trained_parameters() const { return parameters_where_hooked(true); }
+  std::vector<NamedTensor> fixed_parameters() const { return parameters_where_hooked(false); }
+
+  /// From now on accept_changes() throws if the model has been given other memory.
+  void refuse_loaded_values() { takes_loaded_values_ = false; }
 
   /// Returns the number of micro-batches that StepShape::passes stands for.
   int check_begin(const StepShape& shape, std::int64_t virtual_workers) const;
@@ -72,11 +76,13 @@ class CheckedStep final : public GradientSink {
   int next_pass() const;
   std::int64_t version_of_parameters() const;
   void hook(std::size_t p);
+  std::vector<NamedTensor> parameters_where_hooked(bool hooked) const;
 
   std::string strategy_;
   Phase phase_ = Phase::kUnattached;
   std::vector<NamedTensor> parameters_;
   std::vector<at::Tensor> homes_;  // the strategy's own memory of each
+  bool takes_loaded_values_ = true;
   std::int64_t last_version_ = 0;  // of the parameters when the last step ended
   GradientSink* sink_ = nullptr;   // the strategy's
   int passes_ = 0;

@@ -80,9 +80,14 @@ class Sharded final : public Strategy {
   std::span<Shard> attach_model(Model& model) override {
     const NamedTensors tensors = model.tensors();
     broadcast_from_first_rank(world_, tensors);
-    if (sharding_.within_host) groups_.emplace(world_, tree_, 0);
+    if (sharding_.within_host) {
+      groups_.emplace(world_, tree_, 0);
+      add_traffic_of(groups_->inside());
+    }
     const bool is_shared = sharding_.stage == 3 && share_memory(group());
     const bool is_gathered = sharding_.stage == 3 && !is_shared;
+    if (is_gathered) set_holds_no_parameters();
+    if (sharding_.stage < 3) set_copies_parameters();
     make_gradients(tensors, model, is_gathered);
     make_store(model, is_shared, is_gathered);
     cut_shards();
@@ -118,7 +123,9 @@ class Sharded final : public Strategy {
       for (int rank = 0; rank < world_.size(); ++rank) {
         passes = std::max(passes, tree_.virtual_workers_of(rank).size());
       }
-      store_ = gathered_parameters(std::move(stored), model, static_cast<int>(passes));
+      gathers_ = world_.split(0, world_.rank());
+      add_traffic_of(*gathers_);
+      store_ = gathered_parameters(std::move(stored), *gathers_, model, static_cast<int>(passes));
     } else {
       store_ = is_shared ? shared_parameters(std::move(stored)) : copied_parameters(std::move(stored));
     }
@@ -156,7 +163,7 @@ class Sharded final : public Strategy {
   }
 
   GradientReport finish_gradients() override {
-    store_->end_passes();
+    store_->end_passes(gradients_->has_own_gradients());
     gradients_->reduce();
     for (std::size_t i = 0; i < shards_.size(); ++i) {
       shards_[i].has_gradient = gradients_->has_gradient(parameter_of_[i]);
@@ -195,6 +202,7 @@ class Sharded final : public Strategy {
   ReductionTree tree_;
   std::optional<RankGroups> groups_;  // within hosts
   std::optional<StepGradients> gradients_;
+  std::unique_ptr<Communicator> gathers_;  // they interleave with the reductions of gradients
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::vector<std::int64_t>> shapes_;  // of each parameter
   std::vector<Shard> shards_;

@@ -9,6 +9,7 @@
 
 #include "trireme/base/error.h"
 #include "trireme/comm/call_scope.h"
+#include "trireme/comm/communicator.h"
 #include "trireme/model/model.h"
 #include "trireme/model/module_block.h"
 #include "trireme/parallel/checked_step.h"
@@ -112,6 +113,30 @@ StepResult Strategy::skip_update(torch::optim::Optimizer&, Sync sync, SourceLoca
 std::vector<Strategy::State> Strategy::state() {
   require_attached("state");
   return own_state();
+}
+
+std::vector<StateTensor> Strategy::parameters_to_load() const {
+  std::vector<StateTensor> parameters;
+  if (!traits_.copies_parameters) {
+    for (const Shard& shard : shards()) parameters.push_back(shard.state());
+    return parameters;
+  }
+  for (const auto& [name, tensor] : step_->trained_parameters()) {
+    parameters.push_back(
+        {.name = name, .region = Region(tensor.sizes().vec()), .values = host_buffer_of(tensor)});
+  }
+  return parameters;
+}
+
+Traffic Strategy::traffic() const {
+  Traffic sum;
+  for (const Communicator* ranks : own_communicators_) sum = sum + ranks->traffic();
+  return sum;
+}
+
+void Strategy::set_holds_no_parameters() {
+  traits_.holds_parameters = false;
+  step_->refuse_loaded_values();
 }
 
 void Strategy::require_attached(const char* call) const {

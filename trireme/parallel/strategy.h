@@ -10,6 +10,7 @@
 #include "trireme/base/partition.h"
 #include "trireme/base/source_location.h"
 #include "trireme/base/state_tensor.h"
+#include "trireme/comm/traffic.h"
 #include "trireme/optim/optimizer.h"
 #include "trireme/optim/shard.h"
 #include "trireme/parallel/gradient_sink.h"
@@ -26,6 +27,7 @@ class Optimizer;
 namespace trireme {
 
 class CheckedStep;
+class Communicator;
 class Model;
 class RelaxedConsistency;
 
@@ -114,6 +116,17 @@ class Strategy {
 
   /// True if every rank has all shards, false if each rank has its own part of them.
   bool shards_are_whole() const { return traits_.whole_shards; }
+  /// True if the model's parameters have their values between steps on this rank, false if only the
+  /// shards have them.
+  bool holds_parameters() const { return traits_.holds_parameters; }
+
+  /// The trained parameters as this rank must read them from a checkpoint: its shards, or all that
+  /// it holds a copy of.
+  std::vector<StateTensor> parameters_to_load() const;
+
+  /// What this rank has sent through communicators of the strategy's own, beside that which it was
+  /// made for.
+  Traffic traffic() const;
 
   /// The virtual workers of this rank: [begin, end) of those of the whole step. Known before
   /// attach(), too.
@@ -136,8 +149,17 @@ class Strategy {
     std::string name;           ///< for messages
     bool sets_grad = false;     ///< finish_gradients() leaves the gradients in grad()
     bool whole_shards = false;  ///< every rank has all shards
+    /// Each rank has memory of its own for all parameters, though not for all shards.
+    bool copies_parameters = false;
+    bool holds_parameters = true;  ///< see holds_parameters()
   };
   explicit Strategy(Traits traits);
+
+  /// For what is known in attach_model() only.
+  void set_copies_parameters() { traits_.copies_parameters = true; }
+  void set_holds_no_parameters();
+  /// Counts a communicator in traffic(), which must live as long as the strategy.
+  void add_traffic_of(const Communicator& ranks) { own_communicators_.push_back(&ranks); }
 
   /// For what a strategy has beside the functions above: throw UsageError unless attach() was
   /// called, or unless no step has begun that has not ended.
@@ -171,6 +193,7 @@ class Strategy {
   std::unique_ptr<Model> model_of_module_;
   Model* model_ = nullptr;   // null: not attached
   std::span<Shard> shards_;  // what attach() has returned
+  std::vector<const Communicator*> own_communicators_;
   std::unique_ptr<CheckedStep> step_;
 };
 

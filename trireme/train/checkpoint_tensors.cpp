@@ -72,7 +72,9 @@ TensorsToLoad tensors_to_load(Optimizer* optimizer, Strategy& strategy,
   const std::string own = prefix_of_group(strategy);
   const bool is_known = std::ranges::any_of(
       known, [&](const auto& tensor) { return tensor.first.starts_with(own + "optimizer."); });
-  append_shards(strategy.shards(), wanted.tensors);
+  for (StateTensor& parameter : strategy.parameters_to_load()) {
+    wanted.tensors.push_back(under("model.", std::move(parameter)));
+  }
   if (optimizer != nullptr) append_state(*optimizer, is_known ? own : "", wanted.tensors);
   append_known(strategy.state(), known, wanted);
   append_fixed(strategy, wanted.tensors);

@@ -25,8 +25,20 @@ namespace trireme {
 
 namespace {
 
-// Stops early, with sums that mean nothing, if this rank is asked to stop.
-EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const StopRequested& stop) {
+// The forward passes of the virtual workers of a rank.
+std::int64_t passes_of(std::int64_t samples, const ReductionTree& tree, int rank,
+                       std::int64_t batch) {
+  std::int64_t passes = 0;
+  const Range workers = tree.virtual_workers_of(rank);
+  for (std::int64_t worker = workers.begin; worker < workers.end; ++worker) {
+    passes += (partition(samples, tree.virtual_workers(), worker).size() + batch - 1) / batch;
+  }
+  return passes;
+}
+
+// Stops early, with sums that mean nothing, if this rank is asked to stop. `passes` counts.
+EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const StopRequested& stop,
+                       std::int64_t& passes) {
   const Dataset& dataset = *trainer.data().evaluation;
   const std::int64_t batch = trainer.config().evaluation.batch;
   EvaluationSums sums;
@@ -37,6 +49,7 @@ EvaluationSums sums_of(Trainer& trainer, Range samples, double shift, const Stop
     std::iota(indices.begin(), indices.end(), at);
     const Batch part = dataset.batch(indices);
     sums += trainer.model().evaluate(part, trainer.loss(), shift);
+    ++passes;
   }
   return sums;
 }
@@ -62,11 +75,19 @@ std::optional<EvaluationSums> sums_over_ranks(Trainer& trainer, const StopReques
   EvaluationMode mode(trainer.model());
   const double shift = shift_of(dataset, world);
   TreeFold fold(tree, world.rank(), EvaluationSums::kCount);
+  std::int64_t passes = 0;
+  std::int64_t most = 0;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    most = std::max(most,
+                    passes_of(dataset.size(), tree, rank, trainer.config().evaluation.batch));
+  }
   const Range mine = tree.virtual_workers_of(world.rank());
   for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {
     const Range samples = partition(dataset.size(), tree.virtual_workers(), worker);
-    fold.add(sums_of(trainer, samples, shift, stop).flat());
+    fold.add(sums_of(trainer, samples, shift, stop, passes).flat());
   }
+  // The strategy may gather parameters in each pass of every rank.
+  for (; passes < most; ++passes) trainer.model().skip_forward();
   mode.restore_buffers();
   std::array<std::int64_t, 1> stopped{stop && stop() ? 1 : 0};
   world.all_reduce(buffer_of<std::int64_t>(stopped), ReduceOp::kMax).wait();

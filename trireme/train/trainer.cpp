@@ -199,7 +199,8 @@ void Trainer::skip(std::int64_t steps, TrainedStep& step) {
 
 Traffic Trainer::traffic() const {
   const RelaxedConsistency* const relaxed = strategy_->relaxed();
-  return relaxed != nullptr ? world_.traffic() + relaxed->traffic() : world_.traffic();
+  const Traffic own = world_.traffic() + strategy_->traffic();
+  return relaxed != nullptr ? own + relaxed->traffic() : own;
 }
 
 void Trainer::communicate() {

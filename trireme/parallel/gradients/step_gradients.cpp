@@ -128,6 +128,10 @@ void StepGradients::reduce() {
   if (sums_may_overflow() || reducer_->compresses()) sums_are_finite_ = all_sums_are_finite();
 }
 
+bool StepGradients::has_own_gradients() const {
+  return std::ranges::any_of(accumulator_->gradients(), [](std::int64_t count) { return count > 0; });
+}
+
 bool StepGradients::sums_may_overflow() const {
   return metadata_->bound() >= 0.5;
 }

@@ -61,6 +61,8 @@ class StepGradients final : public GradientSink {
   /// memory with it.
   Buffer row(int rank, std::size_t p, int row) const;
 
+  /// Any gradient of this step has come on this rank.
+  bool has_own_gradients() const;
   const BucketLayout& layout() const { return *layout_; }
   /// With GradientParts.
   const GradientScatter& scatter() const { return *scatter_; }

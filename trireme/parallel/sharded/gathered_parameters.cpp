@@ -38,10 +38,10 @@ class GatherMemory {
 
 class GatheredParameters final : public ParameterStore, private BlockHooks {
  public:
-  GatheredParameters(StoredParameters parameters, Model& model, int passes)
+  GatheredParameters(StoredParameters parameters, Communicator& gathers, Model& model, int passes)
       : in_(std::move(parameters)),
+        gathers_(gathers),
         model_(model),
-        ranks_(in_.ranks.split(0, in_.ranks.rank())),
         order_(static_cast<int>(model.blocks().size()), passes),
         buckets_(in_.layout.buckets().size()) {
     keep_pieces();
@@ -64,10 +64,17 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
   void begin_step() override {
     leave_all();
     order_.begin_step();
+    has_computed_ = false;
   }
 
-  void end_passes() override {
+  void end_passes(bool has_gradients) override {
     if (!order_.in_step()) return;
+    if (has_gradients && !has_computed_) {
+      throw UsageError(
+          "strategy sharded: gradients have come, but no block of the model has computed: with "
+          "stage 3 between hosts the parameters are only there while strategy->model() computes; "
+          "call strategy->model().forward(x) in place of the module's forward(x)");
+    }
     make_up_for(order_.end());
     leave_all();
     order_.end_step();
@@ -133,7 +140,10 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     }
   }
 
-  void before_forward(int block) override { begin_block(order_.forward(block), block); }
+  void before_forward(int block) override {
+    has_computed_ = true;
+    begin_block(order_.forward(block), block);
+  }
   void after_forward(int block) override { end_block(block); }
   void before_backward(int block) override { begin_block(order_.backward(block), block); }
   void after_backward(int block) override { end_block(block); }
@@ -205,7 +215,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     Bucket& bucket = buckets_[b];
     const BucketLayout::Bucket& layout = in_.layout.buckets()[b];
     bucket.memory = free_.take(static_cast<std::size_t>(layout.count) * size_of(layout.dtype));
-    bucket.gathering = ranks_->all_gather(whole(b), piece(b), in_.pieces.counts(b));
+    bucket.gathering = gathers_.all_gather(whole(b), piece(b), in_.pieces.counts(b));
   }
 
   void make_ready(std::size_t b) {
@@ -239,22 +249,24 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
   static constexpr int kNone = PassOrder::kNone;
 
   StoredParameters in_;
+  Communicator& gathers_;
   Model& model_;
-  std::unique_ptr<Communicator> ranks_;  // gathers interleave with the reductions of gradients
   PassOrder order_;
   std::shared_ptr<PoisonedMemory> poison_;
   GatherMemory free_;
   std::vector<Bucket> buckets_;
   std::vector<std::vector<std::size_t>> buckets_of_block_;
+  bool has_computed_ = false;  // on this rank, in this step
   int entered_ = kNone;
   int prefetched_ = kNone;
 };
 
 }  // namespace
 
-std::unique_ptr<ParameterStore> gathered_parameters(StoredParameters parameters, Model& model,
+std::unique_ptr<ParameterStore> gathered_parameters(StoredParameters parameters,
+                                                    Communicator& gathers, Model& model,
                                                     int passes) {
-  return std::make_unique<GatheredParameters>(std::move(parameters), model, passes);
+  return std::make_unique<GatheredParameters>(std::move(parameters), gathers, model, passes);
 }
 
 }  // namespace trireme

@@ -28,8 +28,9 @@ class ParameterStore {
   virtual void publish() = 0;
 
   /// Called before the first forward pass of a step, and after its last backward pass on this rank.
+  /// `has_gradients`: any have come.
   virtual void begin_step() {}
-  virtual void end_passes() {}
+  virtual void end_passes(bool /*has_gradients*/) {}
 };
 
 /// What a store is made for. It takes the parameters' present values, which are the same on every
@@ -54,8 +55,10 @@ std::unique_ptr<ParameterStore> shared_parameters(StoredParameters parameters);
 /// All ranks must make the same sequence of passes: in a step `passes` forward passes through all
 /// blocks, each followed by its backward pass, which a rank that has fewer makes up for in
 /// end_passes(); outside of steps the same number of forward passes. A parameter that is read while
-/// its block does not compute is NaN, and writing to it ends the process.
-std::unique_ptr<ParameterStore> gathered_parameters(StoredParameters parameters, Model& model,
+/// its block does not compute is NaN, and writing to it ends the process. `gathers`: the same ranks,
+/// for nothing else.
+std::unique_ptr<ParameterStore> gathered_parameters(StoredParameters parameters,
+                                                    Communicator& gathers, Model& model,
                                                     int passes);
 
 }  // namespace trireme
