@@ -13,6 +13,7 @@
 
 #include "trireme/base/atomic_file.h"
 #include "trireme/base/error.h"
+#include "trireme/base/region.h"
 #include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors_dtype.h"
 
@@ -34,20 +35,19 @@ void check(const NamedBuffer& tensor) {
                                  printable(tensor.name), fmt::join(tensor.shape, ", "), count,
                                  tensor.values.count));
   }
-  if (tensor.name == kMetadataKey) {
-    throw UsageError(fmt::format("safetensors: {} cannot be a tensor's name", kMetadataKey));
-  }
 }
 
 // As Hugging Face's writer orders them: the widest type first, then by name.
-std::vector<const NamedBuffer*> in_file_order(std::span<const NamedBuffer> tensors) {
-  std::vector<const NamedBuffer*> order;
-  for (const NamedBuffer& tensor : tensors) {
-    check(tensor);
+std::vector<const StreamedTensor*> in_file_order(std::span<const StreamedTensor> tensors) {
+  std::vector<const StreamedTensor*> order;
+  for (const StreamedTensor& tensor : tensors) {
+    if (tensor.name == kMetadataKey) {
+      throw UsageError(fmt::format("safetensors: {} cannot be a tensor's name", kMetadataKey));
+    }
     order.push_back(&tensor);
   }
-  std::ranges::sort(order, {}, [](const NamedBuffer* t) {
-    return std::tuple(safetensors_rank(t->values.dtype), std::string_view(t->name));
+  std::ranges::sort(order, {}, [](const StreamedTensor* t) {
+    return std::tuple(safetensors_rank(t->dtype), std::string_view(t->name));
   });
   return order;
 }
@@ -61,7 +61,7 @@ std::string json_string(std::string_view text) {
 }
 
 // Length and JSON, padded with spaces so that the tensors begin at a multiple of 8.
-std::string header_of(std::span<const NamedBuffer* const> order,
+std::string header_of(std::span<const StreamedTensor* const> order,
                       const SafetensorsMetadata& metadata) {
   std::vector<std::string> entries;
   if (!metadata.empty()) {
@@ -72,16 +72,16 @@ std::string header_of(std::span<const NamedBuffer* const> order,
     entries.push_back(fmt::format("\"{}\":{{{}}}", kMetadataKey, fmt::join(texts, ",")));
   }
   std::set<std::string_view> names;
-  std::size_t offset = 0;
-  for (const NamedBuffer* tensor : order) {
+  std::int64_t offset = 0;
+  for (const StreamedTensor* tensor : order) {
     if (!names.insert(tensor->name).second) {
       throw UsageError(fmt::format("safetensors: tensor names must differ, {} comes twice",
                                    printable(tensor->name)));
     }
-    const std::size_t end = offset + tensor->values.bytes();
+    const std::int64_t end = offset + bytes_of(*tensor);
     entries.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
                                   json_string(tensor->name),
-                                  safetensors_name_of(tensor->values.dtype),
+                                  safetensors_name_of(tensor->dtype),
                                   fmt::join(tensor->shape, ","), offset, end));
     offset = end;
   }
@@ -97,25 +97,62 @@ std::string header_of(std::span<const NamedBuffer* const> order,
   return header + json;
 }
 
-void write_pieces(std::span<const NamedBuffer> tensors, const SafetensorsMetadata& metadata,
-                  const std::function<void(std::string_view)>& write) {
-  const std::vector<const NamedBuffer*> order = in_file_order(tensors);
+void write_values(const StreamedTensor& tensor, const ByteSink& write) {
+  const std::int64_t bytes = bytes_of(tensor);
+  std::int64_t given = 0;
+  tensor.values([&](std::string_view piece) {
+    given += std::ssize(piece);
+    write(piece);
+  });
+  if (given == bytes) return;
+  throw UsageError(fmt::format("safetensors: tensor {} must give its {} bytes, has given {}",
+                               printable(tensor.name), bytes, given));
+}
+
+void write_pieces(std::span<const StreamedTensor> tensors, const SafetensorsMetadata& metadata,
+                  const ByteSink& write) {
+  const std::vector<const StreamedTensor*> order = in_file_order(tensors);
   write(header_of(order, metadata));
-  for (const NamedBuffer* tensor : order) {
-    write({static_cast<const char*>(tensor->values.data), tensor->values.bytes()});
-  }
+  for (const StreamedTensor* tensor : order) write_values(*tensor, write);
 }
 
 }  // namespace
 
+std::int64_t bytes_of(const StreamedTensor& tensor) {
+  const auto size = static_cast<std::int64_t>(size_of(tensor.dtype));
+  std::int64_t bytes = 0;
+  if (__builtin_mul_overflow(elements_of(tensor.shape), size, &bytes)) {
+    throw UsageError(fmt::format("safetensors: tensor {} of shape [{}] is too large",
+                                 printable(tensor.name), fmt::join(tensor.shape, ", ")));
+  }
+  return bytes;
+}
+
+std::vector<StreamedTensor> streamed(std::span<const NamedBuffer> tensors) {
+  std::vector<StreamedTensor> all;
+  for (const NamedBuffer& tensor : tensors) {
+    check(tensor);
+    const std::string_view bytes(static_cast<const char*>(tensor.values.data),
+                                 tensor.values.bytes());
+    all.push_back({tensor.name, tensor.values.dtype, tensor.shape,
+                   [bytes](const ByteSink& write) { write(bytes); }});
+  }
+  return all;
+}
+
 std::string safetensors_bytes(std::span<const NamedBuffer> tensors,
                               const SafetensorsMetadata& metadata) {
   std::string bytes;
-  write_pieces(tensors, metadata, [&](std::string_view piece) { bytes += piece; });
+  write_pieces(streamed(tensors), metadata, [&](std::string_view piece) { bytes += piece; });
   return bytes;
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedBuffer> tensors,
+                       const SafetensorsMetadata& metadata, Files& files) {
+  write_safetensors(path, streamed(tensors), metadata, files);
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const StreamedTensor> tensors,
                        const SafetensorsMetadata& metadata, Files& files) {
   AtomicFile file(path, files);
   write_pieces(tensors, metadata, [&](std::string_view piece) { file.write(piece); });

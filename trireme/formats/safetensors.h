@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -38,6 +39,30 @@ std::string safetensors_bytes(std::span<const NamedBuffer> tensors,
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedBuffer> tensors,
                        const SafetensorsMetadata& metadata = {}, Files& files = real_files());
 
+/// Takes bytes in order, piece by piece.
+using ByteSink = std::function<void(std::string_view)>;
+
+/// A tensor to be written whose values are made while they are written, so that they need not all
+/// be in memory.
+struct StreamedTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::int64_t> shape;
+  /// Called at most once; gives the bytes of all values, row-major.
+  std::function<void(const ByteSink& write)> values;
+};
+
+/// The same file. Tensors are asked for their values in the order of the file, not that of
+/// `tensors`. Throws UsageError if one gives more or fewer bytes than its shape has.
+void write_safetensors(const std::filesystem::path& path, std::span<const StreamedTensor> tensors,
+                       const SafetensorsMetadata& metadata = {}, Files& files = real_files());
+
+/// The tensors as those whose values are made when they are written. The memory must live on.
+std::vector<StreamedTensor> streamed(std::span<const NamedBuffer> tensors);
+
+/// Bytes of a tensor's values. Throws UsageError if its shape is impossible.
+std::int64_t bytes_of(const StreamedTensor& tensor);
+
 /// One tensor of a file.
 struct TensorInfo {
   std::string name;
@@ -64,6 +89,7 @@ class SafetensorsFile {
  public:
   explicit SafetensorsFile(std::filesystem::path path, Files& files = real_files());
 
+  const std::filesystem::path& path() const { return path_; }
   std::vector<std::string> names() const;
   bool contains(std::string_view name) const { return by_name_.contains(name); }
   std::span<const TensorInfo> tensors() const { return header_.tensors; }

@@ -40,6 +40,10 @@ class SafetensorsFiles {
 
   std::vector<std::string> names() const;
   bool contains(std::string_view name) const { return places_.contains(name); }
+  /// Returns the file that holds a tensor.
+  const std::filesystem::path& path_of(std::string_view name) const { return file_of(name).path(); }
+  /// Of the first file.
+  const SafetensorsMetadata& metadata() const { return files_.front().metadata(); }
 
   // As SafetensorsFile.
   const TensorInfo& info(std::string_view name) const { return file_of(name).info(name); }

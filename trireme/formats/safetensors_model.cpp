@@ -17,14 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using Part = std::span<const NamedBuffer>;
+using Part = std::span<const StreamedTensor>;
 
-std::vector<Part> parts_of(std::span<const NamedBuffer> tensors, std::int64_t part_bytes) {
+std::vector<Part> parts_of(std::span<const StreamedTensor> tensors, std::int64_t part_bytes) {
   std::vector<Part> parts;
   std::size_t begin = 0;
   std::int64_t room = part_bytes;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const auto bytes = static_cast<std::int64_t>(tensors[i].values.bytes());
+    const std::int64_t bytes = bytes_of(tensors[i]);
     if (part_bytes > 0 && i > begin && bytes > room) {
       parts.push_back(tensors.subspan(begin, i - begin));
       begin = i;
@@ -109,11 +109,11 @@ void try_to_remove(const std::vector<fs::path>& paths, Files& files) {
 }
 
 std::string index_of(const std::vector<Part>& parts, const std::vector<std::string>& names) {
-  std::size_t bytes = 0;
+  std::int64_t bytes = 0;
   std::map<std::string, std::string> places;
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    for (const NamedBuffer& tensor : parts[i]) {
-      bytes += tensor.values.bytes();
+    for (const StreamedTensor& tensor : parts[i]) {
+      bytes += bytes_of(tensor);
       if (places.emplace(tensor.name, names[i]).second) continue;
       throw UsageError(fmt::format("safetensors: tensor names must differ, {} comes twice",
                                    printable(tensor.name)));
@@ -165,6 +165,12 @@ void write_parts(const fs::path& path, const std::vector<Part>& parts,
 }  // namespace
 
 void write_safetensors_model(const fs::path& path, std::span<const NamedBuffer> tensors,
+                             const SafetensorsMetadata& metadata, std::int64_t part_bytes,
+                             Files& files) {
+  write_safetensors_model(path, streamed(tensors), metadata, part_bytes, files);
+}
+
+void write_safetensors_model(const fs::path& path, std::span<const StreamedTensor> tensors,
                              const SafetensorsMetadata& metadata, std::int64_t part_bytes,
                              Files& files) {
   if (is_safetensors_index(path)) {

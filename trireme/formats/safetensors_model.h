@@ -37,6 +37,10 @@ void write_safetensors_model(const std::filesystem::path& path,
                              std::span<const NamedBuffer> tensors,
                              const SafetensorsMetadata& metadata, std::int64_t part_bytes,
                              Files& files = real_files());
+void write_safetensors_model(const std::filesystem::path& path,
+                             std::span<const StreamedTensor> tensors,
+                             const SafetensorsMetadata& metadata, std::int64_t part_bytes,
+                             Files& files = real_files());
 
 /// Returns true if `name` is a name of the index or of a part of the model with the file name
 /// `model`.
