@@ -11,6 +11,7 @@
 #include "trireme/base/error.h"
 #include "trireme/base/pattern.h"
 #include "trireme/checkpoint/manifest.h"
+#include "trireme/checkpoint/model_parts.h"
 #include "trireme/formats/printable.h"
 #include "trireme/formats/safetensors.h"
 #include "trireme/formats/safetensors_index.h"
@@ -167,6 +168,38 @@ void save_model(const fs::path& path, const NamedTensors& model, const SaveModel
   SafetensorsMetadata metadata = options.metadata;
   metadata.emplace("format", "pt");
   write_safetensors_model(path, tensors, metadata, options.file_bytes, files);
+}
+
+void save_model(const fs::path& path, const NamedTensors& model, Communicator& world,
+                std::span<const StateTensor> mine, const SaveModelOptions& options, Files& files) {
+  ModelParts parts(world, mine);
+  if (world.rank() > 0) return parts.serve();
+  std::vector<StreamedTensor> tensors;
+  const NamedTensors distinct = each_once(model);
+  for (const auto* group : {&distinct.parameters, &distinct.buffers}) {
+    for (const auto& [name, tensor] : *group) {
+      if (parts.contains(name)) {
+        tensors.push_back({name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
+                           [&parts, name = name](const ByteSink& write) { parts.read(name, write); }});
+        continue;
+      }
+      const at::Tensor stored = stored_view(tensor.detach().cpu().contiguous());
+      const Buffer values = host_buffer_of(stored);
+      tensors.push_back({name, values.dtype, stored.sizes().vec(),
+                         [stored, values](const ByteSink& write) {
+                           write({static_cast<const char*>(values.data), values.bytes()});
+                         }});
+    }
+  }
+  SafetensorsMetadata metadata = options.metadata;
+  metadata.emplace("format", "pt");
+  try {
+    write_safetensors_model(path, tensors, metadata, options.file_bytes, files);
+  } catch (...) {
+    parts.finish();
+    throw;
+  }
+  parts.finish();
 }
 
 LoadedModel load_model(const fs::path& path, const NamedTensors& model,

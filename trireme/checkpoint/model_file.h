@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "trireme/base/files.h"
+#include "trireme/base/state_tensor.h"
+#include "trireme/comm/communicator.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -29,6 +32,15 @@ struct SaveModelOptions {
 /// as stored_view() says. The model appears as a whole or not at all. Throws DataError.
 void save_model(const std::filesystem::path& path, const NamedTensors& model,
                 const SaveModelOptions& options = {}, Files& files = real_files());
+
+/// The same of a model of which ranks hold parts. Collective; rank 0 writes, and nobody holds more
+/// of it than before but a buffer of fixed size. `mine`: regions of tensors of `model` that this
+/// rank has, each a range of the whole tensor, which together cover a tensor exactly once; those
+/// with is_written == false do not count. Tensors of which no rank gives regions are taken from
+/// rank 0's `model`. If writing fails, rank 0 throws DataError; what others do is up to them.
+void save_model(const std::filesystem::path& path, const NamedTensors& model, Communicator& world,
+                std::span<const StateTensor> mine, const SaveModelOptions& options = {},
+                Files& files = real_files());
 
 struct LoadModelOptions {
   /// Throw if the file lacks a tensor of the model or has one that the model lacks.

@@ -208,11 +208,18 @@ class Run {
   }
 
   void save_final_model() {
+    const SaveModelOptions options{.metadata = metadata_of(trainer_.data()),
+                                   .file_bytes = trainer_.config().checkpoint.model_file_bytes};
+    const NamedTensors tensors = trainer_.model().tensors();
+    if (!trainer_.strategy().holds_parameters()) {
+      std::vector<StateTensor> mine;
+      for (const Shard& shard : trainer_.strategy().shards()) mine.push_back(shard.state());
+      save_model(directory_.model(), tensors, trainer_.world(), mine, options, files_);
+    }
     if (trainer_.world().rank() == 0) {
-      save_model(directory_.model(), trainer_.model().tensors(),
-                 {.metadata = metadata_of(trainer_.data()),
-                  .file_bytes = trainer_.config().checkpoint.model_file_bytes},
-                 files_);
+      if (trainer_.strategy().holds_parameters()) {
+        save_model(directory_.model(), tensors, options, files_);
+      }
       if (!trainer_.data().tokenizer.empty()) {
         write_file_atomically(directory_.tokenizer(), trainer_.data().tokenizer, files_);
       }

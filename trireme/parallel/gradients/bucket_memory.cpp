@@ -8,10 +8,10 @@ namespace trireme {
 namespace {
 
 constexpr std::size_t kBucketsAtOnce = 3;  // one is filled while those before it are reduced
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kPlaceAlignment = 64;
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+std::size_t aligned_bytes(std::size_t bytes) {
+  return (bytes + kPlaceAlignment - 1) / kPlaceAlignment * kPlaceAlignment;
 }
 
 // The most that buckets in a row need.
@@ -21,7 +21,7 @@ std::size_t bytes_at_once(const BucketLayout& layout, int rank) {
   for (std::size_t first = 0; first < buckets; ++first) {
     std::size_t bytes = 0;
     for (std::size_t b = first; b < std::min(first + kBucketsAtOnce, buckets); ++b) {
-      bytes += aligned(layout.bytes_of(rank, b));
+      bytes += aligned_bytes(layout.bytes_of(rank, b));
     }
     most = std::max(most, bytes);
   }
@@ -56,7 +56,7 @@ std::size_t BucketMemory::find_room(std::size_t bytes) const {
 
 bool BucketMemory::has_room(std::size_t bucket) const {
   if (mode_ == Mode::kOwnPlaces || places_.contains(bucket) || beside_.contains(bucket)) return true;
-  return find_room(aligned(layout_.bytes_of(rank_, bucket))) != kNone;
+  return find_room(aligned_bytes(layout_.bytes_of(rank_, bucket))) != kNone;
 }
 
 void* BucketMemory::of(std::size_t bucket) {
@@ -65,7 +65,7 @@ void* BucketMemory::of(std::size_t bucket) {
   if (place != places_.end()) return static_cast<char*>(memory_.data()) + place->second.begin;
   const auto beside = beside_.find(bucket);
   if (beside != beside_.end()) return beside->second.data();
-  const std::size_t bytes = aligned(layout_.bytes_of(rank_, bucket));
+  const std::size_t bytes = aligned_bytes(layout_.bytes_of(rank_, bucket));
   const std::size_t begin = find_room(bytes);
   if (begin == kNone) return beside_.emplace(bucket, ZeroedMemory(bytes)).first->second.data();
   places_[bucket] = {begin, begin + bytes};

@@ -4,7 +4,7 @@ namespace trireme {
 
 namespace {
 
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kFlatAlignment = 64;
 
 }  // namespace
 
@@ -12,7 +12,7 @@ FlatMemory::FlatMemory(const BucketLayout& layout) : layout_(layout) {
   for (const BucketLayout::Bucket& bucket : layout.buckets()) {
     offsets_.push_back(bytes_);
     bytes_ += static_cast<std::size_t>(bucket.count) * size_of(bucket.dtype);
-    bytes_ = (bytes_ + kAlignment - 1) / kAlignment * kAlignment;
+    bytes_ = (bytes_ + kFlatAlignment - 1) / kFlatAlignment * kFlatAlignment;
   }
 }
 
