@@ -64,11 +64,15 @@ Outcome Runs::run(const Config& config, int ranks, const TrainOptions& options, 
   for (int rank = 0; rank < ranks; ++rank) {
     outcome.ranks.emplace_back(stop.rank == -1 || rank == stop.rank ? stop.step : 0);
   }
-  run_ranks(ranks, [&](Communicator& world) {
+  on_ranks(ranks, [&](Communicator& world) {
     const auto rank = static_cast<std::size_t>(world.rank());
     outcome.summaries[rank] = trireme::train(config, world, outcome.ranks[rank], options);
   });
   return outcome;
+}
+
+void Runs::on_ranks(int ranks, const std::function<void(Communicator&)>& body) const {
+  hosts_of_one_ ? run_ranks_over_messages(ranks, body) : run_ranks(ranks, body);
 }
 
 Outcome Runs::train(const std::string& run, int ranks, const Words& words, StopRequest stop) {
@@ -87,7 +91,7 @@ Outcome Runs::resume_on_changed_data(const std::string& run, int ranks, const Wo
 std::vector<std::string> Runs::errors(const std::string& run, int ranks, const Words& words) {
   const Config config = this->config(run, words);
   std::vector<std::string> errors(static_cast<std::size_t>(ranks));
-  run_ranks(ranks, [&](Communicator& world) {
+  on_ranks(ranks, [&](Communicator& world) {
     Recorder recorder;
     std::string& error = errors[static_cast<std::size_t>(world.rank())];
     try {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -65,6 +66,9 @@ class Runs {
   /// from 180 samples by adam: 40 steps of 24 samples on 12 virtual workers.
   explicit Runs(Words words = {});
 
+  /// From now on each rank is a host of its own: no ranks share memory.
+  void set_hosts_of_one(bool on) { hosts_of_one_ = on; }
+
   /// Trains `run` from its beginning. Throws the root cause of a failure.
   Outcome train(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
   /// Continues `run` from its newest checkpoint, or from that of `step`.
@@ -97,10 +101,12 @@ class Runs {
   std::vector<std::string> metrics(const std::string& run) const;
 
  private:
+  void on_ranks(int ranks, const std::function<void(Communicator&)>& body) const;
   Outcome run(const Config& config, int ranks, const TrainOptions& options, StopRequest stop);
 
   TemporaryFolder folder_{folder_in_memory()};
   Words words_;
+  bool hosts_of_one_ = false;
 };
 
 }  // namespace trireme::test

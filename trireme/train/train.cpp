@@ -283,12 +283,14 @@ std::vector<std::string> changes_since(const Restored& restored, const Trainer& 
 
 void try_passes(Trainer& trainer) {
   const DataSets& data = trainer.data();
+  Communicator* const together =
+      trainer.strategy().holds_parameters() ? nullptr : &trainer.world();
   try_training(trainer.model(), trainer.loss(), *data.train, *data.sampler,
-               trainer.strategy().virtual_workers());
+               trainer.strategy().virtual_workers(), together);
   const SavingGroup& group = trainer.saving_group();
   if (data.evaluation == nullptr || !group.has_this_rank()) return;
   try_evaluation(trainer.model(), trainer.loss(), *data.evaluation, group.tree(),
-                 group.communicator().rank(), trainer.config().evaluation.batch);
+                 group.communicator().rank(), trainer.config().evaluation.batch, together);
 }
 
 // A rank that needs one that is lost has nothing to tell the others.

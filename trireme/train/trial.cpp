@@ -22,16 +22,34 @@ class Trial {
   Trial(Model& model, const Loss& loss, const Dataset& dataset)
       : model_(model), mode_(model), loss_(loss), dataset_(dataset) {}
 
-  void end() { mode_.restore_buffers(); }
-
-  void pass(std::span<const std::int64_t> indices, const std::string& when) {
+  void add(std::span<const std::int64_t> indices, const std::string& when) {
     if (indices.empty() || !known_.insert(indices.size()).second) return;
+    passes_.push_back({{indices.begin(), indices.end()}, when});
+  }
+
+  void run(Communicator* together) {
+    auto most = std::ssize(passes_);
+    if (together != nullptr) {
+      together->all_reduce(buffer_of(std::span(&most, 1)), ReduceOp::kMax).wait();
+    }
+    for (const Pass& pass : passes_) make(pass);
+    for (auto made = std::ssize(passes_); made < most; ++made) model_.skip_forward();
+    mode_.restore_buffers();
+  }
+
+ private:
+  struct Pass {
+    std::vector<std::int64_t> indices;
+    std::string when;
+  };
+
+  void make(const Pass& pass) {
     const auto in_context = [&](std::string_view message) {
       return fmt::format("{} (a pass of {}, as {} has it)", message,
-                         counted(std::ssize(indices), "sample"), when);
+                         counted(std::ssize(pass.indices), "sample"), pass.when);
     };
     try {
-      const Batch batch = dataset_.batch(indices);
+      const Batch batch = dataset_.batch(pass.indices);
       model_.evaluate(batch, loss_);
     } catch (const UsageError& error) {
       throw UsageError(in_context(error.what()));
@@ -42,13 +60,13 @@ class Trial {
     }
   }
 
- private:
   const at::NoGradGuard no_grad_;
   Model& model_;
   EvaluationMode mode_;
   const Loss& loss_;
   const Dataset& dataset_;
   std::set<std::size_t> known_;
+  std::vector<Pass> passes_;
 };
 
 // The steps in which a virtual worker has all numbers of samples that it ever has: the last one of
@@ -65,20 +83,21 @@ std::vector<std::int64_t> steps_to_try(const Sampler& sampler) {
 }  // namespace
 
 void try_training(Model& model, const Loss& loss, const Dataset& train, const Sampler& sampler,
-                  Range workers) {
+                  Range workers, Communicator* together) {
   Trial trial(model, loss, train);
   std::vector<std::int64_t> indices;
   for (const std::int64_t step : steps_to_try(sampler)) {
     for (std::int64_t worker = workers.begin; worker < workers.end; ++worker) {
       sampler.indices(step, static_cast<int>(worker), indices);
-      trial.pass(indices, fmt::format("step {} of an epoch", step + 1));
+      trial.add(indices, fmt::format("step {} of an epoch", step + 1));
     }
   }
-  trial.end();
+  trial.run(together);
 }
 
 void try_evaluation(Model& model, const Loss& loss, const Dataset& dataset,
-                    const ReductionTree& tree, int rank, std::int64_t batch) {
+                    const ReductionTree& tree, int rank, std::int64_t batch,
+                    Communicator* together) {
   Trial trial(model, loss, dataset);
   const Range workers = tree.virtual_workers_of(rank);
   for (std::int64_t worker = workers.begin; worker < workers.end; ++worker) {
@@ -86,10 +105,10 @@ void try_evaluation(Model& model, const Loss& loss, const Dataset& dataset,
     for (const std::int64_t size : {std::min(batch, samples.size()), samples.size() % batch}) {
       std::vector<std::int64_t> indices(static_cast<std::size_t>(size));
       std::iota(indices.begin(), indices.end(), samples.begin);
-      trial.pass(indices, "the evaluation");
+      trial.add(indices, "the evaluation");
     }
   }
-  trial.end();
+  trial.run(together);
 }
 
 }  // namespace trireme
