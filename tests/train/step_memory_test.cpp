@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -201,6 +202,28 @@ TEST_P(Ranks, ShareWhatHostSharedHolds) {
     const MemoryLine state = line(memory, "optimizer state");
     EXPECT_GE(ratio(state), 1);
     EXPECT_LE(ratio(state), ranks == 1 ? 1 : 1.25) << state.text;
+  }));
+}
+
+TEST_P(Ranks, HoldTheirPartsInEachStage) {
+  const int ranks = GetParam();
+  test::expect_all_well(test::run_rank_processes(ranks, [ranks](Communicator& world) {
+    for (const int stage : {1, 2, 3}) {
+      const StepMemory memory =
+          measure(transformer("gpt2") + Words{fmt::format("parallelism.shard={}", stage)}, world);
+      const double p = static_cast<double>(gpt2_parameters());
+      EXPECT_EQ(line(memory, "parameters").formula,
+                stage < 3 ? 4 * p : std::ceil(p / ranks) * 4);
+      EXPECT_EQ(line(memory, "gradients").formula, stage < 2 ? 4 * p : std::ceil(p / ranks) * 4);
+      EXPECT_EQ(line(memory, "optimizer state").formula, std::ceil(2 * p / ranks) * 4);
+      for (const char* kind : {"parameters", "gradients", "optimizer state"}) {
+        // Pieces are cut at blocks of elements, and this model has few.
+        EXPECT_LE(ratio(line(memory, kind)), 1.25) << kind << " in stage " << stage;
+        EXPECT_GE(ratio(line(memory, kind)), 0.99) << kind << " in stage " << stage;
+      }
+      EXPECT_EQ(memory.find("gathered"), nullptr);
+      EXPECT_EQ(memory.find("buckets") != nullptr, stage > 1);
+    }
   }));
 }
 

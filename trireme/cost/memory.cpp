@@ -22,6 +22,15 @@ ModelStates host_shared_states(std::int64_t parameters, std::int64_t state, int 
           .optimizer_state = part(state)};
 }
 
+ModelStates sharded_states(std::int64_t parameters, std::int64_t state, int rows, int ranks,
+                           int stage) {
+  const auto part = [&](std::int64_t all) { return (all + ranks - 1) / ranks; };
+  const std::int64_t whole_rows = stage == 1 || rows > 1 ? rows * parameters : 0;
+  return {.parameters = stage == 3 ? part(parameters) : parameters,
+          .gradients = whole_rows + (stage > 1 ? part(parameters) : 0),
+          .optimizer_state = part(state)};
+}
+
 std::int64_t bytes_of(const LayerActivations& kept, const TransformerLayer& layer) {
   const std::int64_t tokens = layer.length * layer.samples;
   return tokens *

@@ -5,9 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "trireme/base/error.h"
@@ -16,32 +14,12 @@
 #include "trireme/parallel/gradients/step_gradients.h"
 #include "trireme/parallel/rank_groups.h"
 #include "trireme/parallel/sharded/parameter_store.h"
+#include "trireme/parallel/sharded/units.h"
 #include "trireme/parallel/synchronize.h"
 
 namespace trireme {
 
 namespace {
-
-// For each parameter that requires a gradient, a number for the set of blocks that use it: such
-// parameters are gathered together.
-std::vector<int> units_of(const Model& model, const NamedTensors& tensors) {
-  std::map<const c10::TensorImpl*, std::set<int>> blocks_of;
-  int index = 0;
-  for (const auto& block : model.blocks()) {
-    for (const auto& [name, tensor] : block->tensors().parameters) {
-      blocks_of[tensor.unsafeGetTensorImpl()].insert(index);
-    }
-    ++index;
-  }
-  std::map<std::set<int>, int> unit_of;
-  std::vector<int> units;
-  for (const auto& [name, tensor] : tensors.parameters) {
-    if (!tensor.requires_grad()) continue;
-    const std::set<int>& blocks = blocks_of.at(tensor.unsafeGetTensorImpl());
-    units.push_back(unit_of.try_emplace(blocks, static_cast<int>(unit_of.size())).first->second);
-  }
-  return units;
-}
 
 // True on all ranks, or on none.
 bool share_memory(Communicator& ranks) {
@@ -88,27 +66,13 @@ class Sharded final : public Strategy {
     const bool is_gathered = sharding_.stage == 3 && !is_shared;
     if (is_gathered) set_holds_no_parameters();
     if (sharding_.stage < 3) set_copies_parameters();
-    make_gradients(tensors, model, is_gathered);
+    gradients_.emplace(world_, tensors, options_,
+                       parts_of(model, sharding_, group().size(), group().rank(), is_gathered));
     make_store(model, is_shared, is_gathered);
     cut_shards();
     return shards_;
   }
 
-  void make_gradients(const NamedTensors& tensors, const Model& model, bool is_gathered) {
-    GradientParts parts{.parts = group().size(),
-                        .part = group().rank(),
-                        .in_place = sharding_.stage == 1,
-                        .may_wait = !is_gathered};
-    if (is_gathered) parts.units = units_of(model, tensors);
-    if (sharding_.whole_parameters) {
-      std::vector<std::int64_t> counts;
-      for (const auto& [name, tensor] : tensors.parameters) {
-        if (tensor.requires_grad()) counts.push_back(tensor.numel());
-      }
-      parts.owners = balanced_owners(counts, parts.parts);
-    }
-    gradients_.emplace(world_, tensors, options_, parts);
-  }
 
   void make_store(Model& model, bool is_shared, bool is_gathered) {
     StoredParameters stored{.layout = gradients_->layout(),

@@ -8,6 +8,7 @@
 #include "trireme/cost/memory.h"
 #include "trireme/model/gpt/gpt.h"
 #include "trireme/optim/parameter_groups.h"
+#include "trireme/parallel/sharded/units.h"
 #include "trireme/train/components.h"
 
 namespace trireme {
@@ -43,9 +44,13 @@ ParameterCounts counts_of(const NamedTensors& model) {
 
 void add_states(MemoryFormulas& formulas, const plan::RunPlan& plan, const MemoryFacts& facts) {
   const bool is_shared = std::holds_alternative<plan::HostShared>(plan.data_parallel);
-  if (!is_shared && !std::holds_alternative<plan::Replicated>(plan.data_parallel)) return;
+  const auto* const sharded = std::get_if<plan::Sharded>(&plan.data_parallel);
+  if (!is_shared && sharded == nullptr &&
+      !std::holds_alternative<plan::Replicated>(plan.data_parallel)) {
+    return;
+  }
   const OptimizerOptions& optimizer = plan.optimizer;
-  const ParameterCounts counts = counts_of(facts.model);
+  const ParameterCounts counts = counts_of(facts.model.tensors());
   const int arrays = cost::state_arrays(optimizer.name, optimizer.momentum.value_or(0) > 0,
                                         optimizer.centered.value_or(false));
   const bool is_muon = optimizer.name == "muon";
@@ -55,26 +60,54 @@ void add_states(MemoryFormulas& formulas, const plan::RunPlan& plan, const Memor
         (cost::state_arrays("adamw", false, false) - arrays) * (counts.trained - counts.matrices);
   }
   const int ranks = plan.mesh.data;
+  const std::int64_t e = element_bytes(plan);
+  const std::string trained = counts.trained < counts.all ? ", P the trained ones" : "";
+  const auto rows = fmt::format(", {} rows to sum {} virtual workers in tree order", facts.rows,
+                                facts.virtual_workers);
+  const char* const divided = ranks > 1 ? " / ranks" : "";
+  const std::string state_text =
+      is_muon ? fmt::format("{} P of hidden matrices, {} P of others{}; one array and two", e,
+                            2 * e, sharded != nullptr ? divided : "")
+              : fmt::format("{} P{}{}, {} arrays; {}", e * arrays,
+                            is_shared || sharded != nullptr ? divided : "", trained, arrays, kZero);
+  if (sharded != nullptr) {
+    const cost::ModelStates of_trained =
+        cost::sharded_states(counts.trained, state, facts.rows, ranks, sharded->stage);
+    const std::int64_t frozen = counts.all - counts.trained;
+    formulas.parameters = {e * (of_trained.parameters + frozen),
+                           fmt::format("{} P{}{}; {}", e, sharded->stage == 3 ? divided : "",
+                                       frozen > 0 ? ", and all frozen ones" : "", kZero)};
+    const bool has_rows = sharded->stage == 1 || facts.rows > 1;
+    formulas.gradients = {
+        e * of_trained.gradients,
+        fmt::format("{}{}{}{}; {}", has_rows ? fmt::format("{} P", e * facts.rows) : "",
+                    has_rows && sharded->stage > 1 ? " + " : "",
+                    sharded->stage > 1 ? fmt::format("{} P{}", e, divided) : "",
+                    facts.rows > 1 ? trained + rows : trained, kZero)};
+    formulas.optimizer_state = {e * of_trained.optimizer_state, state_text};
+    const ShardedTemporaries temporaries = sharded_temporaries(
+        facts.model,
+        {.stage = sharded->stage, .whole_parameters = sharded->whole_parameters}, facts.tree,
+        plan.bucket_bytes, facts.rank, !facts.holds_parameters);
+    if (temporaries.buckets > 0) {
+      formulas.buckets = {temporaries.buckets, "gradients on their way: three buckets in a row"};
+    }
+    if (!facts.holds_parameters) {
+      formulas.gathered = {temporaries.gathered, "parameters of a block and of the next one"};
+    }
+    return;
+  }
   const cost::ModelStates of_trained =
       is_shared ? cost::host_shared_states(counts.trained, state, facts.rows, ranks)
                 : cost::replicated_states(counts.trained, state, facts.rows);
-  const std::int64_t e = element_bytes(plan);
-  const std::string part = is_shared && ranks > 1 ? " / ranks, one copy a host" : "";
-  const std::string trained = counts.trained < counts.all ? ", P the trained ones" : "";
   formulas.parameters = {
       e * (is_shared ? cost::host_shared_states(counts.all, 0, 1, ranks).parameters : counts.all),
-      fmt::format("{} P{}; {}", e, part, kZero)};
+      fmt::format("{} P{}; {}", e, is_shared && ranks > 1 ? " / ranks, one copy a host" : "",
+                  kZero)};
   formulas.gradients = {
       e * of_trained.gradients,
-      fmt::format("{} P{}{}; {}", e * facts.rows, trained,
-                  facts.rows > 1 ? fmt::format(", {} rows to sum {} virtual workers in tree order",
-                                               facts.rows, facts.virtual_workers)
-                                 : "",
-                  kZero)};
-  formulas.optimizer_state = {
-      e * of_trained.optimizer_state,
-      is_muon ? fmt::format("{} P of hidden matrices, {} P of others; one array and two", e, 2 * e)
-              : fmt::format("{} P{}{}, {} arrays; {}", e * arrays, part, trained, arrays, kZero)};
+      fmt::format("{} P{}{}; {}", e * facts.rows, trained, facts.rows > 1 ? rows : "", kZero)};
+  formulas.optimizer_state = {e * of_trained.optimizer_state, state_text};
 }
 
 cost::LayerActivations kept_by_layer(bool is_llama, const plan::RunPlan& plan) {
@@ -144,7 +177,7 @@ void add_mlp(MemoryFormulas& formulas, const Config& config, const plan::RunPlan
   const std::int64_t e = element_bytes(plan);
   std::int64_t outputs = 0;
   std::int64_t widths = 0;
-  for (const auto& [name, tensor] : facts.model.parameters) {
+  for (const auto& [name, tensor] : facts.model.tensors().parameters) {
     if (!name.ends_with("bias")) continue;
     outputs = tensor.numel();
     widths += outputs;
@@ -156,7 +189,7 @@ void add_mlp(MemoryFormulas& formulas, const Config& config, const plan::RunPlan
       fmt::format("{} b (the widths of the layers{}), each the next one's input; b {} samples", e,
                   keeps_both ? ", hidden ones twice" : "", samples);
   const bool is_converted =
-      input.scalar_type() != facts.model.parameters.front().second.scalar_type();
+      input.scalar_type() != facts.model.tensors().parameters.front().second.scalar_type();
   if (is_converted && !recomputes) {
     elements += input.numel();
     text += ", and the input in another type";

@@ -7,8 +7,9 @@
 
 #include "trireme/config/config.h"
 #include "trireme/data/dataset.h"
+#include "trireme/kernels/reduction_tree.h"
+#include "trireme/model/model.h"
 #include "trireme/plan/run_plan.h"
-#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 
@@ -21,7 +22,9 @@ struct MemoryFormula {
 /// The formulas of a run, of one rank and its largest micro-batch. None: there is no simple one.
 struct MemoryFormulas {
   std::optional<MemoryFormula> parameters;
+  std::optional<MemoryFormula> gathered;  ///< parameters, for a while
   std::optional<MemoryFormula> gradients;
+  std::optional<MemoryFormula> buckets;  ///< gradients, for a while
   std::optional<MemoryFormula> optimizer_state;
   std::optional<MemoryFormula> activations;        ///< of all blocks before the loss
   std::optional<MemoryFormula> layer_activations;  ///< of one layer of a transformer
@@ -33,7 +36,10 @@ struct MemoryFormulas {
 
 /// What the formulas are for, beside the configuration.
 struct MemoryFacts {
-  const NamedTensors& model;
+  const Model& model;
+  const ReductionTree& tree;
+  int rank = 0;
+  bool holds_parameters = true;  ///< Strategy::holds_parameters()
   const Dataset& train;
   const Batch& micro_batch;  ///< the largest of the rank
   int rows = 1;              ///< of gradients, see RowProgram

@@ -1,5 +1,6 @@
 #include "trireme/train/step_memory.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/Allocator.h>
 #include <fmt/format.h>
@@ -14,7 +15,7 @@
 
 #include "trireme/kernels/row_program.h"
 #include "trireme/model/loss_block.h"
-#include "trireme/parallel/gradients/bucket_layout.h"
+#include "trireme/parallel/gradients/lay_out.h"
 #include "trireme/tensor/allocation_meter.h"
 #include "trireme/train/measured_shares.h"
 #include "trireme/train/memory_formulas.h"
@@ -24,6 +25,35 @@
 namespace trireme {
 
 namespace {
+
+// A line of a file such as "VmHWM:    12345 kB".
+std::int64_t bytes_in(const char* path, std::string_view name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(name)) continue;
+    std::istringstream words(line.substr(name.size() + 1));
+    std::int64_t kibibytes = 0;
+    words >> kibibytes;
+    return 1024 * kibibytes;
+  }
+  return 0;
+}
+
+std::int64_t process_bytes(std::string_view name) {
+  return bytes_in("/proc/self/status", name);
+}
+
+// Memory that n processes share counts 1/n for each.
+std::int64_t proportional_bytes() {
+  return bytes_in("/proc/self/smaps_rollup", "Pss");
+}
+
+// What libraries allocate for their first product is no memory of the step.
+std::int64_t proportional_bytes_after_a_product(Communicator& world) {
+  at::mm(at::ones({64, 64}), at::ones({64, 64}));
+  world.barrier();
+  return proportional_bytes();
+}
 
 /// Looks at libtorch's memory around each block.
 class BlockMemory final : public BlockHooks {
@@ -39,8 +69,13 @@ class BlockMemory final : public BlockHooks {
     loss_peak_ = 0;
     before_forward_.reset();
     most_ = 0;
+    most_proportional_ = 0;
+    is_watching_ = true;
   }
-  void end_step() { look(); }
+  void end_step() {
+    look();
+    is_watching_ = false;
+  }
 
   void before_forward(int /*block*/) override {
     if (!before_forward_) {
@@ -62,6 +97,7 @@ class BlockMemory final : public BlockHooks {
   }
 
   void before_backward(int block) override {
+    if (is_watching_) most_proportional_ = std::max(most_proportional_, proportional_bytes());
     if (block != last_ || computes_loss_) return;
     loss_peak_ = std::max(loss_peak_, look() - before_loss_);
   }
@@ -75,12 +111,15 @@ class BlockMemory final : public BlockHooks {
   std::int64_t loss_peak() const { return loss_peak_; }
   /// The most of the step.
   std::int64_t peak() const { return most_; }
+  /// Of the process, around blocks.
+  std::int64_t most_proportional() const { return most_proportional_; }
 
  private:
   // Returns the peak since the last look.
   std::int64_t look() {
     const std::int64_t peak = meter_.take_peak();
     most_ = std::max(most_, peak);
+    if (is_watching_) most_proportional_ = std::max(most_proportional_, proportional_bytes());
     return peak;
   }
 
@@ -93,20 +132,9 @@ class BlockMemory final : public BlockHooks {
   std::int64_t before_loss_ = 0;
   std::int64_t loss_peak_ = 0;
   std::int64_t most_ = 0;
+  std::int64_t most_proportional_ = 0;
+  bool is_watching_ = false;  // reading what the process has takes milliseconds
 };
-
-// A line of /proc/self/status, such as "VmHWM:    12345 kB".
-std::int64_t process_bytes(std::string_view name) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(name)) continue;
-    std::istringstream words(line.substr(name.size() + 1));
-    std::int64_t kibibytes = 0;
-    words >> kibibytes;
-    return 1024 * kibibytes;
-  }
-  return 0;
-}
 
 /// Parameters by where they lie.
 struct ParameterBytes {
@@ -124,16 +152,11 @@ ParameterBytes parameter_bytes(const NamedTensors& tensors) {
   return bytes;
 }
 
-// The memory of the buckets, with their padding: what the strategies that sum gradients in tree
-// order allocate.
-std::int64_t gradient_bytes(const NamedTensors& tensors, const ReductionTree& tree,
-                            const plan::RunPlan& plan, int rank) {
-  std::vector<BucketLayout::Parameter> sizes;
-  for (const auto& [name, tensor] : tensors.parameters) {
-    if (!tensor.requires_grad()) continue;
-    sizes.push_back({.count = tensor.numel(), .dtype = dtype_of(tensor.scalar_type())});
-  }
-  return static_cast<std::int64_t>(BucketLayout(sizes, tree, plan.bucket_bytes).bytes_of(rank));
+// The elements that this rank updates.
+std::int64_t shard_bytes(std::span<const Shard> shards) {
+  std::int64_t bytes = 0;
+  for (const Shard& shard : shards) bytes += static_cast<std::int64_t>(shard.values.bytes());
+  return bytes;
 }
 
 std::int64_t state_bytes(Optimizer& optimizer) {
@@ -172,6 +195,7 @@ class Measurement {
       : config_(config),
         plan_(plan),
         before_(process_bytes("VmRSS")),
+        proportional_before_(proportional_bytes_after_a_product(world)),
         steps_(config, plan, world),
         trainer_(steps_.trainer()),
         hooks_(meter_, trainer_.model()) {
@@ -190,7 +214,10 @@ class Measurement {
     const Batch micro_batch = largest_micro_batch(trainer_, step_, workers);
     const MemoryFormulas formulas =
         memory_formulas(config_, plan_,
-                        {.model = tensors,
+                        {.model = trainer_.model(),
+                         .tree = trainer_.tree(),
+                         .rank = trainer_.world().rank(),
+                         .holds_parameters = trainer_.strategy().holds_parameters(),
                          .train = *trainer_.data().train,
                          .micro_batch = micro_batch,
                          .rows = RowProgram(trainer_.tree(), trainer_.world().rank()).rows,
@@ -208,23 +235,49 @@ class Measurement {
                   const NamedTensors& tensors) {
     const std::int64_t ranks = trainer_.world().size();
     const bool is_shared = std::holds_alternative<plan::HostShared>(plan_.data_parallel);
-    const bool is_summed =
-        is_shared || std::holds_alternative<plan::Replicated>(plan_.data_parallel);
+    const auto* const sharded = std::get_if<plan::Sharded>(&plan_.data_parallel);
     const bool is_on_servers = std::holds_alternative<plan::ParameterServer>(plan_.data_parallel);
-    const std::int64_t parameters = parameter_bytes(tensors).all;
-    parameters_ = is_shared ? (parameters + ranks - 1) / ranks : parameters;
+    const std::int64_t own = shard_bytes(trainer_.strategy().shards());
+    parameters_ = parameter_bytes(tensors).all;
+    if (is_shared) parameters_ = (parameters_ + ranks - 1) / ranks;
+    if (sharded != nullptr && sharded->stage == 3) {
+      for (const NamedTensor& parameter : tensors.parameters) {
+        if (parameter.second.requires_grad()) {
+          parameters_ -= static_cast<std::int64_t>(parameter.second.nbytes());
+        }
+      }
+      parameters_ += own;
+    }
     add(lines, "parameters", parameters_, formulas.parameters);
+    if (formulas.gathered) add(lines, "gathered", std::nullopt, formulas.gathered);
     std::optional<std::int64_t> gradients;
-    if (is_summed) {
-      gradients = gradient_bytes(tensors, trainer_.tree(), plan_, trainer_.world().rank());
+    if (is_shared || sharded != nullptr ||
+        std::holds_alternative<plan::Replicated>(plan_.data_parallel)) {
+      gradients = gradient_bytes(tensors, sharded, own);
     }
     add(lines, "gradients", gradients, formulas.gradients,
         "of this strategy they cannot be told from other memory");
+    if (formulas.buckets) add(lines, "buckets", std::nullopt, formulas.buckets);
+    passing_ = (formulas.gathered ? formulas.gathered->bytes : 0) +
+               (formulas.buckets ? formulas.buckets->bytes : 0);
     std::optional<std::int64_t> state;
     if (!is_on_servers) state = state_bytes(trainer_.optimizer());
     add(lines, "optimizer state", state, formulas.optimizer_state,
         is_on_servers ? "on the servers" : "");
     in_arrays_ = gradients.value_or(0) + state.value_or(0);
+  }
+
+  // The memory of the buckets, with their padding, and of the sums that lie elsewhere: `own` bytes.
+  std::int64_t gradient_bytes(const NamedTensors& tensors, const plan::Sharded* sharded,
+                              std::int64_t own) const {
+    const ReductionTree& tree = trainer_.tree();
+    const BucketLayout layout = lay_out(tensors, tree, plan_.bucket_bytes);
+    const auto buckets = static_cast<std::int64_t>(layout.bytes_of(trainer_.world().rank()));
+    if (sharded == nullptr || sharded->stage == 1) return buckets;
+    const GradientParts elsewhere{.in_place = false};
+    const bool are_reused =
+        memory_mode_of(layout, tree, &elsewhere) == BucketMemory::Mode::kReused;
+    return own + (are_reused ? 0 : buckets);
   }
 
   void add_step(std::vector<MemoryLine>& lines, const MemoryFormulas& formulas,
@@ -252,15 +305,24 @@ class Measurement {
     const std::int64_t of_step = hooks_.peak() - hooks_.before_forward_pass();
     add(lines, "temporaries", of_step - activations - kept_for_loss, {},
         "the peak of the step less activations and what the loss keeps");
-    add(lines, "sum at the peak", parameters_ + in_arrays_ + others + of_step, {},
+    add(lines, "sum at the peak", parameters_ + passing_ + in_arrays_ + others + of_step, {},
         "of the rows above; the loss beyond what it keeps is among the temporaries");
+    add(lines, "proportional", mean_of(hooks_.most_proportional() - proportional_before_), {},
+        "proportional set size, the mean of the ranks, less that before the model was made");
     add(lines, "peak resident", process_bytes("VmHWM"), {}, "the process");
     add(lines, "resident before", before_, {}, "of that, before the model was made");
+  }
+
+  std::int64_t mean_of(std::int64_t bytes) const {
+    Communicator& world = trainer_.world();
+    world.all_reduce(buffer_of(std::span(&bytes, 1))).wait();
+    return bytes / world.size();
   }
 
   const Config& config_;
   const plan::RunPlan& plan_;
   std::int64_t before_;
+  std::int64_t proportional_before_;
   AllocationMeter meter_;
   StepBenchmark steps_;
   Trainer& trainer_;
@@ -268,6 +330,7 @@ class Measurement {
   std::int64_t step_ = 0;
   std::int64_t parameters_ = 0;
   std::int64_t in_arrays_ = 0;  // of gradients and optimizer state
+  std::int64_t passing_ = 0;    // gathered parameters and gradients on their way
 };
 
 // Of each line the most of any rank.

@@ -34,8 +34,11 @@ BucketMemory::BucketMemory(Communicator& ranks, const BucketLayout& layout, Mode
     : layout_(layout),
       rank_(ranks.rank()),
       mode_(mode),
-      memory_(ranks.allocate(mode == Mode::kOwnPlaces ? layout.bytes_of(rank_)
-                                                      : bytes_at_once(layout, rank_))) {}
+      memory_(ranks.allocate(bytes_of(layout, rank_, mode))) {}
+
+std::size_t BucketMemory::bytes_of(const BucketLayout& layout, int rank, Mode mode) {
+  return mode == Mode::kOwnPlaces ? layout.bytes_of(rank) : bytes_at_once(layout, rank);
+}
 
 void* BucketMemory::peer(int rank, std::size_t bucket) const {
   return layout_.place(memory_.peer(rank), rank, bucket);

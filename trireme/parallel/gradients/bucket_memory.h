@@ -22,6 +22,9 @@ class BucketMemory {
   /// Collective. `layout` must outlive this object.
   BucketMemory(Communicator& ranks, const BucketLayout& layout, Mode mode);
 
+  /// What a rank allocates in a mode.
+  static std::size_t bytes_of(const BucketLayout& layout, int rank, Mode mode);
+
   /// The memory of a bucket; what it holds at first is undefined with kReused.
   void* of(std::size_t bucket);
   /// of(bucket) has memory, or would find some between that of the other buckets.

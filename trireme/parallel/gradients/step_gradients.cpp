@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "trireme/kernels/norm.h"
+#include "trireme/parallel/gradients/lay_out.h"
 
 namespace trireme {
 
@@ -28,26 +29,13 @@ StepGradients::StepGradients(Communicator& ranks, const NamedTensors& model,
 
 void StepGradients::lay_out(const NamedTensors& model, const StrategyOptions& options,
                             const GradientParts* parts) {
-  std::vector<BucketLayout::Parameter> sizes;
   for (const NamedTensor& parameter : model.parameters) {
-    const std::size_t p = parameters_.size();
-    index_of_.push_back(p);
-    const at::Tensor& tensor = parameter.second;
-    if (!tensor.requires_grad()) continue;
-    parameters_.push_back(parameter);
-    sizes.push_back({.count = tensor.numel(), .dtype = dtype_of(tensor.scalar_type())});
-    if (parts != nullptr && !parts->units.empty()) sizes.back().unit = parts->units[p];
-    if (parts != nullptr && !parts->owners.empty()) sizes.back().owner = parts->owners[p];
+    index_of_.push_back(parameters_.size());
+    if (parameter.second.requires_grad()) parameters_.push_back(parameter);
   }
-  layout_.emplace(sizes, tree_, options.bucket_bytes);
+  layout_.emplace(trireme::lay_out(model, tree_, options.bucket_bytes, parts));
   const RowProgram& program = layout_->program(ranks_.rank());
-  // Rows to which later micro-batches are added must stay.
-  bool is_reused = parts != nullptr && !parts->in_place;
-  for (int rank = 0; rank < ranks_.size(); ++rank) {
-    is_reused = is_reused && layout_->program(rank).steps.size() <= 1;
-  }
-  memory_.emplace(ranks_, *layout_,
-                  is_reused ? BucketMemory::Mode::kReused : BucketMemory::Mode::kOwnPlaces);
+  memory_.emplace(ranks_, *layout_, memory_mode_of(*layout_, tree_, parts));
   accumulator_.emplace(*layout_, ranks_.rank(), *memory_);
   buffers_.emplace(ranks_, tree_, program, model.buffers, options.buffers);
   metadata_.emplace(ranks_, tree_, program, parameters_.size(), model.buffers.size());
