@@ -13,6 +13,7 @@ namespace trireme {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kPage = 4096;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) {
@@ -41,7 +42,7 @@ std::byte* map(std::size_t bytes) {
 }  // namespace
 
 ZeroedMemory::ZeroedMemory(std::size_t bytes)
-    : bytes_(round_up(bytes, is_mapped(bytes) ? kHugePage : kCacheLine)) {
+    : bytes_(round_up(bytes, is_mapped(bytes) ? kPage : kCacheLine)) {
   if (bytes_ == 0) return;
   if (is_mapped(bytes_)) {
     data_ = map(bytes_);

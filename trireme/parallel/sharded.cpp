@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cmath>
@@ -70,6 +71,7 @@ class Sharded final : public Strategy {
                        parts_of(model, sharding_, group().size(), group().rank(), is_gathered));
     make_store(model, is_shared, is_gathered);
     cut_shards();
+    ::malloc_trim(0);  // gives the memory back in which the parameters were
     return shards_;
   }
 

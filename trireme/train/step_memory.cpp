@@ -50,7 +50,7 @@ std::int64_t proportional_bytes() {
 
 // What libraries allocate for their first product is no memory of the step.
 std::int64_t proportional_bytes_after_a_product(Communicator& world) {
-  at::mm(at::ones({64, 64}), at::ones({64, 64}));
+  at::mm(at::ones({512, 512}), at::ones({512, 512}));
   world.barrier();
   return proportional_bytes();
 }
