@@ -5,12 +5,10 @@
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/base/runs.h"
-#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/checkpoint.h"
-#include "trireme/checkpoint/chunk_reader.h"
+#include "trireme/checkpoint/chunk_files.h"
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/checkpoint/step_folder.h"
-#include "trireme/formats/safetensors.h"
 
 namespace trireme {
 
@@ -22,8 +20,6 @@ namespace fs = std::filesystem;
 struct Read {
   const Manifest::Chunk* chunk = nullptr;
   const StateTensor* wanted = nullptr;
-
-  std::string stored() const { return stored_name(wanted->name, chunk->region); }
 };
 
 using ReadsOfFile = std::map<std::size_t, std::vector<Read>>;
@@ -59,73 +55,40 @@ void plan(const StateTensor& wanted, const Manifest::Tensor& tensor, ReadsOfFile
   }
 }
 
-void verify(const fs::path& path, const Manifest::File& file, Files& files) {
-  require_file(path, files);
-  const std::int64_t bytes = files.open(path)->size();
-  if (bytes != file.bytes) {
-    throw DataError(fmt::format("{}: the file is damaged: it must have {} bytes, got {}",
-                                path.string(), file.bytes, bytes));
-  }
-  const std::string hash = sha256_of_file(path, files);
-  if (hash != file.sha256) {
-    throw DataError(fmt::format("{}: the file is damaged: its SHA-256 must be {}, got {}",
-                                path.string(), file.sha256, hash));
-  }
-}
-
-void check(const SafetensorsFile& file, const Read& read, const fs::path& path) {
-  const TensorInfo& info = file.info(read.stored());
-  if (info.dtype != read.wanted->values.dtype || info.shape != read.chunk->region.local_shape()) {
-    throw DataError(fmt::format("{}: tensor \"{}\" is {}, which the manifest does not say",
-                                path.string(), read.stored(), describe(info.dtype, info.shape)));
-  }
-}
-
-void read_common(const SafetensorsFile& file, const Read& read) {
-  ChunkReader reader(file, read.stored(), read.wanted->values);
-  CommonRuns runs(read.chunk->region, read.wanted->region);
-  while (const auto run = runs.next()) reader.read(*run);
-  reader.finish();
-}
-
-Manifest manifest_of(const fs::path& step_directory, Files& files) {
-  const fs::path path = step_directory / "manifest.json";
-  require_file(path, files);
-  return parse_manifest(read_file(path, files), path.string());
-}
-
 }  // namespace
 
 std::map<std::string, TensorShape> tensors_of_checkpoint(const fs::path& step_directory,
                                                          Files& files) {
   std::map<std::string, TensorShape> shapes;
-  for (auto& [name, tensor] : manifest_of(step_directory, files).tensors) {
+  for (auto& [name, tensor] : read_manifest(step_directory, files).tensors) {
     shapes.emplace(name, tensor.shape);
   }
   return shapes;
 }
 
 RunState state_of_checkpoint(const fs::path& step_directory, Files& files) {
-  return manifest_of(step_directory, files).state;
+  return read_manifest(step_directory, files).state;
 }
 
 RunState load_checkpoint(const fs::path& step_directory, std::span<const StateTensor> wanted,
                          Files& files) {
-  const Manifest manifest = manifest_of(step_directory, files);
+  const Manifest manifest = read_manifest(step_directory, files);
   ReadsOfFile reads;
   for (const StateTensor& tensor : wanted) {
     plan(tensor, find(manifest, tensor, step_directory), reads);
   }
 
-  std::map<std::size_t, SafetensorsFile> open;
+  ChunkFiles stored(step_directory, manifest, files);
   for (const auto& [index, of_file] : reads) {
-    const fs::path file_path = step_directory / manifest.files[index].name;
-    verify(file_path, manifest.files[index], files);
-    const auto& file = open.try_emplace(index, file_path, files).first->second;
-    for (const Read& read : of_file) check(file, read, file_path);
+    stored.verify(index);
+    for (const Read& read : of_file) {
+      stored.require(read.wanted->name, read.wanted->values.dtype, *read.chunk);
+    }
   }
   for (const auto& [index, of_file] : reads) {
-    for (const Read& read : of_file) read_common(open.at(index), read);
+    for (const auto& [chunk, wanted] : of_file) {
+      stored.read(wanted->name, *chunk, wanted->region, wanted->values);
+    }
   }
   return manifest.state;
 }

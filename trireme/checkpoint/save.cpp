@@ -2,9 +2,9 @@
 
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
-#include "trireme/base/sha256.h"
 #include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/chunk_files.h"
 #include "trireme/checkpoint/manifest.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/formats/safetensors.h"
@@ -58,10 +58,8 @@ std::string write_part(const fs::path& folder, int rank, const RunState& state,
                        std::span<const StateTensor> tensors, Files& files) {
   Contents contents = contents_of(state, tensors, fmt::format("rank-{}.safetensors", rank));
   for (Manifest::File& file : contents.manifest.files) {
-    const fs::path path = folder / file.name;
-    write_safetensors(path, contents.tensors, {}, files);
-    file.bytes = files.open(path)->size();
-    file.sha256 = sha256_of_file(path, files);
+    write_safetensors(folder / file.name, contents.tensors, {}, files);
+    file = described_file(folder, file.name, files);
   }
   return to_json(contents.manifest);
 }
