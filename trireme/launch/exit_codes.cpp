@@ -18,6 +18,8 @@ std::string_view meaning_of(ExitCode code) {
       return "another rank was lost or did not come";
     case ExitCode::kDiverged:
       return "training diverged: the loss, a gradient or a value of the model is not finite";
+    case ExitCode::kDifferent:
+      return "what was compared is not equal";
     case ExitCode::kInterrupted:
       return "interrupted";
   }

@@ -14,6 +14,7 @@ enum class ExitCode : int {
   kData = 3,           ///< a file is missing, torn or not what it says
   kPeerLost = 4,       ///< another rank was lost or did not come: this rank is a victim
   kDiverged = 5,       ///< the loss, a gradient or a value of the model is not finite
+  kDifferent = 6,      ///< what was compared is not equal
   kInterrupted = 130,  ///< stopped by Ctrl-C or another request to stop
 };
 
