@@ -31,6 +31,11 @@ fs::path found(const fs::path& given, Files& files) {
   const fs::path path = without_slash(given);
   if (files.kind_of(path) != FileKind::kDirectory) {
     const fs::path model = safetensors_file_or_index(path, files);
+    if (files.kind_of(model) == FileKind::kNone) {
+      throw DataError(fmt::format(
+          "{}: must be a checkpoint, a run directory or a model.safetensors, there is nothing",
+          path.string()));
+    }
     require_file(model, files);
     return model;
   }

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "trireme/checkpoint/convert.h"
@@ -16,13 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Nothing but a run may write to its checkpoints while it lasts.
-std::optional<RunLock> lock_run_of(const fs::path& to) {
+// Null if `to` is no checkpoint of a run, which alone may write to its checkpoints while it lasts.
+std::unique_ptr<RunLock> lock_run_of(const fs::path& to) {
   const fs::path target = fs::absolute(to.has_filename() ? to : to.parent_path());
   const RunDirectory run{target.parent_path().parent_path()};
-  std::optional<RunLock> lock;
-  if (target.parent_path() == run.checkpoints() && fs::exists(run.config())) lock.emplace(run);
-  return lock;
+  const bool is_of_run = target.parent_path() == run.checkpoints() && fs::exists(run.config());
+  return is_of_run ? std::make_unique<RunLock>(run) : nullptr;
 }
 
 }  // namespace
@@ -48,7 +46,7 @@ void add_checkpoint_convert(CLI::App& checkpoint, int& exit_code) {
       "    trireme checkpoint convert out weights.safetensors\n"
       "    trireme checkpoint convert out elsewhere/checkpoints/step-300 --files 4");
   command->callback([arguments, &exit_code] {
-    const std::optional<RunLock> lock = lock_run_of(arguments->to);
+    const std::unique_ptr<RunLock> lock = lock_run_of(arguments->to);
     convert_checkpoint(arguments->from, arguments->to, arguments->options);
     const StoredTensors written(arguments->to);
     std::cout << fmt::format("wrote {}\n", title_of(written));

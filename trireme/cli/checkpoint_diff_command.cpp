@@ -52,16 +52,17 @@ std::ptrdiff_t count_of(const Comparison& result, Kind kind) {
 }
 
 void print_counts(const Comparison& result) {
-  if (result.tensor_differences.empty()) {
-    std::cout << fmt::format("{} equal, {}\n", with_commas(result.tensors, "tensor"),
+  if (result.is_equal()) {
+    std::cout << fmt::format("equal: {}, {}\n", with_commas(result.tensors, "tensor"),
                              with_commas(result.elements, "element"));
     return;
   }
   std::cout << fmt::format(
-      "{} of {} in both differ; {} only in A, {} only in B, {} of another type or shape\n",
+      "different: {} of {} in both; {} only in A, {} only in B, {} of another type or shape; {} "
+      "beside tensors\n",
       count_of(result, Kind::kValues), with_commas(result.tensors, "tensor"),
       count_of(result, Kind::kOnlyInA), count_of(result, Kind::kOnlyInB),
-      count_of(result, Kind::kTypeOrShape));
+      count_of(result, Kind::kTypeOrShape), counted(std::ssize(result.state_differences), "value"));
 }
 
 void print_comparison(const StoredTensors& a, const StoredTensors& b, const Comparison& result) {

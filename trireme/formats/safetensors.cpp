@@ -80,8 +80,7 @@ std::string header_of(std::span<const StreamedTensor* const> order,
     }
     const std::int64_t end = offset + bytes_of(*tensor);
     entries.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                                  json_string(tensor->name),
-                                  safetensors_name_of(tensor->dtype),
+                                  json_string(tensor->name), safetensors_name_of(tensor->dtype),
                                   fmt::join(tensor->shape, ","), offset, end));
     offset = end;
   }
