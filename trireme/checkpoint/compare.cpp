@@ -67,7 +67,7 @@ std::vector<std::int64_t> index_of(std::int64_t element, const TensorShape& shap
 }
 
 template <class T>
-std::string text_of(T value) {
+std::string number_text(T value) {
   if constexpr (std::is_floating_point_v<T>) {
     return fmt::format("{:.{}g}", value, std::numeric_limits<T>::max_digits10);
   } else {
@@ -139,8 +139,8 @@ class TensorComparison {
     if (tolerance_ && apart <= *tolerance_) return;
     if (result_.different++ == 0) {
       result_.index = index_of(element, shape_);
-      result_.value_a = text_of(a);
-      result_.value_b = text_of(b);
+      result_.value_a = number_text(a);
+      result_.value_b = number_text(b);
       if (result_.value_a == result_.value_b || a == b) {
         result_.value_a += bits_of(bits_a);
         result_.value_b += bits_of(bits_b);
@@ -216,7 +216,7 @@ class Comparer {
   Pairs pairs_;
 };
 
-std::string text_of(const RunState::Value& value) {
+std::string value_text(const RunState::Value& value) {
   if (const auto* truth = std::get_if<bool>(&value)) return *truth ? "true" : "false";
   if (const auto* number = std::get_if<double>(&value)) return fmt::format("{}", *number);
   if (const auto* integer = std::get_if<std::int64_t>(&value)) return fmt::format("{}", *integer);
@@ -230,7 +230,7 @@ std::map<std::string, std::string> texts_of(const RunState& state) {
   for (const auto& [name, text] : state.metadata) texts["metadata." + name] = text;
   for (const auto& [name, section] : state.sections) {
     if (name == sections::kConfiguration) continue;
-    for (const auto& [key, value] : section) texts[name + "." + key] = text_of(value);
+    for (const auto& [key, value] : section) texts[name + "." + key] = value_text(value);
   }
   return texts;
 }

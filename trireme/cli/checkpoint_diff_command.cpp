@@ -26,7 +26,7 @@ std::string element_of(const TensorDifference& difference) {
   return fmt::format("{}[{}]", shown(difference.name), fmt::join(difference.index, ", "));
 }
 
-std::string text_of(const TensorDifference& difference) {
+std::string difference_text(const TensorDifference& difference) {
   switch (difference.kind) {
     case Kind::kValues:
       return fmt::format("{}: {} and {}; {} of {} differ, by at most {:.6g}",
@@ -43,7 +43,7 @@ std::string text_of(const TensorDifference& difference) {
   return "";
 }
 
-std::string text_of(const std::string& value) {
+std::string or_none(const std::string& value) {
   return value.empty() ? "(none)" : value.find('\n') == std::string::npos ? shown(value) : "text";
 }
 
@@ -72,16 +72,16 @@ void print_comparison(const StoredTensors& a, const StoredTensors& b, const Comp
     std::cout << "compared: the tensors model.NAME of the checkpoint with NAME of the model\n";
   }
   // The first difference of values first: those of names and shapes need no look at values.
-  if (const TensorDifference* first = result.first()) std::cout << text_of(*first) << '\n';
+  if (const TensorDifference* first = result.first()) std::cout << difference_text(*first) << '\n';
   std::size_t printed = 0;
   for (const TensorDifference& difference : result.tensor_differences) {
     if (&difference == result.first()) continue;
-    if (printed++ < kShown) std::cout << text_of(difference) << '\n';
+    if (printed++ < kShown) std::cout << difference_text(difference) << '\n';
   }
   if (printed > kShown) std::cout << fmt::format("and {} more\n", printed - kShown);
   for (const StateDifference& difference : result.state_differences) {
-    std::cout << fmt::format("{}: {} and {}\n", shown(difference.name), text_of(difference.a),
-                             text_of(difference.b));
+    std::cout << fmt::format("{}: {} and {}\n", shown(difference.name), or_none(difference.a),
+                             or_none(difference.b));
   }
   if (result.configurations_differ) {
     std::cout << "the configurations differ, which is no difference of the state\n";

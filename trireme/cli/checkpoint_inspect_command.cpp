@@ -21,7 +21,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-std::string text_of(const RunState::Value& value) {
+std::string value_text(const RunState::Value& value) {
   if (const auto* text = std::get_if<std::string>(&value)) {
     const bool is_short = text->size() <= 100 && text->find('\n') == std::string::npos;
     return is_short ? fmt::format("\"{}\"", shown(*text))
@@ -33,12 +33,12 @@ std::string text_of(const RunState::Value& value) {
 void print_state(const RunState& state) {
   if (!state.metadata.empty()) std::cout << "metadata\n";
   for (const auto& [name, text] : state.metadata) {
-    std::cout << fmt::format("  {} = {}\n", shown(name), text_of(text));
+    std::cout << fmt::format("  {} = {}\n", shown(name), value_text(text));
   }
   for (const auto& [name, section] : state.sections) {
     std::cout << fmt::format("section {}\n", shown(name));
     for (const auto& [key, value] : section) {
-      std::cout << fmt::format("  {} = {}\n", shown(key), text_of(value));
+      std::cout << fmt::format("  {} = {}\n", shown(key), value_text(value));
     }
   }
 }
