@@ -117,8 +117,9 @@ class TensorComparison {
   template <class T>
   void compare_as(std::int64_t first, const Buffer& a, const Buffer& b) {
     for (std::int64_t i = 0; i < a.count; ++i) {
-      if (std::memcmp(a.as<T>() + i, b.as<T>() + i, sizeof(T)) == 0) continue;
-      note(first + i, a.as<T>()[i], b.as<T>()[i], a.slice(i, 1), b.slice(i, 1));
+      const Buffer one = a.slice(i, 1), other = b.slice(i, 1);
+      if (std::memcmp(one.data, other.data, sizeof(T)) == 0) continue;
+      note(first + i, *one.as<T>(), *other.as<T>(), one, other);
     }
   }
 
@@ -230,7 +231,8 @@ std::map<std::string, std::string> texts_of(const RunState& state) {
   for (const auto& [name, text] : state.metadata) texts["metadata." + name] = text;
   for (const auto& [name, section] : state.sections) {
     if (name == sections::kConfiguration) continue;
-    for (const auto& [key, value] : section) texts[name + "." + key] = value_text(value);
+    for (const auto& [key, value] : section)
+      texts[fmt::format("{}.{}", name, key)] = value_text(value);
   }
   return texts;
 }

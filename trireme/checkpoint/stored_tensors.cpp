@@ -28,9 +28,9 @@ fs::path without_slash(const fs::path& path) {
 }
 
 fs::path found(const fs::path& given, Files& files) {
-  const fs::path path = without_slash(given);
+  fs::path path = without_slash(given);
   if (files.kind_of(path) != FileKind::kDirectory) {
-    const fs::path model = safetensors_file_or_index(path, files);
+    fs::path model = safetensors_file_or_index(path, files);
     if (files.kind_of(model) == FileKind::kNone) {
       throw DataError(fmt::format(
           "{}: must be a checkpoint, a run directory or a model.safetensors, there is nothing",
