@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <fstream>
@@ -120,6 +121,43 @@ TEST(Safetensors, RefusesToWriteWhatCannotBeRead) {
   EXPECT_THAT(writing({{"a", {3}, two}}), HasSubstr("shape [3] must have 3 values, got 2"));
   EXPECT_THAT(writing({{"__metadata__", {2}, two}}), HasSubstr("cannot be a tensor's name"));
   EXPECT_THAT(writing({{"\xff", {2}, two}}), HasSubstr("must be UTF-8"));
+}
+
+// In pieces of any size, the file is the one of the values in memory.
+TEST(Safetensors, OfStreamedTensorsHasTheSameBytes) {
+  const TemporaryFolder folder;
+  std::vector<float> values(5);
+  std::iota(values.begin(), values.end(), 1.0f);
+  std::vector<std::int64_t> wide = {7};
+  const std::vector<NamedBuffer> tensors = {{"a", {5}, buffer_of(std::span(values))},
+                                            {"w", {}, buffer_of(std::span(wide))}};
+  for (const std::size_t piece : {1, 3, 20, 100}) {
+    std::vector<StreamedTensor> in_pieces = streamed(tensors);
+    for (StreamedTensor& tensor : in_pieces) {
+      tensor.values = [whole = tensor.values, piece](const ByteSink& write) {
+        whole([&](std::string_view bytes) {
+          for (; !bytes.empty(); bytes.remove_prefix(std::min(piece, bytes.size()))) {
+            write(bytes.substr(0, piece));
+          }
+        });
+      };
+    }
+    write_safetensors(folder.path() / "m", in_pieces, {{"format", "pt"}});
+    EXPECT_EQ(read_file(folder.path() / "m"), safetensors_bytes(tensors, {{"format", "pt"}}));
+  }
+}
+
+TEST(Safetensors, RefusesStreamedTensorsWithMoreOrFewerBytesThanTheirShape) {
+  const TemporaryFolder folder;
+  for (const std::string given : {"1234567", "123456789"}) {
+    const StreamedTensor tensor{
+        "t", DType::kF32, {2}, [&](const ByteSink& write) { write(given); }};
+    EXPECT_THAT(
+        error_of<UsageError>(
+            [&] { write_safetensors(folder.path() / "m", std::span(&tensor, 1)); }),
+        HasSubstr("\"t\" must give its 8 bytes, has given " + std::to_string(given.size())));
+    EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  }
 }
 
 TEST(SafetensorsHeader, RefusesOffsetsThatDoNotCoverTheData) {
