@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <map>
 #include <set>
 
@@ -71,6 +72,15 @@ bool is_optimizer(std::string_view name) {
   return name.starts_with("optimizer.");
 }
 
+// sum + count * size, or the largest integer: a manifest may claim tensors that no file holds.
+std::int64_t sum_or_most(std::int64_t sum, std::int64_t count, std::int64_t size) {
+  std::int64_t product = 0;
+  if (__builtin_mul_overflow(count, size, &product) || __builtin_add_overflow(sum, product, &sum)) {
+    return std::numeric_limits<std::int64_t>::max();
+  }
+  return sum;
+}
+
 }  // namespace
 
 StoredTensors::StoredTensors(const fs::path& path, Files& files)
@@ -110,8 +120,9 @@ StateSizes sizes_of(const StoredTensors& stored) {
                                                   : sizes.other;
     const std::int64_t elements = elements_of(tensor.shape);
     ++size.tensors;
-    size.elements += elements;
-    size.bytes += elements * static_cast<std::int64_t>(size_of(tensor.dtype));
+    size.elements = sum_or_most(size.elements, elements, 1);
+    size.bytes =
+        sum_or_most(size.bytes, elements, static_cast<std::int64_t>(size_of(tensor.dtype)));
   }
   return sizes;
 }
