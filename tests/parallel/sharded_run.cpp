@@ -76,6 +76,15 @@ struct Output : torch::nn::Module {
   ComputeType compute;
 };
 
+std::string bytes_of(const std::vector<double>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
+}
+
+std::string bytes_of(const at::Tensor& tensor) {
+  const at::Tensor stored = tensor.detach().contiguous();
+  return {static_cast<const char*>(stored.data_ptr()), stored.nbytes()};
+}
+
 // Whole tensors out of what ranks hold.
 class Collected {
  public:
@@ -92,6 +101,15 @@ class Collected {
     }
   }
 
+  void add_rank(std::string report, std::string replica) {
+    const std::lock_guard lock(mutex_);
+    reports_.insert(std::move(report));
+    if (!replica.empty()) replicas_.insert(std::move(replica));
+  }
+
+  const std::set<std::string>& reports() const { return reports_; }
+  const std::set<std::string>& replicas() const { return replicas_; }
+
   std::vector<std::pair<std::string, std::string>> sorted() const {
     return {whole_.begin(), whole_.end()};
   }
@@ -99,9 +117,17 @@ class Collected {
  private:
   std::mutex mutex_;
   std::map<std::string, std::string> whole_;
+  std::set<std::string> reports_, replicas_;
 };
 
 }  // namespace
+
+bool is_same(const TrainedSteps& a, const TrainedSteps& b) {
+  const bool both_hold = !a.replicas.empty() && !b.replicas.empty();
+  return a.losses == b.losses && a.norms == b.norms && a.outputs == b.outputs &&
+         a.tensors == b.tensors && a.reports == b.reports &&
+         (!both_hold || a.replicas == b.replicas);
+}
 
 std::unique_ptr<Model> sharded_model(const ShardedCase& options) {
   const at::Tensor table = weight_of({kWords, kWidth}, 1);
@@ -171,6 +197,14 @@ TrainedSteps train_with(const std::function<std::unique_ptr<Strategy>(Communicat
     for (const StateTensor& state : optimizer->state()) {
       collected.add("state." + state.name, state.region, state.values);
     }
+    const at::Tensor flat = output.contiguous();
+    std::string report = bytes_of(losses) + bytes_of(norms) + bytes_of(flat);
+    for (const NamedTensor& fixed : strategy->fixed_tensors()) report += bytes_of(fixed.second);
+    std::string replica;
+    if (strategy->holds_parameters()) {
+      for (const NamedTensor& one : model->tensors().parameters) replica += bytes_of(one.second);
+    }
+    collected.add_rank(std::move(report), std::move(replica));
     if (world.rank() == 0) {
       for (const auto& [name, tensor] : strategy->fixed_tensors()) {
         const at::Tensor stored = stored_view(tensor.detach());
@@ -178,12 +212,13 @@ TrainedSteps train_with(const std::function<std::unique_ptr<Strategy>(Communicat
       }
       result.losses = losses;
       result.norms = norms;
-      const at::Tensor flat = output.contiguous();
       result.outputs.assign(flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel());
     }
     world.barrier();
   });
   result.tensors = collected.sorted();
+  result.reports = collected.reports();
+  result.replicas = collected.replicas();
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,7 +40,14 @@ struct TrainedSteps {
   /// Gradients of the last step, "gradient.NAME"; then parameters, state of the optimizer and
   /// buffers: their bytes as text, sorted by name.
   std::vector<std::pair<std::string, std::string>> tensors;
+  /// What each rank has found, as bytes: losses, norms, outputs and tensors that no optimizer
+  /// updates; and the parameters, where ranks hold them all. One each if the ranks agree.
+  std::set<std::string> reports;
+  std::set<std::string> replicas;
 };
+
+/// The same bits in all that both have.
+bool is_same(const TrainedSteps& a, const TrainedSteps& b);
 
 /// One rank, every virtual worker in turn.
 TrainedSteps train_replicated(ShardedCase options, int steps);

@@ -57,6 +57,7 @@ void expect_same(const TrainedSteps& actual, const TrainedSteps& expected) {
   EXPECT_EQ(actual.norms, expected.norms);
   EXPECT_EQ(actual.outputs, expected.outputs);
   EXPECT_EQ(actual.tensors, expected.tensors);
+  EXPECT_TRUE(test::is_same(actual, expected));
 }
 
 class ShardedBits : public testing::TestWithParam<int> {};
