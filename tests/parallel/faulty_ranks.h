@@ -14,13 +14,13 @@ namespace trireme::test {
 /// Ways in which what an operation leaves can be wrong.
 enum class Fault {
   kNone,
-  kDropped,      ///< what the other ranks give is missing
-  kDoubled,      ///< the sum is twice what it should be
-  kUnscaled,     ///< the sum is not divided
-  kShifted,      ///< the cut is shifted by one element
-  kNotWaited,    ///< the result is what was there before
-  kFreed,        ///< the memory has been freed and used for something else
-  kOfLastStep,   ///< the result is that of the step before
+  kDropped,     ///< what the other ranks give is missing
+  kDoubled,     ///< the sum is twice what it should be
+  kUnscaled,    ///< the sum is not divided
+  kShifted,     ///< the cut is shifted by one element
+  kNotWaited,   ///< the result is what was there before
+  kFreed,       ///< the memory has been freed and used for something else
+  kOfLastStep,  ///< the result is that of the step before
 };
 std::string name_of(Fault fault);
 

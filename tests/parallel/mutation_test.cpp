@@ -1,5 +1,5 @@
-// Every operation that a sharded step makes, with every fault that it can have: each must show in what
-// the step has computed, or end it.
+// Every operation that a sharded step makes, with every fault that it can have: each must show in
+// what the step has computed, or end it.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

@@ -19,8 +19,8 @@ std::unique_ptr<Strategy> strategy_named(const std::string& name, Communicator& 
 
 /// All of these names, for testing::Combine.
 inline const auto kStrategyNames =
-    testing::Values("replicated", "sharded1", "sharded2", "sharded3",
-                                              "host_shared", "parameter_server", "local_steps");
+    testing::Values("replicated", "sharded1", "sharded2", "sharded3", "host_shared",
+                    "parameter_server", "local_steps");
 
 /// The name of a test whose parameters are a strategy's name and a number of ranks.
 inline std::string strategy_on_ranks(

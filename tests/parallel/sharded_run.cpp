@@ -53,7 +53,8 @@ struct Layer : torch::nn::Module {
   at::Tensor forward(const at::Tensor& x) {
     at::Tensor hidden = linear({norm(x), compute}, up, up_bias).relu();
     // Ranks are threads here, and libtorch's generator is one for all of them.
-    if (is_training()) hidden = hidden * random_tensor(hidden.sizes(), seed_).gt(-0.5).to(at::kFloat);
+    if (is_training())
+      hidden = hidden * random_tensor(hidden.sizes(), seed_).gt(-0.5).to(at::kFloat);
     at::Tensor y = x + linear({hidden, compute}, down, down_bias);
     y = y + frozen;
     return seed_ % 2 == 1 && is_training() ? y + sometimes : y;
@@ -149,7 +150,8 @@ void run_in_world(const ShardedCase& options, const std::function<void(Communica
     case World::kHostsOfOne:
       return run_ranks_over_messages(options.ranks, body);
     case World::kHostsOfTwo:
-      return run_ranks_on_hosts(options.ranks, [](int rank) { return rank / 2; }, body);
+      return run_ranks_on_hosts(
+          options.ranks, [](int rank) { return rank / 2; }, body);
   }
 }
 
@@ -182,9 +184,9 @@ TrainedSteps train_with(const std::function<std::unique_ptr<Strategy>(Communicat
       if (step + 1 == steps) {
         for (const Shard& shard : shards) {
           if (!shard.has_gradient) continue;
-          collected.add("gradient." + shard.name, shard.region,
-                        {const_cast<void*>(shard.gradient.front()), shard.values.count,
-                         shard.values.dtype});
+          collected.add(
+              "gradient." + shard.name, shard.region,
+              {const_cast<void*>(shard.gradient.front()), shard.values.count, shard.values.dtype});
         }
       }
       optimizer->set_gradient_scale(0.5 / norms.back());
@@ -238,8 +240,7 @@ TrainedSteps train_sharded(const ShardingOptions& sharding, const ShardedCase& o
       [&](Communicator& world) {
         // Several buckets, of which some hold more than one parameter.
         return trireme::sharded(
-            world, sharding,
-            {.virtual_workers = options.virtual_workers, .bucket_bytes = 20'000});
+            world, sharding, {.virtual_workers = options.virtual_workers, .bucket_bytes = 20'000});
       },
       options, steps);
 }

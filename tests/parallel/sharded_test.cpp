@@ -225,8 +225,11 @@ TEST(Sharded, RefusesMorePassesThanTheStepHas) {
     strategy->attach(*module);
     strategy->begin();
     strategy->model().forward(at::ones({1, 20}));
-    EXPECT_THAT([&] { strategy->model().forward(at::ones({1, 20})); },
-                ThrowsMessage<UsageError>(HasSubstr("must be followed by its backward pass")));
+    EXPECT_THAT(
+        [&] {
+          strategy->model().forward(at::ones({1, 20}));
+        },
+        ThrowsMessage<UsageError>(HasSubstr("must be followed by its backward pass")));
     strategy->abandon_step();
     // The next step is whole.
     strategy->begin();

@@ -303,6 +303,29 @@ TEST(Resolve, RefusesToCutWhatAnOptimizerNeedsWhole) {
   }
 }
 
+TEST(Resolve, ShardsInStagesAndSaysWhatDoesNotGoWithThem) {
+  const auto sharded = [](const Words& words) {
+    return std::get<Sharded>(plan_of(words).data_parallel);
+  };
+  EXPECT_EQ(sharded({"parallelism.shard=2"}).stage, 2);
+  EXPECT_FALSE(sharded({"parallelism.shard=2"}).within_host);
+  EXPECT_TRUE(sharded({"parallelism.shard=1", "parallelism.shard_within=host"}).within_host);
+  EXPECT_FALSE(sharded({"parallelism.shard=3"}).whole_parameters);
+  EXPECT_TRUE(sharded({"parallelism.shard=3", "optimizer.name=muon"}).whole_parameters);
+  EXPECT_EQ(name_of(plan_of({"parallelism.shard=0"}).data_parallel), "replicated");
+  EXPECT_THAT(error_of({"parallelism.shard=1", "communication.mode=asynchronous"}),
+              HasSubstr("parallelism.shard = 1 does not go with communication.mode = "
+                        "\"asynchronous\": the optimizer's state is on servers"));
+  EXPECT_THAT(error_of({"parallelism.shard=1", "communication.mode=hybrid"}),
+              HasSubstr("ranks that take local steps hold parameters of their own"));
+  EXPECT_THAT(error_of({"parallelism.shard=1", "communication.compression=int8"}),
+              HasSubstr("needs gradients that are all-reduced"));
+  EXPECT_THAT(error_of({"parallelism.shard=1", "parallelism.strategy=host_shared"}),
+              HasSubstr("parallelism.shard"));
+  EXPECT_THAT(error_of({"parallelism.shard=4"}), HasSubstr("must be a number from 0 to 3, got 4"));
+  EXPECT_THAT(error_of({"parallelism.shard_within=host"}), HasSubstr("is not used"));
+}
+
 TEST(Resolve, NamesTheStrategy) {
   EXPECT_EQ(name_of(plan_of({}).data_parallel), "replicated");
   EXPECT_EQ(name_of(plan_of({"parallelism.strategy=host_shared"}).data_parallel), "host_shared");

@@ -212,8 +212,7 @@ TEST_P(Ranks, HoldTheirPartsInEachStage) {
       const StepMemory memory =
           measure(transformer("gpt2") + Words{fmt::format("parallelism.shard={}", stage)}, world);
       const double p = static_cast<double>(gpt2_parameters());
-      EXPECT_EQ(line(memory, "parameters").formula,
-                stage < 3 ? 4 * p : std::ceil(p / ranks) * 4);
+      EXPECT_EQ(line(memory, "parameters").formula, stage < 3 ? 4 * p : std::ceil(p / ranks) * 4);
       EXPECT_EQ(line(memory, "gradients").formula, stage < 2 ? 4 * p : std::ceil(p / ranks) * 4);
       EXPECT_EQ(line(memory, "optimizer state").formula, std::ceil(2 * p / ranks) * 4);
       for (const char* kind : {"parameters", "gradients", "optimizer state"}) {

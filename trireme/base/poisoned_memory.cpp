@@ -21,7 +21,8 @@ constexpr std::size_t kMostTiles = 4096;  // a process has 65530 mappings at mos
 constexpr int kNaN = 0xFF;                // all bits set: a NaN in each floating-point type
 
 [[noreturn]] void refuse(const char* call, const std::string& reason) {
-  throw UsageError(fmt::format("memory that marks freed parameters: {} has failed: {}", call, reason));
+  throw UsageError(
+      fmt::format("memory that marks freed parameters: {} has failed: {}", call, reason));
 }
 
 // A file in memory, filled, which is mapped again and again.

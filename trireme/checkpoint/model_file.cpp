@@ -179,16 +179,17 @@ void save_model(const fs::path& path, const NamedTensors& model, Communicator& w
   for (const auto* group : {&distinct.parameters, &distinct.buffers}) {
     for (const auto& [name, tensor] : *group) {
       if (parts.contains(name)) {
-        tensors.push_back({name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
-                           [&parts, name = name](const ByteSink& write) { parts.read(name, write); }});
+        tensors.push_back(
+            {name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
+             [&parts, name = name](const ByteSink& write) { parts.read(name, write); }});
         continue;
       }
       const at::Tensor stored = stored_view(tensor.detach().cpu().contiguous());
       const Buffer values = host_buffer_of(stored);
-      tensors.push_back({name, values.dtype, stored.sizes().vec(),
-                         [stored, values](const ByteSink& write) {
-                           write({static_cast<const char*>(values.data), values.bytes()});
-                         }});
+      tensors.push_back(
+          {name, values.dtype, stored.sizes().vec(), [stored, values](const ByteSink& write) {
+             write({static_cast<const char*>(values.data), values.bytes()});
+           }});
     }
   }
   SafetensorsMetadata metadata = options.metadata;

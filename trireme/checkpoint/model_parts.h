@@ -41,8 +41,8 @@ class ModelParts {
   };
   struct Tensor {
     DType dtype = DType::kF32;
-    std::vector<Part> parts;               // in ascending order
-    const StateTensor* mine = nullptr;     // this rank's part
+    std::vector<Part> parts;            // in ascending order
+    const StateTensor* mine = nullptr;  // this rank's part
   };
 
   void announce(std::int64_t index);

@@ -28,10 +28,10 @@ ModelStates replicated_states(std::int64_t parameters, std::int64_t state, int r
 /// 4 + 12 / ranks bytes a parameter with adam in f32.
 ModelStates host_shared_states(std::int64_t parameters, std::int64_t state, int rows, int ranks);
 
-/// ZeRO in stage 1, 2 or 3: the optimizer's state, from stage 2 on the gradients, and in stage 3 the
-/// parameters are divided by the ranks, rounded up. With adam in f32 and one micro-batch a rank 8 +
-/// 8 / ranks, 4 + 12 / ranks and 16 / ranks bytes a parameter. With more than one row, these come on
-/// top of the divided gradients.
+/// ZeRO in stage 1, 2 or 3: the optimizer's state, from stage 2 on the gradients, and in stage 3
+/// the parameters are divided by the ranks, rounded up. With adam in f32 and one micro-batch a rank
+/// 8 + 8 / ranks, 4 + 12 / ranks and 16 / ranks bytes a parameter. With more than one row, these
+/// come on top of the divided gradients.
 ModelStates sharded_states(std::int64_t parameters, std::int64_t state, int rows, int ranks,
                            int stage);
 

@@ -75,11 +75,9 @@ class Sharded final : public Strategy {
     return shards_;
   }
 
-
   void make_store(Model& model, bool is_shared, bool is_gathered) {
-    StoredParameters stored{.layout = gradients_->layout(),
-                            .pieces = gradients_->scatter().pieces(),
-                            .ranks = group()};
+    StoredParameters stored{
+        .layout = gradients_->layout(), .pieces = gradients_->scatter().pieces(), .ranks = group()};
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       stored.tensors.push_back(gradients_->parameter(p));
       shapes_.push_back(gradients_->parameter(p).sizes().vec());
@@ -93,7 +91,8 @@ class Sharded final : public Strategy {
       add_traffic_of(*gathers_);
       store_ = gathered_parameters(std::move(stored), *gathers_, model, static_cast<int>(passes));
     } else {
-      store_ = is_shared ? shared_parameters(std::move(stored)) : copied_parameters(std::move(stored));
+      store_ =
+          is_shared ? shared_parameters(std::move(stored)) : copied_parameters(std::move(stored));
     }
   }
 
@@ -172,8 +171,8 @@ class Sharded final : public Strategy {
   std::unique_ptr<ParameterStore> store_;
   std::vector<std::vector<std::int64_t>> shapes_;  // of each parameter
   std::vector<Shard> shards_;
-  std::vector<std::size_t> parameter_of_;   // of each shard
-  std::vector<std::int64_t> first_block_;   // of each shard, of the blocks of all parameters
+  std::vector<std::size_t> parameter_of_;  // of each shard
+  std::vector<std::int64_t> first_block_;  // of each shard, of the blocks of all parameters
   std::int64_t blocks_ = 0;
   std::vector<double> own_squares_;
   std::vector<double> squares_;

@@ -82,10 +82,10 @@ void check_shares(const Batch& batch, int ranks) {
 // Called for ways of training in which the ranks' parameters or state lie elsewhere.
 void refuse_shard(const Config& config, std::string_view why) {
   if (config.parallelism.shard == 0) return;
-  throw UsageError(fmt::format(
-      "parallelism.shard = {} does not go with {}: {}; use parallelism.shard = 0, or "
-      "communication.mode = \"synchronous\"",
-      config.parallelism.shard, way_of(config), why));
+  throw UsageError(
+      fmt::format("parallelism.shard = {} does not go with {}: {}; use parallelism.shard = 0, or "
+                  "communication.mode = \"synchronous\"",
+                  config.parallelism.shard, way_of(config), why));
 }
 
 LocalSteps local_steps_of(const Config& config) {
@@ -211,7 +211,8 @@ void check_compression(const RunPlan& plan) {
   }
   if (std::holds_alternative<Sharded>(plan.data_parallel)) {
     refuse(
-        "needs gradients that are all-reduced, and with parallelism.shard each rank receives a part "
+        "needs gradients that are all-reduced, and with parallelism.shard each rank receives a "
+        "part "
         "of their sum");
   }
   if (std::holds_alternative<ParameterServer>(plan.data_parallel) && !plan.is_asynchronous()) {

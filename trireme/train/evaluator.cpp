@@ -78,8 +78,7 @@ std::optional<EvaluationSums> sums_over_ranks(Trainer& trainer, const StopReques
   std::int64_t passes = 0;
   std::int64_t most = 0;
   for (int rank = 0; rank < world.size(); ++rank) {
-    most = std::max(most,
-                    passes_of(dataset.size(), tree, rank, trainer.config().evaluation.batch));
+    most = std::max(most, passes_of(dataset.size(), tree, rank, trainer.config().evaluation.batch));
   }
   const Range mine = tree.virtual_workers_of(world.rank());
   for (std::int64_t worker = mine.begin; worker < mine.end; ++worker) {

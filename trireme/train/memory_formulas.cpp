@@ -86,9 +86,8 @@ void add_states(MemoryFormulas& formulas, const plan::RunPlan& plan, const Memor
                     facts.rows > 1 ? trained + rows : trained, kZero)};
     formulas.optimizer_state = {e * of_trained.optimizer_state, state_text};
     const ShardedTemporaries temporaries = sharded_temporaries(
-        facts.model,
-        {.stage = sharded->stage, .whole_parameters = sharded->whole_parameters}, facts.tree,
-        plan.bucket_bytes, facts.rank, !facts.holds_parameters);
+        facts.model, {.stage = sharded->stage, .whole_parameters = sharded->whole_parameters},
+        facts.tree, plan.bucket_bytes, facts.rank, !facts.holds_parameters);
     if (temporaries.buckets > 0) {
       formulas.buckets = {temporaries.buckets, "gradients on their way: three buckets in a row"};
     }

@@ -275,8 +275,7 @@ class Measurement {
     const auto buckets = static_cast<std::int64_t>(layout.bytes_of(trainer_.world().rank()));
     if (sharded == nullptr || sharded->stage == 1) return buckets;
     const GradientParts elsewhere{.in_place = false};
-    const bool are_reused =
-        memory_mode_of(layout, tree, &elsewhere) == BucketMemory::Mode::kReused;
+    const bool are_reused = memory_mode_of(layout, tree, &elsewhere) == BucketMemory::Mode::kReused;
     return own + (are_reused ? 0 : buckets);
   }
 

@@ -283,8 +283,7 @@ std::vector<std::string> changes_since(const Restored& restored, const Trainer& 
 
 void try_passes(Trainer& trainer) {
   const DataSets& data = trainer.data();
-  Communicator* const together =
-      trainer.strategy().holds_parameters() ? nullptr : &trainer.world();
+  Communicator* const together = trainer.strategy().holds_parameters() ? nullptr : &trainer.world();
   try_training(trainer.model(), trainer.loss(), *data.train, *data.sampler,
                trainer.strategy().virtual_workers(), together);
   const SavingGroup& group = trainer.saving_group();

@@ -16,7 +16,8 @@ namespace trireme {
 /// number of samples fails then, and not at the end of an epoch. The passes are made in evaluation
 /// mode and change nothing; the model is in training mode afterwards. Both functions throw
 /// UsageError or DataError, which names the pass. `together`: ranks that call it at once and make
-/// the same number of passes, as a strategy may need that gathers parameters; null: this rank alone.
+/// the same number of passes, as a strategy may need that gathers parameters; null: this rank
+/// alone.
 
 /// One pass of each size that a micro-batch of the virtual workers `workers` has.
 void try_training(Model& model, const Loss& loss, const Dataset& train, const Sampler& sampler,

@@ -17,7 +17,8 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Parallelism& c) {
       "as they always are in mode asynchronous",
       one_of({"replicated", "host_shared", "parameter_server"}));
   add("shard", &c.shard,
-      "the stage of ZeRO: 1: each rank holds its part of the optimizer's state; 2: of the gradients, "
+      "the stage of ZeRO: 1: each rank holds its part of the optimizer's state; 2: of the "
+      "gradients, "
       "too; 3: of the parameters, too; 0: every rank holds all; the bits are the same",
       up_to(kMaxStage))
       .used_with("parallelism.strategy", {"replicated"});

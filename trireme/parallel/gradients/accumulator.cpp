@@ -7,8 +7,7 @@
 
 namespace trireme {
 
-GradientAccumulator::GradientAccumulator(const BucketLayout& layout, int rank,
-                                         BucketMemory& memory)
+GradientAccumulator::GradientAccumulator(const BucketLayout& layout, int rank, BucketMemory& memory)
     : layout_(layout),
       rank_(rank),
       memory_(memory),

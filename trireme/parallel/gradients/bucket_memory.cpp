@@ -58,7 +58,8 @@ std::size_t BucketMemory::find_room(std::size_t bytes) const {
 }
 
 bool BucketMemory::has_room(std::size_t bucket) const {
-  if (mode_ == Mode::kOwnPlaces || places_.contains(bucket) || beside_.contains(bucket)) return true;
+  if (mode_ == Mode::kOwnPlaces || places_.contains(bucket) || beside_.contains(bucket))
+    return true;
   return find_room(aligned_bytes(layout_.bytes_of(rank_, bucket))) != kNone;
 }
 

@@ -68,7 +68,8 @@ BucketPieces::BucketPieces(const BucketLayout& layout, int parts, std::span<cons
 
 Range BucketPieces::of(std::size_t bucket, int part) const {
   const auto& counts = counts_[bucket];
-  const std::int64_t begin = std::accumulate(counts.begin(), counts.begin() + part, std::int64_t{0});
+  const std::int64_t begin =
+      std::accumulate(counts.begin(), counts.begin() + part, std::int64_t{0});
   return {begin, begin + counts[static_cast<std::size_t>(part)]};
 }
 

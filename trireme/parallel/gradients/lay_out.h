@@ -10,8 +10,8 @@
 
 namespace trireme {
 
-/// The buckets of the parameters that require a gradient, numbered in their order. `parts`: how sums
-/// are spread over ranks, or null.
+/// The buckets of the parameters that require a gradient, numbered in their order. `parts`: how
+/// sums are spread over ranks, or null.
 BucketLayout lay_out(const NamedTensors& model, const ReductionTree& tree,
                      std::int64_t bucket_bytes, const GradientParts* parts = nullptr);
 

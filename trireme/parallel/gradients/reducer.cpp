@@ -48,7 +48,8 @@ void GradientReducer::start_complete(const GradientAccumulator& accumulator) {
 }
 
 Work GradientReducer::start(std::size_t bucket) {
-  return ranks_.all_reduce(layout_.partial_sums(memory_.of(bucket), ranks_.rank(), bucket), tree_, divisor_);
+  return ranks_.all_reduce(layout_.partial_sums(memory_.of(bucket), ranks_.rank(), bucket), tree_,
+                           divisor_);
 }
 
 Work GradientReducer::start_compressed(std::size_t bucket) {

@@ -54,9 +54,9 @@ void GradientScatter::start_complete(const GradientAccumulator& accumulator) {
 
 void GradientScatter::start(std::size_t bucket) {
   const Buffer rows = layout_.partial_sums(memory_.of(bucket), ranks_.rank(), bucket);
-  Work work = scatters() ? ranks_.reduce_scatter(sum(bucket), rows, tree_, divisor_,
-                                                 pieces_.counts(bucket))
-                         : ranks_.all_reduce(rows, tree_, divisor_);
+  Work work =
+      scatters() ? ranks_.reduce_scatter(sum(bucket), rows, tree_, divisor_, pieces_.counts(bucket))
+                 : ranks_.all_reduce(rows, tree_, divisor_);
   started_.push_back({bucket, std::move(work)});
 }
 

@@ -117,7 +117,8 @@ void StepGradients::reduce() {
 }
 
 bool StepGradients::has_own_gradients() const {
-  return std::ranges::any_of(accumulator_->gradients(), [](std::int64_t count) { return count > 0; });
+  return std::ranges::any_of(accumulator_->gradients(),
+                             [](std::int64_t count) { return count > 0; });
 }
 
 bool StepGradients::sums_may_overflow() const {

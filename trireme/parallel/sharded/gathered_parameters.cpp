@@ -12,8 +12,8 @@
 #include "trireme/base/zeroed_memory.h"
 #include "trireme/model/model.h"
 #include "trireme/parallel/sharded/flat_memory.h"
-#include "trireme/parallel/sharded/pass_order.h"
 #include "trireme/parallel/sharded/parameter_store.h"
+#include "trireme/parallel/sharded/pass_order.h"
 
 namespace trireme {
 
@@ -30,7 +30,9 @@ class GatherMemory {
     return memory;
   }
 
-  void give_back(std::size_t bytes, ZeroedMemory memory) { free_.emplace(bytes, std::move(memory)); }
+  void give_back(std::size_t bytes, ZeroedMemory memory) {
+    free_.emplace(bytes, std::move(memory));
+  }
 
  private:
   std::multimap<std::size_t, ZeroedMemory> free_;
@@ -103,9 +105,8 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
         const std::int64_t begin = std::max(own.begin, slot.offset);
         const std::int64_t end = std::min(own.end, slot.offset + slot.count);
         if (begin >= end) continue;
-        const Buffer from =
-            Buffer{in_.tensors[p].data_ptr(), slot.count, layout.dtype}.slice(begin - slot.offset,
-                                                                               end - begin);
+        const Buffer from = Buffer{in_.tensors[p].data_ptr(), slot.count, layout.dtype}.slice(
+            begin - slot.offset, end - begin);
         std::memcpy(piece(b).slice(begin - own.begin, end - begin).data, from.data, from.bytes());
       }
     }
@@ -119,8 +120,8 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     poison_ = std::make_shared<PoisonedMemory>(largest);
     for (const at::Tensor& tensor : in_.tensors) {
       // The memory that marks freed parameters outlives the store with them.
-      tensor.set_data(at::from_blob(poison_->data(), tensor.sizes(), [poison = poison_](void*) {},
-                                    tensor.options()));
+      tensor.set_data(at::from_blob(
+          poison_->data(), tensor.sizes(), [poison = poison_](void*) {}, tensor.options()));
     }
   }
 
@@ -242,8 +243,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
   void point(std::size_t p, void* data) {
     in_.tensors[p].storage().set_data_ptr(at::DataPtr(
         data, new std::shared_ptr<PoisonedMemory>(poison_),
-        [](void* kept) { delete static_cast<std::shared_ptr<PoisonedMemory>*>(kept); },
-        at::kCPU));
+        [](void* kept) { delete static_cast<std::shared_ptr<PoisonedMemory>*>(kept); }, at::kCPU));
   }
 
   static constexpr int kNone = PassOrder::kNone;

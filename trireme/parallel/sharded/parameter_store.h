@@ -55,8 +55,8 @@ std::unique_ptr<ParameterStore> shared_parameters(StoredParameters parameters);
 /// All ranks must make the same sequence of passes: in a step `passes` forward passes through all
 /// blocks, each followed by its backward pass, which a rank that has fewer makes up for in
 /// end_passes(); outside of steps the same number of forward passes. A parameter that is read while
-/// its block does not compute is NaN, and writing to it ends the process. `gathers`: the same ranks,
-/// for nothing else.
+/// its block does not compute is NaN, and writing to it ends the process. `gathers`: the same
+/// ranks, for nothing else.
 std::unique_ptr<ParameterStore> gathered_parameters(StoredParameters parameters,
                                                     Communicator& gathers, Model& model,
                                                     int passes);

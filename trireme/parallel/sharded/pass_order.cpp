@@ -16,8 +16,8 @@ PassOrder::Place PassOrder::next_at(int offset) const {
       "strategy sharded: a step of {} has no more use for a {} pass of block {}: with stage 3 "
       "between hosts each forward pass through all blocks must be followed by its backward pass, "
       "and a step has at most as many as the rank with the most virtual workers",
-      counted(passes_, "forward and backward pass"),
-      offset < blocks_ ? "forward" : "backward", offset < blocks_ ? offset : length - 1 - offset));
+      counted(passes_, "forward and backward pass"), offset < blocks_ ? "forward" : "backward",
+      offset < blocks_ ? offset : length - 1 - offset));
 }
 
 PassOrder::Place PassOrder::forward(int block) const {

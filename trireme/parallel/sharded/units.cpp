@@ -58,10 +58,8 @@ std::vector<std::set<std::size_t>> buckets_of_blocks(const Model& model,
 
 GradientParts parts_of(const Model& model, const ShardingOptions& sharding, int parts, int part,
                        bool gathers) {
-  GradientParts spread{.parts = parts,
-                       .part = part,
-                       .in_place = sharding.stage == 1,
-                       .may_wait = !gathers};
+  GradientParts spread{
+      .parts = parts, .part = part, .in_place = sharding.stage == 1, .may_wait = !gathers};
   const NamedTensors tensors = model.tensors();
   if (gathers) spread.units = units_of(model, tensors);
   if (!sharding.whole_parameters) return spread;
@@ -87,7 +85,8 @@ ShardedTemporaries sharded_temporaries(const Model& model, const ShardingOptions
   const auto buckets = buckets_of_blocks(model, layout);
   for (std::size_t block = 0; block < buckets.size(); ++block) {
     std::set<std::size_t> held = buckets[block];
-    if (block + 1 < buckets.size()) held.insert(buckets[block + 1].begin(), buckets[block + 1].end());
+    if (block + 1 < buckets.size())
+      held.insert(buckets[block + 1].begin(), buckets[block + 1].end());
     std::int64_t bytes = 0;
     for (const std::size_t b : held) {
       const BucketLayout::Bucket& bucket = layout.buckets()[b];

@@ -10,8 +10,8 @@
 
 namespace trireme {
 
-/// How a sharded model's gradients are spread over `parts` ranks. `gathers`: parameters are gathered
-/// block by block; those that the same blocks use are then a unit.
+/// How a sharded model's gradients are spread over `parts` ranks. `gathers`: parameters are
+/// gathered block by block; those that the same blocks use are then a unit.
 GradientParts parts_of(const Model& model, const ShardingOptions& sharding, int parts, int part,
                        bool gathers);
 

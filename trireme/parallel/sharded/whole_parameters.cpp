@@ -29,8 +29,8 @@ class WholeParameters : public ParameterStore {
       const at::Tensor& tensor = in_.tensors[p];
       const Buffer home = flat_.parameter(base_, p);
       if (is_own && home.count > 0) std::memcpy(home.data, tensor.data_ptr(), home.bytes());
-      tensor.set_data(
-          at::from_blob(home.data, tensor.sizes(), [memory = memory_](void*) {}, tensor.options()));
+      tensor.set_data(at::from_blob(
+          home.data, tensor.sizes(), [memory = memory_](void*) {}, tensor.options()));
     }
     in_.ranks.barrier();
   }
