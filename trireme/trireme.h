@@ -22,5 +22,6 @@
 #include "trireme/parallel/strategy.h"
 #include "trireme/tensor/prepare_groups.h"
 #include "trireme/train/loop_checkpointer.h"
+#include "trireme/train/verify.h"
 #include "trireme/world/connect.h"
 #include "trireme/world/tensor_collectives.h"

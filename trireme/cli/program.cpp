@@ -22,7 +22,7 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 done, 1 internal error, 2 command line or configuration, 3 data, 4 a rank was\n"
-    "lost, 5 training diverged, 6 different (checkpoint diff), 130 interrupted, 128 + N: signal N.";
+    "lost, 5 training diverged, 6 different, 130 interrupted, 128 + N: signal N.";
 
 // Where standard streams are closed, files that are opened next would take their numbers, and be
 // written what was meant for a terminal. Writes to these end in an error.
@@ -89,6 +89,7 @@ int run_program(int argc, char** argv) {
   add_tokenize(app, exit_code);
   add_generate(app, exit_code);
   add_checkpoint(app, exit_code);
+  add_verify(app, exit_code);
   if (argc == 1) {
     std::cerr << app.help();
     return static_cast<int>(ExitCode::kUsage);

@@ -123,9 +123,9 @@ std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirector
 }
 
 /// The loop of a run and what is due after its steps.
-class Run {
+class TrainingRun {
  public:
-  Run(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory,
+  TrainingRun(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory,
       Files& files)
       : trainer_(trainer),
         checkpointer_(checkpointer),
@@ -328,7 +328,7 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   RunDescription description = trainer.describe();
   description.not_restored = std::move(restored.absent);
   describe_arithmetic(trainer, description);
-  Run run(trainer, checkpointer, observer, directory, files);
+  TrainingRun run(trainer, checkpointer, observer, directory, files);
   observer.on_start(description);
   for (const std::string& warning : warnings) observer.on_warning(warning);
   for (const std::string& reason : restored.passed_over) {
