@@ -19,6 +19,7 @@
 #include "trireme/parallel/local_steps.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/parallel/replicated.h"
+#include "trireme/parallel/sharded.h"
 #include "trireme/parallel/strategy.h"
 #include "trireme/tensor/prepare_groups.h"
 #include "trireme/train/loop_checkpointer.h"

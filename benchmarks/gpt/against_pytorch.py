@@ -26,6 +26,13 @@ SHAPES = {
         layers=4, width=128, heads=4, context=64, vocabulary=50257, batch=1, steps=20
     ),
 }
+STRATEGIES = {
+    "replicated": [],
+    "host_shared": ["parallelism.strategy=host_shared"],
+    "stage 1": ["parallelism.shard=1"],
+    "stage 2": ["parallelism.shard=2"],
+    "stage 3": ["parallelism.shard=3"],
+}
 
 
 def output_of(command):
@@ -61,7 +68,7 @@ def trireme(build, shape, folder, strategy):
     line = output_of(
         [f"{build}/trireme", "bench", "train", "--json", "-n", "2", "--steps", str(shape["steps"])]
         + trireme_options(shape, folder)
-        + [f"parallelism.strategy={strategy}"]
+        + strategy
     )
     return line["step_us"] * 1e-6, line["independent_step_us"] * 1e-6
 
@@ -86,27 +93,28 @@ def main():
     shape = SHAPES[options.shape]
 
     seconds = {}
-    bounds = []
+    bounds = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.rounds):
-            own, alone = trireme(options.build, shape, folder, "replicated")
-            shared, _ = trireme(options.build, shape, folder, "host_shared")
+            for name, words in STRATEGIES.items():
+                own, alone = trireme(options.build, shape, folder, words)
+                seconds.setdefault(f"trireme, 2 ranks, {name}", []).append(own)
+                bounds.setdefault(name, []).append(alone / own)
             double = dict(shape, batch=2 * shape["batch"])
             for name, value in {
-                "trireme, 2 ranks, replicated": own,
-                "trireme, 2 ranks, host_shared": shared,
                 "PyTorch, DDP of 2 processes": pytorch(shape, "--processes=2"),
+                "PyTorch, DDP and ZeRO-1": pytorch(shape, "--processes=2", "--zero"),
                 "PyTorch, 1 process, 2 threads": pytorch(double, "--threads=2"),
             }.items():
                 seconds.setdefault(name, []).append(value)
-            bounds.append(alone / own)
 
     for name, values in seconds.items():
         print(f"{name:<56} {quartiles([1e3 * v for v in values])} ms")
-    print(f"{'2 independent ranks / 2 ranks, replicated':<56} {quartiles(bounds)}")
+    for name, values in bounds.items():
+        print(f"{'2 independent ranks / 2 ranks, ' + name:<56} {quartiles(values)}")
     names = list(seconds)
-    for ours in names[:2]:
-        for theirs in names[2:]:
+    for ours in names[: len(STRATEGIES)]:
+        for theirs in names[len(STRATEGIES) :]:
             ratios = [b / a for a, b in zip(seconds[ours], seconds[theirs])]
             print(f"{theirs + ' / ' + ours.split(', ')[-1]:<56} {quartiles(ratios)}")
 

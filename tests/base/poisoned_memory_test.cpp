@@ -9,7 +9,8 @@ namespace trireme {
 namespace {
 
 TEST(PoisonedMemory, IsNaNInEveryTypeUpToItsEnd) {
-  for (const std::size_t bytes : {std::size_t{8}, std::size_t{1} << 16, (std::size_t{1} << 30) + 8}) {
+  for (const std::size_t bytes :
+       {std::size_t{8}, std::size_t{1} << 16, (std::size_t{1} << 30) + 8}) {
     const PoisonedMemory memory(bytes);
     const auto* const f32 = static_cast<const float*>(memory.data());
     const auto* const f64 = static_cast<const double*>(memory.data());

@@ -304,7 +304,9 @@ TEST_P(SafetensorsModelChange, AFullDiskKeepsTheOldModelAndNothingElse) {
     if (!files_.clear_fault()) break;
     ASSERT_LT(space, 10000);
     EXPECT_THAT(names(), ElementsAreArray(names_before));
-    if (before >= 0) EXPECT_EQ(read(), old_.by_name());
+    if (before >= 0) {
+      EXPECT_EQ(read(), old_.by_name());
+    }
   }
   EXPECT_EQ(read(), new_.by_name());
 }
