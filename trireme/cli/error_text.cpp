@@ -18,8 +18,8 @@ namespace trireme::cli {
 namespace {
 
 constexpr const char* kOutOfMemory =
-    "out of memory; use fewer ranks, a smaller training.global_batch or evaluation.batch, or a "
-    "smaller model";
+    "out of memory; use fewer ranks, parallelism.shard, a smaller training.global_batch or "
+    "evaluation.batch, or a smaller model";
 
 // libtorch's messages may have several lines, and blanks at their ends.
 std::string_view first_line(std::string_view text) {

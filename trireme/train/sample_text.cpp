@@ -10,6 +10,7 @@ namespace trireme {
 
 std::string sample_text(Trainer& trainer) {
   constexpr std::int64_t kTokens = 200;
+  constexpr std::int64_t kGatheredTokens = 32;  // each one gathers all parameters
   constexpr double kTemperature = 0.8;
   const DataSets& data = trainer.data();
   if (data.tokenizer.empty() || trainer.config().model.name == "torchscript") return "";
@@ -18,9 +19,10 @@ std::string sample_text(Trainer& trainer) {
   const std::vector<std::int64_t> first{data.train->local_range().begin};
   const std::vector<std::int64_t> prompt{
       data.train->batch(first).input.flatten()[0].item<std::int64_t>()};
-  GenerateOptions options{.tokens = kTokens,
-                          .temperature = kTemperature,
-                          .seed = static_cast<std::uint64_t>(trainer.config().training.seed)};
+  GenerateOptions options{
+      .tokens = trainer.strategy().holds_parameters() ? kTokens : kGatheredTokens,
+      .temperature = kTemperature,
+      .seed = static_cast<std::uint64_t>(trainer.config().training.seed)};
   if (const auto end = tokenizer->end_of_text()) options.stop = {*end};
   const std::vector<std::int64_t> ids =
       generate(trainer.model(), prompt, data.train->target().length, options);
