@@ -72,7 +72,10 @@ Outcome Runs::run(const Config& config, int ranks, const TrainOptions& options, 
 }
 
 void Runs::on_ranks(int ranks, const std::function<void(Communicator&)>& body) const {
-  hosts_of_one_ ? run_ranks_over_messages(ranks, body) : run_ranks(ranks, body);
+  if (ranks_a_host_ == 0) return run_ranks(ranks, body);
+  if (ranks_a_host_ == 1) return run_ranks_over_messages(ranks, body);
+  run_ranks_on_hosts(
+      ranks, [this](int rank) { return rank / ranks_a_host_; }, body);
 }
 
 Outcome Runs::train(const std::string& run, int ranks, const Words& words, StopRequest stop) {

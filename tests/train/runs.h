@@ -66,8 +66,8 @@ class Runs {
   /// from 180 samples by adam: 40 steps of 24 samples on 12 virtual workers.
   explicit Runs(Words words = {});
 
-  /// From now on each rank is a host of its own: no ranks share memory.
-  void set_hosts_of_one(bool on) { hosts_of_one_ = on; }
+  /// From now on so many ranks share memory, hosts being full but for the last; 0: all ranks.
+  void set_ranks_a_host(int ranks) { ranks_a_host_ = ranks; }
 
   /// Trains `run` from its beginning. Throws the root cause of a failure.
   Outcome train(const std::string& run, int ranks, const Words& words = {}, StopRequest stop = {});
@@ -106,7 +106,7 @@ class Runs {
 
   TemporaryFolder folder_{folder_in_memory()};
   Words words_;
-  bool hosts_of_one_ = false;
+  int ranks_a_host_ = 0;
 };
 
 }  // namespace trireme::test

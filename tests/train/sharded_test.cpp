@@ -46,14 +46,14 @@ TEST_F(ShardedRuns, HaveTheBitsOfAReplicatedRunAndResumeOnAnyOtherStage) {
   ASSERT_EQ(losses_of(whole).size(), 9U + 3U);
   for (const bool hosts : {false, true}) {
     for (const int stage : {1, 2, 3}) {
-      runs_.set_hosts_of_one(hosts);
+      runs_.set_ranks_a_host(hosts ? 1 : 0);
       const std::string run = fmt::format("stage-{}{}", stage, hosts ? "-hosts" : "");
       const Outcome outcome = runs_.train(run, 3, shard(stage));
       EXPECT_EQ(losses_of(outcome), losses_of(whole)) << run;
       EXPECT_EQ(runs_.model(run), runs_.model("whole")) << run;
       for (const int other : {0, 1, 2, 3}) {
         const int ranks = other + 1;
-        runs_.set_hosts_of_one(!hosts);
+        runs_.set_ranks_a_host(hosts ? 0 : 1);
         runs_.copy_until(run, "resumed", 6);
         runs_.resume("resumed", ranks, shard(other));
         EXPECT_EQ(runs_.model("resumed"), runs_.model("whole"))
@@ -63,16 +63,34 @@ TEST_F(ShardedRuns, HaveTheBitsOfAReplicatedRunAndResumeOnAnyOtherStage) {
   }
 }
 
+// Hosts of two ranks and of one, which cut parameters differently.
+TEST_F(ShardedRuns, WithinHostsHaveTheSameBitsAndResume) {
+  runs_.train("whole", 1);
+  const Words within = {"parallelism.shard_within=host"};
+  for (const int stage : {1, 2, 3}) {
+    runs_.set_ranks_a_host(2);
+    runs_.train("within", 3, shard(stage) + within);
+    EXPECT_EQ(runs_.model("within"), runs_.model("whole")) << stage;
+    runs_.copy_until("within", "resumed", 6);
+    runs_.resume("resumed", 5, shard(stage) + within);
+    EXPECT_EQ(runs_.model("resumed"), runs_.model("whole")) << stage;
+    runs_.set_ranks_a_host(1);
+    runs_.copy_until("within", "resumed", 6);
+    runs_.resume("resumed", 2, shard(4 - stage));
+    EXPECT_EQ(runs_.model("resumed"), runs_.model("whole")) << stage;
+  }
+}
+
 TEST_F(ShardedRuns, HaveTheSameBitsInMixedPrecision) {
   for (const Words& precision :
        {Words{"training.precision=bf16"}, Words{"training.precision=f16"},
         Words{"training.precision=bf16", "training.stochastic_rounding=true"},
         Words{"training.precision=f64", "parallelism.recompute=full"}}) {
-    runs_.set_hosts_of_one(false);
+    runs_.set_ranks_a_host(0);
     runs_.train("whole", 1, precision);
     for (const bool hosts : {false, true}) {
       for (const int stage : {2, 3}) {
-        runs_.set_hosts_of_one(hosts);
+        runs_.set_ranks_a_host(hosts ? 1 : 0);
         runs_.train("sharded", 2, precision + shard(stage));
         EXPECT_EQ(runs_.model("sharded"), runs_.model("whole")) << precision.front() << stage;
       }
@@ -83,7 +101,7 @@ TEST_F(ShardedRuns, HaveTheSameBitsInMixedPrecision) {
 TEST_F(ShardedRuns, WriteAModelOfSeveralFilesPartByPart) {
   const Words words = {"checkpoint.model_file_bytes=30000"};
   runs_.train("whole", 1, words);
-  runs_.set_hosts_of_one(true);
+  runs_.set_ranks_a_host(1);
   runs_.train("sharded", 4, words + shard(3));
   int files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(runs_ / "sharded")) {
@@ -99,7 +117,7 @@ TEST_F(ShardedRuns, SkipStepsThatAreNotFiniteAndNameTheParameterOfOthers) {
   const Words diverging = {"optimizer.name=sgd", "optimizer.lr=1e30", "training.clip_norm=0"};
   for (const bool hosts : {false, true}) {
     for (const int stage : {1, 2, 3}) {
-      runs_.set_hosts_of_one(hosts);
+      runs_.set_ranks_a_host(hosts ? 1 : 0);
       EXPECT_THAT(runs_.errors("diverged", 3, diverging + shard(stage)),
                   Each(AllOf(HasSubstr("diverged"), HasSubstr("step"))))
           << stage;
@@ -110,10 +128,10 @@ TEST_F(ShardedRuns, SkipStepsThatAreNotFiniteAndNameTheParameterOfOthers) {
 TEST_F(ShardedRuns, TrainByOptimizersOfWholeParameters) {
   for (const char* name : {"lamb", "muon"}) {
     const Words optimizer = {fmt::format("optimizer.name={}", name)};
-    runs_.set_hosts_of_one(false);
+    runs_.set_ranks_a_host(0);
     runs_.train("whole", 1, optimizer);
     for (const bool hosts : {false, true}) {
-      runs_.set_hosts_of_one(hosts);
+      runs_.set_ranks_a_host(hosts ? 1 : 0);
       runs_.train("sharded", 3, optimizer + shard(3));
       EXPECT_EQ(runs_.model("sharded"), runs_.model("whole")) << name;
     }

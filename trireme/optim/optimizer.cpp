@@ -224,11 +224,13 @@ std::vector<StateTensor> Optimizer::state() {
     const Shard& shard = shards_[i];
     state.push_back({.name = shard.name + ".step",
                      .region = Region({1}),
-                     .values = {&states_[i].step, 1, DType::kI64}});
+                     .values = {&states_[i].step, 1, DType::kI64},
+                     .is_written = shard.is_written});
     for (std::size_t array = 0; array < states_[i].arrays.size(); ++array) {
       state.push_back({.name = fmt::format("{}.{}", shard.name, state_arrays(i)[array].name),
                        .region = shard.region,
-                       .values = states_[i].arrays[array]});
+                       .values = states_[i].arrays[array],
+                       .is_written = shard.is_written});
     }
   }
   return state;
