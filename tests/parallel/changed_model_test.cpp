@@ -56,7 +56,7 @@ class ChangedModel : public testing::TestWithParam<std::tuple<std::string, int>>
   // Parameters of servers and of groups that train apart cannot be replaced in the middle.
   static bool takes_new_values() {
     const std::string& name = std::get<0>(GetParam());
-    return name == "replicated" || name == "host_shared";
+    return name == "replicated" || name == "host_shared" || name.starts_with("sharded");
   }
 
   static void on_ranks(const std::function<void(Loop&)>& body) {
