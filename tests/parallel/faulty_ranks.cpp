@@ -142,7 +142,7 @@ void Faults::spoil(const Operation& operation, const std::string& name, std::str
       // Of a gather others' pieces stay as they were; of a sum half is missing.
       if (operation.kind == OpKind::kAllGather) {
         put(result, before);
-        if (operation.pieces) {
+        if (operation.pieces && operation.in.count > 0) {
           // This rank's own piece is there.
           const char* const own = static_cast<const char*>(operation.in.data);
           for (const Range& piece : operation.pieces->out) {
