@@ -213,7 +213,7 @@ TEST(SafetensorsHeader, RefusesBrokenJson) {
 TEST(SafetensorsHeader, RefusesBytesAfterItsEnd) {
   const std::string one = "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}";
   for (const std::string& more : {std::string("}"), std::string("{}"), std::string("x"),
-                                 std::string(1, '\0'), std::string("  ,"), std::string("\xff")}) {
+                                  std::string(1, '\0'), std::string("  ,"), std::string("\xff")}) {
     EXPECT_THAT(
         error_in(one + more, 0),
         HasSubstr("m: header: must end with its JSON object, which blanks alone may follow, "
