@@ -125,8 +125,8 @@ std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirector
 /// The loop of a run and what is due after its steps.
 class TrainingRun {
  public:
-  TrainingRun(Trainer& trainer, Checkpointer& checkpointer, Observer& observer, RunDirectory directory,
-      Files& files)
+  TrainingRun(Trainer& trainer, Checkpointer& checkpointer, Observer& observer,
+              RunDirectory directory, Files& files)
       : trainer_(trainer),
         checkpointer_(checkpointer),
         observer_(observer),
