@@ -5,7 +5,8 @@
 namespace trireme {
 
 /// Memory that must not be used: whatever type is read from it is NaN, or -1 in integers, and
-/// writing to it ends the process. Costs 64 KiB, however large it is. Neither copied nor moved.
+/// writing to it ends the process. Costs 64 KiB, and beyond 256 MiB a 4096th of
+/// its size. Neither copied nor moved.
 class PoisonedMemory {
  public:
   /// Throws UsageError if the system does not give the memory.

@@ -1,12 +1,9 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstddef>
-#include <memory>
 #include <vector>
 
-#include "trireme/comm/memory.h"
+#include "trireme/base/buffer.h"
 #include "trireme/parallel/gradients/bucket_layout.h"
 
 namespace trireme {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <list>
 #include <map>
 #include <utility>
 
@@ -11,9 +10,9 @@
 #include "trireme/base/poisoned_memory.h"
 #include "trireme/base/zeroed_memory.h"
 #include "trireme/model/model.h"
-#include "trireme/parallel/sharded/flat_memory.h"
 #include "trireme/parallel/sharded/parameter_store.h"
 #include "trireme/parallel/sharded/pass_order.h"
+#include "trireme/parallel/sharded/units.h"
 
 namespace trireme {
 
@@ -45,10 +44,10 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
         gathers_(gathers),
         model_(model),
         order_(static_cast<int>(model.blocks().size()), passes),
-        buckets_(in_.layout.buckets().size()) {
+        buckets_(in_.layout.buckets().size()),
+        buckets_of_block_(buckets_of_blocks(model, in_.layout)) {
     keep_pieces();
     free_parameters();
-    find_buckets_of_blocks();
     model_.add_hooks(*this);
   }
 
@@ -70,7 +69,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
   }
 
   void end_passes(bool has_gradients) override {
-    if (!order_.in_step()) return;
+    if (!order_.is_step_open()) return;
     if (has_gradients && !has_computed_) {
       throw UsageError(
           "strategy sharded: gradients have come, but no block of the model has computed: with "
@@ -84,7 +83,6 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
 
  private:
   struct Bucket {
-    std::vector<std::size_t> parameters;
     ZeroedMemory piece;   // this rank's
     ZeroedMemory memory;  // while it is held
     int holders = 0;
@@ -93,14 +91,12 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
   };
 
   void keep_pieces() {
-    FlatMemory flat(in_.layout);
     for (std::size_t b = 0; b < buckets_.size(); ++b) {
       const BucketLayout::Bucket& layout = in_.layout.buckets()[b];
       Bucket& bucket = buckets_[b];
-      bucket.parameters = layout.parameters;
       const Range own = in_.pieces.of(b, in_.ranks.rank());
       bucket.piece = ZeroedMemory(static_cast<std::size_t>(own.size()) * size_of(layout.dtype));
-      for (const std::size_t p : bucket.parameters) {
+      for (const std::size_t p : layout.parameters) {
         const BucketLayout::Slot& slot = in_.layout.slots()[p];
         const std::int64_t begin = std::max(own.begin, slot.offset);
         const std::int64_t end = std::min(own.end, slot.offset + slot.count);
@@ -125,22 +121,6 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     }
   }
 
-  void find_buckets_of_blocks() {
-    std::map<const c10::TensorImpl*, std::size_t> bucket_of;
-    for (std::size_t p = 0; p < in_.tensors.size(); ++p) {
-      bucket_of[in_.tensors[p].unsafeGetTensorImpl()] = in_.layout.slots()[p].bucket;
-    }
-    for (const auto& block : model_.blocks()) {
-      std::vector<std::size_t>& used = buckets_of_block_.emplace_back();
-      for (const auto& [name, tensor] : block->tensors().parameters) {
-        const auto found = bucket_of.find(tensor.unsafeGetTensorImpl());
-        if (found == bucket_of.end()) continue;
-        if (std::ranges::find(used, found->second) == used.end()) used.push_back(found->second);
-      }
-      std::ranges::sort(used);
-    }
-  }
-
   void before_forward(int block) override {
     has_computed_ = true;
     begin_block(order_.forward(block), block);
@@ -151,7 +131,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
 
   // `place`: in the order of the step's passes.
   void begin_block(PassOrder::Place place, int block) {
-    if (order_.in_step()) make_up_for(place);
+    if (order_.is_step_open()) make_up_for(place);
     enter(block);
     order_.advance(place);
     prefetch(order_.next_block(block));
@@ -223,7 +203,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     Bucket& bucket = buckets_[b];
     if (bucket.is_ready) return;
     bucket.gathering.wait();
-    for (const std::size_t p : bucket.parameters) {
+    for (const std::size_t p : in_.layout.buckets()[b].parameters) {
       const BucketLayout::Slot& slot = in_.layout.slots()[p];
       point(p, whole(b).slice(slot.offset, slot.count).data);
     }
@@ -234,7 +214,7 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     Bucket& bucket = buckets_[b];
     bucket.gathering.wait();
     if (std::exchange(bucket.is_ready, false)) {
-      for (const std::size_t p : bucket.parameters) point(p, poison_->data());
+      for (const std::size_t p : in_.layout.buckets()[b].parameters) point(p, poison_->data());
     }
     free_.give_back(whole(b).bytes(), std::move(bucket.memory));
     bucket.memory = ZeroedMemory();

@@ -21,11 +21,11 @@ PassOrder::Place PassOrder::next_at(int offset) const {
 }
 
 PassOrder::Place PassOrder::forward(int block) const {
-  return in_step_ ? next_at(block) : 0;
+  return is_step_open_ ? next_at(block) : 0;
 }
 
 PassOrder::Place PassOrder::backward(int block) const {
-  return in_step_ ? next_at(2 * blocks_ - 1 - block) : 0;
+  return is_step_open_ ? next_at(2 * blocks_ - 1 - block) : 0;
 }
 
 int PassOrder::block_at(Place place) const {
@@ -34,7 +34,7 @@ int PassOrder::block_at(Place place) const {
 }
 
 int PassOrder::next_block(int block) const {
-  if (in_step_) return place_ < end() ? block_at(place_) : kNone;
+  if (is_step_open_) return place_ < end() ? block_at(place_) : kNone;
   return block + 1 < blocks_ ? block + 1 : kNone;
 }
 

@@ -15,11 +15,11 @@ class PassOrder {
   PassOrder(int blocks, int passes) : blocks_(blocks), passes_(passes) {}
 
   void begin_step() {
-    in_step_ = true;
+    is_step_open_ = true;
     place_ = 0;
   }
-  void end_step() { in_step_ = false; }
-  bool in_step() const { return in_step_; }
+  void end_step() { is_step_open_ = false; }
+  bool is_step_open() const { return is_step_open_; }
 
   /// Where the step is; where it ends.
   Place place() const { return place_; }
@@ -41,7 +41,7 @@ class PassOrder {
 
   int blocks_;
   int passes_;
-  bool in_step_ = false;
+  bool is_step_open_ = false;
   Place place_ = 0;
 };
 

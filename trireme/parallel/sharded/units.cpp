@@ -33,27 +33,6 @@ std::vector<int> units_of(const Model& model, const NamedTensors& tensors) {
   return units;
 }
 
-// The bytes of the buckets that each block uses.
-std::vector<std::set<std::size_t>> buckets_of_blocks(const Model& model,
-                                                     const BucketLayout& layout) {
-  std::map<const c10::TensorImpl*, std::size_t> bucket_of;
-  std::size_t p = 0;
-  for (const auto& [name, tensor] : model.tensors().parameters) {
-    if (tensor.requires_grad()) {
-      bucket_of[tensor.unsafeGetTensorImpl()] = layout.slots()[p++].bucket;
-    }
-  }
-  std::vector<std::set<std::size_t>> buckets;
-  for (const auto& block : model.blocks()) {
-    auto& used = buckets.emplace_back();
-    for (const auto& [name, tensor] : block->tensors().parameters) {
-      const auto found = bucket_of.find(tensor.unsafeGetTensorImpl());
-      if (found != bucket_of.end()) used.insert(found->second);
-    }
-  }
-  return buckets;
-}
-
 }  // namespace
 
 GradientParts parts_of(const Model& model, const ShardingOptions& sharding, int parts, int part,
@@ -71,6 +50,27 @@ GradientParts parts_of(const Model& model, const ShardingOptions& sharding, int 
   return spread;
 }
 
+std::vector<std::vector<std::size_t>> buckets_of_blocks(const Model& model,
+                                                        const BucketLayout& layout) {
+  std::map<const c10::TensorImpl*, std::size_t> bucket_of;
+  std::size_t p = 0;
+  for (const auto& [name, tensor] : model.tensors().parameters) {
+    if (tensor.requires_grad()) {
+      bucket_of[tensor.unsafeGetTensorImpl()] = layout.slots()[p++].bucket;
+    }
+  }
+  std::vector<std::vector<std::size_t>> buckets;
+  for (const auto& block : model.blocks()) {
+    std::set<std::size_t> used;
+    for (const auto& [name, tensor] : block->tensors().parameters) {
+      const auto found = bucket_of.find(tensor.unsafeGetTensorImpl());
+      if (found != bucket_of.end()) used.insert(found->second);
+    }
+    buckets.emplace_back(used.begin(), used.end());
+  }
+  return buckets;
+}
+
 ShardedTemporaries sharded_temporaries(const Model& model, const ShardingOptions& sharding,
                                        const ReductionTree& tree, std::int64_t bucket_bytes,
                                        int rank, bool gathers) {
@@ -84,7 +84,7 @@ ShardedTemporaries sharded_temporaries(const Model& model, const ShardingOptions
   if (!gathers) return temporaries;
   const auto buckets = buckets_of_blocks(model, layout);
   for (std::size_t block = 0; block < buckets.size(); ++block) {
-    std::set<std::size_t> held = buckets[block];
+    std::set<std::size_t> held(buckets[block].begin(), buckets[block].end());
     if (block + 1 < buckets.size())
       held.insert(buckets[block + 1].begin(), buckets[block + 1].end());
     std::int64_t bytes = 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -14,6 +15,10 @@ namespace trireme {
 /// gathered block by block; those that the same blocks use are then a unit.
 GradientParts parts_of(const Model& model, const ShardingOptions& sharding, int parts, int part,
                        bool gathers);
+
+/// The buckets that hold parameters of each block, ascending.
+std::vector<std::vector<std::size_t>> buckets_of_blocks(const Model& model,
+                                                        const BucketLayout& layout);
 
 /// What a rank of a step holds for a while, in bytes.
 struct ShardedTemporaries {
