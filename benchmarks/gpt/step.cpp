@@ -169,7 +169,7 @@ class Trained {
 
  private:
   std::span<trireme::Shard> initialized(const GptShape& shape) {
-    trireme::initialize_gpt(model_.tensors(), shape.layers, 1);
+    trireme::initialize(model_.tensors(), trireme::gpt_initial_values(shape.layers, 1));
     return strategy_->attach(model_);
   }
 

@@ -116,7 +116,7 @@ struct Computed {
 
 Computed compute(Blocks blocks, const ComputeType& type, Recompute recompute = Recompute::kNone) {
   Model model(std::move(blocks));
-  initialize_gpt(model.tensors(), small().layers, 1);
+  initialize(model.tensors(), gpt_initial_values(small().layers, 1));
   model.set_compute(type);
   model.set_recompute(recompute);
   at::manual_seed(5);

@@ -140,6 +140,15 @@ std::unique_ptr<Model> sharded_model(const ShardedCase& options) {
   auto model = std::make_unique<Model>(std::move(blocks));
   model->set_recompute(options.recompute);
   if (options.compute != DType::kF32) model->set_compute({.operands = options.compute});
+  if (options.defers_weights) {
+    std::map<std::string, at::Tensor> values;
+    for (const auto& [name, tensor] : model->tensors().parameters) {
+      values[name] = tensor.detach().clone();
+    }
+    model->defer_weights([values = std::move(values)](const NamedTensor& weight) {
+      weight.second.copy_(values.at(weight.first));
+    });
+  }
   return model;
 }
 

@@ -25,6 +25,7 @@ struct ShardedCase {
   std::string optimizer = "adamw";
   Recompute recompute = Recompute::kNone;
   DType compute = DType::kF32;
+  bool defers_weights = false;
 };
 
 /// A model of four blocks: an embedding, two layers with normalization and dropout, and an output

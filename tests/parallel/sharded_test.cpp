@@ -107,6 +107,19 @@ TEST_P(ShardedBits, AreTheSameForEachOptimizer) {
   }
 }
 
+TEST_P(ShardedBits, AreThoseOfAModelThatNoRankEverHeld) {
+  const TrainedSteps expected = test::train_replicated({}, 2);
+  for (const test::World world :
+       {test::World::kOneHost, test::World::kHostsOfOne, test::World::kHostsOfTwo}) {
+    for (const int ranks : {1, 3}) {
+      SCOPED_TRACE(ranks);
+      expect_same(test::train_sharded({.stage = GetParam()},
+                                      {.ranks = ranks, .world = world, .defers_weights = true}, 2),
+                  expected);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Stage, ShardedBits, testing::Values(1, 2, 3),
                          testing::PrintToStringParamName());
 

@@ -63,6 +63,20 @@ TEST_F(ShardedRuns, HaveTheBitsOfAReplicatedRunAndResumeOnAnyOtherStage) {
   }
 }
 
+TEST_F(ShardedRuns, BeginWithTheWeightsOfAFile) {
+  runs_.train("first", 1, {"training.steps=2"});
+  const std::string file = (runs_ / "first" / "model.safetensors").string();
+  const Words words{"training.steps=2", "model.weights=" + file, "training.precision=f64"};
+  runs_.train("whole", 1, words);
+  for (const int ranks_a_host : {0, 1}) {
+    runs_.set_ranks_a_host(ranks_a_host);
+    Words sharded = words;
+    sharded.push_back("parallelism.shard=3");
+    runs_.train("sharded", 3, sharded);
+    EXPECT_EQ(runs_.model("sharded"), runs_.model("whole")) << ranks_a_host;
+  }
+}
+
 // Hosts of two ranks and of one, which cut parameters differently.
 TEST_F(ShardedRuns, WithinHostsHaveTheSameBitsAndResume) {
   runs_.train("whole", 1);

@@ -138,18 +138,26 @@ void require_equal(const fs::path& path, const SafetensorsFiles& file,
   }
 }
 
-at::Tensor read(const SafetensorsFiles& file, const std::string& name) {
-  const TensorInfo& info = file.info(name);
-  at::Tensor values = at::empty(info.shape, scalar_type_of(info.dtype));
-  file.read(name, host_buffer_of(values));
-  return values;
+SafetensorsFiles opened(const fs::path& path, Files& files) {
+  require_file(safetensors_file_or_index(path, files), files);
+  return SafetensorsFiles(path, files);
 }
 
-void assign(const at::Tensor& tensor, const at::Tensor& values) {
+void read_into(const at::Tensor& tensor, const SafetensorsFiles& file, const std::string& name) {
+  const at::NoGradGuard no_grad;
   // Several elements may lie in one place: expand().
   if (!tensor.is_non_overlapping_and_dense()) tensor.set_data(tensor.detach().contiguous());
   const bool is_bool = tensor.scalar_type() == at::kBool;  // no byte but 0 and 1 is one
-  (is_bool ? tensor.detach() : stored_view(tensor.detach())).copy_(values);
+  const at::Tensor target = is_bool ? tensor.detach() : stored_view(tensor.detach());
+  const TensorInfo& info = file.info(name);
+  const at::ScalarType type = scalar_type_of(info.dtype);
+  if (target.scalar_type() == type && target.is_contiguous() && target.is_cpu()) {
+    file.read(name, host_buffer_of(target));
+    return;
+  }
+  const at::Tensor values = at::empty(info.shape, type);
+  file.read(name, host_buffer_of(values));
+  target.copy_(values);
 }
 
 }  // namespace
@@ -203,21 +211,32 @@ void save_model(const fs::path& path, const NamedTensors& model, Communicator& w
   parts.finish();
 }
 
-LoadedModel load_model(const fs::path& path, const NamedTensors& model,
-                       const LoadModelOptions& options, Files& files) {
-  require_file(safetensors_file_or_index(path, files), files);
-  const SafetensorsFiles file(path, files);
-  Plan planned = plan(model, file, options);
+ModelReader::ModelReader(const fs::path& path, const NamedTensors& model,
+                         const LoadModelOptions& options, Files& files)
+    : file_(opened(path, files)) {
+  Plan planned = plan(model, file_, options);
   if (options.strict) require_complete(path, planned.left_out);
   for (const auto& [wanted, names] : planned.reads) {
-    for (const std::string& name : names) require_fit(path, wanted.tensor, file.info(name));
-    require_equal(path, file, names);
+    for (const std::string& name : names) require_fit(path, wanted.tensor, file_.info(name));
+    require_equal(path, file_, names);
+    for (const std::string& name : wanted.names) names_.emplace(name, names.front());
   }
-  const at::NoGradGuard no_grad;
-  for (const auto& [wanted, names] : planned.reads) {
-    assign(wanted.tensor, read(file, names.front()));
+  left_out_ = std::move(planned.left_out);
+}
+
+void ModelReader::read(const NamedTensor& tensor) const {
+  const auto known = names_.find(tensor.first);
+  if (known != names_.end()) read_into(tensor.second, file_, known->second);
+}
+
+LoadedModel load_model(const fs::path& path, const NamedTensors& model,
+                       const LoadModelOptions& options, Files& files) {
+  const ModelReader reader(path, model, options, files);
+  const NamedTensors tensors = each_once(model);
+  for (const auto* group : {&tensors.parameters, &tensors.buffers}) {
+    for (const NamedTensor& tensor : *group) reader.read(tensor);
   }
-  return std::move(planned.left_out);
+  return reader.left_out();
 }
 
 }  // namespace trireme

@@ -10,6 +10,7 @@
 #include "trireme/base/files.h"
 #include "trireme/base/state_tensor.h"
 #include "trireme/comm/communicator.h"
+#include "trireme/formats/safetensors_index.h"
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
@@ -74,5 +75,27 @@ struct LoadedModel {
 /// do not fit; the model is unchanged then, unless reading fails in the middle of the values.
 LoadedModel load_model(const std::filesystem::path& path, const NamedTensors& model,
                        const LoadModelOptions& options = {}, Files& files = real_files());
+
+/// The same, tensor by tensor, for a model that no rank holds whole (Model::defer_weights()).
+///
+///     auto reader = std::make_shared<ModelReader>("model.safetensors", model.tensors());
+///     model.defer_weights([reader](const NamedTensor& weight) { reader->read(weight); });
+class ModelReader {
+ public:
+  /// Finds each tensor of `model`, whose values are not touched. Throws as load_model().
+  ModelReader(const std::filesystem::path& path, const NamedTensors& model,
+              const LoadModelOptions& options = {}, Files& files = real_files());
+
+  /// Fills a tensor that has one of the model's names; one that is missing in the file keeps its
+  /// values. Throws DataError if the file cannot be read.
+  void read(const NamedTensor& tensor) const;
+
+  const LoadedModel& left_out() const { return left_out_; }
+
+ private:
+  SafetensorsFiles file_;
+  std::map<std::string, std::string> names_;  // of the model, and in the file
+  LoadedModel left_out_;
+};
 
 }  // namespace trireme

@@ -3,6 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "trireme/model/products.h"
 #include "trireme/tensor/named_tensors.h"
@@ -50,6 +54,16 @@ class Block {
   /// Model computes the block in libtorch's autocast if the type is native, and in f32 if not.
   virtual bool set_compute(const ComputeType& /*compute*/) { return false; }
 };
+
+/// Is called with each block of a model as soon as it is made, before the next one is.
+using BlockDone = std::function<void(const Block& block)>;
+
+/// Appends a block to those of a model.
+inline void append_block(std::vector<std::unique_ptr<Block>>& blocks, std::unique_ptr<Block> block,
+                         const BlockDone& done = {}) {
+  blocks.push_back(std::move(block));
+  if (done) done(*blocks.back());
+}
 
 /// What a strategy wants to do around each block, such as gathering its parameters before they are
 /// used and freeing them afterwards. `block` is an index into Model::blocks(). Every function runs

@@ -38,52 +38,62 @@ std::uint64_t stream_of(std::string_view name) {
   return hash;
 }
 
-void fill_uniform(std::vector<double>& values, const CounterRandom& random, double bound) {
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = bound * (2 * random.uniform(i) - 1);
+// The functions below set the elements from `begin` on of a parameter.
+
+void fill_uniform(std::span<double> values, std::int64_t begin, const CounterRandom& random,
+                  double bound) {
+  for (double& value : values) {
+    value = bound * (2 * random.uniform(static_cast<std::uint64_t>(begin++)) - 1);
+  }
 }
 
-void fill_normal(std::vector<double>& values, const CounterRandom& random, double deviation) {
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = deviation * random.normal(i);
+void fill_normal(std::span<double> values, std::int64_t begin, const CounterRandom& random,
+                 double deviation) {
+  for (double& value : values) {
+    value = deviation * random.normal(static_cast<std::uint64_t>(begin++));
+  }
 }
 
-using Rule = void (*)(const Draw&, std::vector<double>&);
+using Rule = void (*)(const Draw&, std::int64_t begin, std::span<double>);
 
 struct NamedRule {
   std::string_view name;
   Rule fill;
+  bool needs_whole = false;  // the elements of a parameter depend on each other
 };
 
 constexpr NamedRule kRules[] = {
     {"default",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_uniform(weight, draw.random, 1 / std::sqrt(draw.fan.in));
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_uniform(weight, begin, draw.random, 1 / std::sqrt(draw.fan.in));
      }},
     {"xavier_uniform",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_uniform(weight, draw.random,
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_uniform(weight, begin, draw.random,
                     draw.gain * std::sqrt(6.0 / static_cast<double>(draw.fan.in + draw.fan.out)));
      }},
     {"xavier_normal",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_normal(weight, draw.random,
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_normal(weight, begin, draw.random,
                    draw.gain * std::sqrt(2.0 / static_cast<double>(draw.fan.in + draw.fan.out)));
      }},
     {"kaiming_uniform",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_uniform(weight, draw.random,
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_uniform(weight, begin, draw.random,
                     draw.gain * std::sqrt(3.0 / static_cast<double>(draw.fan.in)));
      }},
     {"kaiming_normal",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_normal(weight, draw.random, draw.gain / std::sqrt(draw.fan.in));
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_normal(weight, begin, draw.random, draw.gain / std::sqrt(draw.fan.in));
      }},
     {"orthogonal",
-     [](const Draw& draw, std::vector<double>& weight) {
-       fill_normal(weight, draw.random, 1);
+     [](const Draw& draw, std::int64_t begin, std::span<double> weight) {
+       fill_normal(weight, begin, draw.random, 1);
        orthogonalize(weight, static_cast<std::int64_t>(weight.size()) / draw.fan.in, draw.gain);
-     }},
+     },
+     true},
     {"zero",
-     [](const Draw&, std::vector<double>& weight) { std::fill(weight.begin(), weight.end(), 0); }},
+     [](const Draw&, std::int64_t, std::span<double> weight) { std::ranges::fill(weight, 0); }},
 };
 
 const NamedRule& rule_named(std::string_view name) {
@@ -109,39 +119,69 @@ std::optional<Fan> fan_beside(const NamedTensors& model, std::string_view bias) 
   return std::nullopt;
 }
 
-void assign(const at::Tensor& parameter, std::vector<double>& values) {
+// Elements that are drawn at once: beside the parameter there is no second one.
+constexpr std::int64_t kChunk = std::int64_t{1} << 14;
+
+// `fill(begin, values)`: the elements from `begin` on, `chunk` of them at most.
+template <class Fill>
+void assign(const at::Tensor& parameter, std::int64_t chunk, const Fill& fill) {
   const at::NoGradGuard no_grad;
-  parameter.copy_(tensor_over(buffer_of(std::span(values)), parameter.sizes()));
+  const at::Tensor whole =
+      parameter.is_contiguous() ? parameter : at::empty(parameter.sizes(), parameter.options());
+  const at::Tensor elements = whole.view(-1);
+  std::vector<double> values;
+  for (std::int64_t begin = 0; begin < elements.numel(); begin += chunk) {
+    values.resize(static_cast<std::size_t>(std::min(chunk, elements.numel() - begin)));
+    fill(begin, std::span(values));
+    const Buffer drawn = buffer_of(std::span(values));
+    elements.narrow(0, begin, drawn.count).copy_(tensor_over(drawn, drawn.count));
+  }
+  if (!whole.is_same(parameter)) parameter.copy_(whole);
 }
 
 }  // namespace
 
+void initialize(const NamedTensors& model, const InitialValues& values) {
+  for (const NamedTensor& parameter : model.parameters) values(parameter);
+}
+
 void set_normal(const at::Tensor& tensor, std::string_view name, double deviation,
                 std::uint64_t seed) {
-  std::vector<double> values(static_cast<std::size_t>(tensor.numel()));
-  fill_normal(values, CounterRandom(seed, stream_of(name)), deviation);
-  assign(tensor, values);
+  const CounterRandom random(seed, stream_of(name));
+  assign(tensor, kChunk, [&](std::int64_t begin, std::span<double> values) {
+    fill_normal(values, begin, random, deviation);
+  });
+}
+
+InitialValues initial_values(const NamedTensors& model, std::string_view name, std::uint64_t seed,
+                             std::string_view activation) {
+  const NamedRule& rule = rule_named(name);
+  const double gain = gain_of(activation);
+  const bool draws_biases = name == "default";
+  return [model, &rule, gain, seed, draws_biases](const NamedTensor& parameter) {
+    const auto& [parameter_name, tensor] = parameter;
+    if (tensor.dim() < 2 && !is_bias(parameter)) return;
+    std::optional<Fan> fan;
+    if (tensor.dim() >= 2) {
+      fan = fan_of(tensor);
+    } else if (draws_biases) {
+      fan = fan_beside(model, parameter_name);
+      if (!fan) return;
+    }
+    if (!fan) {
+      const at::NoGradGuard no_grad;
+      tensor.fill_(0);
+      return;
+    }
+    const Draw draw{CounterRandom(seed, stream_of(parameter_name)), *fan, gain};
+    assign(tensor, rule.needs_whole ? std::max<std::int64_t>(1, tensor.numel()) : kChunk,
+           [&](std::int64_t begin, std::span<double> values) { rule.fill(draw, begin, values); });
+  };
 }
 
 void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation) {
-  const NamedRule& rule = rule_named(name);
-  const double gain = gain_of(activation);
-  for (const NamedTensor& parameter : model.parameters) {
-    const auto& [parameter_name, tensor] = parameter;
-    std::optional<Fan> fan;
-    if (tensor.dim() >= 2) {
-      fan = fan_of(tensor);
-    } else if (!is_bias(parameter)) {
-      continue;
-    } else if (name == "default") {
-      fan = fan_beside(model, parameter_name);
-      if (!fan) continue;
-    }
-    std::vector<double> values(static_cast<std::size_t>(tensor.numel()));
-    if (fan) rule.fill({CounterRandom(seed, stream_of(parameter_name)), *fan, gain}, values);
-    assign(tensor, values);
-  }
+  initialize(model, initial_values(model, name, seed, activation));
 }
 
 double gain_of(std::string_view activation) {

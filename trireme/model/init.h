@@ -1,11 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 
 #include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
+
+/// Sets a parameter to its initial values, which depend on nothing but its name and shape.
+using InitialValues = std::function<void(const NamedTensor& parameter)>;
+
+/// Sets all parameters of a model to their initial values.
+void initialize(const NamedTensors& model, const InitialValues& values);
 
 /// Sets a tensor to N(0, deviation), which depends on `seed` and `name` alone.
 void set_normal(const at::Tensor& tensor, std::string_view name, double deviation,
@@ -32,6 +39,10 @@ void set_normal(const at::Tensor& tensor, std::string_view name, double deviatio
 /// Throws UsageError for an unknown name.
 void initialize(const NamedTensors& model, std::string_view name, std::uint64_t seed,
                 std::string_view activation = "linear");
+
+/// The same, parameter by parameter. Throws UsageError for an unknown name.
+InitialValues initial_values(const NamedTensors& model, std::string_view name, std::uint64_t seed,
+                             std::string_view activation = "linear");
 
 /// Returns the factor that keeps the variance of activations: 1 for linear and sigmoid, 5/3 for
 /// tanh, sqrt(2) for relu and gelu. Throws UsageError for others.

@@ -88,26 +88,26 @@ at::Tensor ConvolutionLayer::forward(const at::Tensor& input) {
   return at::max_pool2d(x, 2);
 }
 
-Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs) {
+Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs, const BlockDone& done) {
   Blocks blocks;
-  append_module(blocks, std::make_shared<LinearLayer>(inputs, outputs), "");
+  append_module(blocks, std::make_shared<LinearLayer>(inputs, outputs), "", done);
   return blocks;
 }
 
 Blocks mlp_blocks(std::int64_t inputs, std::span<const std::int64_t> widths, std::int64_t outputs,
-                  Hidden hidden, const std::string& prefix) {
+                  Hidden hidden, const std::string& prefix, const BlockDone& done) {
   Blocks blocks;
   for (const std::int64_t width : widths) {
     append_module(blocks, std::make_shared<LinearLayer>(inputs, width, hidden),
-                  fmt::format("{}layers.{}.", prefix, blocks.size()));
+                  fmt::format("{}layers.{}.", prefix, blocks.size()), done);
     inputs = width;
   }
   append_module(blocks, std::make_shared<LinearLayer>(inputs, outputs),
-                fmt::format("{}layers.{}.", prefix, blocks.size()));
+                fmt::format("{}layers.{}.", prefix, blocks.size()), done);
   return blocks;
 }
 
-Blocks cnn_blocks(const CnnShape& shape, Hidden hidden) {
+Blocks cnn_blocks(const CnnShape& shape, Hidden hidden, const BlockDone& done) {
   Blocks blocks;
   std::int64_t channels = shape.image_channels;
   std::int64_t rows = shape.rows;
@@ -116,12 +116,13 @@ Blocks cnn_blocks(const CnnShape& shape, Hidden hidden) {
     append_module(blocks,
                   std::make_shared<ConvolutionLayer>(channels, out, shape.kernel, shape.batch_norm,
                                                      hidden.activation),
-                  fmt::format("blocks.{}.", blocks.size()));
+                  fmt::format("blocks.{}.", blocks.size()), done);
     channels = out;
     rows /= 2;
     columns /= 2;
   }
-  Blocks head = mlp_blocks(channels * rows * columns, shape.hidden, shape.outputs, hidden, "head.");
+  Blocks head =
+      mlp_blocks(channels * rows * columns, shape.hidden, shape.outputs, hidden, "head.", done);
   std::ranges::move(head, std::back_inserter(blocks));
   return blocks;
 }

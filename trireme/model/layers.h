@@ -90,15 +90,15 @@ struct CnnShape {
 using Blocks = std::vector<std::unique_ptr<Block>>;
 
 /// A single block without a prefix: "weight" and "bias".
-Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs);
+Blocks linear_blocks(std::int64_t inputs, std::int64_t outputs, const BlockDone& done = {});
 
 /// Linear layers, a block each: PREFIX"layers.0", PREFIX"layers.1", ... All but the last are
 /// followed by `hidden`.
 Blocks mlp_blocks(std::int64_t inputs, std::span<const std::int64_t> widths, std::int64_t outputs,
-                  Hidden hidden, const std::string& prefix = "");
+                  Hidden hidden, const std::string& prefix = "", const BlockDone& done = {});
 
 /// Convolution layers, a block each: "blocks.0", "blocks.1", ...; then an mlp with the prefix
 /// "head.".
-Blocks cnn_blocks(const CnnShape& shape, Hidden hidden);
+Blocks cnn_blocks(const CnnShape& shape, Hidden hidden, const BlockDone& done = {});
 
 }  // namespace trireme

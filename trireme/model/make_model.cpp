@@ -7,6 +7,7 @@
 #include <ranges>
 
 #include "trireme/base/error.h"
+#include "trireme/model/deferred_weights.h"
 #include "trireme/model/init.h"
 #include "trireme/model/layers.h"
 #include "trireme/model/loss.h"
@@ -47,7 +48,8 @@ Hidden hidden_of(const ModelOptions& options) {
   return {activation_named(options.activation), options.dropout};
 }
 
-Blocks make_linear(std::string_view name, Shape input, const Target& target, std::int64_t outputs) {
+Blocks make_linear(std::string_view name, Shape input, const Target& target, std::int64_t outputs,
+                   const BlockDone& done) {
   const bool numbers = target.is_numbers();
   if (numbers && name == "logistic") {
     throw UsageError("model logistic predicts classes, and the target is numbers: use linear");
@@ -57,13 +59,14 @@ Blocks make_linear(std::string_view name, Shape input, const Target& target, std
         fmt::format("model linear predicts numbers, and the target has {} classes: use logistic",
                     target.classes));
   }
-  return linear_blocks(elements(input), outputs);
+  return linear_blocks(elements(input), outputs, done);
 }
 
-Blocks make_mlp(const ModelOptions& options, Shape input, std::int64_t outputs) {
+Blocks make_mlp(const ModelOptions& options, Shape input, std::int64_t outputs,
+                const BlockDone& done) {
   const auto hidden = options.hidden.value_or(std::vector<std::int64_t>{512, 512});
   require_positive(hidden, "hidden");
-  return mlp_blocks(elements(input), hidden, outputs, hidden_of(options));
+  return mlp_blocks(elements(input), hidden, outputs, hidden_of(options), "", done);
 }
 
 struct ImageShape {
@@ -99,7 +102,8 @@ void check_image(const CnnShape& shape) {
   }
 }
 
-Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) {
+Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs,
+                const BlockDone& done) {
   const ImageShape image = image_shape(options.name, input);
   CnnShape shape;
   shape.image_channels = image.channels;
@@ -111,7 +115,7 @@ Blocks make_cnn(const ModelOptions& options, Shape input, std::int64_t outputs) 
   shape.hidden = options.hidden.value_or(std::vector<std::int64_t>{128});
   shape.outputs = outputs;
   check_image(shape);
-  return cnn_blocks(shape, hidden_of(options));
+  return cnn_blocks(shape, hidden_of(options), done);
 }
 
 ResnetStem stem_named(std::string_view name, const ImageShape& image) {
@@ -126,13 +130,15 @@ ResnetStem stem_named(std::string_view name, const ImageShape& image) {
       fmt::format("model.stem must be one of auto, small, imagenet; got \"{}\"", name));
 }
 
-Blocks make_resnet18(const ModelOptions& options, Shape input, std::int64_t outputs) {
+Blocks make_resnet18(const ModelOptions& options, Shape input, std::int64_t outputs,
+                     const BlockDone& done) {
   const ImageShape image = image_shape(options.name, input);
   require_positive({&options.stem_channels, 1}, "stem_channels");
   return resnet18_blocks({.image_channels = image.channels,
                           .stem = stem_named(options.stem, image),
                           .stem_channels = options.stem_channels,
-                          .outputs = outputs});
+                          .outputs = outputs},
+                         done);
 }
 
 // Checks before the first step whether the file suits the data.
@@ -157,23 +163,23 @@ bool is_gpt(const ModelOptions& options) {
   return options.name == "gpt2" || options.name == "llama";
 }
 
-Blocks make_torchscript(const ModelOptions& options) {
+Blocks make_torchscript(const ModelOptions& options, const BlockDone& done) {
   Blocks blocks;
-  blocks.push_back(std::make_unique<ScriptBlock>(options.path));
+  append_block(blocks, std::make_unique<ScriptBlock>(options.path), done);
   return blocks;
 }
 
 Blocks make_blocks(const ModelOptions& options, Shape input, const Target& target,
-                   std::int64_t outputs) {
+                   std::int64_t outputs, const BlockDone& done) {
   if (options.name == "linear" || options.name == "logistic") {
-    return make_linear(options.name, input, target, outputs);
+    return make_linear(options.name, input, target, outputs, done);
   }
-  if (options.name == "mlp") return make_mlp(options, input, outputs);
-  if (options.name == "cnn") return make_cnn(options, input, outputs);
-  if (options.name == "resnet18") return make_resnet18(options, input, outputs);
-  if (options.name == "gpt2") return gpt2_blocks(gpt_shape(options, input, target));
-  if (options.name == "llama") return llama_blocks(gpt_shape(options, input, target));
-  if (options.name == "torchscript") return make_torchscript(options);
+  if (options.name == "mlp") return make_mlp(options, input, outputs, done);
+  if (options.name == "cnn") return make_cnn(options, input, outputs, done);
+  if (options.name == "resnet18") return make_resnet18(options, input, outputs, done);
+  if (options.name == "gpt2") return gpt2_blocks(gpt_shape(options, input, target), done);
+  if (options.name == "llama") return llama_blocks(gpt_shape(options, input, target), done);
+  if (options.name == "torchscript") return make_torchscript(options, done);
   throw UsageError(
       fmt::format("model.name must be one of linear, logistic, mlp, cnn, resnet18, gpt2, llama, "
                   "torchscript; got "
@@ -193,6 +199,14 @@ void convert(const NamedTensors& tensors, at::ScalarType type) {
 std::string activation_of(const ModelOptions& options) {
   if (options.name == "resnet18") return "relu";
   return options.name == "mlp" || options.name == "cnn" ? options.activation : "linear";
+}
+
+InitialValues initial_values_of(const ModelOptions& options, const NamedTensors& model) {
+  const bool is_default = options.init == "default";
+  if (is_gpt(options) && is_default) return gpt_initial_values(options.gpt.layers, options.seed);
+  if (options.name == "resnet18" && is_default) return resnet_initial_values(model, options.seed);
+  if (options.name == "torchscript" && is_default) return [](const NamedTensor&) {};
+  return initial_values(model, options.init, options.seed, activation_of(options));
 }
 
 }  // namespace
@@ -226,16 +240,19 @@ std::unique_ptr<Model> make_model(const ModelOptions& options, Shape input_shape
                                   const Target& target) {
   const at::ScalarType type = scalar_type_named(options.dtype);
   const std::int64_t outputs = make_loss(target, options.loss).outputs();
-  auto model = std::make_unique<Model>(make_blocks(options, input_shape, target, outputs));
   const bool from_file = options.name == "torchscript";
-  convert(model->tensors(), type);
-  if (is_gpt(options) && options.init == "default") {
-    initialize_gpt(model->tensors(), options.gpt.layers, options.seed);
-  } else if (options.name == "resnet18" && options.init == "default") {
-    initialize_resnet(model->tensors(), options.seed);
-  } else if (!from_file || options.init != "default") {
-    initialize(model->tensors(), options.init, options.seed, activation_of(options));
+  const bool defers = options.defers_weights && !from_file;
+  auto model = std::make_unique<Model>(
+      make_blocks(options, input_shape, target, outputs, [&](const Block& block) {
+        convert(block.tensors(), type);
+        if (defers) free_weights(block.tensors());
+      }));
+  const NamedTensors tensors = model->tensors();
+  const InitialValues values = initial_values_of(options, tensors);
+  for (const NamedTensor& parameter : tensors.parameters) {
+    if (!defers || !is_weight(parameter.second)) values(parameter);
   }
+  if (defers) model->defer_weights(values);
   if (from_file) check_outputs(*model, options, input_shape, outputs);
   return model;
 }

@@ -46,6 +46,9 @@ struct ModelOptions {
   /// width, rounded up to a multiple of 32, for llama (mlp_width).
   GptShape gpt;
   std::filesystem::path path;
+  /// See Model::defer_weights(): at most one block's weights have memory at a time. A TorchScript
+  /// file is held whole all the same.
+  bool defers_weights = false;
 };
 
 /// The sizes of a transformer, gpt2 or llama, for samples of this shape. Throws UsageError if they

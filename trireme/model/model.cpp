@@ -104,6 +104,11 @@ class Model::Pass {
       : model_(model),
         positions_(positions),
         key_(model.is_training_ ? model.random_key_ : std::nullopt) {
+    if (!model.deferred_.is_empty()) {
+      throw UsageError(
+          "model: the weights have no values yet, as defer_weights() was called: attach the model "
+          "to a strategy first");
+    }
     if (!model.hooks_.empty()) calls_ = std::make_shared<BackwardCalls>(model.hooks_);
   }
 
@@ -286,6 +291,10 @@ NamedTensors Model::tensors_under_all_names() const {
     std::ranges::move(own.buffers, std::back_inserter(all.buffers));
   }
   return all;
+}
+
+void Model::defer_weights(InitialValues values) {
+  deferred_ = DeferredWeights(tensors(), std::move(values));
 }
 
 void Model::train(bool on) {

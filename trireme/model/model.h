@@ -11,6 +11,7 @@
 #include "trireme/base/partition.h"
 #include "trireme/data/dataset.h"
 #include "trireme/model/block.h"
+#include "trireme/model/deferred_weights.h"
 #include "trireme/model/evaluation.h"
 #include "trireme/model/loss.h"
 #include "trireme/plan/recompute.h"
@@ -64,6 +65,22 @@ class Model {
   /// How matrices are multiplied from now on, in training and in evaluation. Parameters stay f32.
   void set_compute(const ComputeType& compute);
 
+  /// Frees the weights, the parameters of two and more dimensions; `values` sets those that a rank
+  /// needs, one after another, when a strategy attaches the model: a model that no rank can hold
+  /// is trained so (docs/sharding.md). The other parameters keep their values. Until then forward()
+  /// throws UsageError.
+  ///
+  ///     std::vector<std::unique_ptr<Block>> blocks;
+  ///     for (...) append_module(blocks, std::make_shared<MyLayer>(), prefix,
+  ///                             [](const Block& block) { free_weights(block.tensors()); });
+  ///     Model model(std::move(blocks));
+  ///     model.defer_weights(initial_values(model.tensors(), "kaiming_normal", seed, "relu"));
+  ///     strategy->attach(model);
+  void defer_weights(InitialValues values);
+  const DeferredWeights& deferred_weights() const { return deferred_; }
+  /// For strategies, once the weights lie where they belong.
+  void end_deferring() { deferred_ = {}; }
+
   /// `hooks` are called around each block, in the order in which they were added before it, and in
   /// the opposite order after it. They must outlive the forward passes that follow, until they are
   /// removed, and the backward passes of these.
@@ -92,6 +109,7 @@ class Model {
   std::vector<std::unique_ptr<Block>> blocks_;
   std::optional<RandomKey> random_key_;
   std::vector<BlockHooks*> hooks_;
+  DeferredWeights deferred_;
   Recompute recompute_ = Recompute::kNone;
   ComputeType compute_;
   std::vector<char> computes_itself_;  // of each block: it looks at the type

@@ -66,8 +66,9 @@ class ModuleBlock final : public Block {
 /// Appends a module as a block.
 template <TensorModule Module>
 void append_module(std::vector<std::unique_ptr<Block>>& blocks, std::shared_ptr<Module> module,
-                   std::string prefix = "") {
-  blocks.push_back(std::make_unique<ModuleBlock<Module>>(std::move(module), std::move(prefix)));
+                   std::string prefix = "", const BlockDone& done = {}) {
+  append_block(blocks, std::make_unique<ModuleBlock<Module>>(std::move(module), std::move(prefix)),
+               done);
 }
 
 /// A module as a model of one block. Throws UsageError if two of its tensors have the same name.

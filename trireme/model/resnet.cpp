@@ -94,35 +94,33 @@ class Head final : public torch::nn::Module {
 
 }  // namespace
 
-Blocks resnet18_blocks(const ResnetShape& shape) {
+Blocks resnet18_blocks(const ResnetShape& shape, const BlockDone& done) {
   constexpr std::int64_t kStages = 4, kBlocksOfStage = 2;
   Blocks blocks;
-  append_module(blocks, std::make_shared<Stem>(shape));
+  append_module(blocks, std::make_shared<Stem>(shape), "", done);
   std::int64_t channels = shape.stem_channels;
   for (std::int64_t stage = 0; stage < kStages; ++stage) {
     for (std::int64_t block = 0; block < kBlocksOfStage; ++block) {
       const std::int64_t stride = stage > 0 && block == 0 ? 2 : 1;
       append_module(blocks, std::make_shared<ResidualBlock>(channels, channels * stride, stride),
-                    fmt::format("layer{}.{}.", stage + 1, block));
+                    fmt::format("layer{}.{}.", stage + 1, block), done);
       channels *= stride;
     }
   }
-  append_module(blocks, std::make_shared<Head>(channels, shape.outputs));
+  append_module(blocks, std::make_shared<Head>(channels, shape.outputs), "", done);
   return blocks;
 }
 
-void initialize_resnet(const NamedTensors& tensors, std::uint64_t seed) {
-  NamedTensors linear;
-  for (const NamedTensor& parameter : tensors.parameters) {
+InitialValues resnet_initial_values(const NamedTensors& model, std::uint64_t seed) {
+  return [seed, linear = initial_values(model, "default", seed)](const NamedTensor& parameter) {
     const auto& [name, weight] = parameter;
     if (weight.dim() == 4) {
       const auto connections = static_cast<double>(weight.numel() / weight.size(1));
       set_normal(weight, name, std::sqrt(2 / connections), seed);
     } else if (name.starts_with("fc.")) {
-      linear.parameters.push_back(parameter);
+      linear(parameter);
     }
-  }
-  initialize(linear, "default", seed);
+  };
 }
 
 }  // namespace trireme

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "trireme/model/init.h"
 #include "trireme/model/layers.h"
 #include "trireme/tensor/named_tensors.h"
 
@@ -31,12 +32,12 @@ struct ResnetShape {
 ///
 /// Input: [n, image_channels, rows, columns], or without image_channels if that is 1; output:
 /// [n, outputs].
-Blocks resnet18_blocks(const ResnetShape& shape);
+Blocks resnet18_blocks(const ResnetShape& shape, const BlockDone& done = {});
 
-/// Sets the parameters to torchvision's initial values, which depend on `seed` and the parameter's
-/// name alone: weights of convolutions N(0, sqrt(2 / n_out)) with n_out connections out of a unit
+/// torchvision's initial values for `model`, which depend on `seed` and the parameter's name alone:
+/// weights of convolutions N(0, sqrt(2 / n_out)) with n_out connections out of a unit
 /// (He et al. 2015, section 2.2), scales of batch normalization 1, their biases 0, the linear layer
 /// as initialize() has it.
-void initialize_resnet(const NamedTensors& tensors, std::uint64_t seed);
+InitialValues resnet_initial_values(const NamedTensors& model, std::uint64_t seed);
 
 }  // namespace trireme

@@ -28,19 +28,15 @@ class HostShared final : public Strategy {
         world_(world),
         options_(std::move(options)),
         tree_(tree_of(options_, world.size())) {
-    if (options_.compression.codec == "none") return;
-    throw UsageError(fmt::format(
-        "strategy host_shared: compression must be \"none\", got \"{}\"; gradients are read where "
-        "they lie and are not sent. Use strategy replicated to compress them",
-        options_.compression.codec));
+    require_no_codec(options_, "host_shared", "gradients are read where they lie and are not sent");
   }
 
   Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
  private:
   std::span<Shard> attach_model(Model& model) override {
+    broadcast_from_first_rank(world_, model);
     const NamedTensors tensors = model.tensors();
-    broadcast_from_first_rank(world_, tensors);
     gradients_.emplace(world_, tensors, options_, StepGradients::Mode::kCollect);
     move_parameters();
     cut_shards();

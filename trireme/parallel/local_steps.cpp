@@ -86,8 +86,8 @@ class LocalSteps final : public Strategy, public RelaxedConsistency {
   };
 
   std::span<Shard> attach_model(Model& model) override {
+    broadcast_from_first_rank(world_, model);
     const NamedTensors tensors = model.tensors();
-    broadcast_from_first_rank(world_, tensors);
     groups_.emplace(world_, tree_, options_.group_size);
     StrategyOptions inside = options_.world;
     inside.virtual_workers = static_cast<int>(groups_->virtual_workers().size());

@@ -111,8 +111,8 @@ class ParameterServer final : public Strategy, public RelaxedConsistency {
 
  private:
   std::span<Shard> attach_model(Model& model) override {
+    broadcast_from_first_rank(world_, model);
     const NamedTensors tensors = model.tensors();
-    broadcast_from_first_rank(world_, tensors);
     groups_.emplace(world_, tree_, options_.group_size);
     options_.consistency.workers = groups_->count();
     if (Communicator* const workers = groups_->leaders()) client_ = make_client_(*workers);

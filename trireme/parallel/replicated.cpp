@@ -24,8 +24,8 @@ class Replicated final : public Strategy {
 
  private:
   std::span<Shard> attach_model(Model& model) override {
+    broadcast_from_first_rank(world_, model);
     const NamedTensors tensors = model.tensors();
-    broadcast_from_first_rank(world_, tensors);
     gradients_.emplace(world_, tensors, options_);
     return gradients_->shards();
   }

@@ -46,19 +46,15 @@ class Sharded final : public Strategy {
           fmt::format("strategy sharded: stage must be 1, 2 or 3, got {}; 0 is strategy replicated",
                       sharding_.stage));
     }
-    if (options_.compression.codec == "none") return;
-    throw UsageError(fmt::format(
-        "strategy sharded: compression must be \"none\", got \"{}\"; ranks receive parts of the "
-        "summed gradients. Use strategy replicated to compress them",
-        options_.compression.codec));
+    require_no_codec(options_, "sharded", "ranks receive parts of the summed gradients");
   }
 
   Range virtual_workers() const override { return tree_.virtual_workers_of(world_.rank()); }
 
  private:
   std::span<Shard> attach_model(Model& model) override {
+    broadcast_fixed_tensors(world_, model);
     const NamedTensors tensors = model.tensors();
-    broadcast_from_first_rank(world_, tensors);
     if (sharding_.within_host) {
       groups_.emplace(world_, tree_, 0);
       add_traffic_of(groups_->inside());
@@ -76,8 +72,15 @@ class Sharded final : public Strategy {
   }
 
   void make_store(Model& model, bool is_shared, bool is_gathered) {
-    StoredParameters stored{
-        .layout = gradients_->layout(), .pieces = gradients_->scatter().pieces(), .ranks = group()};
+    StoredParameters stored{.initial_values =
+                                [&](std::size_t p) {
+                                  return values_of_first_rank(
+                                      world_, model,
+                                      {gradients_->name(p), gradients_->parameter(p)});
+                                },
+                            .layout = gradients_->layout(),
+                            .pieces = gradients_->scatter().pieces(),
+                            .ranks = group()};
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       stored.tensors.push_back(gradients_->parameter(p));
       shapes_.push_back(gradients_->parameter(p).sizes().vec());
@@ -101,14 +104,12 @@ class Sharded final : public Strategy {
     const bool is_written = !groups_ || groups_->index() == 0;
     for (std::size_t p = 0; p < gradients_->parameters(); ++p) {
       const BucketLayout::Slot& slot = gradients_->layout().slots()[p];
-      const Range own = gradients_->scatter().pieces().of(slot.bucket, group().rank());
-      const std::int64_t begin = std::max(own.begin, slot.offset);
-      const std::int64_t end = std::min(own.end, slot.offset + slot.count);
-      if (begin < end) {
-        const auto part = [&](const Buffer& piece) {
-          return piece.slice(begin - own.begin, end - begin);
-        };
-        const Range elements{begin - slot.offset, end - slot.offset};
+      const BucketPieces& pieces = gradients_->scatter().pieces();
+      const Range elements = pieces.of(slot, group().rank());
+      if (elements.size() > 0) {
+        const std::int64_t begin =
+            slot.offset + elements.begin - pieces.of(slot.bucket, group().rank()).begin;
+        const auto part = [&](const Buffer& piece) { return piece.slice(begin, elements.size()); };
         shards_.push_back({.name = gradients_->name(p),
                            .region = Region(shapes_[p]).slice(elements),
                            .values = part(store_->piece(slot.bucket)),

@@ -26,6 +26,7 @@ std::span<Shard> Strategy::attach(Model& model, SourceLocation where) {
   step_->require_unattached();
   step_->require_free(model.tensors().parameters);
   shards_ = attach_model(model);
+  model.end_deferring();
   step_->attach(model.tensors().parameters);
   model_ = &model;
   return shards_;

@@ -86,8 +86,8 @@ class Strategy {
   GradientReport reduce_gradients(SourceLocation where = SourceLocation::current());
 
   /// After reduce_gradients(): makes the gradient of each shard one array, which the caller may
-  /// read, and returns the L2 norm of the whole model's gradient, with the same bits at every world
-  /// size.
+  /// read until the next begin(), and returns the L2 norm of the whole model's gradient, with the
+  /// same bits at every world size.
   double gradient_norm(SourceLocation where = SourceLocation::current());
 
   /// Updates the parameters and publishes them: the next forward pass on any rank uses the new

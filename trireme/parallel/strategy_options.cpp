@@ -23,4 +23,13 @@ ReductionTree tree_of(const StrategyOptions& options, int ranks) {
   return ReductionTree(partition_in_proportion(workers, options.shares));
 }
 
+void require_no_codec(const StrategyOptions& options, std::string_view strategy,
+                      std::string_view reason) {
+  if (options.compression.codec == "none") return;
+  throw UsageError(
+      fmt::format("strategy {}: compression must be \"none\", got \"{}\"; {}. Use strategy "
+                  "replicated to compress gradients",
+                  strategy, options.compression.codec, reason));
+}
+
 }  // namespace trireme

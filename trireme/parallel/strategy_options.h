@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "trireme/kernels/compress.h"
@@ -36,5 +37,9 @@ struct StrategyOptions {
 /// Returns which virtual workers each of `ranks` ranks has. Throws UsageError if there are fewer
 /// virtual workers than ranks, or if the shares are not one finite number above 0 for each rank.
 ReductionTree tree_of(const StrategyOptions& options, int ranks);
+
+/// For a strategy that sends no gradients to compress: throws UsageError for any codec but "none".
+void require_no_codec(const StrategyOptions& options, std::string_view strategy,
+                      std::string_view reason);
 
 }  // namespace trireme

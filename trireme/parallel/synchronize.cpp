@@ -112,7 +112,7 @@ class Broadcast {
   static constexpr std::size_t kMessageBytes = std::size_t{1} << 20;
 
   void send(std::span<std::byte> bytes) {
-    if (bytes.empty()) return;
+    if (bytes.empty() || world_.size() == 1) return;
     world_.broadcast({bytes.data(), static_cast<std::int64_t>(bytes.size()), DType::kU8}, 0).wait();
   }
 
@@ -134,19 +134,49 @@ void make_contiguous(const NamedTensors& model) {
   }
 }
 
+// `is_wanted`: of a parameter.
+void broadcast(Communicator& world, Model& model, bool (*is_wanted)(const at::Tensor&)) {
+  const NamedTensors tensors = model.tensors();
+  require_supported(tensors);
+  make_contiguous(tensors);
+  require_same_model(world, tensors);
+  const at::NoGradGuard no_grad;
+  Broadcast small(world);
+  for (const NamedTensor& parameter : tensors.parameters) {
+    const at::Tensor& tensor = parameter.second;
+    if (!is_wanted(tensor)) continue;
+    if (model.deferred_weights().contain(tensor)) {
+      tensor.set_data(values_of_first_rank(world, model, parameter));
+    } else {
+      small.add(tensor);
+    }
+  }
+  for (const NamedTensor& buffer : tensors.buffers) small.add(buffer.second);
+  small.flush();
+}
+
 }  // namespace
 
-void broadcast_from_first_rank(Communicator& world, const NamedTensors& model) {
-  require_supported(model);
-  make_contiguous(model);
-  require_same_model(world, model);
-  if (world.size() == 1) return;
+at::Tensor values_of_first_rank(Communicator& world, const Model& model,
+                                const NamedTensor& parameter) {
+  at::Tensor values = parameter.second.detach();
+  if (model.deferred_weights().contain(parameter.second)) {
+    values = world.rank() == 0 ? model.deferred_weights().initial_values(parameter)
+                               : at::empty(values.sizes(), values.options());
+  }
   const at::NoGradGuard no_grad;
   Broadcast broadcast(world);
-  for (const auto* tensors : {&model.parameters, &model.buffers}) {
-    for (const auto& [name, tensor] : *tensors) broadcast.add(tensor);
-  }
+  broadcast.add(values);
   broadcast.flush();
+  return values;
+}
+
+void broadcast_fixed_tensors(Communicator& world, Model& model) {
+  broadcast(world, model, [](const at::Tensor& parameter) { return !parameter.requires_grad(); });
+}
+
+void broadcast_from_first_rank(Communicator& world, Model& model) {
+  broadcast(world, model, [](const at::Tensor&) { return true; });
 }
 
 }  // namespace trireme

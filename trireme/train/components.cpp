@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "trireme/base/buffer.h"
@@ -32,7 +34,16 @@ void load_weights(const Config::Model& config, Model& model) {
     options.ignored = {"*.rotary_emb.inv_freq"};
   }
   try {
-    load_model(config.weights, model.tensors_under_all_names(), options);
+    const auto reader =
+        std::make_shared<ModelReader>(config.weights, model.tensors_under_all_names(), options);
+    const NamedTensors tensors = model.tensors();
+    for (const auto* group : {&tensors.parameters, &tensors.buffers}) {
+      for (const NamedTensor& tensor : *group) {
+        if (!model.deferred_weights().contain(tensor.second)) reader->read(tensor);
+      }
+    }
+    if (model.deferred_weights().is_empty()) return;
+    model.defer_weights([reader](const NamedTensor& weight) { reader->read(weight); });
   } catch (const UsageError& error) {
     throw UsageError(fmt::format("model.weights: {}", error.what()));
   }
@@ -107,7 +118,9 @@ ModelOptions model_options(const Config& config, std::string_view dtype) {
 std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
                                  std::span<const std::int64_t> input_shape, const Target& target,
                                  const Mesh& mesh) {
-  const ModelOptions options = model_options(config, name_of(plan.precision.storage));
+  ModelOptions options = model_options(config, name_of(plan.precision.storage));
+  const auto* const sharded = std::get_if<plan::Sharded>(&plan.data_parallel);
+  options.defers_weights = sharded != nullptr && sharded->stage == 3;
   auto made = make_model(options, input_shape, target, mesh);
   if (!config.model.weights.empty()) load_weights(config.model, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);

@@ -22,6 +22,9 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kBetweenTries{50};
 constexpr milliseconds kOneTry{10000};
+constexpr const char* kOtherJob =
+    "it belongs to another job (TRIREME_JOB_ID, or the numbers of Slurm's job and step, must be "
+    "the same on all ranks)";
 
 // The functions below return what went wrong, or an empty text.
 
@@ -87,10 +90,11 @@ Client::Client(const Options& options) : options_(options) {
     if (trouble.empty()) return;
     std::this_thread::sleep_for(kBetweenTries);
   } while (Clock::now() < options_.deadline);
+  // Another job may have answered and ended before the last try, which then finds nobody there.
   throw CommError(fmt::format(
       "connect: {} found no rendezvous at {}: {}; another program may have this port, or rank 0 "
       "has ended",
-      options_.who, endpoint_of(options_), trouble));
+      options_.who, endpoint_of(options_), met_other_job_ ? kOtherJob : trouble));
 }
 
 // Returns what went wrong and may be well at the next try, or an empty text.
@@ -120,10 +124,8 @@ std::string Client::connect_once() {
       return {};
     }
     if (verdict == Verdict::kOtherSecret) refuse_secret(options_);
-    trouble = verdict == Verdict::kOtherJob
-                  ? "it belongs to another job (TRIREME_JOB_ID, or the numbers of Slurm's job and "
-                    "step, must be the same on all ranks)"
-                  : "what answers is no rank of trireme";
+    if (verdict == Verdict::kOtherJob) met_other_job_ = true;
+    trouble = verdict == Verdict::kOtherJob ? kOtherJob : "what answers is no rank of trireme";
   }
   socket_.close();
   return trouble;

@@ -40,6 +40,7 @@ class Client {
   FileDescriptor socket_;
   Session session_;
   std::string received_;
+  bool met_other_job_ = false;
 };
 
 }  // namespace trireme::rendezvous

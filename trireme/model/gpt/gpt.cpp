@@ -52,17 +52,18 @@ void require_valid(const GptShape& shape) {
   }
 }
 
-void initialize_gpt(const NamedTensors& tensors, std::int64_t layers, std::uint64_t seed) {
+InitialValues gpt_initial_values(std::int64_t layers, std::uint64_t seed) {
   constexpr double kDeviation = 0.02;
-  const at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : tensors.parameters) {
+  const double residual = kDeviation / std::sqrt(2 * static_cast<double>(layers));
+  return [residual, seed](const NamedTensor& parameter) {
+    const auto& [name, tensor] = parameter;
+    const at::NoGradGuard no_grad;
     if (tensor.dim() == 1) {
       tensor.fill_(name.ends_with("bias") ? 0 : 1);
-      continue;
+    } else {
+      set_normal(tensor, name, is_residual(name) ? residual : kDeviation, seed);
     }
-    const double shrunk = is_residual(name) ? std::sqrt(2 * static_cast<double>(layers)) : 1;
-    set_normal(tensor, name, kDeviation / shrunk, seed);
-  }
+  };
 }
 
 double training_flops_of_token(const GptShape& shape, bool is_llama) {

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
+#include "trireme/model/init.h"
 #include "trireme/model/layers.h"
-#include "trireme/tensor/named_tensors.h"
 
 namespace trireme {
 
@@ -32,17 +32,17 @@ struct GptShape {
 ///
 /// Input: tokens [n, length] of i64, length <= context; output: logits [n, length, vocabulary].
 /// Throws UsageError for sizes that do not fit each other.
-Blocks gpt2_blocks(const GptShape& shape);
+Blocks gpt2_blocks(const GptShape& shape, const BlockDone& done = {});
 
 /// Llama (Touvron et al. 2023): rotary positions, RMS normalization, SwiGLU, grouped-query
 /// attention. Names and shapes of Hugging Face's LlamaForCausalLM: "model.embed_tokens.weight",
 /// "model.layers.0.self_attn.q_proj.weight" [width, width], ..., "lm_head.weight".
-Blocks llama_blocks(const GptShape& shape);
+Blocks llama_blocks(const GptShape& shape, const BlockDone& done = {});
 
-/// Sets the parameters of either to their initial values, which depend on `seed` and the
-/// parameter's name alone: N(0, 0.02), and N(0, 0.02 / sqrt(2 layers)) for the two outputs of a
-/// layer that are added to its input (GPT-2); biases 0, scales of norms 1.
-void initialize_gpt(const NamedTensors& tensors, std::int64_t layers, std::uint64_t seed);
+/// The initial values of either, which depend on `seed` and the parameter's name alone: N(0, 0.02),
+/// and N(0, 0.02 / sqrt(2 layers)) for the two outputs of a layer that are added to its input
+/// (GPT-2); biases 0, scales of norms 1.
+InitialValues gpt_initial_values(std::int64_t layers, std::uint64_t seed);
 
 /// Floating-point operations of the matrix products of one token in training, forward and backward:
 /// 6 for each weight of a product and 12 * layers * width * length for attention (Chowdhery et al.

@@ -112,7 +112,7 @@ class Gpt2Output final : public GptOutput {
 
 }  // namespace
 
-Blocks gpt2_blocks(const GptShape& shape) {
+Blocks gpt2_blocks(const GptShape& shape, const BlockDone& done) {
   require_valid(shape);
   if (shape.kv_heads != shape.heads) {
     throw UsageError(fmt::format(
@@ -122,11 +122,11 @@ Blocks gpt2_blocks(const GptShape& shape) {
   Blocks blocks;
   auto embedding = std::make_unique<Gpt2Embedding>(shape);
   const at::Tensor table = embedding->table();
-  blocks.push_back(std::move(embedding));
+  append_block(blocks, std::move(embedding), done);
   for (std::int64_t i = 0; i < shape.layers; ++i) {
-    blocks.push_back(std::make_unique<Gpt2Layer>(shape, i));
+    append_block(blocks, std::make_unique<Gpt2Layer>(shape, i), done);
   }
-  blocks.push_back(std::make_unique<Gpt2Output>(shape, table));
+  append_block(blocks, std::make_unique<Gpt2Output>(shape, table), done);
   return blocks;
 }
 

@@ -91,7 +91,7 @@ class LlamaOutput final : public GptOutput {
 
 }  // namespace
 
-Blocks llama_blocks(const GptShape& shape) {
+Blocks llama_blocks(const GptShape& shape, const BlockDone& done) {
   require_valid(shape);
   if (shape.head_width() % 2 != 0) {
     throw UsageError(fmt::format(
@@ -101,11 +101,11 @@ Blocks llama_blocks(const GptShape& shape) {
   Blocks blocks;
   auto embedding = std::make_unique<LlamaEmbedding>(shape);
   const at::Tensor table = embedding->table();
-  blocks.push_back(std::move(embedding));
+  append_block(blocks, std::move(embedding), done);
   for (std::int64_t i = 0; i < shape.layers; ++i) {
-    blocks.push_back(std::make_unique<LlamaLayer>(shape, i));
+    append_block(blocks, std::make_unique<LlamaLayer>(shape, i), done);
   }
-  blocks.push_back(std::make_unique<LlamaOutput>(shape, table));
+  append_block(blocks, std::make_unique<LlamaOutput>(shape, table), done);
   return blocks;
 }
 

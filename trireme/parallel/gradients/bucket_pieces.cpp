@@ -73,6 +73,14 @@ Range BucketPieces::of(std::size_t bucket, int part) const {
   return {begin, begin + counts[static_cast<std::size_t>(part)]};
 }
 
+Range BucketPieces::of(const BucketLayout::Slot& parameter, int part) const {
+  const Range own = of(parameter.bucket, part);
+  const std::int64_t begin = std::max(own.begin, parameter.offset);
+  const std::int64_t end = std::min(own.end, parameter.offset + parameter.count);
+  if (begin >= end) return {};
+  return {begin - parameter.offset, end - parameter.offset};
+}
+
 std::vector<int> balanced_owners(std::span<const std::int64_t> counts, int parts) {
   std::vector<std::size_t> order(counts.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

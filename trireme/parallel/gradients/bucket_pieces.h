@@ -21,7 +21,10 @@ class BucketPieces {
 
   /// Elements of a row of the bucket that belong to `part`; may be none.
   Range of(std::size_t bucket, int part) const;
-  /// Their number for each part.
+  /// The elements of a parameter that belong to `part`, counted from the parameter's first; may be
+  /// none.
+  Range of(const BucketLayout::Slot& parameter, int part) const;
+  /// The number of elements of each part.
   std::span<const std::int64_t> counts(std::size_t bucket) const { return counts_[bucket]; }
 
  private:

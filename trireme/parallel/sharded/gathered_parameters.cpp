@@ -13,6 +13,7 @@
 #include "trireme/parallel/sharded/parameter_store.h"
 #include "trireme/parallel/sharded/pass_order.h"
 #include "trireme/parallel/sharded/units.h"
+#include "trireme/tensor/poisoned_tensor.h"
 
 namespace trireme {
 
@@ -46,8 +47,16 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
         order_(static_cast<int>(model.blocks().size()), passes),
         buckets_(in_.layout.buckets().size()),
         buckets_of_block_(buckets_of_blocks(model, in_.layout)) {
-    keep_pieces();
-    free_parameters();
+    allocate_pieces();
+    std::size_t largest = 0;
+    for (const at::Tensor& tensor : in_.tensors) largest = std::max(largest, tensor.nbytes());
+    poison_ = std::make_shared<PoisonedMemory>(largest);
+    for (std::size_t p = 0; p < in_.tensors.size(); ++p) {
+      keep_piece(p, in_.initial_values(p));
+      // A storage of the parameter's own, which stays: what autograd has saved of it sees the
+      // values of the time at which it is used.
+      in_.tensors[p].set_data(poisoned_tensor(in_.tensors[p], poison_));
+    }
     model_.add_hooks(*this);
   }
 
@@ -90,35 +99,21 @@ class GatheredParameters final : public ParameterStore, private BlockHooks {
     Work gathering;
   };
 
-  void keep_pieces() {
+  void allocate_pieces() {
     for (std::size_t b = 0; b < buckets_.size(); ++b) {
-      const BucketLayout::Bucket& layout = in_.layout.buckets()[b];
-      Bucket& bucket = buckets_[b];
-      const Range own = in_.pieces.of(b, in_.ranks.rank());
-      bucket.piece = ZeroedMemory(static_cast<std::size_t>(own.size()) * size_of(layout.dtype));
-      for (const std::size_t p : layout.parameters) {
-        const BucketLayout::Slot& slot = in_.layout.slots()[p];
-        const std::int64_t begin = std::max(own.begin, slot.offset);
-        const std::int64_t end = std::min(own.end, slot.offset + slot.count);
-        if (begin >= end) continue;
-        const Buffer from = Buffer{in_.tensors[p].data_ptr(), slot.count, layout.dtype}.slice(
-            begin - slot.offset, end - begin);
-        std::memcpy(piece(b).slice(begin - own.begin, end - begin).data, from.data, from.bytes());
-      }
+      const auto count = static_cast<std::size_t>(in_.pieces.of(b, in_.ranks.rank()).size());
+      buckets_[b].piece = ZeroedMemory(count * size_of(in_.layout.buckets()[b].dtype));
     }
   }
 
-  // Each parameter gets a storage of its own, which stays: what autograd has saved of it sees the
-  // values of the time at which it is used.
-  void free_parameters() {
-    std::size_t largest = 0;
-    for (const at::Tensor& tensor : in_.tensors) largest = std::max(largest, tensor.nbytes());
-    poison_ = std::make_shared<PoisonedMemory>(largest);
-    for (const at::Tensor& tensor : in_.tensors) {
-      // The memory that marks freed parameters outlives the store with them.
-      tensor.set_data(at::from_blob(
-          poison_->data(), tensor.sizes(), [poison = poison_](void*) {}, tensor.options()));
-    }
+  void keep_piece(std::size_t p, const at::Tensor& values) {
+    const BucketLayout::Slot& slot = in_.layout.slots()[p];
+    const Range kept = in_.pieces.of(slot, in_.ranks.rank());
+    if (kept.size() == 0) return;
+    const Buffer from = buffer_of(values).slice(kept.begin, kept.size());
+    const std::int64_t begin =
+        slot.offset + kept.begin - in_.pieces.of(slot.bucket, in_.ranks.rank()).begin;
+    std::memcpy(piece(slot.bucket).slice(begin, kept.size()).data, from.data, from.bytes());
   }
 
   void before_forward(int block) override {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -33,10 +34,13 @@ class ParameterStore {
   virtual void end_passes(bool /*has_gradients*/) {}
 };
 
-/// What a store is made for. It takes the parameters' present values, which are the same on every
-/// rank, and moves the parameters with set_data(). What is passed by reference must outlive it.
+/// What a store is made for. It moves the parameters with set_data(), one after another. What is
+/// passed by reference must outlive it.
 struct StoredParameters {
   std::vector<at::Tensor> tensors;  ///< as the layout numbers them
+  /// Collective over all ranks: the values with which a parameter begins, the same on each. Called
+  /// once for each parameter, in order, by the constructor alone.
+  std::function<at::Tensor(std::size_t parameter)> initial_values;
   const BucketLayout& layout;
   const BucketPieces& pieces;
   Communicator& ranks;  ///< those among which the parameters are divided: rank r has part r

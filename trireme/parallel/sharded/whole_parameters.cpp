@@ -28,7 +28,8 @@ class WholeParameters : public ParameterStore {
     for (std::size_t p = 0; p < in_.tensors.size(); ++p) {
       const at::Tensor& tensor = in_.tensors[p];
       const Buffer home = flat_.parameter(base_, p);
-      if (is_own && home.count > 0) std::memcpy(home.data, tensor.data_ptr(), home.bytes());
+      const at::Tensor values = in_.initial_values(p);
+      if (is_own && home.count > 0) std::memcpy(home.data, values.data_ptr(), home.bytes());
       tensor.set_data(at::from_blob(
           home.data, tensor.sizes(), [memory = memory_](void*) {}, tensor.options()));
     }
