@@ -2,9 +2,11 @@
 
 #include <ATen/ATen.h>
 #include <c10/util/intrusive_ptr.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -16,6 +18,7 @@
 #include "tests/world/rank_processes.h"
 #include "trireme/base/error.h"
 #include "trireme/model/layers.h"
+#include "trireme/model/module_block.h"
 #include "trireme/optim/adam.h"
 #include "trireme/parallel/replicated.h"
 #include "trireme/parallel/sharded.h"
@@ -23,6 +26,7 @@
 namespace trireme {
 namespace {
 
+using testing::AnyOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 
@@ -116,24 +120,52 @@ rlim_t data_bytes() {
   return 0;
 }
 
+// Stacks count, too, and each rank has threads of its own.
+void limit_stacks() {
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, 256 << 10);
+  ::pthread_setattr_default_np(&attributes);
+}
+
+// Without a product of matrices, for which OpenBLAS would take 128 MiB or try for ever.
+struct Sum : torch::nn::Module {
+  explicit Sum(std::int64_t width)
+      : weight(register_parameter("weight", at::ones({width, width}))) {}
+  at::Tensor forward(const at::Tensor& x) { return x + weight.mean(); }
+  at::Tensor weight;
+};
+
+std::unique_ptr<Model> deferred_sums(std::int64_t width, int layers) {
+  Blocks blocks;
+  for (int layer = 0; layer < layers; ++layer) {
+    append_module(blocks, std::make_shared<Sum>(width), fmt::format("layers.{}.", layer),
+                  [](const Block& block) { free_weights(block.tensors()); });
+  }
+  auto model = std::make_unique<Model>(std::move(blocks));
+  model->defer_weights(initial_values(model->tensors(), "kaiming_normal", 1));
+  return model;
+}
+
 // Trains a model of 4.2 million parameters on two ranks, each a host, that together have
 // `megabytes` of memory for it; returns the error, or "".
 std::string error_of_training(int stage, std::int64_t megabytes) {
   test::RankProcesses process(1, [&](int) {
+    limit_stacks();
     ::mallopt(M_ARENA_MAX, 1);
     ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
     const rlim_t limit = data_bytes() + (static_cast<rlim_t>(megabytes) << 20);
     const rlimit limits{limit, limit};
     if (::setrlimit(RLIMIT_DATA, &limits) != 0) throw UsageError("setrlimit() has failed");
     test::run_ranks_over_messages(2, [&](Communicator& world) {
-      const auto model = deferred_mlp(512, 16, {});
+      const auto model = deferred_sums(512, 16);
       const auto strategy = stage == 0
                                 ? replicated(world)
                                 : sharded(world, {.stage = stage}, {.bucket_bytes = 1 << 20});
       AdamW optimizer(strategy->attach(*model));
       for (int step = 0; step < 2; ++step) {
         strategy->begin();
-        strategy->backward(model->forward(at::ones({2, 512})).square().mean());
+        strategy->backward(model->forward(at::ones({8})).square().mean());
         strategy->reduce_gradients();
         strategy->update(optimizer);
       }
@@ -145,7 +177,7 @@ std::string error_of_training(int stage, std::int64_t megabytes) {
 // 4.2 million parameters cost two ranks 134 MB in stage 0 and 67 MB in stage 3, where 4 MB of
 // gathered layers and buckets are added.
 TEST(MemoryLimit, AModelThatNoRankCanHoldIsTrainedInStage3) {
-  EXPECT_THAT(error_of_training(0, 120), HasSubstr("memory"));
+  EXPECT_THAT(error_of_training(0, 120), AnyOf(HasSubstr("memory"), HasSubstr("bad_alloc")));
   EXPECT_EQ(error_of_training(3, 120), "");
 }
 
