@@ -63,6 +63,10 @@ TEST_F(ShardedRuns, HaveTheBitsOfAReplicatedRunAndResumeOnAnyOtherStage) {
   }
 }
 
+TEST_F(ShardedRuns, AreTriedWithoutRanksByADryRun) {
+  EXPECT_NO_THROW(dry_run(runs_.config("dry", shard(3)), 3));
+}
+
 TEST_F(ShardedRuns, BeginWithTheWeightsOfAFile) {
   runs_.train("first", 1, {"training.steps=2"});
   const std::string file = (runs_ / "first" / "model.safetensors").string();

@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <variant>
 #include <vector>
 
 #include "trireme/base/buffer.h"
@@ -117,10 +116,9 @@ ModelOptions model_options(const Config& config, std::string_view dtype) {
 
 std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan,
                                  std::span<const std::int64_t> input_shape, const Target& target,
-                                 const Mesh& mesh) {
+                                 const Mesh& mesh, bool defers_weights) {
   ModelOptions options = model_options(config, name_of(plan.precision.storage));
-  const auto* const sharded = std::get_if<plan::Sharded>(&plan.data_parallel);
-  options.defers_weights = sharded != nullptr && sharded->stage == 3;
+  options.defers_weights = defers_weights;
   auto made = make_model(options, input_shape, target, mesh);
   if (!config.model.weights.empty()) load_weights(config.model, *made);
   prepare_groups(made->tensors(), plan.optimizer.groups);
@@ -132,14 +130,14 @@ std::unique_ptr<Model> model_for(const Config& config, const plan::RunPlan& plan
 }  // namespace
 
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
-                                const Dataset& train, const Mesh& mesh) {
-  return model_for(config, plan, train.input_shape(), train.target(), mesh);
+                                const Dataset& train, const Mesh& mesh, bool defers_weights) {
+  return model_for(config, plan, train.input_shape(), train.target(), mesh, defers_weights);
 }
 
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Target& tokens, const Mesh& mesh) {
   const std::vector<std::int64_t> shape{tokens.length};
-  return model_for(config, plan, shape, tokens, mesh);
+  return model_for(config, plan, shape, tokens, mesh, false);
 }
 
 GptShape gpt_shape_of(const Config& config, const Dataset& train) {

@@ -32,9 +32,11 @@ bool classifies(const Config& config);
 
 /// Makes the model of the ranks of `mesh`, which must outlive it, with the values of model.weights;
 /// the parameter groups that are not trainable are frozen. Throws UsageError for a group that
-/// matches no parameter and for weights of another model.
+/// matches no parameter and for weights of another model. `defers_weights`: see ModelOptions; for a
+/// model that a strategy attaches.
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
-                                const Dataset& train, const Mesh& mesh);
+                                const Dataset& train, const Mesh& mesh,
+                                bool defers_weights = false);
 /// The same for samples of tokens.
 std::unique_ptr<Model> model_of(const Config& config, const plan::RunPlan& plan,
                                 const Target& tokens, const Mesh& mesh);

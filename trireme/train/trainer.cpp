@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <utility>
+#include <variant>
 
 #include "trireme/base/error.h"
 #include "trireme/base/text.h"
@@ -37,6 +38,11 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
+bool divides_parameters(const plan::RunPlan& plan) {
+  const auto* const sharded = std::get_if<plan::Sharded>(&plan.data_parallel);
+  return sharded != nullptr && sharded->stage == 3;
+}
+
 std::int64_t last_step_of(const Config& config, const Sampler& sampler) {
   if (config.training.steps > 0) return config.training.steps;
   return config.training.epochs * sampler.steps_per_epoch();
@@ -53,7 +59,7 @@ Trainer::Trainer(const Config& config, const plan::RunPlan& plan, Communicator& 
       data_(open_data(config_, plan, world, tree_)),
       loss_(loss_of(config, *data_.train)),
       model_files_(read_model_files(config_, world)),
-      model_(model_of(config, plan_, *data_.train, mesh_)),
+      model_(model_of(config, plan_, *data_.train, mesh_, divides_parameters(plan))),
       strategy_(make_strategy(plan, world)),
       saving_group_(world, *strategy_, tree_),
       optimizer_(optimizer_of(plan, strategy_->attach(*model_))),
