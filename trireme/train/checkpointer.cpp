@@ -70,6 +70,10 @@ bool is_kept_by_run(const std::string& key) {
   return key.starts_with("model.") || std::ranges::count(kept, key) > 0;
 }
 
+std::optional<std::int64_t> last_step_of(const RunState& state) {
+  return value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
+}
+
 std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name) {
   const auto text = value_of<std::string>(state, sections::kConfiguration, kConfigurationText);
   if (!text) return std::nullopt;
@@ -117,7 +121,7 @@ void Checkpointer::load(const std::filesystem::path& path, Restored& restored) {
                                               of_group(kLossScaleSteps, trainer_.strategy()));
     restored.loss_scale = {.scale = *scale, .steps = steps.value_or(0)};
   }
-  restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
+  restored.last_step = last_step_of(state);
   restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
 

@@ -78,6 +78,9 @@ class Checkpointer {
 /// decides the order of samples. Checkpointer::restore() throws UsageError if one of them differs.
 bool is_kept_by_run(const std::string& key);
 
+/// Returns the step after which the run of a checkpoint was to end; nothing if it does not say.
+std::optional<std::int64_t> last_step_of(const RunState& state);
+
 /// Returns the resolved configuration that a checkpoint of a run holds, if it does: those of
 /// earlier versions do not. `name`: of the checkpoint, for errors. Throws UsageError.
 std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name);

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "trireme/base/clock.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/agreement.h"
@@ -122,15 +124,31 @@ std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirector
   return MetricsLog(run.metrics(), trainer.steps_done(), files);
 }
 
+/// training.max_time, from now on.
+class TimeLimit {
+ public:
+  TimeLimit(Duration limit, const Clock& clock)
+      : limit_(limit.seconds), clock_(clock), began_(clock.now()) {}
+
+  bool has_passed() const { return limit_.count() > 0 && clock_.now() - began_ >= limit_; }
+
+ private:
+  std::chrono::duration<double> limit_;  // 0: none
+  const Clock& clock_;
+  Clock::Time began_;
+};
+
 /// The loop of a run and what is due after its steps.
 class TrainingRun {
  public:
+  /// `must_stop`: returns true once this rank wants all to stop.
   TrainingRun(Trainer& trainer, Checkpointer& checkpointer, Observer& observer,
-              RunDirectory directory, Files& files)
+              RunDirectory directory, StopRequested must_stop, Files& files)
       : trainer_(trainer),
         checkpointer_(checkpointer),
         observer_(observer),
         directory_(std::move(directory)),
+        must_stop_(std::move(must_stop)),
         files_(files),
         due_(trainer.config(), trainer.data().sampler->steps_per_epoch(), trainer.last_step(),
              trainer.data().evaluation != nullptr),
@@ -158,9 +176,8 @@ class TrainingRun {
   bool step() {
     const std::int64_t before = trainer_.steps_done();
     const bool reports = due_.metrics(before + 1);
-    const TrainedStep step = trainer_.step({.stop = observer_.stop_requested(),
-                                            .sync = sync_after(before + 1),
-                                            .measure_norm = reports});
+    const TrainedStep step = trainer_.step(
+        {.stop = must_stop_(), .sync = sync_after(before + 1), .measure_norm = reports});
     reporter_.report(step, reports);
     for (std::int64_t done = before + 1; done <= trainer_.steps_done(); ++done) note_due(done);
     interrupted_ = step.stop && trainer_.steps_done() < trainer_.last_step();
@@ -188,7 +205,7 @@ class TrainingRun {
 
   // The next step stops on all ranks, if there is one.
   void evaluate_model() {
-    if (const auto report = evaluate(trainer_, [&] { return observer_.stop_requested(); })) {
+    if (const auto report = evaluate(trainer_, must_stop_)) {
       reporter_.report(*report);
     } else if (trainer_.steps_done() == trainer_.last_step()) {
       observer_.on_warning("the evaluation of the last step has no result: it was interrupted");
@@ -235,6 +252,7 @@ class TrainingRun {
   Checkpointer& checkpointer_;
   Observer& observer_;
   RunDirectory directory_;
+  StopRequested must_stop_;
   Files& files_;
   Due due_;
   Reporter reporter_;
@@ -307,6 +325,7 @@ void report_failure(Trainer& trainer, const std::string& why) {
 
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  const TrainOptions& options, Files& files) {
+  const TimeLimit time_limit(config.training.max_time, *options.clock);
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   plan::require_same_configuration(config, world);
   plan::RunPlan plan = check(config, world.size());
@@ -328,7 +347,8 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   RunDescription description = trainer.describe();
   description.not_restored = std::move(restored.absent);
   describe_arithmetic(trainer, description);
-  TrainingRun run(trainer, checkpointer, observer, directory, files);
+  const auto must_stop = [&] { return observer.stop_requested() || time_limit.has_passed(); };
+  TrainingRun run(trainer, checkpointer, observer, directory, must_stop, files);
   observer.on_start(description);
   for (const std::string& warning : warnings) observer.on_warning(warning);
   for (const std::string& reason : restored.passed_over) {
@@ -336,7 +356,9 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
         fmt::format("the run goes on from step {}: {}", trainer.steps_done(), reason));
   }
   try {
-    return run.run();
+    RunSummary summary = run.run();
+    summary.out_of_time = summary.interrupted && time_limit.has_passed();
+    return summary;
   } catch (const CommError&) {
     throw;
   } catch (const std::exception& error) {
