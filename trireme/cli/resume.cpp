@@ -33,6 +33,17 @@ enum class Beginning { kNew, kResumed, kComplete };
 constexpr const char* kResumed = "resumed";
 constexpr const char* kComplete = "complete";
 
+// Those in the run's directory, or else those in its mirror.
+std::map<std::int64_t, std::filesystem::path> checkpoints_of(const ResumedRun& run) {
+  auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
+  if (!checkpoints.empty() || run.mirror.empty()) return checkpoints;
+  return complete_checkpoints(run.mirror, real_files());
+}
+
+bool has_config(const RunDirectory& run) {
+  return real_files().kind_of(run.config()) == FileKind::kFile;
+}
+
 // Whether the run whose newest checkpoint has this state is done.
 bool is_complete(const RunState& state, const RunDirectory& run) {
   if (last_step_of(state) != state.step) return false;
@@ -50,11 +61,15 @@ bool changes_end(const Config& config, const Config& written) {
          is_changed("training.epochs", config.training.epochs, written.training.epochs);
 }
 
+ResumedRun run_of(const Job& job) {
+  return {.directory = {job.config.run.directory},
+          .step = std::nullopt,
+          .mirror = job.config.checkpoint.mirror};
+}
+
 Beginning beginning_of(const Job& job) {
-  const ResumedRun run{.directory = {job.config.run.directory}, .step = {}};
-  if (complete_checkpoints(run.directory.checkpoints(), real_files()).empty()) {
-    return Beginning::kNew;
-  }
+  const ResumedRun run = run_of(job);
+  if (checkpoints_of(run).empty()) return Beginning::kNew;
   const std::optional<RunState> state = state_to_resume(run, false);
   if (!state || !is_complete(*state, run.directory)) return Beginning::kResumed;
   const auto written = config_of_checkpoint(*state, "the newest checkpoint");
@@ -88,6 +103,7 @@ Job resumed_job(const Job& job, const TrainArguments& arguments,
   TrainArguments resumed = arguments;
   const std::string& directory = job.config.run.directory;
   resumed.resume = directory == kAuto ? "./" + directory : directory;
+  resumed.mirror = job.config.checkpoint.mirror;
   resumed.words = parse_words("train", arguments.words).overrides;
   std::erase_if(resumed.words, [](const auto& word) { return word.starts_with("run.directory="); });
   Job result = job_of(resumed, environment);
@@ -97,8 +113,7 @@ Job resumed_job(const Job& job, const TrainArguments& arguments,
 
 Job complete_job(const Job& job) {
   Job result = job;
-  const RunDirectory run{job.config.run.directory};
-  const auto state = state_to_resume({.directory = run, .step = {}}, true);
+  const auto state = state_to_resume(run_of(job), true);
   result.complete_after = state ? state->step : 0;
   const auto written = state ? config_of_checkpoint(*state, "the newest checkpoint") : std::nullopt;
   if (written) result.changes = ignored_values(job.config, *written);
@@ -110,22 +125,39 @@ Job complete_job(const Job& job) {
 ResumedRun resumed_run(const TrainArguments& arguments) {
   std::filesystem::path path = arguments.resume;
   if (!path.has_filename()) path = path.parent_path();
-  ResumedRun run{{path}, arguments.step};
+  ResumedRun run{{path}, arguments.step, arguments.mirror};
   const auto step = step_of_folder(path.filename().string());
   const std::filesystem::path checkpoints = std::filesystem::absolute(path).parent_path();
-  if (!step || checkpoints.filename() != RunDirectory{}.checkpoints().filename()) return run;
-  if (run.step && run.step != step) {
-    throw UsageError(
-        fmt::format("train: --step {} and --resume {} name two checkpoints; leave one out",
-                    *run.step, arguments.resume));
+  if (step && checkpoints.filename() == RunDirectory{}.checkpoints().filename()) {
+    if (run.step && run.step != step) {
+      throw UsageError(
+          fmt::format("train: --step {} and --resume {} name two checkpoints; leave one out",
+                      *run.step, arguments.resume));
+    }
+    const auto root = path.parent_path().parent_path();
+    run.directory.root = root.empty() ? checkpoints.parent_path() : root;
+    run.step = step;
   }
-  const auto root = path.parent_path().parent_path();
-  return {{root.empty() ? checkpoints.parent_path() : root}, step};
+  if (run.mirror.empty() && has_config(run.directory)) {
+    const std::vector<std::string> overrides = parse_words("train", arguments.words).overrides;
+    run.mirror = read_run_config(run.directory.config(), overrides).checkpoint.mirror;
+  }
+  return run;
+}
+
+Config config_of_run(const ResumedRun& run, const std::vector<std::string>& overrides) {
+  if (has_config(run.directory) || run.mirror.empty()) {
+    return read_run_config(run.directory.config(), overrides);
+  }
+  const auto state = state_to_resume(run, false);
+  const auto written =
+      state ? config_of_checkpoint(*state, run.mirror.string(), overrides) : std::nullopt;
+  return written ? *written : read_run_config(run.directory.config(), overrides);
 }
 
 std::optional<RunState> state_to_resume(const ResumedRun& run, bool is_one_of_several) {
   const std::string folder = run.directory.checkpoints().string();
-  const auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
+  const auto checkpoints = checkpoints_of(run);
   const bool is_there = run.step ? checkpoints.contains(*run.step) : !checkpoints.empty();
   if (!is_there && is_one_of_several) return std::nullopt;
   if (checkpoints.empty()) {
@@ -167,7 +199,7 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
   std::vector<std::string> changes, refused, words;
   const Config absolute = with_absolute_paths(config, std::filesystem::current_path());
   // An earlier --resume may have changed keys after this checkpoint was written.
-  const bool is_as_written = is_sealed(read_file(run.config()));
+  const bool is_as_written = !has_config(run) || is_sealed(read_file(run.config()));
   for (const KeyDifference& difference : differences(absolute, *written)) {
     const auto origin = config.origins.find(difference.key);
     const bool was_asked_for = origin != config.origins.end() &&

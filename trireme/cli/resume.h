@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,14 +23,21 @@ inline constexpr std::string_view kAuto = "auto";
 struct ResumedRun {
   RunDirectory directory;
   std::optional<std::int64_t> step;  ///< none: the newest
+  std::filesystem::path mirror;      ///< its checkpoint.mirror; empty: none is known
 };
 
 /// Throws UsageError if both options name a step and the steps differ.
 ResumedRun resumed_run(const TrainArguments& arguments);
 
+/// Returns the configuration of the run: that of its directory or, if this has been lost, that of
+/// the newest checkpoint in the mirror. Throws DataError if there is none, and what
+/// read_run_config() throws.
+Config config_of_run(const ResumedRun& run, const std::vector<std::string>& overrides);
+
 /// Returns the state in the checkpoint to resume from or, without a step, in the newest that can be
-/// read. Returns nothing if one of several hosts lacks it: which do so, the ranks find out
-/// together. Throws UsageError if there is no such checkpoint.
+/// read; if the run's directory has none, of those in the mirror. Returns nothing if one of several
+/// hosts lacks it: which do so, the ranks find out together. Throws UsageError if there is no such
+/// checkpoint.
 std::optional<RunState> state_to_resume(const ResumedRun& run, bool is_one_of_several);
 
 /// Throws UsageError unless `config`, read from the run's config.toml, is what the checkpoint was
@@ -39,9 +47,9 @@ std::vector<std::string> require_config_of(const RunState& state, const Config& 
                                            const RunDirectory& run);
 
 /// Returns the job for `--resume auto`. `job`: of the same arguments, for a new run. If its
-/// directory holds a run with a checkpoint, that run is resumed as `--resume` does it, or, once it
-/// is complete, Job::complete_after is set; values of the configuration file that the run does not
-/// have are among Job::changes.
+/// directory or its mirror holds a run with a checkpoint, that run is resumed as `--resume` does
+/// it, or, once it is complete, Job::complete_after is set; values of the configuration file that
+/// the run does not have are among Job::changes.
 Job decided_job(const Job& job, const TrainArguments& arguments,
                 const RankEnvironment& environment);
 

@@ -86,7 +86,7 @@ int exit_code_of_stop() {
 }  // namespace
 
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) {
-  auto [file, overrides] = parse_words("train", arguments.words);
+  const auto [file, overrides] = parse_words("train", arguments.words);
   Job job{.allow_changed_data = arguments.allow_changed_data,
           .overwrite = arguments.overwrite,
           .json = arguments.json};
@@ -113,11 +113,10 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     }
     resumed = resumed_run(arguments);
     state = state_to_resume(*resumed, environment.world_size > 1);
-    file = resumed->directory.config();
     job.resume = true;
   }
-  job.config = job.resume ? read_run_config(file, overrides)
-                          : read_configuration("train", {file, overrides}, environment);
+  job.config = resumed ? config_of_run(*resumed, overrides)
+                       : read_configuration("train", {file, overrides}, environment);
   if (resumed) {
     job.config.run.directory = resumed->directory.root.string();
     job.step = resumed->step;

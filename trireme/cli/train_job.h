@@ -25,6 +25,7 @@ struct TrainArguments {
   int ranks = 0;
   std::string resume;                // RUN, RUN/checkpoints/step-N or "auto"
   std::optional<std::int64_t> step;  // of the checkpoint to resume from
+  std::string mirror;                // of a run whose directory may have been lost
   bool allow_changed_data = false;
   bool overwrite = false;
   bool dry_run = false;

@@ -40,7 +40,8 @@ struct ToToml {
     return out.str();
   }
   std::string operator()(const Duration* x) const {
-    return x->seconds == 0 ? "0" : fmt::format("\"{}\"", to_string(*x));
+    const std::string text = to_string(*x);
+    return x->seconds == 0 ? "0" : (*this)(&text);
   }
   // The keys of a group that say something.
   std::string operator()(const Config::Optimizer::Group* group) const {

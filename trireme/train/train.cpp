@@ -19,6 +19,7 @@
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/model_file.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/printable.h"
 #include "trireme/parallel/relaxed_consistency.h"
@@ -27,6 +28,7 @@
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
 #include "trireme/train/due.h"
+#include "trireme/train/evaluation_metrics.h"
 #include "trireme/train/evaluator.h"
 #include "trireme/train/measured_shares.h"
 #include "trireme/train/reporter.h"
@@ -93,12 +95,26 @@ void on_first_rank(Communicator& world, const std::function<void()>& part) {
   });
 }
 
+// Another run's copies are never replaced.
+void require_empty_mirror(const Config& config, Files& files) {
+  const std::filesystem::path mirror = config.checkpoint.mirror;
+  if (mirror.empty() || complete_checkpoints(mirror, files).empty()) return;
+  throw UsageError(fmt::format(
+      "checkpoint.mirror: {} holds the checkpoints of a run; go on with that run by --resume auto, "
+      "or name another folder",
+      mirror.string()));
+}
+
 // What could fail is tried before the data is read. Collective.
-std::unique_ptr<RunLock> claim_directory(const RunDirectory& run, Communicator& world,
+std::unique_ptr<RunLock> claim_directory(const Config& config, Communicator& world,
                                          const TrainOptions& options, Files& files) {
+  const RunDirectory run{config.run.directory};
   std::unique_ptr<RunLock> lock;
   on_first_rank(world, [&] {
-    if (!options.resume) require_own_directory(run, files);
+    if (!options.resume) {
+      require_own_directory(run, files);
+      require_empty_mirror(config, files);
+    }
     if (!options.holds_lock) lock = std::make_unique<RunLock>(run, files);
     remove_unfinished(run, files);
     probe_directory(run, files);
@@ -206,6 +222,7 @@ class TrainingRun {
   // The next step stops on all ranks, if there is one.
   void evaluate_model() {
     if (const auto report = evaluate(trainer_, must_stop_)) {
+      evaluation_ = report;
       reporter_.report(*report);
     } else if (trainer_.steps_done() == trainer_.last_step()) {
       observer_.on_warning("the evaluation of the last step has no result: it was interrupted");
@@ -215,12 +232,31 @@ class TrainingRun {
   // What has been trained is worth more than a checkpoint.
   void save() {
     try {
-      if (const auto saved = checkpointer_.save()) observer_.on_checkpoint(*saved);
+      const bool is_evaluated = evaluation_ && evaluation_->step == trainer_.steps_done();
+      const auto saved = checkpointer_.save(is_evaluated ? evaluation_ : std::nullopt);
+      if (saved) observer_.on_checkpoint(*saved);
       reporter_.note_checkpoint(true);
+      if (saved && trainer_.world().rank() == 0) copy_to_mirror(*saved);
     } catch (const DataError& error) {
       reporter_.note_checkpoint(false);
       reporter_.warn(fmt::format("the checkpoint of step {} could not be written: {}",
                                  trainer_.steps_done(), error.what()));
+    }
+  }
+
+  // A second copy that cannot be written is told once, until one can be written again.
+  void copy_to_mirror(const std::filesystem::path& saved) {
+    try {
+      checkpointer_.copy_to_mirror(saved);
+      has_mirror_failed_ = false;
+    } catch (const DataError& error) {
+      if (!std::exchange(has_mirror_failed_, true)) {
+        reporter_.warn(
+            fmt::format("checkpoint.mirror: the copy of the checkpoint of step {} could not be "
+                        "written, and the "
+                        "run goes on without it: {}",
+                        trainer_.steps_done(), error.what()));
+      }
     }
   }
 
@@ -259,6 +295,8 @@ class TrainingRun {
   // Due, but ranks were not synchronized since.
   bool must_evaluate_ = false;
   bool must_save_ = false;
+  std::optional<EvaluationReport> evaluation_;  // the last
+  bool has_mirror_failed_ = false;
   bool interrupted_ = false;
 };
 
@@ -330,13 +368,14 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   plan::require_same_configuration(config, world);
   plan::RunPlan plan = check(config, world.size());
   const RunDirectory directory{config.run.directory};
-  const std::unique_ptr<RunLock> lock = claim_directory(directory, world, options, files);
+  const std::unique_ptr<RunLock> lock = claim_directory(config, world, options, files);
   Config measured = config;
   measure_shares(measured, plan, world);
   Trainer trainer(measured, plan, world);
   Checkpointer checkpointer(trainer, directory, files);
   Restored restored;
   require_same_data(trainer.data().digest, world);
+  require_metric(config, trainer.data());
   try_passes(trainer);
   std::vector<std::string> warnings;
   if (options.resume) {
@@ -373,6 +412,7 @@ void dry_run(const Config& config, int ranks) {
   const Mesh mesh = mesh_of({}, *alone);
   const ReductionTree tree(plan.batch.virtual_workers, 1);
   const DataSets data = open_data(config, plan, *alone, tree);
+  require_metric(config, data);
   const Loss loss = loss_of(config, *data.train);
   const auto model = model_of(config, plan, *data.train, mesh);
   try_training(*model, loss, *data.train, *data.sampler, tree.virtual_workers_of(0));
