@@ -241,7 +241,7 @@ TEST_F(ResumedRun, OfAutoKeepsWhatTheRunHasAndSaysSo) {
   const Ended again = run(words);
   expect_ok(again);
   EXPECT_THAT(again.out, HasSubstr("the run is complete, after 30 steps"));
-  EXPECT_THAT(again.err, HasSubstr("trireme: run.toml:3:22: training.steps is 50, the run has 30 "
+  EXPECT_THAT(again.err, HasSubstr("trireme: run.toml:3:21: training.steps is 50, the run has 30 "
                                    "and keeps it; the command line changes it: training.steps=50"));
 }
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "tests/base/stopped_clock.h"
 #include "tests/comm/ranks.h"
 #include "tests/train/runs.h"

@@ -160,6 +160,7 @@ std::optional<CommonCheckpoint> Checkpointer::restore_newest(std::optional<std::
 
 // A checkpoint, or its copy if it is damaged.
 void Checkpointer::load_or_copy(const std::filesystem::path& path, Restored& restored) {
+  restored.passed_over.clear();
   try {
     return load(path, restored);
   } catch (const DataError& error) {
@@ -168,7 +169,11 @@ void Checkpointer::load_or_copy(const std::filesystem::path& path, Restored& res
     const auto step = step_of_folder(path.filename().string());
     const auto copy = step ? copies.find(*step) : copies.end();
     if (copy == copies.end() || copy->second == path) throw;
-    load(copy->second, restored);
+    try {
+      load(copy->second, restored);
+    } catch (const DataError&) {
+      throw DataError(error.what());
+    }
     restored.passed_over.push_back(
         fmt::format("{}; the copy in {} is taken", error.what(), copy->second.string()));
   }
