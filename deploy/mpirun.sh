@@ -9,10 +9,10 @@
 #   node2 slots=4
 #
 # MPIRUN names another mpirun than the one in PATH. It must belong to the MPI with which trireme was
-# built: `trireme doctor` names it. RUN names the run's directory: if it holds a checkpoint, training
-# is resumed there in place of the program:
+# built: `trireme doctor` names it. A command that begins the run, and goes on from its newest
+# checkpoint when it is called again:
 #
-#   RUN=/shared/run deploy/mpirun.sh hosts 8 trireme train run.toml run.directory=/shared/run
+#   deploy/mpirun.sh hosts 8 trireme train run.toml --resume auto run.directory=/shared/run
 #
 # To save a checkpoint and stop, send SIGUSR1 to this process: mpirun passes it on, and there is no
 # time limit. After Ctrl-C or SIGTERM mpirun kills the ranks when SAVE_SECONDS (120) have passed, or
@@ -20,7 +20,7 @@
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
-  sed -n '2,22s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,21s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 hosts=$1
@@ -30,9 +30,6 @@ mpirun=${MPIRUN:-mpirun}
 if [[ ! -r $hosts ]]; then
   echo "$0: cannot read the host file $hosts" >&2
   exit 2
-fi
-if [[ -n ${RUN:-} ]] && compgen -G "$RUN/checkpoints/step-*" >/dev/null; then
-  set -- trireme train --resume "$RUN"
 fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 

@@ -39,7 +39,7 @@ void save_matrix(const fs::path& directory, int ranks, const RunState& state) {
     OwnedTensor<double> vector("vector", {3}, 0, 3, 0.25);
     std::vector<StateTensor> mine = {slice.tensor, counter.tensor};
     if (world.rank() == 0) mine.push_back(vector.tensor);
-    save_checkpoint(directory, world, state, mine, 2);
+    save_checkpoint(directory, world, state, mine, {.newest = 2});
   });
 }
 
@@ -111,7 +111,7 @@ TEST(Checkpoint, IsToTheByteTheExampleOfItsDescription) {
                     {.step = 20,
                      .metadata = {{"seed", "7"}},
                      .sections = {{sections::kPrecision, {{"loss_scale", 65536.0}}}}},
-                    std::vector{columns.tensor, counter.tensor}, 3);
+                    std::vector{columns.tensor, counter.tensor}, {.newest = 3});
   });
   const fs::path step = folder.path() / "step-20";
   EXPECT_EQ(sha256_of_file(step / "rank-1.safetensors"),
@@ -127,7 +127,7 @@ TEST(Checkpoint, OfReplicasIsWrittenByOneRankAlone) {
   test::run_ranks(3, [&](Communicator& world) {
     const OwnedTensor<> tensor("weight", {5}, 0, 5, 3);
     const auto mine = std::span(&tensor.tensor, world.rank() == 0 ? 1 : 0);
-    save_checkpoint(folder.path(), world, {1, {}}, mine, 1);
+    save_checkpoint(folder.path(), world, {1, {}}, mine, {.newest = 1});
   });
   EXPECT_FALSE(fs::exists(folder.path() / "step-1" / "rank-1.safetensors"));
   const OwnedTensor<> tensor("weight", {5}, 0, 5);
@@ -140,7 +140,8 @@ TEST(Checkpoint, TakesEmptySlicesAndEmptyTensors) {
   test::run_ranks(3, [&](Communicator& world) {
     const OwnedTensor<> tensor("weight", {1}, world.rank() == 0 ? 0 : 1, world.rank() == 0 ? 1 : 0);
     const OwnedTensor<> none("none", {4, 0}, 0, 0);
-    save_checkpoint(folder.path(), world, {}, std::vector{tensor.tensor, none.tensor}, 1);
+    save_checkpoint(folder.path(), world, {}, std::vector{tensor.tensor, none.tensor},
+                    {.newest = 1});
   });
   const OwnedTensor<> tensor("weight", {1}, 0, 1, 5);
   const OwnedTensor<> none("none", {4, 0}, 0, 0);
@@ -217,8 +218,9 @@ TEST(Checkpoint, RefusesRegionsThatDoNotCoverTheirTensorOnEveryRank) {
     std::vector<std::string> errors(2);
     test::run_ranks(2, [&](Communicator& world) {
       const OwnedTensor<> half("weight", {size}, world.rank() * offset_of_rank_1, 5);
-      errors[static_cast<std::size_t>(world.rank())] = error_of<UsageError>(
-          [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1); });
+      errors[static_cast<std::size_t>(world.rank())] = error_of<UsageError>([&] {
+        save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), {.newest = 1});
+      });
     });
     EXPECT_EQ(errors[0], errors[1]);
     EXPECT_TRUE(fs::is_empty(folder.path()));
@@ -235,7 +237,8 @@ TEST(Checkpoint, RefusesValuesThatDoNotFillTheirRegion) {
   half.tensor.region = Region({10});
   test::run_ranks(1, [&](Communicator& world) {
     EXPECT_THAT(error_of<UsageError>([&] {
-                  save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1);
+                  save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1),
+                                  {.newest = 1});
                 }),
                 HasSubstr("must have the 10 values of its region of f32[10], got 5"));
   });
@@ -245,14 +248,15 @@ TEST(Checkpoint, RefusesRanksThatDisagree) {
   const TemporaryFolder folder;
   test::run_ranks(2, [&](Communicator& world) {
     const std::string steps = error_of<UsageError>([&] {
-      save_checkpoint(folder.path(), world, {world.rank(), {}}, {}, 1);
+      save_checkpoint(folder.path(), world, {world.rank(), {}}, {}, {.newest = 1});
     });
     EXPECT_THAT(steps, HasSubstr("rank 0 is at step 0, rank 1 at step 1"));
     const OwnedTensor<> half("weight", {10, 1 + world.rank()}, world.rank() * 5, 5);
-    const std::string shapes = error_of<UsageError>(
-        [&] { save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), 1); });
+    const std::string shapes = error_of<UsageError>([&] {
+      save_checkpoint(folder.path(), world, {}, std::span(&half.tensor, 1), {.newest = 1});
+    });
     EXPECT_THAT(shapes, HasSubstr("\"weight\" is given as f32[10, 1] and as f32[10, 2]"));
-    EXPECT_THROW(save_checkpoint(folder.path(), world, {-1, {}}, {}, 1), UsageError);
+    EXPECT_THROW(save_checkpoint(folder.path(), world, {-1, {}}, {}, {.newest = 1}), UsageError);
   });
 }
 

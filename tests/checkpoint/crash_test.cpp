@@ -32,7 +32,7 @@ std::string save(MemoryFiles& files, std::int64_t step, float value, int ranks =
     const OwnedTensor<> tensor("weight", region, value);
     try {
       save_checkpoint(kDirectory, world, {step, {{"value", std::to_string(value)}}},
-                      std::span(&tensor.tensor, 1), keep, files);
+                      std::span(&tensor.tensor, 1), {.newest = keep}, files);
     } catch (const DataError& error) {
       errors[static_cast<std::size_t>(world.rank())] = error.what();
     }
@@ -172,7 +172,7 @@ TEST(CheckpointFailure, NamesTheFileAndTheRank) {
     try {
       // One writer: of two, either may be the first to find the disk full.
       const std::span mine(&tensor.tensor, world.rank() == 1 ? 1 : 0);
-      save_checkpoint(kDirectory, world, {2, {}}, mine, 1, files);
+      save_checkpoint(kDirectory, world, {2, {}}, mine, {.newest = 1}, files);
     } catch (const DataError& error) {
       errors[static_cast<std::size_t>(world.rank())] = error.what();
     }

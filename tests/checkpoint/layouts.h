@@ -88,7 +88,7 @@ inline void save_state(const std::filesystem::path& directory, Cutting cutting, 
     OwnedTensor<double> bias("model.bias", {3}, 0, 3, 0.25);
     std::vector<StateTensor> mine = {weight.tensor, moment.tensor, counter.tensor};
     if (world.rank() == 0) mine.push_back(bias.tensor);
-    save_checkpoint(directory, world, changes.state, mine, 0, files);
+    save_checkpoint(directory, world, changes.state, mine, {.newest = 0}, files);
   });
 }
 

@@ -66,7 +66,7 @@ void save(const fs::path& folder, const Layout& layout, int ranks) {
   test::run_ranks(ranks, [&](Communicator& world) {
     Parameter parameter(region_of(layout, on("tensor", world.rank(), ranks)));
     parameter.fill();
-    save_checkpoint(folder, world, {}, parameter.state(), 1);
+    save_checkpoint(folder, world, {}, parameter.state(), {.newest = 1});
   });
 }
 
@@ -110,7 +110,7 @@ TEST(CheckpointRegions, OfSlicesOfAColumnCutLoadInEveryOtherLayout) {
     EXPECT_TRUE(region.is_slice());
     Parameter parameter(region);
     parameter.fill();
-    save_checkpoint(folder.path(), world, {}, parameter.state(), 1);
+    save_checkpoint(folder.path(), world, {}, parameter.state(), {.newest = 1});
   });
   expect_loads(folder.path(), column_cut(), 1);
   expect_loads(folder.path(), column_cut(), 3);
@@ -132,7 +132,7 @@ TEST(CheckpointRegions, OfCopiesAreWrittenWhereTheyCount) {
     parameter.fill();
     std::vector<StateTensor> state = parameter.state();
     for (StateTensor& tensor : state) tensor.is_written = counts_here(copied, place);
-    save_checkpoint(folder.path(), world, {}, state, 1);
+    save_checkpoint(folder.path(), world, {}, state, {.newest = 1});
   });
   EXPECT_FALSE(fs::exists(folder.path() / "step-0" / "rank-1.safetensors"));
   expect_loads(folder.path(), copied, 1);
@@ -178,7 +178,7 @@ RC_GTEST_PROP(CheckpointRegions, LoadAsAnyRegionFromAnyCut, ()) {
       test::fill_by_place(*owned.back(), Parameter::weight_at);
       state.push_back(owned.back()->tensor);
     }
-    save_checkpoint(folder.path(), world, {}, state, 1);
+    save_checkpoint(folder.path(), world, {}, state, {.newest = 1});
   });
   OwnedTensor<> loaded("w", wanted), expected("w", wanted);
   load_checkpoint(folder.path() / "step-0", std::span(&loaded.tensor, 1));

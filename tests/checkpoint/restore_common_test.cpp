@@ -29,8 +29,8 @@ class RestoreCommon : public testing::Test {
   // Writes a checkpoint of one tensor into the file system of `rank`.
   void save(int rank, std::int64_t step, float value = 1) {
     test::OwnedTensor<float> tensor("w", {1}, 0, 1, value);
-    save_checkpoint("run", *self_communicator(), {.step = step}, std::span(&tensor.tensor, 1), 0,
-                    files_[static_cast<std::size_t>(rank)]);
+    save_checkpoint("run", *self_communicator(), {.step = step}, std::span(&tensor.tensor, 1),
+                    {.newest = 0}, files_[static_cast<std::size_t>(rank)]);
   }
 
   void damage(int rank, std::int64_t step) {

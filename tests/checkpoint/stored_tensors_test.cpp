@@ -70,7 +70,8 @@ TEST_F(TensorsOnDisk, OfTheOptimizersOfGroupsAreOptimizerState) {
   run_ranks(1, [&](Communicator& world) {
     const OwnedTensor<> first("group-1.optimizer.w.exp_avg", Region({5}));
     const OwnedTensor<> second("strategy.optimizer.w", Region({7}));
-    save_checkpoint("/groups", world, {}, std::vector{first.tensor, second.tensor}, 0, files_);
+    save_checkpoint("/groups", world, {}, std::vector{first.tensor, second.tensor}, {.newest = 0},
+                    files_);
   });
   const StateSizes sizes = sizes_of(StoredTensors("/groups", files_));
   EXPECT_EQ(sizes.optimizer.elements, 5);

@@ -96,6 +96,49 @@ TEST_F(CheckpointCommand, InspectsARunACheckpointAndAModel) {
   EXPECT_FALSE(model.contains("step"));
 }
 
+TEST_F(CheckpointCommand, ListsWhatARunKeepsAndWhy) {
+  const json list = run_for_json({"list", "run"});
+  ASSERT_EQ(list["checkpoints"].size(), 2u);
+  const json& first = list["checkpoints"][0];
+  EXPECT_EQ(first["step"], 10);
+  EXPECT_EQ(first["path"], "run/checkpoints/step-10");
+  EXPECT_EQ(first["whole"], true);
+  EXPECT_EQ(first["kept_as"], json::array({"newest"}));
+  std::int64_t bytes = 0;
+  for (const auto& file : fs::directory_iterator(folder_ / "run/checkpoints/step-10")) {
+    if (file.path().extension() == ".safetensors") bytes += fs::file_size(file);
+  }
+  EXPECT_EQ(first["bytes"], bytes);
+  EXPECT_EQ(run_for_json({"list", "run/checkpoints"})["checkpoints"], list["checkpoints"]);
+
+  fs::resize_file(folder_ / "run/checkpoints/step-10/rank-1.safetensors", 100);
+  const Ended ended = run({"list", "run"});
+  EXPECT_EQ(ended.exit_code, 0);
+  EXPECT_THAT(ended.out, AllOf(ContainsRegex(" 10 .* DAMAGED "), ContainsRegex(" 20 .* whole "),
+                               HasSubstr("step-10/rank-1.safetensors: the file is damaged")));
+  expect_refused({"list", "nothing"}, 3, "nothing: must be a run directory");
+}
+
+TEST_F(CheckpointCommand, VerifiesEveryByte) {
+  const Ended whole = run({"verify", "run", "run/model.safetensors"});
+  EXPECT_EQ(whole.exit_code, 0);
+  EXPECT_THAT(whole.out, HasSubstr("whole: run/checkpoints/step-10 (checkpoint of step 10), "));
+  EXPECT_THAT(whole.out, HasSubstr("whole: run/model.safetensors (model), "));
+
+  const fs::path file = folder_ / "run/checkpoints/step-10/rank-2.safetensors";
+  std::string bytes = read_file(file);
+  bytes[bytes.size() / 2] ^= 4;
+  write_file_atomically(file, bytes);
+  EXPECT_EQ(run_for_json({"list", "run"})["checkpoints"][0]["whole"], true) << "sizes alone";
+  const Ended damaged = run({"verify", "run/checkpoints/step-10", "run/checkpoints/step-20"});
+  EXPECT_EQ(damaged.exit_code, 3);
+  EXPECT_THAT(damaged.out, HasSubstr("damaged: run/checkpoints/step-10/rank-2.safetensors: the "
+                                     "file is damaged: its SHA-256 must be "));
+  EXPECT_THAT(damaged.out, HasSubstr("whole: run/checkpoints/step-20 "));
+  EXPECT_EQ(run({"verify", "run"}).exit_code, 3);
+  EXPECT_EQ(run({"verify", "nowhere"}).exit_code, 3);
+}
+
 TEST_F(CheckpointCommand, FindsNoDifferenceBetweenACheckpointAndTheModelOfItsStep) {
   const Ended ended = run({"diff", "run", "run/model.safetensors"});
   EXPECT_EQ(ended.exit_code, 0) << ended.err;

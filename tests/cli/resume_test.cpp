@@ -200,6 +200,82 @@ TEST_F(ResumedRun, BeginsAtTheCheckpointThatIsChosen) {
   expect_refused(run(train({"--step", "10", "run.directory=new"})), "--step");
 }
 
+TEST_F(ResumedRun, OfAutoBeginsGoesOnAndIsComplete) {
+  expect_ok(run(train({"run.directory=whole"})));
+  const Words words = train({"--resume", "auto"});
+  const Ended begun = run(words + Words{"training.max_time=1e-6"});
+  EXPECT_EQ(begun.exit_code, 130) << begun.err;
+  EXPECT_THAT(begun.out, AllOf(HasSubstr("stopped: training.max_time has passed\n"),
+                               HasSubstr("resume with    trireme train --resume out\n")));
+  const Ended went_on = run(words + Words{"training.max_time=2h"});
+  expect_ok(went_on);
+  EXPECT_THAT(went_on.err, HasSubstr("going on after step 1\n"));
+  const auto model = [&](const std::string& name) {
+    return read_file(folder_ / name / "model.safetensors");
+  };
+  EXPECT_EQ(model("out"), model("whole"));
+
+  const Ended again = run(words);
+  expect_ok(again);
+  EXPECT_EQ(again.out, "out: the run is complete, after 30 steps: out/model.safetensors\n");
+  const nlohmann::json json = nlohmann::json::parse(run(words + Words{"--json"}).out);
+  EXPECT_EQ(json["complete"], true);
+  EXPECT_EQ(json["steps"], 30);
+
+  // The run had written its last checkpoint and no model.
+  std::filesystem::remove(folder_ / "out/model.safetensors");
+  expect_ok(run(words));
+  EXPECT_EQ(model("out"), model("whole"));
+
+  const Ended longer = run(words + Words{"training.steps=40"});
+  expect_ok(longer);
+  EXPECT_THAT(longer.err, HasSubstr("going on after step 30\n"));
+}
+
+TEST_F(ResumedRun, OfAutoKeepsWhatTheRunHasAndSaysSo) {
+  const std::string text = "data = {samples = 200, features_count = 5}\nrun.directory = 'out'\n";
+  write("run.toml", text + "training = {steps = 30, global_batch = 16}\n");
+  const Words words = {"train", "-n", "2", "run.toml", "--resume", "auto"};
+  expect_ok(run(words));
+  write("run.toml", text + "training = {steps = 50, global_batch = 16}\n");
+  const Ended again = run(words);
+  expect_ok(again);
+  EXPECT_THAT(again.out, HasSubstr("the run is complete, after 30 steps"));
+  EXPECT_THAT(again.err, HasSubstr("trireme: run.toml:3:21: training.steps is 50, the run has 30 "
+                                   "and keeps it; the command line changes it: training.steps=50"));
+}
+
+TEST_F(ResumedRun, OfAutoReplacesNothing) {
+  write("project/lin.toml", "");
+  const Words words = {"train", "--resume", "auto", "run.directory=project"};
+  expect_refused(run(words), "project must be empty, hold a run or not exist");
+  expect_refused(run(words + Words{"--overwrite"}), "leave out --overwrite");
+  expect_refused(run(words + Words{"--step", "3"}), "leave out --step");
+  expect_ok(run(train()));
+  std::filesystem::remove_all(folder_ / "out/checkpoints");
+  expect_refused(run(train({"--resume", "auto"})), "out holds a run; choose another one");
+}
+
+TEST_F(ResumedRun, OfAutoFindsTheMirrorOfADirectoryThatIsLost) {
+  const Words words = train({"checkpoint.mirror=copies/out"});
+  expect_ok(run(words + Words{"--resume", "auto"}));
+  const std::string model = read_file(folder_ / "out/model.safetensors");
+  std::filesystem::remove_all(folder_ / "out");
+  expect_refused(run(words), "checkpoint.mirror: copies/out holds the checkpoints of a run; go on");
+  std::filesystem::remove_all(folder_ / "copies/out/step-30");
+  const Ended ended = run(words + Words{"--resume", "auto"});
+  expect_ok(ended);
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("going on after step 20\n"),
+                               HasSubstr("the copy in copies/out is taken")));
+  EXPECT_EQ(read_file(folder_ / "out/model.safetensors"), model);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "copies/out/step-30/manifest.json"));
+
+  std::filesystem::remove_all(folder_ / "out/checkpoints");
+  const Ended by_directory = run({"train", "--resume", "out"});
+  expect_ok(by_directory);
+  EXPECT_THAT(by_directory.err, HasSubstr("going on after step 30\n"));
+}
+
 using RunFolder = ResumedRun;
 
 TEST_F(RunFolder, OfOthersIsRefused) {

@@ -51,6 +51,41 @@ TEST(Config, NamesFileLineColumnAndWhatWasWanted) {
               HasSubstr("data.sampler must be one of \"random\", \"block\", \"sequential\""));
 }
 
+TEST(Config, ReadsDurationsWithUnitsOrInSeconds) {
+  const auto seconds = [](const std::string& toml, std::vector<std::string> overrides = {}) {
+    return parse_config(toml, "run.toml", overrides).training.max_time.seconds;
+  };
+  EXPECT_EQ(seconds(""), 0);
+  EXPECT_EQ(seconds("training.max_time = '3h30m'"), 12600);
+  EXPECT_EQ(seconds("training.max_time = '1d2h3m4.5s'"), 93784.5);
+  EXPECT_EQ(seconds("training.max_time = '90'"), 90);
+  EXPECT_EQ(seconds("training.max_time = 90"), 90);
+  EXPECT_EQ(seconds("training.max_time = 0.25"), 0.25);
+  EXPECT_EQ(seconds("", {"training.max_time=90m"}), 5400);
+  EXPECT_EQ(seconds("", {"training.max_time=1e2"}), 100);
+  for (const char* wrong : {"''", "'m'", "'3x'", "'3h30'", "'3m2h'", "'5s5s'", "'5 s'", "true"}) {
+    EXPECT_THAT(
+        error_of(std::string("training.max_time = ") + wrong),
+        HasSubstr("training.max_time must be a duration such as \"3h30m\", or seconds, got "))
+        << wrong;
+  }
+  EXPECT_THAT(error_of("training.max_time = '-3h'"),
+              HasSubstr("must be zero or a positive number"));
+  EXPECT_THAT(error_of("training.max_time = inf"), HasSubstr("must be zero or a positive number"));
+}
+
+TEST(Config, WritesDurationsThatReadBack) {
+  for (const double seconds : {0.0, 1e-7, 0.1, 59.0, 60.0, 12600.0, 93784.5, 86400.0 * 400, 1e17}) {
+    Config config;
+    config.training.max_time.seconds = seconds;
+    const std::string text = to_toml(config);
+    EXPECT_EQ(parse_config(text, "run.toml", {}).training.max_time.seconds, seconds) << text;
+  }
+  Config config;
+  config.training.max_time.seconds = 12600;
+  EXPECT_THAT(to_toml(config), HasSubstr("\nmax_time = '3h30m'\n"));
+}
+
 TEST(Config, NamesTheKeyThatWasMeant) {
   EXPECT_EQ(error_of("[optimiser]\nlr = 1\n"),
             "run.toml:1:1: unknown key optimiser; did you mean optimizer?");

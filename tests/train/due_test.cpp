@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/train/runs.h"
 #include "tests/train/samples.h"
@@ -16,6 +18,7 @@ namespace trireme::test {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 std::vector<std::int64_t> evaluated(const Outcome& outcome) {
@@ -72,6 +75,51 @@ TEST_F(Due, OnlyTheNewestCheckpointsAreKept) {
   EXPECT_THAT(runs_.checkpoints("two"), ElementsAre(18, 20));
   runs_.train("three", 2, words + Words{"checkpoint.keep=3"});
   EXPECT_THAT(runs_.checkpoints("three"), ElementsAre(12, 18, 20));
+}
+
+// Of what observers were told: the newest and those with the lowest losses.
+std::set<std::int64_t> newest_and_best(const std::vector<EvaluationReport>& reports,
+                                       std::size_t best) {
+  std::vector<std::pair<double, std::int64_t>> ranking;
+  for (const EvaluationReport& report : reports) ranking.emplace_back(report.loss, report.step);
+  std::ranges::sort(ranking);
+  std::set<std::int64_t> steps = {reports.back().step};
+  for (std::size_t i = 0; i < best; ++i) steps.insert(ranking[i].second);
+  return steps;
+}
+
+TEST_F(Due, TheBestCheckpointsAreEvaluatedAndKept) {
+  // The rate is so large that the loss goes up and down.
+  const Words words = {"checkpoint.every_steps=4", "checkpoint.keep=1", "checkpoint.keep_best=2",
+                       "evaluation.every_epochs=0", "optimizer.lr=1.5"};
+  const Outcome whole = runs_.train("whole", 3, words);
+  const auto& reports = whole.ranks.front().evaluations;
+  ASSERT_EQ(reports.size(), 10u);
+  const std::set<std::int64_t> wanted = newest_and_best(reports, 2);
+  EXPECT_LT(*wanted.begin(), 36) << "the best are not the newest";
+  EXPECT_EQ(runs_.checkpoints("whole"), wanted);
+
+  runs_.train("cut", 3, words, {.rank = 0, .step = 22});
+  runs_.resume("cut", 2, words);
+  EXPECT_EQ(runs_.checkpoints("cut"), wanted);
+}
+
+TEST_F(Due, CheckpointsAreKeptForEver) {
+  runs_.train("run", 2, {"checkpoint.every_steps=3", "checkpoint.keep_every=10"});
+  EXPECT_THAT(runs_.checkpoints("run"), ElementsAre(12, 21, 30, 39, 40));
+}
+
+TEST_F(Due, TheBestAreOfAMetricThatEvaluationsReport) {
+  const Words words = {"checkpoint.every_steps=4", "checkpoint.keep_best=1"};
+  for (const std::string& error : runs_.errors("none", 2, words + Words{"data.holdout=0"})) {
+    EXPECT_THAT(error, HasSubstr("checkpoint.keep_best = 1 needs samples to evaluate on"));
+  }
+  for (const std::string& error :
+       runs_.errors("wrong", 2, words + Words{"evaluation.metric=accuracy"})) {
+    EXPECT_THAT(error, HasSubstr("must be one that evaluations of this data report, loss, r2, got "
+                                 "\"accuracy\""));
+  }
+  EXPECT_FALSE(std::filesystem::exists(runs_ / "wrong"));
 }
 
 TEST_F(Due, MetricsComeEverySoManyStepsAndAtTheEnd) {

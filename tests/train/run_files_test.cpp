@@ -15,6 +15,8 @@
 #include "tests/train/runs.h"
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/condition.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/train/metrics_log.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/run_lock.h"
@@ -22,6 +24,7 @@
 namespace trireme::test {
 namespace {
 
+namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::AnyOf;
 using testing::EndsWith;
@@ -194,6 +197,92 @@ TEST_F(RunOnFailingFiles, ACheckpointThatCannotBeWrittenIsAWarningAndNotTheEnd) 
   EXPECT_GT(warned, 20);
   EXPECT_GT(incomplete, 10);
   EXPECT_LT(incomplete, warned);
+}
+
+// At every third operation in turn.
+TEST_F(RunOnFailingFiles, ACopyThatCannotBeWrittenIsAWarningAndNotTheEnd) {
+  const Words words = {"checkpoint.mirror=mirror/one"};
+  train(1, config(words));
+  const std::string model = content("model.safetensors");
+  int warned = 0;
+  for (int operation = 0;; operation += 3) {
+    const Ended ended = train_with_failure(1, operation, words);
+    if (!files_.clear_fault()) break;
+    if (!ended.error.empty() || ended.warnings[0].empty()) continue;
+    if (ended.warnings[0][0].find("checkpoint.mirror: ") == std::string::npos) continue;
+    ++warned;
+    EXPECT_EQ(ended.warnings[0].size(), 1u);
+    EXPECT_EQ(ended.summaries[0].not_written, ended.warnings[0]);
+    EXPECT_TRUE(ended.summaries[0].is_complete);
+    EXPECT_EQ(content("model.safetensors"), model) << operation;
+    EXPECT_THAT(damage_by_hash(run_.checkpoints() / "step-4", files_), testing::IsEmpty());
+  }
+  EXPECT_GT(warned, 20);
+}
+
+TEST_F(RunOnFailingFiles, AMirrorThatNeverWorksIsWarnedOfOnce) {
+  write_file_atomically("mirror", "a file, no folder", files_);
+  run_ranks(3, [&](Communicator& world) {
+    Recorder recorder;
+    const RunSummary summary =
+        trireme::train(config({"checkpoint.mirror=mirror", "checkpoint.every_steps=1"}), world,
+                       recorder, {}, files_);
+    EXPECT_EQ(summary.steps, 4);
+    EXPECT_EQ(recorder.warnings.size(), world.rank() == 0 ? 1u : 0u);
+    if (world.rank() == 0) {
+      EXPECT_THAT(recorder.warnings[0],
+                  AllOf(StartsWith("checkpoint.mirror: the copy of the checkpoint of step 1 could "
+                                   "not be written, and the run goes on without it: mirror"),
+                        HasSubstr("cannot create")));
+    }
+  });
+}
+
+TEST_F(RunOnFailingFiles, ResumesFromTheMirror) {
+  const Words words = {"checkpoint.mirror=mirror/one"};
+  train(2, config(words));
+  const std::string model = content("model.safetensors");
+  const auto resumed_from = [&](std::int64_t step) {
+    run_ranks(3, [&](Communicator& world) {
+      Recorder recorder;
+      trireme::train(config(words), world, recorder, {.resume = true}, files_);
+      EXPECT_EQ(recorder.start.first_step, step);
+      EXPECT_THAT(recorder.warnings, testing::Contains(HasSubstr("mirror/one")));
+    });
+    EXPECT_EQ(content("model.safetensors"), model);
+  };
+  // A damaged checkpoint has a whole copy, which is better than an older one.
+  write_file_atomically(run_.checkpoints() / "step-4" / "rank-0.safetensors", "torn", files_);
+  resumed_from(4);
+  // The first place has none at all.
+  for (const auto& [step, folder] : complete_checkpoints(run_.checkpoints(), files_)) {
+    StepFolder(run_.checkpoints(), step, files_).remove();
+  }
+  StepFolder("mirror/one", 4, files_).remove();
+  resumed_from(2);
+  // Neither has a whole one: what is wrong with the first place is said.
+  for (const fs::path& place : {run_.checkpoints(), fs::path("mirror/one")}) {
+    for (const auto& [step, folder] : complete_checkpoints(place, files_)) {
+      write_file_atomically(folder / "rank-0.safetensors", "torn", files_);
+    }
+  }
+  EXPECT_THAT([&] { train(2, config(words), /*resume=*/true); },
+              ThrowsMessage<DataError>(HasSubstr("runs/one/checkpoints: no checkpoint is whole")));
+}
+
+TEST_F(RunOnFailingFiles, ANewRunDoesNotReplaceTheCopiesOfAnother) {
+  train(1, config({"checkpoint.mirror=mirror"}));
+  EXPECT_THAT(
+      [&] {
+        train(2, config({"checkpoint.mirror=mirror", "run.directory=runs/two"}));
+      },
+      ThrowsMessage<UsageError>(
+          HasSubstr("checkpoint.mirror: mirror holds the checkpoints of a run")));
+  EXPECT_EQ(files_.kind_of("runs/two"), FileKind::kNone);
+  for (const std::string where : {"runs/one", "runs/one/", "runs/one/checkpoints"}) {
+    EXPECT_THAT([&] { train(1, config({"checkpoint.mirror=" + where})); },
+                ThrowsMessage<UsageError>(HasSubstr("must be a folder of its own")));
+  }
 }
 
 TEST_F(RunOnFailingFiles, RanksAgreeThatACheckpointCouldNotBeWritten) {

@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+
+#include "tests/base/stopped_clock.h"
 #include "tests/comm/ranks.h"
 #include "tests/train/runs.h"
 #include "trireme/plan/resolve.h"
@@ -68,6 +71,44 @@ TEST_P(Stop, EndsAnEvaluationOnAllRanksAndLeavesTheModelAsItWas) {
     EXPECT_EQ(again->samples, 100);
     EXPECT_EQ(again->loss, evaluate(trainer)->loss);
   });
+}
+
+// An hour passes on one rank in step 12.
+class HourInStep12 final : public Observer {
+ public:
+  explicit HourInStep12(bool passes) : passes_(passes) {}
+  void on_step(const StepReport& report) override {
+    if (passes_ && report.step == 12) clock.advance(std::chrono::hours(1));
+  }
+
+  StoppedClock clock;
+
+ private:
+  bool passes_;
+};
+
+TEST_P(Stop, AfterMaxTimeOfOneRankEndsAllAfterTheSameStep) {
+  runs_.train("whole", 3, strategy(GetParam()));
+  for (const int ranks : {1, 3}) {
+    const std::string run = fmt::format("on-{}", ranks);
+    const Config config =
+        runs_.config(run, strategy(GetParam()) + Words{"training.max_time=59m59.5s"});
+    std::vector<RunSummary> summaries(static_cast<std::size_t>(ranks));
+    run_ranks(ranks, [&](Communicator& world) {
+      HourInStep12 observer(world.rank() == ranks - 1);
+      summaries[static_cast<std::size_t>(world.rank())] =
+          train(config, world, observer, {.clock = &observer.clock});
+    });
+    for (const RunSummary& summary : summaries) {
+      EXPECT_EQ(summary.steps, 13);
+      EXPECT_TRUE(summary.interrupted);
+    }
+    EXPECT_TRUE(summaries.back().out_of_time);
+    EXPECT_THAT(runs_.checkpoints(run), ElementsAre(13));
+    const Outcome resumed = runs_.resume(run, 2, strategy(GetParam()));
+    EXPECT_FALSE(resumed.summaries.front().out_of_time);
+    EXPECT_EQ(runs_.model(run), runs_.model("whole"));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, Stop, testing::Values(kReplicated, kHostShared, kParameterServer),

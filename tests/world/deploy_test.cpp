@@ -153,11 +153,10 @@ TEST_F(Deploy, TheBatchScriptOfSlurmSavesQueuesAgainAndGoesOn) {
         "optimizer = {name = \"sgd\", lr = 0.01}\n"
         "training = {steps = 2000000, global_batch = 30}\n"
         "metrics.every_steps = 10\n");
-  const Command command =
-      deployed("slurm/trireme.sbatch", {"trireme", "train", (folder_ / "run.toml").string(),
-                                        "run.directory=" + run, "evaluation.every_epochs=0"});
-  Variables variables = in_path(batch_variables(2));
-  variables["RUN"] = run;
+  const Command command = deployed("slurm/trireme.sbatch",
+                                   {"trireme", "train", (folder_ / "run.toml").string(), "--resume",
+                                    "auto", "run.directory=" + run, "evaluation.every_epochs=0"});
+  const Variables variables = in_path(batch_variables(2));
   for (int round = 1; round <= 2; ++round) {
     Child script(command, variables);
     const auto log = [&](int rank) {
@@ -175,7 +174,7 @@ TEST_F(Deploy, TheBatchScriptOfSlurmSavesQueuesAgainAndGoesOn) {
     EXPECT_THAT(outcome.out, HasSubstr("stopped as asked"));
     EXPECT_EQ(outcome.out.find("going on after step ") != std::string::npos, round == 2);
   }
-  const std::string requeued = "requeue " + variables["SLURM_JOB_ID"] + "\n";
+  const std::string requeued = "requeue " + variables.at("SLURM_JOB_ID") + "\n";
   EXPECT_EQ(read(folder_ / "scontrol.log"), requeued + requeued);
 }
 
@@ -274,9 +273,11 @@ TEST_F(Deploy, TheContainersOfThePyTorchJobTrainAndGoOnFromTheirCheckpoint) {
   EXPECT_EQ(container["name"], "pytorch") << "the operator looks for it";
 
   // What it runs, with this folder in place of the volume.
-  ASSERT_EQ(container["command"], nlohmann::json({"sh", "-c"}));
-  const std::string script = std::regex_replace(container["args"][0].get<std::string>(),
-                                                std::regex("/data"), folder_.string());
+  ASSERT_EQ(container["command"], nlohmann::json({"trireme", "train"}));
+  Command command = {trireme_program().string(), "train"};
+  for (const std::string& word : container["args"].get<Command>()) {
+    command.push_back(std::regex_replace(word, std::regex("/data"), folder_.string()));
+  }
   write("run.toml",
         "data = {format = \"linear_model\", samples = 600, features_count = 4}\n"
         "model.name = \"linear\"\n"
@@ -287,8 +288,7 @@ TEST_F(Deploy, TheContainersOfThePyTorchJobTrainAndGoOnFromTheirCheckpoint) {
     const int port = free_port();
     std::vector<Child> pods;
     for (int rank = 0; rank < ranks; ++rank) {
-      pods.emplace_back(Command{"sh", "-c", script},
-                        in_path(torchrun_variables(rank, ranks, "127.0.0.1", port)));
+      pods.emplace_back(command, in_path(torchrun_variables(rank, ranks, "127.0.0.1", port)));
     }
     for (Child& pod : pods) {
       const Outcome outcome = pod.wait();

@@ -9,6 +9,7 @@
 #include "trireme/base/files.h"
 #include "trireme/base/region.h"
 #include "trireme/base/state_tensor.h"
+#include "trireme/checkpoint/retention.h"
 #include "trireme/checkpoint/run_state.h"
 #include "trireme/comm/communicator.h"
 
@@ -26,15 +27,14 @@ namespace trireme {
 ///
 /// The checkpoint appears as a whole or not at all: it is written to step-N.partial, synced and
 /// renamed. An older step-N is renamed to step-N.replaced before, where readers find it until the
-/// new one is there. After that, all but the `keep` checkpoints of the highest steps are removed;
-/// keep
-/// == 0 keeps all, and the one just written always stays. Only files that a checkpoint consists of
-/// are removed: what others have put beside them stays. If anything fails, every rank throws the
-/// same error, which names the failed rank, and the directory is as it was before: DataError if a
-/// file cannot be written, UsageError if the regions do not fit together.
+/// new one is there. After that, the checkpoints of lower steps that `retention` does not keep are
+/// removed. Only files that a checkpoint consists of are removed: what others have put beside them
+/// stays. If anything fails, every rank throws the same error, which names the failed rank, and the
+/// directory is as it was before: DataError if a file cannot be written, UsageError if the regions
+/// do not fit together.
 void save_checkpoint(const std::filesystem::path& directory, Communicator& world,
-                     const RunState& state, std::span<const StateTensor> mine, int keep,
-                     Files& files = real_files());
+                     const RunState& state, std::span<const StateTensor> mine,
+                     const Retention& retention, Files& files = real_files());
 
 /// Fills the regions of `wanted`, from whatever regions the checkpoint stores; not collective.
 /// Other tensors of the checkpoint are ignored. Reads each needed byte of a tensor once, through a

@@ -24,8 +24,9 @@ struct RunState {
 namespace sections {
 inline constexpr const char* kConfiguration = "configuration";  ///< "toml": the resolved text
 inline constexpr const char* kData = "data";                    ///< "digest": text
-inline constexpr const char* kModel = "model";          ///< "path", "weights": SHA-256 of files
-inline constexpr const char* kRandom = "random";        ///< by generator
+inline constexpr const char* kModel = "model";            ///< "path", "weights": SHA-256 of files
+inline constexpr const char* kEvaluation = "evaluation";  ///< by metric: "loss", "accuracy", ...
+inline constexpr const char* kRandom = "random";          ///< by generator
 inline constexpr const char* kSchedule = "schedule";    ///< "last_step", "skipped_steps": integers
 inline constexpr const char* kPrecision = "precision";  ///< "loss_scale" and its steps
 inline constexpr const char* kStages = "stages";  ///< by parameter: the index of its pipeline stage

@@ -23,10 +23,14 @@ void check(const StateTensor& tensor) {
       tensor.values.count));
 }
 
-void check(const RunState& state, std::span<const StateTensor> tensors, int keep) {
-  if (state.step < 0 || keep < 0) {
-    throw UsageError(fmt::format("save_checkpoint: step and keep must not be negative, got {}, {}",
-                                 state.step, keep));
+void check(const RunState& state, std::span<const StateTensor> tensors,
+           const Retention& retention) {
+  const auto& [newest, every_steps, best, metric] = retention;
+  if (state.step < 0 || newest < 0 || every_steps < 0 || best < 0) {
+    throw UsageError(fmt::format(
+        "save_checkpoint: the step and the numbers of checkpoints to keep must not be negative, "
+        "got step {}, newest {}, every_steps {}, best {}",
+        state.step, newest, every_steps, best));
   }
   for (const StateTensor& tensor : tensors) check(tensor);
 }
@@ -81,9 +85,9 @@ void require_same_step(std::span<const std::string> steps) {
 }  // namespace
 
 void save_checkpoint(const fs::path& directory, Communicator& world, const RunState& state,
-                     std::span<const StateTensor> mine, int keep, Files& files) {
+                     std::span<const StateTensor> mine, const Retention& retention, Files& files) {
   require_same_step(agree(world, [&] {
-    check(state, mine, keep);
+    check(state, mine, retention);
     return fmt::format("{}", state.step);
   }));
   const StepFolder folder(directory, state.step, files);
@@ -100,7 +104,7 @@ void save_checkpoint(const fs::path& directory, Communicator& world, const RunSt
     on_first_rank([&] {
       write_manifest(folder.partial(), parts, files);
       folder.publish();
-      if (keep > 0) folder.prune(keep);
+      prune_checkpoints(directory, state.step, retention, files);
     });
   } catch (...) {
     if (world.rank() == 0) folder.abandon();

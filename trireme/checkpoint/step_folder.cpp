@@ -118,18 +118,6 @@ void StepFolder::abandon() const noexcept {
   }
 }
 
-void StepFolder::prune(int keep) const {
-  auto checkpoints = complete_checkpoints(directory_, files_);
-  std::erase_if(checkpoints, [&](const auto& entry) { return files_.is_link(entry.second); });
-  auto excess = static_cast<std::int64_t>(checkpoints.size()) - keep;
-  for (const auto& [step, path] : checkpoints) {
-    if (excess <= 0) break;
-    if (step == step_) continue;
-    StepFolder(directory_, step, files_).remove();
-    --excess;
-  }
-}
-
 void StepFolder::remove() const {
   if (files_.is_link(path()) || files_.kind_of(path()) != FileKind::kDirectory) return;
   files_.rename(path(), partial());

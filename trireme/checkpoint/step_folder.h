@@ -30,8 +30,6 @@ class StepFolder {
   void publish() const;
   /// Removes partial(), as far as possible.
   void abandon() const noexcept;
-  /// Removes the checkpoints of the lowest steps until `keep` are left, but never this one.
-  void prune(int keep) const;
   /// Removes the checkpoint.
   void remove() const;
 

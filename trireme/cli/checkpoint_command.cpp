@@ -4,10 +4,18 @@
 
 #include <nlohmann/json.hpp>
 
+#include "trireme/base/files.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/cli/commands.h"
 #include "trireme/formats/printable.h"
+#include "trireme/train/run_directory.h"
 
 namespace trireme::cli {
+
+std::map<std::int64_t, std::filesystem::path> checkpoints_in(const std::filesystem::path& path) {
+  auto checkpoints = complete_checkpoints(RunDirectory{path}.checkpoints(), real_files());
+  return checkpoints.empty() ? complete_checkpoints(path, real_files()) : checkpoints;
+}
 
 std::string title_of(const StoredTensors& stored) {
   const std::string kind = stored.is_checkpoint()
@@ -27,8 +35,11 @@ std::string json_text(const nlohmann::ordered_json& value) {
 
 void add_checkpoint(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
-      "checkpoint", "Look into checkpoints and models, compare them, write them in another form");
+      "checkpoint",
+      "List and verify checkpoints and models, look into them, compare and convert them");
   command->require_subcommand(1);
+  add_checkpoint_list(*command, exit_code);
+  add_checkpoint_verify(*command, exit_code);
   add_checkpoint_inspect(*command, exit_code);
   add_checkpoint_diff(*command, exit_code);
   add_checkpoint_convert(*command, exit_code);

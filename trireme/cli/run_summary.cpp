@@ -35,7 +35,9 @@ std::string summary_text(const RunSummary& summary) {
   const auto row = [&](std::string_view name, const std::string& value) {
     card += fmt::format("  {:<14} {}\n", name, value);
   };
-  card += summary.interrupted ? "\nstopped as asked\n" : "\ndone\n";
+  card += summary.out_of_time   ? "\nstopped: training.max_time has passed\n"
+          : summary.interrupted ? "\nstopped as asked\n"
+                                : "\ndone\n";
   row("steps", fmt::format("{} in {}", with_commas(summary.steps), duration(summary.seconds)));
   row("samples/s", with_commas(std::llround(summary.samples_per_second)));
   if (summary.tokens_per_second > 0) {
@@ -89,6 +91,7 @@ std::string summary_json(const RunSummary& summary) {
   const RunDirectory run{summary.directory};
   nlohmann::ordered_json json = {{"steps", summary.steps},
                                  {"interrupted", summary.interrupted},
+                                 {"out_of_time", summary.out_of_time},
                                  {"seconds", summary.seconds},
                                  {"samples_per_second", summary.samples_per_second},
                                  {"loss", nullptr},

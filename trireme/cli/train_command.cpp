@@ -15,6 +15,7 @@
 #include "trireme/cli/error_text.h"
 #include "trireme/cli/failure_report.h"
 #include "trireme/cli/progress.h"
+#include "trireme/cli/resume.h"
 #include "trireme/cli/train_job.h"
 #include "trireme/comm/shm/world.h"
 #include "trireme/config/key_use.h"
@@ -137,7 +138,8 @@ void add_train(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 256));
   command->add_option("--resume", arguments->resume,
                       "go on from the newest whole checkpoint in this run directory, or from the "
-                      "checkpoint RUN/checkpoints/step-N");
+                      "checkpoint RUN/checkpoints/step-N; auto: from what run.directory of "
+                      "FILE.toml holds, if it holds a checkpoint, else begin the run");
   command->add_option("--step", arguments->step, "with --resume: the step of the checkpoint")
       ->check(CLI::NonNegativeNumber)
       ->needs("--resume");
@@ -153,18 +155,22 @@ void add_train(CLI::App& app, int& exit_code) {
   command->footer(
       "    trireme init cnn > run.toml\n"
       "    trireme train run.toml -n 2 optimizer.lr=3e-4 run.directory=out\n"
-      "`trireme keys` lists every key. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and SIGUSR1 save a\n"
-      "checkpoint and stop; Ctrl-C twice stops at once. The result goes to stdout, all else to\n"
-      "stderr.\n"
+      "    trireme train run.toml --resume auto      # in job scripts: as often as it is called\n"
+      "`trireme keys` lists every key. Ctrl-C, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and the end of\n"
+      "training.max_time save a checkpoint and stop; Ctrl-C twice stops at once. The result goes\n"
+      "to stdout, all else to stderr.\n"
       "Under mpirun, srun, torchrun or Kubernetes each process trains as the rank it was started "
       "as:\n"
       "    mpirun -n 4 trireme train run.toml\n"
       "Exit codes: 0 done, 2 command line or configuration, 3 data, 4 a rank did not come, 5 the\n"
-      "loss, a gradient or a value of the model is not finite, 130 stopped by Ctrl-C, 128 + N:\n"
-      "signal N stopped the run or ended a rank.");
+      "loss, a gradient or a value of the model is not finite, 130 stopped by Ctrl-C or\n"
+      "training.max_time, 128 + N: signal N stopped the run or ended a rank.");
   command->callback([arguments, &exit_code] {
     const RankEnvironment environment = read_environment();
-    const Job job = job_of(*arguments, environment);
+    Job job = job_of(*arguments, environment);
+    if (arguments->resume == kAuto && !is_started_rank(environment)) {
+      job = decided_job(job, *arguments, environment);
+    }
     if (environment.rank == 0) {
       for (const std::string& key : dropped_keys(job.config)) {
         std::cerr << "trireme: " << key << '\n';
@@ -177,7 +183,12 @@ void add_train(CLI::App& app, int& exit_code) {
       return;
     }
     if (is_started_rank(environment)) {
-      exit_code = train_as_started_rank(job, environment);
+      exit_code = train_as_started_rank(job, *arguments, environment);
+      return;
+    }
+    if (job.complete_after) {
+      std::cout << complete_text(job);
+      exit_code = static_cast<int>(ExitCode::kOk);
       return;
     }
     if (job.plan.transport.backend != "auto" && job.plan.transport.backend != "shm") {

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -18,14 +17,13 @@
 #include "trireme/base/text.h"
 #include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/checkpoint.h"
-#include "trireme/checkpoint/step_folder.h"
 #include "trireme/cli/configuration_words.h"
 #include "trireme/cli/error_text.h"
 #include "trireme/cli/progress.h"
 #include "trireme/cli/rank_threads.h"
+#include "trireme/cli/resume.h"
 #include "trireme/cli/run_summary.h"
 #include "trireme/cli/stop_signals.h"
-#include "trireme/config/difference.h"
 #include "trireme/formats/safetensors_index.h"
 #include "trireme/launch/core_share.h"
 #include "trireme/launch/exit_codes.h"
@@ -33,7 +31,6 @@
 #include "trireme/launch/machine.h"
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/run_directory.h"
-#include "trireme/train/sealed_text.h"
 #include "trireme/train/train.h"
 #include "trireme/world/connect.h"
 
@@ -75,99 +72,6 @@ ConnectOptions options_of(const plan::Transport& transport) {
           .interface_address = transport.interface_address};
 }
 
-// A run and the step of its checkpoint that `--resume` and `--step` name.
-struct ResumedRun {
-  RunDirectory directory;
-  std::optional<std::int64_t> step;
-};
-
-ResumedRun resumed_run(const TrainArguments& arguments) {
-  std::filesystem::path path = arguments.resume;
-  if (!path.has_filename()) path = path.parent_path();
-  ResumedRun run{{path}, arguments.step};
-  const auto step = step_of_folder(path.filename().string());
-  const std::filesystem::path checkpoints = std::filesystem::absolute(path).parent_path();
-  if (!step || checkpoints.filename() != RunDirectory{}.checkpoints().filename()) return run;
-  if (run.step && run.step != step) {
-    throw UsageError(
-        fmt::format("train: --step {} and --resume {} name two checkpoints; leave one out",
-                    *run.step, arguments.resume));
-  }
-  const auto root = path.parent_path().parent_path();
-  return {{root.empty() ? checkpoints.parent_path() : root}, step};
-}
-
-// The state in the checkpoint to resume from or, without a step, in the newest that can be read.
-// Nothing if one of several hosts lacks it: which do so, the ranks find out together.
-std::optional<RunState> state_to_resume(const ResumedRun& run, bool is_one_of_several) {
-  const std::string folder = run.directory.checkpoints().string();
-  const auto checkpoints = complete_checkpoints(run.directory.checkpoints(), real_files());
-  const bool is_there = run.step ? checkpoints.contains(*run.step) : !checkpoints.empty();
-  if (!is_there && is_one_of_several) return std::nullopt;
-  if (checkpoints.empty()) {
-    const std::string root = run.directory.root.string();
-    if (real_files().kind_of(run.directory.root) != FileKind::kDirectory) {
-      throw UsageError(fmt::format("train: --resume must name the directory of a run, {} {}", root,
-                                   real_files().kind_of(run.directory.root) == FileKind::kNone
-                                       ? "does not exist"
-                                       : "is not a directory"));
-    }
-    throw UsageError(
-        fmt::format("train: {} holds no checkpoint to resume from; start the run anew "
-                    "from its configuration",
-                    folder));
-  }
-  if (run.step) {
-    const auto found = checkpoints.find(*run.step);
-    if (found != checkpoints.end()) return state_of_checkpoint(found->second);
-    std::vector<std::int64_t> steps;
-    for (const auto& [step, path] : checkpoints) steps.push_back(step);
-    throw UsageError(fmt::format("train: {} holds no checkpoint of step {}, only of {}", folder,
-                                 *run.step, fmt::join(steps, ", ")));
-  }
-  for (auto checkpoint = checkpoints.rbegin(); checkpoint != checkpoints.rend(); ++checkpoint) {
-    try {
-      return state_of_checkpoint(checkpoint->second);
-    } catch (const DataError&) {
-      // The run falls back to an older one, too, and says so.
-    }
-  }
-  return std::nullopt;
-}
-
-// The checkpoint is what was trained: config.toml may have been changed since, by hand or by a torn
-// copy. Returns what the command line has changed, a sentence each.
-std::vector<std::string> require_config_of(const RunState& state, const Config& config,
-                                           const RunDirectory& run) {
-  const std::string name = fmt::format("the checkpoint of step {}", state.step);
-  const std::optional<Config> written = config_of_checkpoint(state, name);
-  if (!written) return {};
-  std::vector<std::string> changes, refused, words;
-  const Config absolute = with_absolute_paths(config, std::filesystem::current_path());
-  // An earlier --resume may have changed keys after this checkpoint was written.
-  const bool is_as_written = is_sealed(read_file(run.config()));
-  for (const KeyDifference& difference : differences(absolute, *written)) {
-    const auto origin = config.origins.find(difference.key);
-    const bool was_asked_for = origin != config.origins.end() &&
-                               origin->second.source == Config::Origin::Source::kCommandLine;
-    // Refused by every rank, asked for or not.
-    if (was_asked_for && is_kept_by_run(difference.key)) continue;
-    std::string text = fmt::format("{} is {}, {} has {}", difference.key, difference.value, name,
-                                   difference.other);
-    if (was_asked_for || is_as_written) {
-      changes.push_back(std::move(text));
-      continue;
-    }
-    refused.push_back(std::move(text));
-    words.push_back(shell_quoted(fmt::format("{}={}", difference.key, difference.other)));
-  }
-  if (refused.empty()) return changes;
-  throw UsageError(
-      fmt::format("{} is not the configuration that was trained with: {}; say on the command line "
-                  "which value is meant, for those of the checkpoint: {}",
-                  run.config().string(), fmt::join(refused, "; "), fmt::join(words, " ")));
-}
-
 // Of the signal that came to this rank, if one did.
 int exit_code_of_stop() {
   const int signal = stop_signal();
@@ -182,17 +86,24 @@ int exit_code_of_stop() {
 }  // namespace
 
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) {
-  auto [file, overrides] = parse_words("train", arguments.words);
+  const auto [file, overrides] = parse_words("train", arguments.words);
   Job job{.allow_changed_data = arguments.allow_changed_data,
           .overwrite = arguments.overwrite,
           .json = arguments.json};
   std::optional<ResumedRun> resumed;
   std::optional<RunState> state;
-  if (!arguments.resume.empty()) {
+  if (arguments.resume == kAuto && (arguments.step || arguments.overwrite)) {
+    throw UsageError(fmt::format(
+        "train: --resume auto goes on from the newest checkpoint and replaces nothing: leave out "
+        "{}",
+        arguments.step ? "--step" : "--overwrite"));
+  }
+  if (!arguments.resume.empty() && arguments.resume != kAuto) {
     if (!file.empty()) {
       throw UsageError(
           "train: --resume RUN goes on with that run's own configuration; leave out "
-          "the file, and change keys by section.key=value");
+          "the file, and change keys by section.key=value; --resume auto takes the file and "
+          "decides itself");
     }
     const auto moves = [](const std::string& word) { return word.starts_with("run.directory="); };
     if (std::ranges::any_of(overrides, moves)) {
@@ -202,11 +113,10 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     }
     resumed = resumed_run(arguments);
     state = state_to_resume(*resumed, environment.world_size > 1);
-    file = resumed->directory.config();
     job.resume = true;
   }
-  job.config = job.resume ? read_run_config(file, overrides)
-                          : read_configuration("train", {file, overrides}, environment);
+  job.config = resumed ? config_of_run(*resumed, overrides)
+                       : read_configuration("train", {file, overrides}, environment);
   if (resumed) {
     job.config.run.directory = resumed->directory.root.string();
     job.step = resumed->step;
@@ -294,7 +204,8 @@ bool is_started_rank(const RankEnvironment& environment) {
   return environment.starter != Starter::kNone;
 }
 
-int train_as_started_rank(Job job, const RankEnvironment& environment) {
+int train_as_started_rank(Job job, const TrainArguments& arguments,
+                          const RankEnvironment& environment) {
   // A write beyond a limit of file size then fails with an error, as on a full disk.
   ::signal(SIGXFSZ, SIG_IGN);
   end_on_signals();
@@ -302,7 +213,6 @@ int train_as_started_rank(Job job, const RankEnvironment& environment) {
   const FileDescriptor shown(::dup(STDERR_FILENO));
   terminal.fd = shown.fd();
   std::unique_ptr<Communicator> world;
-  const RunDirectory directory{job.config.run.directory};
   try {
     ConnectOptions options = options_of(job.plan.transport);
     if (environment.local_rank == 0) {
@@ -314,6 +224,17 @@ int train_as_started_rank(Job job, const RankEnvironment& environment) {
     const std::string warning = warning_for(environment, options);
     if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
     world = connect(environment, options);
+    if (arguments.resume == kAuto) {
+      job = decided_job(job, arguments, environment, *world);
+      if (world->rank() == 0) {
+        for (const std::string& change : job.changes) terminal.write("trireme: " + change + "\n");
+      }
+      if (job.complete_after) {
+        if (world->rank() == 0) std::cout << complete_text(job);
+        flush_stdout();
+        return static_cast<int>(ExitCode::kOk);
+      }
+    }
     const CoreShare share = share_cores(*world);
     take_share(job, share, cores_withheld_by_launcher(environment, share));
     if (job.config.parallelism.pin && share.is_own) run_on_cores(share.cores);
@@ -322,7 +243,7 @@ int train_as_started_rank(Job job, const RankEnvironment& environment) {
       if (world->rank() == 0) lock = claim_directory(job);
       return std::string();
     });
-    const FileDescriptor log = open_log(directory, environment.rank);
+    const FileDescriptor log = open_log({job.config.run.directory}, environment.rank);
     ::dup2(log.fd(), STDERR_FILENO);
     return train_as_rank(job, *world, terminal);
   } catch (const std::exception& error) {

@@ -23,8 +23,9 @@ namespace trireme::cli {
 struct TrainArguments {
   std::vector<std::string> words;  // FILE.toml and section.key=value
   int ranks = 0;
-  std::string resume;                // RUN or RUN/checkpoints/step-N
+  std::string resume;                // RUN, RUN/checkpoints/step-N or "auto"
   std::optional<std::int64_t> step;  // of the checkpoint to resume from
+  std::string mirror;                // of a run whose directory may have been lost
   bool allow_changed_data = false;
   bool overwrite = false;
   bool dry_run = false;
@@ -42,12 +43,15 @@ struct Job {
   std::optional<std::int64_t> step;  ///< of the checkpoint to resume from; none: the newest
   /// Of the configuration of a run that is resumed: what the command line has changed.
   std::vector<std::string> changes;
+  /// --resume auto: the run is complete, after so many steps, and there is nothing to do.
+  std::optional<std::int64_t> complete_after;
   bool allow_changed_data = false;
   bool overwrite = false;
   bool json = false;
 };
 
-/// `environment` is that of this process, which a launcher may have started as a rank.
+/// `environment` is that of this process, which a launcher may have started as a rank. With
+/// `--resume auto`, returns the job of a new run (decided_job()).
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 
 /// Locks the run directory of a job and, unless the job resumes a run, removes the logs of an
@@ -68,7 +72,8 @@ bool is_started_rank(const RankEnvironment& environment);
 
 /// Trains as the rank that mpirun, srun, torchrun or Kubernetes started. All ranks must see the
 /// same run directory, or each its own. With parallelism.pin each is bound to its part of the cores
-/// that its launcher gives the ranks of its host.
-int train_as_started_rank(Job job, const RankEnvironment& environment);
+/// that its launcher gives the ranks of its host. `arguments`: those of the job, for decided_job().
+int train_as_started_rank(Job job, const TrainArguments& arguments,
+                          const RankEnvironment& environment);
 
 }  // namespace trireme::cli

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/base/files.h"
+#include "trireme/config/duration.h"
 
 namespace trireme {
 
@@ -83,6 +84,7 @@ struct Config {
   struct Training {
     std::int64_t epochs = 1;
     std::int64_t steps = 0;
+    Duration max_time;
     std::int64_t global_batch = 64;
     std::int64_t virtual_workers = 0;
     std::vector<double> shares;
@@ -199,6 +201,7 @@ struct Config {
     std::int64_t every_epochs = 1;
     std::int64_t every_steps = 0;
     std::int64_t batch = 256;
+    std::string metric = "loss";
   } evaluation;
 
   struct Metrics {
@@ -208,6 +211,9 @@ struct Config {
   struct Checkpoint {
     std::int64_t every_steps = 0;
     std::int64_t keep = 2;
+    std::int64_t keep_every = 0;
+    std::int64_t keep_best = 0;
+    std::string mirror;
     std::int64_t model_file_bytes = 0;
   } checkpoint;
 
@@ -224,7 +230,7 @@ struct Config {
 /// What `trireme keys` lists of one key.
 struct KeyDescription {
   std::string name;           ///< "optimizer.lr"
-  std::string type;           ///< "number", "integer", "boolean", "text", "list of integers", ...
+  std::string type;           ///< "number", "integer", "text", "duration", ...
   std::string default_value;  ///< as TOML
   std::string meaning;        ///< with unit and what is allowed
   std::string used_with;      ///< "optimizer.name = \"adam\""; empty: always

@@ -13,7 +13,7 @@ namespace trireme {
 /// One key: where its value lies in a Config, what it may be and which other keys use it.
 struct ConfigKey {
   using Groups = std::vector<Config::Optimizer::Group>;
-  using Target = std::variant<bool*, std::int64_t*, double*, std::string*,
+  using Target = std::variant<bool*, std::int64_t*, double*, std::string*, Duration*,
                               std::vector<std::int64_t>*, std::vector<double>*,
                               std::vector<std::string>*, std::optional<double>*, Groups*>;
   /// Returns what the value must be ("a positive number"), or nothing if the value is allowed.

@@ -28,6 +28,13 @@ struct Assign {
     return true;
   }
   bool operator()(std::optional<double>* to) const { return (*this)(&to->emplace()); }
+  bool operator()(Duration* to) const {
+    const auto text = node.value_exact<std::string>();
+    if (!text) return (*this)(&to->seconds);
+    const std::optional<Duration> duration = parse_duration(*text);
+    if (duration) *to = *duration;
+    return duration.has_value();
+  }
   // The reader reads the keys of each group.
   bool operator()(ConfigKey::Groups* to) const {
     const toml::array* array = node.as_array();
@@ -78,6 +85,7 @@ std::string shown(const toml::node& node) {
 }
 
 std::string with_article(const std::string& type) {
+  if (type == "duration") return "a duration such as \"3h30m\", or seconds";
   return (type == "integer" ? "an " : type == "text" ? "" : "a ") + type;
 }
 

@@ -17,6 +17,7 @@ struct TypeName {
   std::string operator()(double*) const { return "number"; }
   std::string operator()(std::optional<double>*) const { return "number"; }
   std::string operator()(std::string*) const { return "text"; }
+  std::string operator()(Duration*) const { return "duration"; }
   std::string operator()(std::vector<std::int64_t>*) const { return "list of integers"; }
   std::string operator()(std::vector<double>*) const { return "list of numbers"; }
   std::string operator()(std::vector<std::string>*) const { return "list of texts"; }
@@ -37,6 +38,10 @@ struct ToToml {
     std::ostringstream out;
     out << toml::value<std::string>(*x);
     return out.str();
+  }
+  std::string operator()(const Duration* x) const {
+    const std::string text = to_string(*x);
+    return x->seconds == 0 ? "0" : (*this)(&text);
   }
   // The keys of a group that say something.
   std::string operator()(const Config::Optimizer::Group* group) const {

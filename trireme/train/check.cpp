@@ -103,11 +103,28 @@ void check_weights(const Config& config) {
   }
 }
 
+void check_mirror(const Config& config) {
+  if (config.checkpoint.mirror.empty()) return;
+  const auto normal = [](const std::filesystem::path& path) {
+    const auto whole = std::filesystem::absolute(path).lexically_normal();
+    return whole.has_filename() ? whole : whole.parent_path();
+  };
+  const RunDirectory run{config.run.directory};
+  const std::filesystem::path mirror = normal(config.checkpoint.mirror);
+  if (mirror != normal(run.checkpoints()) && mirror != normal(run.root)) return;
+  throw UsageError(
+      fmt::format("checkpoint.mirror must be a folder of its own, better on another disk, got {}, "
+                  "where the run "
+                  "writes its checkpoints",
+                  config.checkpoint.mirror));
+}
+
 }  // namespace
 
 plan::RunPlan check(const Config& config, int ranks) {
   plan::RunPlan plan = plan::resolve(config, ranks);
   check_data(config.data);
+  check_mirror(config);
   if (config.model.name == "torchscript") require_file("model.path", config.model.path);
   if (!config.model.weights.empty()) check_weights(config);
   return plan;

@@ -3,18 +3,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
+#include <iterator>
 #include <map>
+#include <span>
 #include <utility>
 #include <variant>
 
 #include "trireme/base/error.h"
 #include "trireme/checkpoint/agreement.h"
-#include "trireme/checkpoint/restore_common.h"
+#include "trireme/checkpoint/mirror.h"
 #include "trireme/checkpoint/step_folder.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/config/difference.h"
 #include "trireme/parallel/relaxed_consistency.h"
 #include "trireme/train/checkpoint_tensors.h"
+#include "trireme/train/evaluation_metrics.h"
 #include "trireme/train/resolved_config.h"
 
 namespace trireme {
@@ -59,7 +63,23 @@ std::optional<T> value_of(const RunState& state, const char* section, const std:
   return std::get<T>(value->second);
 }
 
+void add_evaluation(const EvaluationReport& evaluation, RunState& state) {
+  for (const auto& [name, value] : metrics_of(evaluation)) {
+    state.sections[sections::kEvaluation][name] = value;
+  }
+}
+
 }  // namespace
+
+Retention retention_of(const Config& config) {
+  const Config::Checkpoint& checkpoint = config.checkpoint;
+  Retention retention{.newest = checkpoint.keep};
+  if (checkpoint.every_steps == 0) return retention;
+  retention.every_steps = checkpoint.keep_every;
+  retention.best = checkpoint.keep_best;
+  retention.metric = config.evaluation.metric;
+  return retention;
+}
 
 bool is_kept_by_run(const std::string& key) {
   const std::vector<std::string> kept = {
@@ -70,10 +90,15 @@ bool is_kept_by_run(const std::string& key) {
   return key.starts_with("model.") || std::ranges::count(kept, key) > 0;
 }
 
-std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name) {
+std::optional<std::int64_t> last_step_of(const RunState& state) {
+  return value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
+}
+
+std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name,
+                                           std::span<const std::string> overrides) {
   const auto text = value_of<std::string>(state, sections::kConfiguration, kConfigurationText);
   if (!text) return std::nullopt;
-  return parse_config(*text, "the configuration in " + name, {},
+  return parse_config(*text, "the configuration in " + name, overrides,
                       Config::Origin::Source::kRunDirectory);
 }
 
@@ -83,19 +108,75 @@ Checkpointer::Checkpointer(Trainer& trainer, RunDirectory directory, Files& file
 Restored Checkpointer::restore(std::optional<std::int64_t> step) {
   Restored restored;
   // Ranks may share memory: no rank trains before all have read.
-  auto found = restore_common(
-      directory_.checkpoints(), step, trainer_.world(),
-      [&](const std::filesystem::path& folder) { load(folder, restored); }, files_);
+  auto found = restore_newest(step, restored);
   if (!found) {
     throw DataError(
         fmt::format("{}: no checkpoint to resume from", directory_.checkpoints().string()));
   }
   trainer_.continue_after(found->step, restored.skipped, restored.loss_scale);
-  restored.passed_over = std::move(found->passed_over);
+  std::ranges::move(found->passed_over, std::back_inserter(restored.passed_over));
   if (auto* relaxed = trainer_.strategy().relaxed()) relaxed->scatter_state(trainer_.optimizer());
   restore_local(restored);
   trainer_.world().barrier();
   return restored;
+}
+
+std::optional<CommonCheckpoint> Checkpointer::restore_newest(std::optional<std::int64_t> step,
+                                                             Restored& restored) {
+  const auto restore_from = [&](const std::filesystem::path& directory) {
+    return restore_common(
+        directory, step, trainer_.world(),
+        [&](const std::filesystem::path& folder) { load_or_copy(folder, restored); }, files_);
+  };
+  std::exception_ptr failure;
+  std::string why = "there is no checkpoint";
+  try {
+    auto found = restore_from(directory_.checkpoints());
+    if (found || mirror().empty()) return found;
+  } catch (const CommError&) {
+    throw;
+  } catch (const Error& error) {
+    if (mirror().empty()) throw;
+    failure = std::current_exception();
+    why = error.what();
+  }
+  try {
+    if (auto found = restore_from(mirror())) {
+      restored.passed_over.insert(
+          restored.passed_over.begin(),
+          fmt::format("{}: {}; the copy in {} is taken", directory_.checkpoints().string(), why,
+                      mirror().string()));
+      return found;
+    }
+  } catch (const CommError&) {
+    throw;
+  } catch (const Error&) {
+    // What is wrong in the first place is what matters.
+    if (!failure) throw;
+  }
+  if (failure) std::rethrow_exception(failure);
+  return std::nullopt;
+}
+
+// A checkpoint, or its copy if it is damaged.
+void Checkpointer::load_or_copy(const std::filesystem::path& path, Restored& restored) {
+  restored.passed_over.clear();
+  try {
+    return load(path, restored);
+  } catch (const DataError& error) {
+    const auto copies = mirror().empty() ? std::map<std::int64_t, std::filesystem::path>()
+                                         : complete_checkpoints(mirror(), files_);
+    const auto step = step_of_folder(path.filename().string());
+    const auto copy = step ? copies.find(*step) : copies.end();
+    if (copy == copies.end() || copy->second == path) throw;
+    try {
+      load(copy->second, restored);
+    } catch (const DataError&) {
+      throw DataError(error.what());
+    }
+    restored.passed_over.push_back(
+        fmt::format("{}; the copy in {} is taken", error.what(), copy->second.string()));
+  }
 }
 
 void Checkpointer::load(const std::filesystem::path& path, Restored& restored) {
@@ -117,7 +198,7 @@ void Checkpointer::load(const std::filesystem::path& path, Restored& restored) {
                                               of_group(kLossScaleSteps, trainer_.strategy()));
     restored.loss_scale = {.scale = *scale, .steps = steps.value_or(0)};
   }
-  restored.last_step = value_of<std::int64_t>(state, sections::kSchedule, kLastStep);
+  restored.last_step = last_step_of(state);
   restored.data_digest = value_of<std::string>(state, sections::kData, kDigest);
 }
 
@@ -212,15 +293,16 @@ RunState Checkpointer::state() const {
   return state;
 }
 
-std::optional<std::filesystem::path> Checkpointer::save() {
+std::optional<std::filesystem::path> Checkpointer::save(
+    const std::optional<EvaluationReport>& evaluation) {
   const SavingGroup& group = trainer_.saving_group();
   RelaxedConsistency* const relaxed = trainer_.strategy().relaxed();
-  if (!group.is_world()) save_local();
+  if (!group.is_world()) save_local(evaluation);
   if (!group.has_this_rank()) return std::nullopt;
   if (group.is_world() && relaxed != nullptr) {
     // A rank that cannot write must not leave the others waiting.
     agree(group.communicator(), [&] {
-      save_local();
+      save_local(evaluation);
       return std::string();
     });
   }
@@ -228,9 +310,17 @@ std::optional<std::filesystem::path> Checkpointer::save() {
   trainer_.require_finite_state();
   const auto tensors =
       tensors_to_save(&trainer_.optimizer(), trainer_.strategy(), trainer_.world().rank() == 0);
-  save_checkpoint(directory_.checkpoints(), group.communicator(), state(), tensors, keep(), files_);
+  RunState saved = state();
+  if (evaluation && trainer_.world().rank() == 0) add_evaluation(*evaluation, saved);
+  save_checkpoint(directory_.checkpoints(), group.communicator(), saved, tensors,
+                  retention_of(trainer_.config()), files_);
   if (trainer_.world().rank() == 0) remove_later();
   return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
+}
+
+void Checkpointer::copy_to_mirror(const std::filesystem::path& saved) const {
+  if (mirror().empty()) return;
+  mirror_checkpoint(saved, mirror(), retention_of(trainer_.config()), files_);
 }
 
 // Those that the run had made before it was resumed from an earlier one.
@@ -247,12 +337,14 @@ std::vector<StateTensor> Checkpointer::local_state() {
   return relaxed != nullptr ? relaxed->local_state() : std::vector<StateTensor>();
 }
 
-void Checkpointer::save_local() {
+void Checkpointer::save_local(const std::optional<EvaluationReport>& evaluation) {
   const std::vector<StateTensor> tensors = strategy_tensors(local_state());
   if (tensors.empty()) return;
   const auto alone = self_communicator();
-  save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, state(), tensors,
-                  keep(), files_);
+  RunState saved = state();
+  if (evaluation) add_evaluation(*evaluation, saved);
+  save_checkpoint(directory_.local_checkpoints(trainer_.world().rank()), *alone, saved, tensors,
+                  retention_of(trainer_.config()), files_);
 }
 
 }  // namespace trireme

@@ -3,11 +3,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/checkpoint.h"
+#include "trireme/checkpoint/restore_common.h"
+#include "trireme/checkpoint/retention.h"
+#include "trireme/train/report.h"
 #include "trireme/train/run_directory.h"
 #include "trireme/train/trainer.h"
 
@@ -44,42 +48,61 @@ class Checkpointer {
   Checkpointer(Trainer& trainer, RunDirectory directory, Files& files = real_files());
 
   /// Restores the newest checkpoint that all ranks have and that is whole or, with `step`, the one
-  /// of that step; the trainer's next step is the one after it. Collective. Throws DataError if
-  /// there is no such checkpoint, UsageError if not all ranks have that of `step` or if it belongs
-  /// to a run with another order of samples, model or type.
+  /// of that step; the trainer's next step is the one after it. In place of a damaged one the copy
+  /// of the same step in checkpoint.mirror is taken, and if no checkpoint is whole, the newest in
+  /// the mirror. Collective. Throws DataError if there is no such checkpoint, UsageError if not all
+  /// ranks have that of `step` or if it belongs to a run with another order of samples, model or
+  /// type.
   Restored restore(std::optional<std::int64_t> step = std::nullopt);
 
-  /// Saves the state after the steps that are done, and removes older checkpoints than
-  /// checkpoint.keep, and those of later steps, which the run will make again. Must be called after
-  /// a step that was synchronized. Collective over the trainer's SavingGroup; other ranks save the
-  /// state that only they have. Returns the folder of the checkpoint, nothing on a rank outside of
-  /// the group. Throws DivergedError if the state is not finite, and DataError, on all ranks of the
-  /// group, if it cannot be written; the run may go on then.
-  std::optional<std::filesystem::path> save();
+  /// Saves the state after the steps that are done, with what an `evaluation` of them has found,
+  /// and removes the older checkpoints that [checkpoint] does not keep, and those of later steps,
+  /// which the run will make again. Must be called after a step that was synchronized. Collective
+  /// over the trainer's SavingGroup; other ranks save the state that only they have. Returns the
+  /// folder of the checkpoint, nothing on a rank outside of the group. Throws DivergedError if the
+  /// state is not finite, and DataError, on all ranks of the group, if it cannot be written; the
+  /// run may go on then.
+  std::optional<std::filesystem::path> save(
+      const std::optional<EvaluationReport>& evaluation = std::nullopt);
+
+  /// Copies a checkpoint that was saved to checkpoint.mirror, if there is one. To be called on rank
+  /// 0 alone. Throws DataError.
+  void copy_to_mirror(const std::filesystem::path& saved) const;
 
  private:
+  std::optional<CommonCheckpoint> restore_newest(std::optional<std::int64_t> step,
+                                                 Restored& restored);
+  void load_or_copy(const std::filesystem::path& path, Restored& restored);
   void load(const std::filesystem::path& path, Restored& restored);
   void restore_local(Restored& restored);
-  void save_local();
+  void save_local(const std::optional<EvaluationReport>& evaluation);
   void remove_later() const;
   std::vector<StateTensor> local_state();
   void require_same_run(const RunState& state, const std::filesystem::path& checkpoint) const;
   void require_same_model_files(const RunState& state,
                                 const std::filesystem::path& checkpoint) const;
   RunState state() const;
-  int keep() const { return static_cast<int>(trainer_.config().checkpoint.keep); }
+  std::filesystem::path mirror() const { return trainer_.config().checkpoint.mirror; }
 
   Trainer& trainer_;
   RunDirectory directory_;
   Files& files_;
 };
 
+/// Which checkpoints a run of this configuration keeps.
+Retention retention_of(const Config& config);
+
 /// Returns true for the keys that a resumed run keeps: those of its model, its type and what
 /// decides the order of samples. Checkpointer::restore() throws UsageError if one of them differs.
 bool is_kept_by_run(const std::string& key);
 
+/// Returns the step after which the run of a checkpoint was to end; nothing if it does not say.
+std::optional<std::int64_t> last_step_of(const RunState& state);
+
 /// Returns the resolved configuration that a checkpoint of a run holds, if it does: those of
-/// earlier versions do not. `name`: of the checkpoint, for errors. Throws UsageError.
-std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name);
+/// earlier versions do not. `name`: of the checkpoint, for errors. `overrides`: as for
+/// read_config(). Throws UsageError.
+std::optional<Config> config_of_checkpoint(const RunState& state, const std::string& name,
+                                           std::span<const std::string> overrides = {});
 
 }  // namespace trireme

@@ -9,10 +9,12 @@ Due::Due(const Config& config, std::int64_t steps_per_epoch, std::int64_t last_s
       checkpoint_every_(config.checkpoint.every_steps),
       metrics_every_(config.metrics.every_steps),
       last_step_(last_step),
-      evaluates_(evaluates) {}
+      evaluates_(evaluates),
+      evaluates_checkpoints_(config.checkpoint.keep_best > 0) {}
 
 bool Due::evaluation(std::int64_t done) const {
-  return evaluates_ && is_due(done, evaluation_every_);
+  if (!evaluates_) return false;
+  return is_due(done, evaluation_every_) || (evaluates_checkpoints_ && checkpoint(done));
 }
 
 bool Due::checkpoint(std::int64_t done) const {

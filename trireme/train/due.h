@@ -7,7 +7,8 @@
 namespace trireme {
 
 /// After which steps a run evaluates, saves a checkpoint and writes metrics: a pure function of the
-/// number of steps that are done. Everything is due after the last step.
+/// number of steps that are done. Everything is due after the last step. Where the best checkpoints
+/// are kept, each one is evaluated.
 class Due {
  public:
   /// `evaluates`: the run has samples to evaluate on; without them no evaluation is due.
@@ -25,6 +26,7 @@ class Due {
   std::int64_t metrics_every_;
   std::int64_t last_step_;
   bool evaluates_;
+  bool evaluates_checkpoints_;  // to find the best
 };
 
 }  // namespace trireme

@@ -209,7 +209,7 @@ void LoopCheckpointer::save(const RunState& state, int keep) {
     std::ranges::move(part->to_save(world_.rank() == 0), std::back_inserter(tensors));
     part->require_finite(state.step, world_);
   }
-  save_checkpoint(directory_, world_, state, tensors, keep, files_);
+  save_checkpoint(directory_, world_, state, tensors, {.newest = keep}, files_);
   if (world_.rank() > 0) return;
   try {
     remove_later_checkpoints(directory_, state.step, files_);

@@ -74,7 +74,8 @@ struct EvaluationReport {
 /// The result of a run.
 struct RunSummary {
   std::int64_t steps = 0;
-  bool interrupted = false;
+  bool interrupted = false;        ///< before the last step, by request or by max_time
+  bool out_of_time = false;        ///< interrupted, and training.max_time has passed
   double seconds = 0;              ///< of training, evaluations included
   double samples_per_second = 0;   ///< over all ranks, evaluations not included
   double tokens_per_second = 0;    ///< the same for samples of tokens; 0 for others

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,10 +14,12 @@
 #include <utility>
 #include <vector>
 
+#include "trireme/base/clock.h"
 #include "trireme/base/error.h"
 #include "trireme/base/files.h"
 #include "trireme/checkpoint/agreement.h"
 #include "trireme/checkpoint/model_file.h"
+#include "trireme/checkpoint/step_folder.h"
 #include "trireme/comm/self/self.h"
 #include "trireme/formats/printable.h"
 #include "trireme/parallel/relaxed_consistency.h"
@@ -25,6 +28,7 @@
 #include "trireme/train/checkpointer.h"
 #include "trireme/train/components.h"
 #include "trireme/train/due.h"
+#include "trireme/train/evaluation_metrics.h"
 #include "trireme/train/evaluator.h"
 #include "trireme/train/measured_shares.h"
 #include "trireme/train/reporter.h"
@@ -91,12 +95,26 @@ void on_first_rank(Communicator& world, const std::function<void()>& part) {
   });
 }
 
+// Another run's copies are never replaced.
+void require_empty_mirror(const Config& config, Files& files) {
+  const std::filesystem::path mirror = config.checkpoint.mirror;
+  if (mirror.empty() || complete_checkpoints(mirror, files).empty()) return;
+  throw UsageError(fmt::format(
+      "checkpoint.mirror: {} holds the checkpoints of a run; go on with that run by --resume auto, "
+      "or name another folder",
+      mirror.string()));
+}
+
 // What could fail is tried before the data is read. Collective.
-std::unique_ptr<RunLock> claim_directory(const RunDirectory& run, Communicator& world,
+std::unique_ptr<RunLock> claim_directory(const Config& config, Communicator& world,
                                          const TrainOptions& options, Files& files) {
+  const RunDirectory run{config.run.directory};
   std::unique_ptr<RunLock> lock;
   on_first_rank(world, [&] {
-    if (!options.resume) require_own_directory(run, files);
+    if (!options.resume) {
+      require_own_directory(run, files);
+      require_empty_mirror(config, files);
+    }
     if (!options.holds_lock) lock = std::make_unique<RunLock>(run, files);
     remove_unfinished(run, files);
     probe_directory(run, files);
@@ -122,15 +140,31 @@ std::optional<MetricsLog> open_metrics(const Trainer& trainer, const RunDirector
   return MetricsLog(run.metrics(), trainer.steps_done(), files);
 }
 
+/// training.max_time, from now on.
+class TimeLimit {
+ public:
+  TimeLimit(Duration limit, const Clock& clock)
+      : limit_(limit.seconds), clock_(clock), began_(clock.now()) {}
+
+  bool has_passed() const { return limit_.count() > 0 && clock_.now() - began_ >= limit_; }
+
+ private:
+  std::chrono::duration<double> limit_;  // 0: none
+  const Clock& clock_;
+  Clock::Time began_;
+};
+
 /// The loop of a run and what is due after its steps.
 class TrainingRun {
  public:
+  /// `must_stop`: returns true once this rank wants all to stop.
   TrainingRun(Trainer& trainer, Checkpointer& checkpointer, Observer& observer,
-              RunDirectory directory, Files& files)
+              RunDirectory directory, StopRequested must_stop, Files& files)
       : trainer_(trainer),
         checkpointer_(checkpointer),
         observer_(observer),
         directory_(std::move(directory)),
+        must_stop_(std::move(must_stop)),
         files_(files),
         due_(trainer.config(), trainer.data().sampler->steps_per_epoch(), trainer.last_step(),
              trainer.data().evaluation != nullptr),
@@ -158,9 +192,8 @@ class TrainingRun {
   bool step() {
     const std::int64_t before = trainer_.steps_done();
     const bool reports = due_.metrics(before + 1);
-    const TrainedStep step = trainer_.step({.stop = observer_.stop_requested(),
-                                            .sync = sync_after(before + 1),
-                                            .measure_norm = reports});
+    const TrainedStep step = trainer_.step(
+        {.stop = must_stop_(), .sync = sync_after(before + 1), .measure_norm = reports});
     reporter_.report(step, reports);
     for (std::int64_t done = before + 1; done <= trainer_.steps_done(); ++done) note_due(done);
     interrupted_ = step.stop && trainer_.steps_done() < trainer_.last_step();
@@ -188,7 +221,8 @@ class TrainingRun {
 
   // The next step stops on all ranks, if there is one.
   void evaluate_model() {
-    if (const auto report = evaluate(trainer_, [&] { return observer_.stop_requested(); })) {
+    if (const auto report = evaluate(trainer_, must_stop_)) {
+      evaluation_ = report;
       reporter_.report(*report);
     } else if (trainer_.steps_done() == trainer_.last_step()) {
       observer_.on_warning("the evaluation of the last step has no result: it was interrupted");
@@ -198,12 +232,31 @@ class TrainingRun {
   // What has been trained is worth more than a checkpoint.
   void save() {
     try {
-      if (const auto saved = checkpointer_.save()) observer_.on_checkpoint(*saved);
+      const bool is_evaluated = evaluation_ && evaluation_->step == trainer_.steps_done();
+      const auto saved = checkpointer_.save(is_evaluated ? evaluation_ : std::nullopt);
+      if (saved) observer_.on_checkpoint(*saved);
       reporter_.note_checkpoint(true);
+      if (saved && trainer_.world().rank() == 0) copy_to_mirror(*saved);
     } catch (const DataError& error) {
       reporter_.note_checkpoint(false);
       reporter_.warn(fmt::format("the checkpoint of step {} could not be written: {}",
                                  trainer_.steps_done(), error.what()));
+    }
+  }
+
+  // A second copy that cannot be written is told once, until one can be written again.
+  void copy_to_mirror(const std::filesystem::path& saved) {
+    try {
+      checkpointer_.copy_to_mirror(saved);
+      has_mirror_failed_ = false;
+    } catch (const DataError& error) {
+      if (!std::exchange(has_mirror_failed_, true)) {
+        reporter_.warn(
+            fmt::format("checkpoint.mirror: the copy of the checkpoint of step {} could not be "
+                        "written, and the "
+                        "run goes on without it: {}",
+                        trainer_.steps_done(), error.what()));
+      }
     }
   }
 
@@ -235,12 +288,15 @@ class TrainingRun {
   Checkpointer& checkpointer_;
   Observer& observer_;
   RunDirectory directory_;
+  StopRequested must_stop_;
   Files& files_;
   Due due_;
   Reporter reporter_;
   // Due, but ranks were not synchronized since.
   bool must_evaluate_ = false;
   bool must_save_ = false;
+  std::optional<EvaluationReport> evaluation_;  // the last
+  bool has_mirror_failed_ = false;
   bool interrupted_ = false;
 };
 
@@ -307,17 +363,19 @@ void report_failure(Trainer& trainer, const std::string& why) {
 
 RunSummary train(const Config& config, Communicator& world, Observer& observer,
                  const TrainOptions& options, Files& files) {
+  const TimeLimit time_limit(config.training.max_time, *options.clock);
   at::set_num_threads(static_cast<int>(std::max<std::int64_t>(1, config.training.threads)));
   plan::require_same_configuration(config, world);
   plan::RunPlan plan = check(config, world.size());
   const RunDirectory directory{config.run.directory};
-  const std::unique_ptr<RunLock> lock = claim_directory(directory, world, options, files);
+  const std::unique_ptr<RunLock> lock = claim_directory(config, world, options, files);
   Config measured = config;
   measure_shares(measured, plan, world);
   Trainer trainer(measured, plan, world);
   Checkpointer checkpointer(trainer, directory, files);
   Restored restored;
   require_same_data(trainer.data().digest, world);
+  require_metric(config, trainer.data());
   try_passes(trainer);
   std::vector<std::string> warnings;
   if (options.resume) {
@@ -328,7 +386,8 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
   RunDescription description = trainer.describe();
   description.not_restored = std::move(restored.absent);
   describe_arithmetic(trainer, description);
-  TrainingRun run(trainer, checkpointer, observer, directory, files);
+  const auto must_stop = [&] { return observer.stop_requested() || time_limit.has_passed(); };
+  TrainingRun run(trainer, checkpointer, observer, directory, must_stop, files);
   observer.on_start(description);
   for (const std::string& warning : warnings) observer.on_warning(warning);
   for (const std::string& reason : restored.passed_over) {
@@ -336,7 +395,9 @@ RunSummary train(const Config& config, Communicator& world, Observer& observer,
         fmt::format("the run goes on from step {}: {}", trainer.steps_done(), reason));
   }
   try {
-    return run.run();
+    RunSummary summary = run.run();
+    summary.out_of_time = summary.interrupted && time_limit.has_passed();
+    return summary;
   } catch (const CommError&) {
     throw;
   } catch (const std::exception& error) {
@@ -351,6 +412,7 @@ void dry_run(const Config& config, int ranks) {
   const Mesh mesh = mesh_of({}, *alone);
   const ReductionTree tree(plan.batch.virtual_workers, 1);
   const DataSets data = open_data(config, plan, *alone, tree);
+  require_metric(config, data);
   const Loss loss = loss_of(config, *data.train);
   const auto model = model_of(config, plan, *data.train, mesh);
   try_training(*model, loss, *data.train, *data.sampler, tree.virtual_workers_of(0));

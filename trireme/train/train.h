@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "trireme/base/clock.h"
 #include "trireme/base/files.h"
 #include "trireme/comm/communicator.h"
 #include "trireme/config/config.h"
@@ -20,14 +21,17 @@ struct TrainOptions {
   bool allow_changed_data = false;
   /// The caller holds the RunLock of run.directory. Otherwise train() takes it.
   bool holds_lock = false;
+  /// Measures training.max_time, which begins with the call. Must outlive it.
+  const Clock* clock = &Clock::system();
 };
 
 /// Trains what `config` describes on the ranks of `world`. Collective.
 ///
 /// Writes into config.run.directory: config.toml (resolved), metrics.jsonl, checkpoints/step-N/
 /// and, at the end, model.safetensors. With `resume` a checkpoint there is loaded first and the run
-/// goes on with the same bits as if it had never stopped. Where shares are to be measured,
-/// config.toml has what was found.
+/// goes on with the same bits as if it had never stopped. Once an observer asks for it or
+/// training.max_time has passed on a rank, all ranks save a checkpoint after the same step and
+/// stop. Where shares are to be measured, config.toml has what was found.
 ///
 /// Throws UsageError, DataError, CommError or DivergedError; before the first step nothing is
 /// written that was not there. Throws UsageError if another run uses the directory or if it holds

@@ -22,7 +22,7 @@ namespace trireme {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 // How matrices are multiplied in mixed precision.
 std::string words_of(const plan::Precision& precision) {
@@ -34,7 +34,7 @@ std::string words_of(const plan::Precision& precision) {
       precision.compute == DType::kBF16 ? ", as this processor has no bf16 products" : "");
 }
 
-double seconds_between(Clock::time_point from, Clock::time_point to) {
+double seconds_between(SteadyClock::time_point from, SteadyClock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
@@ -104,20 +104,20 @@ TrainedStep Trainer::step(const StepRequest& request) {
                     "steps_done() < last_step()",
                     counted(last_step_, "step")));
   }
-  const auto start = Clock::now();
+  const auto start = SteadyClock::now();
   const Traffic before = traffic();
   TrainedStep done{.step = steps_done_ + 1};
   const StepBatches batches = next_batches();
-  const auto loaded = Clock::now();
+  const auto loaded = SteadyClock::now();
   const auto count = static_cast<int>(batches.batches.size());
   if (micro_batches_.stages.empty() || count * 2 != std::ssize(micro_batches_.stages.front())) {
     micro_batches_ = plan::single_stage(count);
   }
   if (loss_scale_) done.loss_scale = loss_scale_->value();
   runner_.run(batches, micro_batches_, request.stop, done.loss_scale.value_or(1));
-  const auto computed = Clock::now();
+  const auto computed = SteadyClock::now();
   const GradientReport report = strategy_->reduce_gradients();
-  const auto reduced = Clock::now();
+  const auto reduced = SteadyClock::now();
   std::string overflowed;
   if (!report.is_finite || !clip(done, request)) {
     overflowed = overflow(report);
@@ -125,11 +125,11 @@ TrainedStep Trainer::step(const StepRequest& request) {
   }
   done.lr = request.lr.value_or(lr_schedule_->lr_at(steps_done_ - skipped_.in_all));
   optimizer_->set_lr(done.lr);
-  const auto clipped = Clock::now();
+  const auto clipped = SteadyClock::now();
   const StepResult result = done.skipped.empty()
                                 ? strategy_->update(*optimizer_, request.sync)
                                 : strategy_->skip_update(*optimizer_, request.sync);
-  const auto end = Clock::now();
+  const auto end = SteadyClock::now();
 
   ++steps_done_;
   if (!done.skipped.empty()) ++skipped_.in_all;
@@ -146,7 +146,7 @@ TrainedStep Trainer::step(const StepRequest& request) {
   done.seconds = seconds_between(start, end);
   done.data_seconds = seconds_between(start, loaded);
   done.communication_seconds = seconds_between(computed, reduced);
-  done.arrived = seconds_between(Clock::time_point(), computed);
+  done.arrived = seconds_between(SteadyClock::time_point(), computed);
   // Groups and servers exchange parameters inside the update.
   if (strategy_->relaxed() != nullptr) done.communication_seconds += seconds_between(clipped, end);
   done.compute_seconds = done.seconds - done.data_seconds - done.communication_seconds;

@@ -10,6 +10,11 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Evaluation& c) {
   add("every_steps", &c.every_steps, "steps between two evaluations; 0: every_epochs decides",
       not_negative());
   add("batch", &c.batch, "samples of one forward pass", positive());
+  add("metric", &c.metric,
+      "which checkpoints are the best: those with the lowest loss, perplexity or bits_per_byte, or "
+      "the highest accuracy or r2",
+      one_of({"loss", "accuracy", "r2", "perplexity", "bits_per_byte"}))
+      .used_unless("checkpoint.keep_best", {"0"});
 }
 
 }  // namespace trireme

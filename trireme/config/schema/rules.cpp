@@ -14,6 +14,7 @@ double number(const ConfigKey::Target& value) {
   if (const auto* integer = std::get_if<std::int64_t*>(&value)) {
     return static_cast<double>(**integer);
   }
+  if (const auto* duration = std::get_if<Duration*>(&value)) return (*duration)->seconds;
   if (const auto* optional = std::get_if<std::optional<double>*>(&value)) return ***optional;
   return *std::get<double*>(value);
 }

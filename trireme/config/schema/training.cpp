@@ -26,6 +26,10 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Training& c) {
   const KeyAdder add{keys, "training."};
   add("epochs", &c.epochs, "passes over the data, if steps is 0", positive_up_to(kMaxEpochs));
   add("steps", &c.steps, "optimizer updates; 0: as many as epochs needs", not_negative());
+  add("max_time", &c.max_time,
+      "the run saves a checkpoint and stops after the step in which so much time has passed since "
+      "it was started or resumed: \"3h30m\", or seconds; 0: no limit",
+      not_negative());
   add("global_batch", &c.global_batch, "samples of one step over all ranks",
       positive_up_to(kMaxSamples));
   add("virtual_workers", &c.virtual_workers,
