@@ -220,6 +220,25 @@ TEST_F(RunOnFailingFiles, ACopyThatCannotBeWrittenIsAWarningAndNotTheEnd) {
   EXPECT_GT(warned, 20);
 }
 
+// At every third operation in turn, though which one that is depends on the threads.
+TEST_F(RunOnFailingFiles, ACheckpointThatCannotBeWrittenInTheBackgroundIsAWarning) {
+  const Words words = {"checkpoint.background=true", "checkpoint.every_steps=1"};
+  train(1, config());
+  const std::string model = content("model.safetensors");
+  int warned = 0;
+  for (int operation = 0;; operation += 3) {
+    const Ended ended = train_with_failure(1, operation, words);
+    if (!files_.clear_fault()) break;
+    EXPECT_THAT(ended.error, Not(HasSubstr("/step-"))) << operation;
+    if (!ended.error.empty()) continue;
+    EXPECT_EQ(content("model.safetensors"), model) << operation;
+    EXPECT_EQ(ended.summaries[0].not_written, ended.warnings[0]);
+    if (ended.warnings[0].empty()) continue;
+    if (ended.warnings[0][0].find("the checkpoint of step ") == 0) ++warned;
+  }
+  EXPECT_GT(warned, 10);
+}
+
 TEST_F(RunOnFailingFiles, AMirrorThatNeverWorksIsWarnedOfOnce) {
   write_file_atomically("mirror", "a file, no folder", files_);
   run_ranks(3, [&](Communicator& world) {

@@ -214,6 +214,7 @@ struct Config {
     std::int64_t keep_every = 0;
     std::int64_t keep_best = 0;
     std::string mirror;
+    bool background = false;
     std::int64_t model_file_bytes = 0;
   } checkpoint;
 

@@ -293,7 +293,7 @@ RunState Checkpointer::state() const {
   return state;
 }
 
-std::optional<std::filesystem::path> Checkpointer::save(
+std::optional<Checkpointer::Contents> Checkpointer::contents(
     const std::optional<EvaluationReport>& evaluation) {
   const SavingGroup& group = trainer_.saving_group();
   RelaxedConsistency* const relaxed = trainer_.strategy().relaxed();
@@ -308,28 +308,55 @@ std::optional<std::filesystem::path> Checkpointer::save(
   }
   if (relaxed != nullptr) relaxed->gather_state(trainer_.optimizer());
   trainer_.require_finite_state();
-  const auto tensors =
-      tensors_to_save(&trainer_.optimizer(), trainer_.strategy(), trainer_.world().rank() == 0);
-  RunState saved = state();
-  if (evaluation && trainer_.world().rank() == 0) add_evaluation(*evaluation, saved);
-  save_checkpoint(directory_.checkpoints(), group.communicator(), saved, tensors,
-                  retention_of(trainer_.config()), files_);
-  if (trainer_.world().rank() == 0) remove_later();
-  return directory_.checkpoints() / fmt::format("step-{}", trainer_.steps_done());
+  const bool is_first = trainer_.world().rank() == 0;
+  Contents contents{state(), tensors_to_save(&trainer_.optimizer(), trainer_.strategy(), is_first)};
+  if (evaluation && is_first) add_evaluation(*evaluation, contents.state);
+  return contents;
 }
 
-void Checkpointer::copy_to_mirror(const std::filesystem::path& saved) const {
-  if (mirror().empty()) return;
-  mirror_checkpoint(saved, mirror(), retention_of(trainer_.config()), files_);
-}
-
-// Those that the run had made before it was resumed from an earlier one.
-void Checkpointer::remove_later() const {
+// May run beside a step: uses no part of the trainer that changes.
+SavedCheckpoint Checkpointer::write(const RunState& state, Communicator& ranks,
+                                    std::span<const StateTensor> tensors) const {
+  const std::filesystem::path directory = directory_.checkpoints();
+  const Retention retention = retention_of(trainer_.config());
+  save_checkpoint(directory, ranks, state, tensors, retention, files_);
+  SavedCheckpoint saved{.folder = directory / fmt::format("step-{}", state.step)};
+  if (ranks.rank() > 0) return saved;
   try {
-    remove_later_checkpoints(directory_.checkpoints(), trainer_.steps_done(), files_);
+    // Those that the run had made before it was resumed from an earlier one.
+    remove_later_checkpoints(directory, state.step, files_);
   } catch (const DataError&) {
     // The new checkpoint is whole; the next save removes what is left.
   }
+  try {
+    if (!mirror().empty()) mirror_checkpoint(saved.folder, mirror(), retention, files_);
+  } catch (const DataError& error) {
+    saved.mirror_error = error.what();
+  }
+  return saved;
+}
+
+std::optional<SavedCheckpoint> Checkpointer::save(
+    const std::optional<EvaluationReport>& evaluation) {
+  const std::optional<Contents> saved = contents(evaluation);
+  if (!saved) return std::nullopt;
+  return write(saved->state, trainer_.saving_group().communicator(), saved->tensors);
+}
+
+void Checkpointer::start_saving(const std::optional<EvaluationReport>& evaluation) {
+  std::optional<Contents> saved = contents(evaluation);
+  if (!saved) return;
+  if (!background_) background_.emplace(trainer_.saving_group().communicator());
+  background_->start(saved->tensors, [this, state = std::move(saved->state)](
+                                         Communicator& ranks, std::span<const StateTensor> copies) {
+    saved_ = write(state, ranks, copies);
+  });
+}
+
+std::optional<SavedCheckpoint> Checkpointer::finish_saving() {
+  if (!is_saving()) return std::nullopt;
+  background_->wait();
+  return std::move(saved_);
 }
 
 std::vector<StateTensor> Checkpointer::local_state() {

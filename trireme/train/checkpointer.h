@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "trireme/base/files.h"
+#include "trireme/checkpoint/background_save.h"
 #include "trireme/checkpoint/checkpoint.h"
 #include "trireme/checkpoint/restore_common.h"
 #include "trireme/checkpoint/retention.h"
@@ -31,6 +32,14 @@ struct Restored {
   std::optional<std::string> data_digest;
   /// Where the run was to end, which schedules of the learning rate depend on.
   std::optional<std::int64_t> last_step;
+};
+
+/// A checkpoint that was saved.
+struct SavedCheckpoint {
+  std::filesystem::path folder;
+  /// Why the copy in checkpoint.mirror could not be written; "": it is there, or there is none.
+  /// Rank 0 knows it.
+  std::string mirror_error;
 };
 
 /// Saves and restores the state of a trainer in the checkpoints of a run directory.
@@ -58,25 +67,38 @@ class Checkpointer {
   /// Saves the state after the steps that are done, with what an `evaluation` of them has found,
   /// and removes the older checkpoints that [checkpoint] does not keep, and those of later steps,
   /// which the run will make again. Must be called after a step that was synchronized. Collective
-  /// over the trainer's SavingGroup; other ranks save the state that only they have. Returns the
-  /// folder of the checkpoint, nothing on a rank outside of the group. Throws DivergedError if the
-  /// state is not finite, and DataError, on all ranks of the group, if it cannot be written; the
-  /// run may go on then.
-  std::optional<std::filesystem::path> save(
+  /// over the trainer's SavingGroup; other ranks save the state that only they have. Then copies
+  /// the checkpoint to checkpoint.mirror, if there is one. Returns nothing on a rank outside of the
+  /// group. Throws DivergedError if the state is not finite, and DataError, on all ranks of the
+  /// group, if it cannot be written; the run may go on then.
+  std::optional<SavedCheckpoint> save(
       const std::optional<EvaluationReport>& evaluation = std::nullopt);
 
-  /// Copies a checkpoint that was saved to checkpoint.mirror, if there is one. To be called on rank
-  /// 0 alone. Throws DataError.
-  void copy_to_mirror(const std::filesystem::path& saved) const;
+  /// The same in the background: start_saving() copies the state, which costs as much memory as
+  /// this rank writes, and returns; finish_saving() waits until the copy is written, returns what
+  /// save() returns, and throws DataError as it does. Every rank must call finish_saving() before
+  /// the next save begins. What only a rank outside of the group has is written at once.
+  void start_saving(const std::optional<EvaluationReport>& evaluation = std::nullopt);
+  std::optional<SavedCheckpoint> finish_saving();
+  /// True from start_saving() to finish_saving().
+  bool is_saving() const { return background_ && background_->is_open(); }
+  /// True if finish_saving() would not wait.
+  bool has_saved() const { return is_saving() && background_->has_ended(); }
 
  private:
+  struct Contents {
+    RunState state;
+    std::vector<StateTensor> tensors;
+  };
   std::optional<CommonCheckpoint> restore_newest(std::optional<std::int64_t> step,
                                                  Restored& restored);
   void load_or_copy(const std::filesystem::path& path, Restored& restored);
   void load(const std::filesystem::path& path, Restored& restored);
   void restore_local(Restored& restored);
   void save_local(const std::optional<EvaluationReport>& evaluation);
-  void remove_later() const;
+  std::optional<Contents> contents(const std::optional<EvaluationReport>& evaluation);
+  SavedCheckpoint write(const RunState& state, Communicator& ranks,
+                        std::span<const StateTensor> tensors) const;
   std::vector<StateTensor> local_state();
   void require_same_run(const RunState& state, const std::filesystem::path& checkpoint) const;
   void require_same_model_files(const RunState& state,
@@ -87,6 +109,8 @@ class Checkpointer {
   Trainer& trainer_;
   RunDirectory directory_;
   Files& files_;
+  SavedCheckpoint saved_;                     // by the save in the background
+  std::optional<BackgroundSave> background_;  // from the first such save on
 };
 
 /// Which checkpoints a run of this configuration keeps.

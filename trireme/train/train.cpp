@@ -174,7 +174,9 @@ class TrainingRun {
   RunSummary run() {
     while (trainer_.steps_done() < trainer_.last_step() && !interrupted_) {
       if (step()) catch_up();
+      if (checkpointer_.has_saved()) finish_saving();
     }
+    finish_saving();
     if (!interrupted_ && trainer_.saving_group().has_this_rank()) save_final_model();
     RunSummary summary = reporter_.finish(trainer_.steps_done(), interrupted_, directory_.root);
     const Target target = trainer_.data().train->target();
@@ -229,35 +231,47 @@ class TrainingRun {
     }
   }
 
-  // What has been trained is worth more than a checkpoint.
   void save() {
+    finish_saving();
+    const bool is_evaluated = evaluation_ && evaluation_->step == trainer_.steps_done();
+    const auto evaluation = is_evaluated ? evaluation_ : std::nullopt;
+    saving_step_ = trainer_.steps_done();
+    const bool in_background = trainer_.config().checkpoint.background && !interrupted_;
+    report_saved([&]() -> std::optional<SavedCheckpoint> {
+      if (!in_background) return checkpointer_.save(evaluation);
+      checkpointer_.start_saving(evaluation);
+      return std::nullopt;
+    });
+  }
+
+  // Of a save in the background.
+  void finish_saving() {
+    if (checkpointer_.is_saving()) report_saved([&] { return checkpointer_.finish_saving(); });
+  }
+
+  // What has been trained is worth more than a checkpoint.
+  void report_saved(const std::function<std::optional<SavedCheckpoint>()>& save) {
     try {
-      const bool is_evaluated = evaluation_ && evaluation_->step == trainer_.steps_done();
-      const auto saved = checkpointer_.save(is_evaluated ? evaluation_ : std::nullopt);
-      if (saved) observer_.on_checkpoint(*saved);
+      const auto saved = save();
+      if (saved) observer_.on_checkpoint(saved->folder);
       reporter_.note_checkpoint(true);
-      if (saved && trainer_.world().rank() == 0) copy_to_mirror(*saved);
+      if (saved) report_mirror(saved->mirror_error);
     } catch (const DataError& error) {
       reporter_.note_checkpoint(false);
-      reporter_.warn(fmt::format("the checkpoint of step {} could not be written: {}",
-                                 trainer_.steps_done(), error.what()));
+      reporter_.warn(fmt::format("the checkpoint of step {} could not be written: {}", saving_step_,
+                                 error.what()));
     }
   }
 
   // A second copy that cannot be written is told once, until one can be written again.
-  void copy_to_mirror(const std::filesystem::path& saved) {
-    try {
-      checkpointer_.copy_to_mirror(saved);
-      has_mirror_failed_ = false;
-    } catch (const DataError& error) {
-      if (!std::exchange(has_mirror_failed_, true)) {
-        reporter_.warn(
-            fmt::format("checkpoint.mirror: the copy of the checkpoint of step {} could not be "
-                        "written, and the "
-                        "run goes on without it: {}",
-                        trainer_.steps_done(), error.what()));
-      }
+  void report_mirror(const std::string& error) {
+    if (!error.empty() && !has_mirror_failed_) {
+      reporter_.warn(
+          fmt::format("checkpoint.mirror: the copy of the checkpoint of step {} could not be "
+                      "written, and the run goes on without it: {}",
+                      saving_step_, error));
     }
+    has_mirror_failed_ = !error.empty();
   }
 
   void save_final_model() {
@@ -296,6 +310,7 @@ class TrainingRun {
   bool must_evaluate_ = false;
   bool must_save_ = false;
   std::optional<EvaluationReport> evaluation_;  // the last
+  std::int64_t saving_step_ = 0;                // of the save that has begun last
   bool has_mirror_failed_ = false;
   bool interrupted_ = false;
 };

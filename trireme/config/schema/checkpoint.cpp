@@ -20,6 +20,11 @@ void add_keys(std::vector<ConfigKey>& keys, Config::Checkpoint& c) {
   add("mirror", &c.mirror, "a second folder to which each checkpoint is copied; empty: none",
       anything())
       .names_files();
+  add("background", &c.background,
+      "copies the state and writes the copy while training goes on; it costs as much memory as the "
+      "rank writes",
+      anything())
+      .used_unless("checkpoint.every_steps", {"0"});
   add("model_file_bytes", &c.model_file_bytes,
       "bytes of tensors in a file of the trained model; a larger model is in several files with an "
       "index; 0: always one file",
