@@ -25,10 +25,10 @@ constexpr int kTooHighInARow = 3;  // not the outliers of a small batch
 // must grow again before it shows: however many steps the test takes, the loss is back where it
 // began at c / h, with c = 12.595 the root of Re Li2(c) = the integral of ln|1 - t| / t from 0 to
 // c.
-constexpr double kBelowEdge = 6.3;   // c / 2
-constexpr double kRegained = 0.25;   // the part of its fall after which a loss has risen
-constexpr double kSignificant = 10;  // standard errors that a fall must exceed
-constexpr double kFarOut = 5;        // standard deviations
+constexpr double kBelowEdge = 6.3;  // c / 2
+constexpr double kRegained = 0.25;  // the part of its fall after which a loss has risen
+constexpr double kSignificant = 8;  // standard errors that a fall must exceed
+constexpr double kFarOut = 5;       // standard deviations
 constexpr double kSmoothedDecades = 0.15;
 
 double median(std::vector<double> values) {
@@ -67,7 +67,7 @@ double with_two_digits(double value) {
 /// The points of all repeats, as far as all of them go.
 class PooledCurve {
  public:
-  explicit PooledCurve(std::span<const LossCurve> repeats) : repeats_(std::ssize(repeats)) {
+  explicit PooledCurve(std::span<const LossCurve> repeats) {
     double end = std::numeric_limits<double>::infinity();
     std::vector<double> first;
     double lowest = std::numeric_limits<double>::infinity();
@@ -103,18 +103,15 @@ class PooledCurve {
     for (const double rate : rates_) smooth(rate);
   }
 
-  bool is_long_enough() const { return std::ssize(rates_) >= kFewestSteps / 2; }
+  bool is_long_enough() const { return std::ssize(rates_) >= kFewestSteps - 1; }
   std::size_t size() const { return rates_.size(); }
   double lr(std::size_t i) const { return std::exp(rates_[i]); }
   double loss(std::size_t i) const { return smoothed_[i]; }
   double first_loss() const { return first_loss_; }
   double noise() const { return noise_; }
 
-  /// Of a smoothed loss: that many points have a part in it.
-  double standard_error() const {
-    const double points = 2 * std::sqrt(std::numbers::pi) * width_ / spacing_;
-    return noise_ / std::sqrt(points * static_cast<double>(repeats_));
-  }
+  /// Of the smoothed loss; it is largest at both ends.
+  double standard_error(std::size_t i) const { return noise_ * errors_[i]; }
 
   std::size_t lowest() const {
     return static_cast<std::size_t>(std::ranges::min_element(smoothed_) - smoothed_.begin());
@@ -147,6 +144,7 @@ class PooledCurve {
   // Fits a line to the points around `rate`, both as ln(lr).
   void smooth(double rate) {
     double weight = 0, x = 0, y = 0, xx = 0, xy = 0;
+    double squares = 0, squares_x = 0, squares_xx = 0;  // the same of the squared weights
     for (const Point& point : points_) {
       const double distance = point.lr - rate;
       const double w = std::exp(-distance * distance / (2 * width_ * width_));
@@ -155,16 +153,23 @@ class PooledCurve {
       y += w * point.loss;
       xx += w * distance * distance;
       xy += w * distance * point.loss;
+      squares += w * w;
+      squares_x += w * w * distance;
+      squares_xx += w * w * distance * distance;
     }
     const double determinant = weight * xx - x * x;
     smoothed_.push_back((xx * y - x * xy) / determinant);
     slopes_.push_back((weight * xy - x * y) / determinant);
+    // What the line has at `rate` is a sum of the losses, with the factor w * (xx - x * distance) /
+    // determinant of each.
+    errors_.push_back(std::sqrt(xx * xx * squares - 2 * xx * x * squares_x + x * x * squares_xx) /
+                      determinant);
   }
 
-  std::int64_t repeats_;
   std::vector<Point> points_;  // lr: its logarithm
   std::vector<double> rates_;  // where the curve is smoothed, in the same way
   std::vector<double> smoothed_, slopes_;
+  std::vector<double> errors_;  // of smoothed_, over the noise
   double first_loss_ = 0, noise_ = 0, spacing_ = 1, width_ = 1;
 };
 
@@ -221,7 +226,7 @@ LearningRateSuggestion suggest(std::span<const LossCurve> repeats) {
   const std::size_t lowest = curve.lowest();
   found.lowest_loss = curve.loss(lowest);
   const double fall = found.first_loss - found.lowest_loss;
-  const double least_fall = kSignificant * curve.standard_error();
+  const double least_fall = kSignificant * curve.standard_error(lowest);
   const bool falls = fall > least_fall && fall > 0;
   const double rise = std::max(falls ? kRegained * fall : 0, least_fall);
   found.edge = falls ? curve.rises_above(found.lowest_loss + rise, lowest)
