@@ -111,8 +111,9 @@ TEST_F(FindLr, EndsWith2AndLeavesTheFileIfNoRateCanBeSuggested) {
 }
 
 TEST_F(FindLr, TakesTheRanksOfTheLauncherThatStartedIt) {
-  const Ended ended = run_program(folder_.path(), {"run", "-n", "3", TRIREME_PROGRAM, "find-lr",
-                                                   "run.toml", "--from", "1e-4", "--json"});
+  const Ended ended =
+      run_program(folder_.path(), {"run", "-n", "3", TRIREME_PROGRAM, "find-lr", "run.toml",
+                                   "--from", "1e-4", "--repeats", "1", "--json"});
   ASSERT_EQ(ended.exit_code, 0) << ended.err;
   EXPECT_EQ(json::parse(ended.out)["ranks"], 3);
 }
