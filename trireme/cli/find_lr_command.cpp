@@ -184,7 +184,9 @@ int run_on_own_ranks(const FindLrArguments& arguments, const Job& job) {
   if (report.failed_rank >= 0) {
     const bool has_lines = report.status.signal == 0 && !report.last_lines.empty();
     std::cerr << fmt::format(
-        "trireme: {}\n", has_lines ? report.last_lines.back() : "find-lr: " + report.explanation);
+        "trireme: {}\n",
+        has_lines ? report.last_lines.back()
+                  : fmt::format("find-lr: rank {}: {}", report.failed_rank, report.explanation));
   }
   return report.exit_code;
 }
