@@ -67,35 +67,9 @@ double with_two_digits(double value) {
 /// The points of all repeats, as far as all of them go.
 class PooledCurve {
  public:
-  explicit PooledCurve(std::span<const LossCurve> repeats) {
-    double end = std::numeric_limits<double>::infinity();
-    std::vector<double> first;
-    double lowest = std::numeric_limits<double>::infinity();
-    for (const LossCurve& curve : repeats) {
-      const bool has_diverged = curve.not_finite_after.has_value();
-      if (has_diverged || !curve.points.empty()) {
-        end = std::min(end, curve.points.empty() ? 0 : curve.points.back().lr);
-      }
-      if (curve.first_loss) first.push_back(*curve.first_loss);
-      for (int i = 0; i + 1 < kFirstLosses && i < std::ssize(curve.points); ++i) {
-        first.push_back(curve.points[static_cast<std::size_t>(i)].loss);
-      }
-      lowest = std::min(lowest, lowest_of_medians(curve));
-    }
-    if (first.empty()) return;
-    first_loss_ = median(first);
-    // How far an exploding loss rises says nothing, and would outweigh its neighbors.
-    noise_ = noise_of(repeats);
-    const double highest = first_loss_ + std::max(kFarOut * noise_, first_loss_ - lowest);
-    for (const LossCurve& curve : repeats) {
-      for (const Point& point : curve.points) {
-        if (point.lr <= end) points_.push_back({std::log(point.lr), std::min(point.loss, highest)});
-      }
-    }
-    std::ranges::sort(points_, {}, &Point::lr);
-    for (const Point& point : points_) {
-      if (rates_.empty() || point.lr > rates_.back()) rates_.push_back(point.lr);
-    }
+  /// `repeats`: each has a first loss.
+  explicit PooledCurve(std::span<const LossCurve> repeats) : noise_(noise_of(repeats)) {
+    pool(repeats);
     if (rates_.size() < 2) return;
     spacing_ = (rates_.back() - rates_.front()) / static_cast<double>(rates_.size() - 1);
     width_ = std::max(2 * spacing_, kSmoothedDecades * std::numbers::ln10);
@@ -130,6 +104,30 @@ class PooledCurve {
   }
 
  private:
+  void pool(std::span<const LossCurve> repeats) {
+    double end = std::numeric_limits<double>::infinity(), lowest = end;
+    std::vector<double> first;
+    for (const LossCurve& curve : repeats) {
+      end = std::min(end, curve.points.empty() ? 0 : curve.points.back().lr);
+      lowest = std::min(lowest, lowest_of_medians(curve));
+      first.push_back(*curve.first_loss);
+      const std::size_t more = std::min(curve.points.size(), std::size_t{kFirstLosses - 1});
+      for (const Point& point : std::span(curve.points).first(more)) first.push_back(point.loss);
+    }
+    first_loss_ = median(first);
+    // How far an exploding loss rises says nothing, and would outweigh its neighbors.
+    const double highest = first_loss_ + std::max(kFarOut * noise_, first_loss_ - lowest);
+    for (const LossCurve& curve : repeats) {
+      for (const Point& point : curve.points) {
+        if (point.lr <= end) points_.push_back({std::log(point.lr), std::min(point.loss, highest)});
+      }
+    }
+    std::ranges::sort(points_, {}, &Point::lr);
+    for (const Point& point : points_) {
+      if (rates_.empty() || point.lr > rates_.back()) rates_.push_back(point.lr);
+    }
+  }
+
   // The smoothed curve needs no more places, each of which looks at all points.
   void thin_out() {
     constexpr std::size_t kPlaces = 512;
@@ -170,7 +168,8 @@ class PooledCurve {
   std::vector<double> rates_;  // where the curve is smoothed, in the same way
   std::vector<double> smoothed_, slopes_;
   std::vector<double> errors_;  // of smoothed_, over the noise
-  double first_loss_ = 0, noise_ = 0, spacing_ = 1, width_ = 1;
+  double noise_;
+  double first_loss_ = 0, spacing_ = 1, width_ = 1;
 };
 
 std::string range_of(std::span<const std::optional<double>> repeats) {
@@ -201,41 +200,54 @@ std::optional<double> lowest_not_finite(std::span<const LossCurve> repeats) {
   return lowest;
 }
 
-LearningRateSuggestion suggest(std::span<const LossCurve> repeats) {
+LearningRateSuggestion none(std::string reason) {
+  LearningRateSuggestion suggestion;
+  suggestion.reason = std::move(reason);
+  return suggestion;
+}
+
+// What the curve says, without a rate. steepest and lowest: if the loss falls by more than its
+// noise.
+LearningRateSuggestion measured(const PooledCurve& curve) {
   LearningRateSuggestion found;
-  const PooledCurve curve(repeats);
-  const std::optional<double> not_finite = lowest_not_finite(repeats);
-  if (std::ranges::any_of(repeats, [](const LossCurve& one) { return !one.first_loss; })) {
-    found.reason =
-        "the loss or a gradient is not finite before the first update: no learning rate helps; "
-        "look at the data and the model's first values";
-    return found;
-  }
-  if (!curve.is_long_enough()) {
-    found.edge = not_finite;
-    found.reason = fmt::format(
-        "training diverged at once, after updates with rates up to {:.2g}; begin lower (--from)",
-        not_finite.value_or(repeats.front().points.back().lr));
-    return found;
-  }
   for (std::size_t i = 0; i < curve.size(); ++i) {
     found.smoothed.push_back({curve.lr(i), curve.loss(i)});
   }
+  const std::size_t lowest = curve.lowest();
   found.noise = curve.noise();
   found.first_loss = curve.first_loss();
-  const std::size_t lowest = curve.lowest();
   found.lowest_loss = curve.loss(lowest);
   const double fall = found.first_loss - found.lowest_loss;
-  const double least_fall = kSignificant * curve.standard_error(lowest);
-  const bool falls = fall > least_fall && fall > 0;
-  const double rise = std::max(falls ? kRegained * fall : 0, least_fall);
-  found.edge = falls ? curve.rises_above(found.lowest_loss + rise, lowest)
-                     : curve.rises_above(found.first_loss + rise, 0);
-  if (!found.edge) found.edge = not_finite;
+  const double least = kSignificant * curve.standard_error(lowest);
+  if (fall > 0 && fall > least) {
+    found.lowest = curve.lr(lowest);
+    found.steepest = curve.lr(curve.steepest_until(lowest));
+    found.edge = curve.rises_above(found.lowest_loss + std::max(kRegained * fall, least), lowest);
+  } else {
+    found.edge = curve.rises_above(found.first_loss + least, 0);
+  }
+  return found;
+}
+
+LearningRateSuggestion suggest(std::span<const LossCurve> repeats) {
+  if (std::ranges::any_of(repeats, [](const LossCurve& one) { return !one.first_loss; })) {
+    return none(
+        "the loss or a gradient is not finite before the first update: no learning rate helps; "
+        "look at the data and the model's first values");
+  }
+  const std::optional<double> not_finite = lowest_not_finite(repeats);
+  const PooledCurve curve(repeats);
+  if (!curve.is_long_enough()) {
+    return none("training diverged within a few steps; begin lower (--from)");
+  }
+  LearningRateSuggestion found = measured(curve);
+  const double last = curve.lr(curve.size() - 1);
   const std::string edge =
-      found.edge ? fmt::format("from {:.2g} on the loss rises", *found.edge)
-                 : fmt::format("no rate up to {:.2g} diverges", curve.lr(curve.size() - 1));
-  if (!falls) {
+      found.edge   ? fmt::format("from {:.2g} on the loss rises", *found.edge)
+      : not_finite ? fmt::format("after {:.2g} the loss or a gradient is not finite", *not_finite)
+                   : fmt::format("no rate up to {:.2g} diverges", last);
+  if (!found.edge) found.edge = not_finite;
+  if (!found.steepest) {
     found.reason = fmt::format(
         "the loss never falls by more than its noise (from {:.4g} to {:.4g} at best, with a "
         "standard deviation of {:.2g}); {}; take more --steps or --repeats, {}",
@@ -243,20 +255,20 @@ LearningRateSuggestion suggest(std::span<const LossCurve> repeats) {
         found.edge ? "begin lower (--from)" : "or go higher (--to)");
     return found;
   }
-  const std::size_t steepest = curve.steepest_until(lowest);
-  found.lowest = curve.lr(lowest);
-  found.steepest = curve.lr(steepest);
-  const bool is_below = !found.edge || *found.steepest <= *found.edge / kBelowEdge;
-  found.lr = with_two_digits(is_below ? *found.steepest : *found.edge / kBelowEdge);
-  found.reason =
-      is_below ? fmt::format("the loss falls fastest there, from {:.4g} to {:.4g} in all; {}",
-                             found.first_loss, found.lowest_loss, edge)
-               : fmt::format(
-                     "a sixth of the edge of divergence: {}; it falls fastest at {:.2g}, which is "
-                     "too near",
-                     edge, *found.steepest);
-  if (steepest == 0) found.reason += "; it falls from the lowest rate on: begin lower (--from)";
-  if (!found.edge && steepest + 1 == curve.size()) {
+  if (!found.edge || *found.steepest <= *found.edge / kBelowEdge) {
+    found.lr = with_two_digits(*found.steepest);
+    found.reason = fmt::format("the loss falls fastest there, from {:.4g} to {:.4g} in all; {}",
+                               found.first_loss, found.lowest_loss, edge);
+  } else {
+    found.lr = with_two_digits(*found.edge / kBelowEdge);
+    found.reason = fmt::format(
+        "a sixth of the edge of divergence: {}; it falls fastest at {:.2g}, which is too near",
+        edge, *found.steepest);
+  }
+  if (*found.steepest == curve.lr(0)) {
+    found.reason += "; it falls from the lowest rate on: begin lower (--from)";
+  }
+  if (!found.edge && *found.steepest == last) {
     found.reason += "; it falls faster and faster: go higher (--to)";
   }
   return found;
@@ -288,7 +300,7 @@ RangeTest::RangeTest(const LearningRateRange& range) : range_(range) {
 
 void RangeTest::add(std::optional<double> loss) {
   const std::int64_t step = steps_++;
-  if (!loss) {
+  if (!loss || !std::isfinite(*loss)) {
     if (step > 0) curve_.not_finite_after = range_.lr_at(step - 1);
     has_ended_ = true;
     return;

@@ -45,8 +45,8 @@ class RangeTest {
 
   double lr() const { return range_.lr_at(steps_); }
 
-  /// Takes the loss of a step as it was before the step's update; none: the loss or a gradient was
-  /// not finite, and nothing was updated.
+  /// Takes the loss of a step as it was before the step's update; none or not a finite number: the
+  /// loss or a gradient was not finite, and nothing was updated.
   void add(std::optional<double> loss);
 
   /// True after the last step, after one that was not finite, and after three in a row with a loss
