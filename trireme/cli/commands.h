@@ -18,5 +18,6 @@ void add_tokenize(CLI::App& app, int& exit_code);
 void add_generate(CLI::App& app, int& exit_code);
 void add_checkpoint(CLI::App& app, int& exit_code);
 void add_verify(CLI::App& app, int& exit_code);
+void add_find_lr(CLI::App& app, int& exit_code);
 
 }  // namespace trireme::cli

@@ -90,6 +90,7 @@ int run_program(int argc, char** argv) {
   add_generate(app, exit_code);
   add_checkpoint(app, exit_code);
   add_verify(app, exit_code);
+  add_find_lr(app, exit_code);
   if (argc == 1) {
     std::cerr << app.help();
     return static_cast<int>(ExitCode::kUsage);

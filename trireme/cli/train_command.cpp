@@ -191,13 +191,7 @@ void add_train(CLI::App& app, int& exit_code) {
       exit_code = static_cast<int>(ExitCode::kOk);
       return;
     }
-    if (job.plan.transport.backend != "auto" && job.plan.transport.backend != "shm") {
-      throw UsageError(
-          fmt::format("communication.backend: \"{}\" joins ranks that mpirun, srun or torchrun has "
-                      "started; the "
-                      "ranks that trireme starts itself share memory",
-                      job.plan.transport.backend));
-    }
+    require_shared_memory(job);
     if (!environment.note.empty()) std::cerr << "trireme: note: " << environment.note << '\n';
     exit_code = run(job);
   });

@@ -122,22 +122,35 @@ Job job_of(const TrainArguments& arguments, const RankEnvironment& environment) 
     job.step = resumed->step;
     if (state) job.changes = require_config_of(*state, job.config, resumed->directory);
   }
+  plan_job(job, "train", arguments.ranks, environment);
+  return job;
+}
+
+void plan_job(Job& job, const std::string& command, int ranks, const RankEnvironment& environment) {
   if (is_started_rank(environment)) {
-    if (arguments.ranks > 0 && arguments.ranks != environment.world_size) {
-      throw UsageError(fmt::format(
-          "train: -n {} was given, and {} say that this is one of {} ranks; leave out -n",
-          arguments.ranks, environment.variables, environment.world_size));
+    if (ranks > 0 && ranks != environment.world_size) {
+      throw UsageError(
+          fmt::format("{}: -n {} was given, and {} say that this is one of {} ranks; leave out -n",
+                      command, ranks, environment.variables, environment.world_size));
     }
     job.ranks = environment.world_size;
   } else {
-    job.ranks = arguments.ranks > 0 ? arguments.ranks : default_ranks(job.config);
+    job.ranks = ranks > 0 ? ranks : default_ranks(job.config);
   }
   job.threads = decided_threads(job.config, environment);
   // A run that resumes on another number of ranks is the same run.
   if (job.config.training.virtual_workers == 0) job.config.training.virtual_workers = job.ranks;
   take_share(job, presumed_share(environment, ranks_of_host(environment, job.ranks)), 0);
   job.plan = check(job.config, job.ranks);
-  return job;
+}
+
+void require_shared_memory(const Job& job) {
+  const std::string& backend = job.plan.transport.backend;
+  if (backend == "auto" || backend == "shm") return;
+  throw UsageError(
+      fmt::format("communication.backend: \"{}\" joins ranks that mpirun, srun or torchrun has "
+                  "started; the ranks that trireme starts itself share memory",
+                  backend));
 }
 
 std::unique_ptr<RunLock> claim_directory(const Job& job) {
@@ -204,6 +217,26 @@ bool is_started_rank(const RankEnvironment& environment) {
   return environment.starter != Starter::kNone;
 }
 
+std::unique_ptr<Communicator> join_world(const Job& job, const RankEnvironment& environment,
+                                         const Terminal& terminal) {
+  ConnectOptions options = options_of(job.plan.transport);
+  if (environment.local_rank == 0) {
+    options.on_notice = [&](const std::string& text) {
+      terminal.write(fmt::format("trireme: rank {} of {}: {}\n", environment.rank,
+                                 environment.world_size, text));
+    };
+  }
+  const std::string warning = warning_for(environment, options);
+  if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
+  return connect(environment, options);
+}
+
+void take_cores(Job& job, const RankEnvironment& environment, Communicator& world) {
+  const CoreShare share = share_cores(world);
+  take_share(job, share, cores_withheld_by_launcher(environment, share));
+  if (job.config.parallelism.pin && share.is_own) run_on_cores(share.cores);
+}
+
 int train_as_started_rank(Job job, const TrainArguments& arguments,
                           const RankEnvironment& environment) {
   // A write beyond a limit of file size then fails with an error, as on a full disk.
@@ -214,16 +247,7 @@ int train_as_started_rank(Job job, const TrainArguments& arguments,
   terminal.fd = shown.fd();
   std::unique_ptr<Communicator> world;
   try {
-    ConnectOptions options = options_of(job.plan.transport);
-    if (environment.local_rank == 0) {
-      options.on_notice = [&](const std::string& text) {
-        terminal.write(fmt::format("trireme: rank {} of {}: {}\n", environment.rank,
-                                   environment.world_size, text));
-      };
-    }
-    const std::string warning = warning_for(environment, options);
-    if (!warning.empty()) terminal.write("trireme: warning: " + warning + "\n");
-    world = connect(environment, options);
+    world = join_world(job, environment, terminal);
     if (arguments.resume == kAuto) {
       job = decided_job(job, arguments, environment, *world);
       if (world->rank() == 0) {
@@ -235,9 +259,7 @@ int train_as_started_rank(Job job, const TrainArguments& arguments,
         return static_cast<int>(ExitCode::kOk);
       }
     }
-    const CoreShare share = share_cores(*world);
-    take_share(job, share, cores_withheld_by_launcher(environment, share));
-    if (job.config.parallelism.pin && share.is_own) run_on_cores(share.cores);
+    take_cores(job, environment, *world);
     std::unique_ptr<RunLock> lock;
     agree(*world, [&] {
       if (world->rank() == 0) lock = claim_directory(job);

@@ -54,6 +54,13 @@ struct Job {
 /// `--resume auto`, returns the job of a new run (decided_job()).
 Job job_of(const TrainArguments& arguments, const RankEnvironment& environment);
 
+/// Decides ranks, threads and virtual workers of a job with a configuration, and its plan. `ranks`:
+/// those asked for; 0: those of the launcher or, without one, one a core. `command`: for errors.
+void plan_job(Job& job, const std::string& command, int ranks, const RankEnvironment& environment);
+
+/// For ranks that trireme starts itself. Throws UsageError if the job needs another backend.
+void require_shared_memory(const Job& job);
+
 /// Locks the run directory of a job and, unless the job resumes a run, removes the logs of an
 /// earlier one. Throws UsageError if the directory is in use, holds files that trireme has not
 /// written, or holds a run that may not be overwritten, and DataError if it cannot be written.
@@ -69,6 +76,14 @@ int train_as_rank(const Job& job, Communicator& world, const Terminal& terminal)
 
 /// Returns true if a launcher started this process as a rank, also as the only one.
 bool is_started_rank(const RankEnvironment& environment);
+
+/// Connects the rank that a launcher has started. Both must outlive the world.
+std::unique_ptr<Communicator> join_world(const Job& job, const RankEnvironment& environment,
+                                         const Terminal& terminal);
+
+/// Decides the threads of a started rank by its part of the cores that its launcher gives the ranks
+/// of its host; with parallelism.pin it is bound to it.
+void take_cores(Job& job, const RankEnvironment& environment, Communicator& world);
 
 /// Trains as the rank that mpirun, srun, torchrun or Kubernetes started. All ranks must see the
 /// same run directory, or each its own. With parallelism.pin each is bound to its part of the cores
