@@ -37,10 +37,11 @@ class Damage {
 void require_tensors(const Manifest& manifest, const ChunkFiles& stored,
                      const std::set<std::size_t>& whole, Damage& damage) {
   std::set<std::size_t> wrong;
-  for (const auto& [name, tensor] : manifest.tensors) {
+  for (const auto& entry : manifest.tensors) {
+    const Manifest::Tensor& tensor = entry.second;
     for (const Manifest::Chunk& chunk : tensor.chunks) {
       if (!whole.contains(chunk.file) || wrong.contains(chunk.file)) continue;
-      const bool is_there = damage.note([&] { stored.require(name, tensor.dtype, chunk); });
+      const bool is_there = damage.note([&] { stored.require(entry.first, tensor.dtype, chunk); });
       if (!is_there) wrong.insert(chunk.file);
     }
   }

@@ -2,13 +2,16 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstdio>
+#include <cstdint>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "trireme/base/error.h"
 #include "trireme/base/file_descriptor.h"
@@ -70,13 +73,13 @@ void write_lr(const std::filesystem::path& file, double lr) {
 }
 
 /// A line on a terminal that says how far the test is.
-class LiveLine {
+class LiveTestLine {
  public:
-  LiveLine(const Terminal& terminal, const FindLrArguments& arguments)
+  LiveTestLine(const Terminal& terminal, const FindLrArguments& arguments)
       : terminal_(terminal), arguments_(arguments) {}
-  ~LiveLine() { clear(); }
-  LiveLine(const LiveLine&) = delete;
-  LiveLine& operator=(const LiveLine&) = delete;
+  ~LiveTestLine() { clear(); }
+  LiveTestLine(const LiveTestLine&) = delete;
+  LiveTestLine& operator=(const LiveTestLine&) = delete;
 
   void show(int repeat, std::int64_t step, double lr, double loss) {
     const auto now = std::chrono::steady_clock::now();
@@ -140,7 +143,7 @@ void run_as_rank(const FindLrArguments& arguments, const Job& job, Communicator&
   keep_freed_memory();
   const auto start = std::chrono::steady_clock::now();
   RangeTestOptions options{.range = arguments.range, .repeats = arguments.repeats};
-  LiveLine line(terminal, arguments);
+  LiveTestLine line(terminal, arguments);
   if (world.rank() == 0) {
     options.on_step = [&](int repeat, std::int64_t step, double lr, double loss) {
       line.show(repeat, step, lr, loss);

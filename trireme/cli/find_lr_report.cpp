@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdint>
+#include <cmath>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "trireme/base/text.h"
@@ -45,8 +47,7 @@ Plot plot_of(const FoundLearningRate& found) {
   const plan::LearningRateSuggestion& suggestion = found.suggestion;
   Plot plot{.title = "Learning-rate range test", .x_name = "learning rate", .y_name = "loss"};
   for (const plan::LossCurve& curve : found.repeats) {
-    plot.lines.push_back({.name = std::to_string(found.repeats.size()) +
-                                  (found.repeats.size() == 1 ? " repeat" : " repeats"),
+    plot.lines.push_back({.name = counted(std::ssize(found.repeats), "repeat"),
                           .is_thin = true,
                           .points = points_of(curve.points)});
   }

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
+#include <vector>
 
 #include "trireme/formats/plot.h"
 #include "trireme/plan/learning_rate.h"

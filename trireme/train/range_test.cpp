@@ -24,7 +24,7 @@ namespace {
 using OnStep = std::function<void(std::int64_t step, double lr, double loss)>;
 
 // More steps than any test makes.
-constexpr std::int64_t kSteps = std::int64_t{1} << 40;
+constexpr std::int64_t kLongestRun = std::int64_t{1} << 40;
 
 constexpr double kNotFinite = std::numeric_limits<double>::quiet_NaN();
 
@@ -88,9 +88,9 @@ void check(const RangeTestOptions& options) {
 
 // A step that is not finite ends a repeat, not the program.
 Config config_of_test(Config config) {
-  config.training.steps = kSteps;
+  config.training.steps = kLongestRun;
   config.training.on_nonfinite = "skip";
-  config.training.max_skipped_steps = kSteps;
+  config.training.max_skipped_steps = kLongestRun;
   config.training.measure_shares = false;  // they change no bit
   return config;
 }
