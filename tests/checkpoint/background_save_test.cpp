@@ -57,7 +57,7 @@ TEST(BackgroundSave, WritesTheStateAsItWasWhenItBegan) {
         const StateTensor tensor = row_of(world, row);
         background.start(std::span(&tensor, 1), [&, step](Communicator& saving, auto copies) {
           if (step == 1) door.pass();
-          save_checkpoint("/run", saving, {.step = step}, copies, 0, files);
+          save_checkpoint("/run", saving, {.step = step}, copies, {}, files);
         });
         EXPECT_TRUE(background.is_open());
         std::fill(row.begin(), row.end(), -1.0F);
@@ -84,7 +84,7 @@ TEST(BackgroundSave, AnErrorComesOutOfWaitOnEveryRankAndTheNextSaveIsWell) {
     std::vector<float> row(10, 1);
     const StateTensor tensor = row_of(world, row);
     const auto write = [&](Communicator& saving, std::span<const StateTensor> copies) {
-      save_checkpoint("/run", saving, {.step = 1}, copies, 0, files);
+      save_checkpoint("/run", saving, {.step = 1}, copies, {}, files);
     };
     if (world.rank() == 0) files.limit_space(0);
     world.barrier();
@@ -110,7 +110,7 @@ TEST(BackgroundSave, IsWaitedForByTheDestructor) {
     const StateTensor tensor = row_of(world, row);
     BackgroundSave(world).start(std::span(&tensor, 1),
                                 [&](Communicator& saving, std::span<const StateTensor> copies) {
-                                  save_checkpoint("/run", saving, {.step = 7}, copies, 0, files);
+                                  save_checkpoint("/run", saving, {.step = 7}, copies, {}, files);
                                 });
   });
   EXPECT_EQ(latest_checkpoint("/run", files), "/run/step-7");

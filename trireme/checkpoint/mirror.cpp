@@ -14,13 +14,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kPieceBytes = 1 << 20;
+constexpr std::size_t kCopiedAtOnce = 1 << 20;
 
 void copy_file(const fs::path& from, const fs::path& to, Files& files) {
   require_file(from, files);
   const std::unique_ptr<File> in = files.open(from);
   const std::unique_ptr<File> out = files.create(to, to);
-  std::vector<char> piece(kPieceBytes);
+  std::vector<char> piece(kCopiedAtOnce);
   for (std::int64_t at = 0;;) {
     const std::size_t bytes = in->read(at, piece);
     if (bytes == 0) break;
