@@ -231,7 +231,7 @@ std::string text_of(const Plot& plot, int columns, int rows) {
   const Canvas canvas(plot, width, rows);
   std::string out;
   for (int i = 0; i < rows; ++i) {
-    const std::string_view name = i == 0 ? high : i == rows - 1 ? low : "";
+    const std::string name = i == 0 ? high : i == rows - 1 ? low : "";
     out += fmt::format("{:>{}} |{}", name, label, canvas.row(static_cast<std::size_t>(i)));
     out = without_blanks_at_end(std::move(out)) + '\n';
   }
