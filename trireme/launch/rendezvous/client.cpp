@@ -61,7 +61,7 @@ std::string receive_exactly(int fd, std::size_t count, std::string& bytes,
                             Clock::time_point deadline) {
   bytes.clear();
   while (bytes.size() < count) {
-    const std::string trouble = receive_some(fd, count - bytes.size(), bytes, deadline);
+    std::string trouble = receive_some(fd, count - bytes.size(), bytes, deadline);
     if (!trouble.empty()) return trouble;
   }
   return {};
