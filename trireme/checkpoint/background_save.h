@@ -19,7 +19,7 @@ namespace trireme {
 ///
 ///     BackgroundSave background(world);
 ///     background.start(tensors, [=](Communicator& ranks, std::span<const StateTensor> copies) {
-///       save_checkpoint(directory, ranks, state, copies, keep);
+///       save_checkpoint(directory, ranks, state, copies, retention);
 ///     });
 ///
 /// The copy costs as much memory as the tensors that are written, from the first save on. One

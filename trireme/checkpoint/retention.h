@@ -15,9 +15,9 @@ namespace trireme {
 
 /// Which checkpoints of a run are kept.
 struct Retention {
-  std::int64_t newest = 2;       ///< so many of the highest steps; 0: all of them
+  std::int64_t newest = 2;       ///< checkpoints of the last steps; 0: all of them
   std::int64_t every_steps = 0;  ///< the first of each so many steps is kept for ever; 0: none
-  std::int64_t best = 0;         ///< so many with the best metric
+  std::int64_t best = 0;         ///< checkpoints with the best metric; 0: none
   std::string metric = "loss";   ///< in the section "evaluation" of a checkpoint
 };
 

@@ -90,7 +90,7 @@ Client::Client(const Options& options) : options_(options) {
     if (trouble.empty()) return;
     std::this_thread::sleep_for(kBetweenTries);
   } while (Clock::now() < options_.deadline);
-  // Another job may have answered and ended before the last try, which then finds nobody there.
+  // If another job answered and ended before the last try, that try was refused by the system.
   throw CommError(fmt::format(
       "connect: {} found no rendezvous at {}: {}; another program may have this port, or rank 0 "
       "has ended",
